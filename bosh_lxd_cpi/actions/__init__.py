@@ -1,0 +1,1 @@
+"""What BOSH asks for: one module a noun."""

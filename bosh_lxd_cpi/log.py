@@ -1,0 +1,79 @@
+"""Lines on stderr, each bound to the call it belongs to, with secrets taken out.
+
+BOSH appends stderr to the task log and redacts nothing of it, nor of the answer, so both go through `Log.redact`.
+"""
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+REDACTED = "<redacted>"
+LEVELS = ("debug", "info", "warn", "error")
+SECRET_WORDS = ("password", "secret", "private_key", "client_key", "token", "credential", "access_key", "mbus", "cert_key")
+SHORTEST_SECRET = 4
+"""Shorter values ("*", "x") are no secrets; replacing them would garble every line."""
+
+
+def secrets_in(document: Any) -> Iterator[str]:
+    """Every text in a document that stands, at any depth, under a key whose name says that it is secret."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            secret = any(word in str(key).lower() for word in SECRET_WORDS)
+            yield from texts_in(value) if secret else secrets_in(value)
+    elif isinstance(document, list):
+        for item in document:
+            yield from secrets_in(item)
+
+
+def texts_in(document: Any) -> Iterator[str]:
+    """Every text in a document."""
+    if isinstance(document, dict):
+        document = list(document.values())
+    if isinstance(document, list):
+        for item in document:
+            yield from texts_in(item)
+    elif isinstance(document, str):
+        yield document
+
+
+class Log:
+    """A log bound to one call; `name` is method and request id."""
+
+    def __init__(self, name: str, *, level: str = "info", stream: TextIO | None = None) -> None:
+        self._name, self._stream = name, stream or sys.stderr
+        self._threshold = LEVELS.index(level)
+        self._secrets: set[str] = set()
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """From now on these texts never leave the program; of a text of several lines no line does."""
+        for secret in secrets:
+            pieces = (secret, secret.replace("\n", "\\n"), *secret.splitlines())
+            self._secrets.update(piece for piece in pieces
+                                 if len(piece) >= SHORTEST_SECRET and not piece.startswith("-----"))
+
+    def redact(self, text: str) -> str:
+        """The text without any hidden secret, longest first."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, REDACTED)
+        return text
+
+    def debug(self, text: str) -> None:
+        self._write("debug", text)
+
+    def info(self, text: str) -> None:
+        self._write("info", text)
+
+    def warn(self, text: str) -> None:
+        self._write("warn", text)
+
+    def error(self, text: str) -> None:
+        self._write("error", text)
+
+    def _write(self, level: str, text: str) -> None:
+        if LEVELS.index(level) < self._threshold:
+            return
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        for line in self.redact(text).splitlines():
+            print(f"{now} {level:5} {self._name}: {line}", file=self._stream, flush=True)

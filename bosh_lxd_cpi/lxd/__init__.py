@@ -1,0 +1,1 @@
+"""What the LXD or Incus server offers."""

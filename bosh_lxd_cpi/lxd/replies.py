@@ -1,0 +1,83 @@
+"""The envelope around every answer, and the one place that turns the server's refusals into our exceptions.
+
+The server answers many permanent refusals with 500 and some failures under HTTP 200, so the body's `type` and the text
+decide, not the status alone (facts: lxd-api 1, 2 and 11).
+"""
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from bosh_lxd_cpi import errors, mends
+from bosh_lxd_cpi.lxd.transport import Response
+
+
+class Reply(NamedTuple):
+    """A success: what was asked for, or the operation that will bring it about."""
+
+    metadata: Any
+    operation: str
+    """Path of the operation without its query, or empty when everything is done already."""
+    etag: str
+
+
+class Fault(NamedTuple):
+    """A text that servers use, the class it means, and the mend."""
+
+    pattern: str
+    error: Callable[..., errors.CloudError]
+    mend: str = ""
+
+
+FAULTS = tuple(Fault(*row) for row in (
+    (r"^not authorized|^Forbidden|Certificate is restricted|User does not have permission", errors.Untrusted, "forbidden"),
+    (r"Project not found|project \"?[^\"]*\"? (not found|doesn't exist)|Failed (to )?fetch(ing)? project", errors.CloudError,
+     "no_project"),
+    (r"Storage pool not found|Failed (to )?load(ing)? storage pool|(No|Can't find a) storage pool", errors.CloudError, "no_pool"),
+    (r"Requested profile .* doesn't exist|Profile not found", errors.CloudError, "no_profile"),
+    (r"Failed loading (managed )?network|Failed to load network|network .* not found|Parent device .* doesn't exist",
+     errors.CloudError, "no_network"),
+    (r"Image not provided for instance creation|Image alias not found|Image not found", errors.NotFound, "no_image"),
+    (r"Instance type \"virtual-machine\" is not supported", errors.CloudError, "no_vms"),
+    (r"required (UEFI|EDK2|BIOS|CSM)? ?firmware files", errors.CloudError, "no_bios"),
+    (r"no space left on device|disk quota exceeded|not enough (free )?space|out of space|insufficient free", errors.NoDiskSpace,
+     "no_space"),
+    (r"not within network .* subnet", errors.CloudError, "address_outside"),
+    (r"already defined on another NIC|is assigned to parent managed network", errors.AddressTaken, "address_taken"),
+    (r"agent is(n't| not) currently running|Failed (to )?connect(ing)? to (the |lxd-|incus-)?agent", errors.AgentNotRunning),
+    (r"already (running|stopped)", errors.AlreadyInState),
+    (r"is busy running a|Create \w+ operation:|database is locked|cannot start a transaction within|bad connection"
+     r"|checkpoint in progress|Failed (to )?begin(ning)? transaction|no available dqlite leader|is shutting down"
+     r"|is starting up|setup in progress|Shutting down", errors.Busy),
+    (r"still in use|currently in use|more than one instance|more than one VM|^In use$|: In use$"
+     r"|already attached to an instance", errors.InUse),
+    (r"UNIQUE constraint failed|already exists|already in use|same fingerprint", errors.AlreadyExists),
+))
+BY_STATUS = {403: errors.Untrusted, 404: errors.NotFound, 409: errors.AlreadyExists, 412: errors.Changed, 503: errors.Busy}
+
+
+def parse(response: Response, *, what: str) -> Reply:
+    """Open an envelope. `what` says in errors which request it answers.
+
+    Raises the ServerError (or CloudError) that fits the refusal.
+    """
+    try:
+        body = json.loads(response.body)
+        kind = body["type"]
+    except (ValueError, TypeError, KeyError):
+        text = response.body[:200].decode("utf-8", "replace").strip()
+        raise error_for(text or "an empty answer", status=response.status, what=what) from None
+    if kind == "error":
+        raise error_for(body.get("error") or "no reason given", status=body.get("error_code") or response.status, what=what)
+    operation = body.get("operation") or "" if kind == "async" else ""
+    return Reply(body.get("metadata"), operation.partition("?")[0], response.headers.get("ETag") or "")
+
+
+def error_for(text: str, *, status: int, what: str) -> errors.CloudError:
+    """The exception for a refusal of a request or for the failure of an operation."""
+    fault = next((fault for fault in FAULTS if re.search(fault.pattern, text, re.IGNORECASE)), None)
+    error = fault.error if fault else BY_STATUS.get(status, errors.ServerError)
+    mend = mends.text(fault.mend) if fault and fault.mend else ""
+    return error(f"{what}: {text}", hint=mend)

@@ -1,0 +1,39 @@
+"""What to take back when a call fails half-way, last thing first."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bosh_lxd_cpi.errors import CpiError
+from bosh_lxd_cpi.log import Log
+
+
+class Undo:
+    """Register a step *before* the request that makes it needed: a lost answer must not leave anything behind.
+
+        with Undo(log) as undo:
+            undo.add("volume x", lambda: delete("x"))
+            create("x")
+
+    Leaving normally forgets the steps. Leaving by an exception runs them; one that fails is logged and hides neither
+    the cause nor the steps before it.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._steps: list[tuple[str, Callable[[], object]]] = []
+
+    def add(self, what: str, step: Callable[[], object]) -> None:
+        """Remember how to take back `what`; `step` must not mind that there is nothing to take back."""
+        self._steps.append((what, step))
+
+    def __enter__(self) -> Undo:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        while kind and self._steps:
+            what, step = self._steps.pop()
+            try:
+                self._log.info(f"undoing {what}")
+                step()
+            except (CpiError, OSError) as failure:
+                self._log.warn(f"could not undo {what}: {failure}; bin/cleanup will find it")
