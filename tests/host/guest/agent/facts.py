@@ -1,0 +1,105 @@
+"""What the kernel and udev show of this machine at this moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any
+
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+
+def now() -> dict[str, Any]:
+    """Everything that can change while the machine runs."""
+    return {
+        "nics": nics(),
+        "by_id": links("/dev/disk/by-id"),
+        "by_label": links("/dev/disk/by-label"),
+        "block_devices": block_devices(),
+        "memory_mib": memory_mib(),
+        "cpus": os.cpu_count(),
+        "uptime": float(text("/proc/uptime").split()[0]),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What stays as it is until the next boot."""
+    uefi = os.path.isdir("/sys/firmware/efi")
+    return {
+        "firmware": "uefi" if uefi else "bios",
+        "secureboot": uefi and secure_boot(),
+        "cmdline": text("/proc/cmdline"),
+        "boot_id": text("/proc/sys/kernel/random/boot_id"),
+        "kernel": os.uname().release,
+    }
+
+
+def text(path: str) -> str:
+    """The content of a small file without its last newline, "" when there is no such file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def secure_boot() -> bool:
+    """The firmware's variable: four bytes of attributes, then one byte that is 1 when secure boot is on."""
+    try:
+        with open(SECURE_BOOT, "rb") as file:
+            return file.read()[-1:] == b"\1"
+    except OSError:
+        return False
+
+
+def links(directory: str) -> dict[str, str]:
+    """Link name -> kernel device, for the symbolic links udev keeps in `directory`."""
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    return {name: os.path.realpath(os.path.join(directory, name)) for name in names}
+
+
+def nics() -> list[dict[str, Any]]:
+    """Interfaces other than loopback with their MAC, their addresses ("10.0.0.2/24") and their default gateway."""
+    addresses, gateways = {}, {}
+    for line in output("ip", "-o", "addr"):
+        addresses.setdefault(line[1], []).extend([line[3]] if line[2] in ("inet", "inet6") else [])
+    for line in output("ip", "route") + output("ip", "-6", "route"):
+        if line[0] == "default" and "via" in line:
+            gateways[line[line.index("dev") + 1]] = line[line.index("via") + 1]
+    return [{"ifname": ifname, "mac": text(f"/sys/class/net/{ifname}/address"),
+             "addresses": addresses.get(ifname, []), "gateway": gateways.get(ifname)}
+            for ifname in sorted(os.listdir("/sys/class/net")) if ifname != "lo"]
+
+
+def output(*command: str) -> list[list[str]]:
+    """The words of every line a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    return [line.split() for line in done.stdout.splitlines() if line.strip()]
+
+
+def block_devices() -> dict[str, dict[str, Any]]:
+    """Disks and CD-ROMs by kernel device: size in bytes, read-only or not, and the names udev knows them by."""
+    found = {}
+    for name in sorted(os.listdir("/sys/block")):
+        if os.path.exists(f"/sys/block/{name}/device"):
+            known = udev_properties(text(f"/sys/block/{name}/dev"))
+            found[f"/dev/{name}"] = {
+                "size": int(text(f"/sys/block/{name}/size")) * 512,
+                "ro": text(f"/sys/block/{name}/ro") == "1",
+                "serial": known.get("ID_SCSI_SERIAL") or known.get("ID_SERIAL_SHORT") or known.get("ID_SERIAL"),
+                "fstype": known.get("ID_FS_TYPE"),
+                "label": known.get("ID_FS_LABEL"),
+            }
+    return found
+
+
+def udev_properties(number: str) -> dict[str, str]:
+    """udev's own record of the block device with this "major:minor"."""
+    lines = text(f"/run/udev/data/b{number}").splitlines()
+    return dict(line[2:].split("=", 1) for line in lines if line.startswith("E:"))
+
+
+def memory_mib() -> int:
+    """The memory Linux can use, in MiB: somewhat less than the VM was given."""
+    total = next(line for line in text("/proc/meminfo").splitlines() if line.startswith("MemTotal:"))
+    return int(total.split()[1]) // 1024

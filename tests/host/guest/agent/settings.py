@@ -1,0 +1,47 @@
+"""What the BOSH agent would refuse in its settings: Go decodes them into typed fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HINT_STRINGS = ("path", "id", "volume_id", "lun", "host_device_id")
+
+
+def faults(settings: dict[str, Any]) -> list[str]:
+    """One sentence for each value whose type would make the agent fail (bosh-agent, settings/settings.go)."""
+    disks = part(settings, "disks")
+    found = [
+        f"{name} is {value!r}, not a string"
+        for name, value in {
+            "agent_id": settings.get("agent_id"),
+            "mbus": settings.get("mbus"),
+            "vm.name": part(settings, "vm").get("name"),
+            "disks.system": disks.get("system"),
+        }.items()
+        if not isinstance(value, str)
+    ]
+    hints = {"disks.ephemeral": disks.get("ephemeral")}
+    hints.update({f"disks.persistent.{cid}": hint for cid, hint in part(disks, "persistent").items()})
+    for name, hint in hints.items():
+        found += hint_faults(name, hint)
+    for name, network in part(settings, "networks").items():
+        found += [
+            f"networks.{name}.{key} is {network[key]!r}, not a string"
+            for key in ("type", "ip", "netmask", "gateway", "mac", "prefix")
+            if network.get(key) is not None and not isinstance(network[key], str)
+        ]
+    return found
+
+
+def hint_faults(name: str, hint: Any) -> list[str]:
+    if hint is None or isinstance(hint, str):
+        return []
+    if not isinstance(hint, dict):
+        return [f"{name} is {hint!r}, neither a string nor an object"]
+    return [f"{name}.{key} is {hint[key]!r}, not a string" for key in HINT_STRINGS
+            if key in hint and not isinstance(hint[key], str)]
+
+
+def part(settings: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object under `key`, empty when it is missing or null."""
+    return settings.get(key) or {}
