@@ -1,0 +1,114 @@
+"""Process 1 of a test host: builds its file system, runs the daemon, and takes everything along when it ends.
+
+Usage: keeper.py KIND TREE STATE, in new mount, network, process, UTS and IPC namespaces.
+
+SIGHUP starts the daemon if it does not run; /run/daemon.pid holds its process id while it does. A daemon that ends is
+not started again by itself, and its virtual machines and dnsmasq live on, as on a real host. The end of this process
+ends them all and undoes every mount: the kernel sees to that.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import select
+import signal
+import socket
+import subprocess
+import sys
+
+import vmshim
+from kinds import KINDS, Kind
+
+PATH = "/run/shims:/usr/sbin:/usr/bin:/sbin:/bin"
+PID_FILE = pathlib.Path("/run/daemon.pid")
+# Nothing of the machine's /dev is used but /dev/pts: kvm and vhost-vsock are plain files, there to be found.
+# pivot_root, not chroot: the daemon re-enters its mount namespace, and that would leave a chroot.
+FILE_SYSTEM = r"""
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs "$STATE/root"
+cd "$STATE/root"
+mkdir upper work all
+mount -t overlay -o "lowerdir=$TREE,upperdir=upper,workdir=work" overlay all
+cd all
+mkdir -p ".$VAR" ".$LOG" .old
+mount --bind "$STATE/var" ".$VAR"
+mount --bind "$STATE/log" ".$LOG"
+mount --rbind /tmp tmp
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount --rbind /sys/fs/cgroup sys/fs/cgroup
+mount -t tmpfs -o mode=755 tmpfs run
+cp -r "$SHIMS" run/shims
+mount -t tmpfs -o mode=755 tmpfs dev
+mkdir dev/net dev/pts dev/shm
+node() { mknod -m 666 "dev/$1" "${4-c}" "$2" "$3"; }
+node null 1 3; node zero 1 5; node full 1 7; node random 1 8; node urandom 1 9; node tty 5 0
+node net/tun 10 200; node fuse 10 229; node loop-control 10 237
+for number in $(seq 0 255); do node "loop$number" 7 "$number" b; done
+mount --rbind /dev/pts dev/pts
+mount -t tmpfs -o mode=1777 tmpfs dev/shm
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+touch dev/kvm dev/vhost-vsock
+pivot_root . .old
+cd /
+umount -l /.old
+"""
+
+
+def build_file_system(kind: Kind, tree: str, state: str) -> None:
+    """Mount the host's own root and make it this namespace's root, also for this process."""
+    shims = pathlib.Path(__file__).resolve().parent / "shims"
+    variables = {"TREE": tree, "STATE": state, "VAR": kind.var, "LOG": kind.log, "SHIMS": str(shims)}
+    os.chdir("/")
+    subprocess.run(["bash", "-ec", FILE_SYSTEM], env={**os.environ, **variables}, check=True)
+
+
+def keep(kind: Kind) -> None:
+    """Run the daemon on request, answer its system calls and bury the dead; never returns."""
+    wake, woken = socket.socketpair()
+    for end in (wake, woken):
+        end.setblocking(False)
+    signal.set_wakeup_fd(woken.fileno())
+    for number in (signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    daemon = None
+    signal.raise_signal(signal.SIGHUP)
+    while True:
+        for descriptor, event in poll.poll():
+            if event & select.POLLHUP:  # the last process under that filter ended
+                poll.unregister(descriptor)
+                os.close(descriptor)
+            elif descriptor != wake.fileno():
+                vmshim.answer(descriptor)
+            else:
+                signals = wake.recv(4096)
+                if daemon in bury_the_dead():
+                    daemon = None
+                    PID_FILE.unlink()
+                if signal.SIGHUP in signals and daemon is None:
+                    daemon, listener = vmshim.launch(kind.daemon, {"HOME": "/root", "PATH": PATH, **kind.env})
+                    PID_FILE.write_text(str(daemon), encoding="utf-8")
+                    poll.register(listener, select.POLLIN)
+
+
+def bury_the_dead() -> set[int]:
+    """The process ids of all children and orphans that ended."""
+    dead = set()
+    with contextlib.suppress(ChildProcessError):
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            dead.add(pid)
+    return dead
+
+
+def main(name: str, tree: str, state: str) -> None:
+    socket.sethostname(pathlib.Path(state).name)
+    build_file_system(KINDS[name], tree, state)
+    keep(KINDS[name])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

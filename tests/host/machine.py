@@ -1,0 +1,110 @@
+"""The machine a test host runs on: what it can do, what it lacks, and running its commands."""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+PACKAGE_OF = {
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
+    "openssl": "openssl",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+}
+PROBES = {
+    "namespaces of its own": "true",
+    "overlayfs": "mount -t tmpfs tmpfs /tmp && cd /tmp && mkdir low up work all"
+                 " && mount -t overlay -o lowerdir=low,upperdir=up,workdir=work overlay all",
+    "bridges": "! command -v ip || ip link add probe type bridge",
+    "tap devices": "! command -v ip || ip tuntap add probe mode tap",
+}
+
+
+class HostError(Exception):
+    """A test host cannot do what was asked; the message is complete and meant for people."""
+
+
+def say(text: str) -> None:
+    """Tell the person waiting what goes on."""
+    print(f"testhost: {text}", file=sys.stderr, flush=True)
+
+
+def run(*command: object, check: bool = True, stdin: str = "",
+        env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command and capture its output as text; raises HostError with its last words if it fails, unless told not to."""
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, text=True, capture_output=True, check=False, input=stdin, env=env)
+    except FileNotFoundError:
+        raise HostError(f"{words[0]}: no such command on this machine") from None
+    if check and done.returncode:
+        raise HostError(f"{' '.join(words)}: {(done.stderr or done.stdout or 'failed').strip()}")
+    return done
+
+
+def need(*things: str) -> None:
+    """Install the packages of those commands and files of PACKAGE_OF that this machine lacks."""
+    lacking = [PACKAGE_OF[thing] for thing in things if not shutil.which(thing) and not os.path.exists(thing)]
+    if not lacking:
+        return
+    if not shutil.which("apt-get"):
+        raise HostError(f"please install {' '.join(lacking)}: this machine has no apt-get")
+    say(f"installing {' '.join(lacking)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "-q", "update", env=environment)
+    run("apt-get", "-q", "install", "-y", "--no-install-recommends", *lacking, env=environment)
+
+
+def possible() -> str | None:
+    """None, or why this machine cannot carry a test host."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "a test host needs Linux on x86-64"
+    if os.geteuid() != 0:
+        return "a test host needs root"
+    if tuple(int(number) for number in platform.release().split("-")[0].split(".")[:2]) < (5, 5):
+        return f"a test host needs Linux 5.5 or newer (seccomp notifications), not {platform.release()}"
+    for feature, script in PROBES.items():
+        isolate = ("unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork")
+        if run(*isolate, "sh", "-ec", script, check=False).returncode:
+            return f"a test host needs {feature}, which this machine does not allow"
+    return None
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Make and hold a folder for oneself; whoever holds it may remove it."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float) -> bool:
+    """Whether the condition came true in that time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def tail(log: pathlib.Path) -> str:
+    """The last fifteen lines of a log file, indented."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return "\n".join(f"  {line}" for line in lines[-15:]) or "  (empty)"

@@ -1,0 +1,110 @@
+"""The processes of a test host: starting them, finding them, entering their namespaces, sweeping them away.
+
+Nothing is remembered: a host's processes are those in its network namespace. The first of them is the keeper (see
+keeper.py); when it ends the kernel ends the others and undoes their mounts.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+from machine import HostError, run, wait_until
+
+KEEPER = pathlib.Path(__file__).resolve().parent / "keeper.py"
+
+
+def netns(name: str) -> str:
+    """The name of the host's network namespace."""
+    return f"bosh-{name}"
+
+
+def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> None:
+    """Start the keeper, which starts the daemon; the state folder must exist."""
+    for folder in ("root", "var", "log"):
+        (state / folder).mkdir(exist_ok=True)
+    run("ip", "netns", "add", netns(name))
+    run("ip", "-n", netns(name), "link", "set", "lo", "up")
+    isolate = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
+    command = ["setsid", "--fork", "ip", "netns", "exec", netns(name), *isolate, sys.executable, KEEPER, kind, tree, state]
+    with open(state / "daemon.log", "ab") as log:
+        subprocess.run([str(word) for word in command], check=True, cwd="/", stdin=subprocess.DEVNULL,
+                       stdout=log, stderr=log)
+
+
+def sweep(name: str, state: pathlib.Path) -> None:
+    """Kill whatever runs in the host's network, but the caller, and remove that network and its loop devices."""
+    if not wait_until(lambda: not _kill(_members(name)), seconds=20):
+        raise HostError(f"{name}: processes {_members(name)} do not end")
+    run("ip", "netns", "delete", netns(name), check=False)
+    if not wait_until(lambda: not _detach(_loops(state)), seconds=20):
+        raise HostError(f"{name}: loop devices {_loops(state)} stay in use")
+
+
+def keeper(name: str) -> int | None:
+    """The process id of the host's keeper, if it runs."""
+    return next((pid for pid in _members(name) if _inner_pid(pid) == 1 and str(KEEPER) in _read(pid, "cmdline")), None)
+
+
+def daemon(name: str) -> int | None:
+    """The process id of the host's daemon, if it runs."""
+    first = keeper(name)
+    number = _read(first, "root/run/daemon.pid") if first else ""
+    return next((pid for pid in _members(name) if number and _inner_pid(pid) == int(number)), None)
+
+
+def inside(name: str, *command: str) -> list[str]:
+    """The command that runs a command in all of the host's namespaces; raises HostError if it is down."""
+    pid = keeper(name)
+    if not pid:
+        raise HostError(f"{name}: is down; bring it up first")
+    return ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--", *command]
+
+
+def _members(name: str) -> list[int]:
+    """All processes in the host's network but the caller and its ancestors."""
+    found = run("ip", "netns", "pids", netns(name), check=False).stdout.split()
+    return sorted({int(pid) for pid in found} - _ancestry(os.getpid()))
+
+
+def _ancestry(pid: int) -> set[int]:
+    line = set()
+    while pid:
+        line.add(pid)
+        pid = int(_read(pid, "stat").rpartition(")")[2].split()[1])
+    return line
+
+
+def _inner_pid(pid: int) -> int | None:
+    """The process id that a process has for itself, in its own process namespace."""
+    numbers = next((line.split() for line in _read(pid, "status").splitlines() if line.startswith("NSpid:")), None)
+    return int(numbers[-1]) if numbers else None
+
+
+def _read(pid: int, file: str) -> str:
+    try:
+        return pathlib.Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _kill(pids: list[int]) -> list[int]:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+def _loops(state: pathlib.Path) -> list[str]:
+    """The loop devices of the host's pool files."""
+    return [device for file in state.glob("var/disks/*")
+            for device in run("losetup", "--associated", file, "--noheadings", "--output", "NAME").stdout.split()]
+
+
+def _detach(devices: list[str]) -> list[str]:
+    for device in devices:
+        run("losetup", "--detach", device, check=False)
+    return devices

@@ -1,0 +1,103 @@
+"""The Debian trees that test hosts run from: built once per recipe, then shared read-only by every host."""
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import time
+
+from kinds import KINDS, Kind
+from machine import HostError, locked, need, run, say, tail
+
+TREES = pathlib.Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi")) / "trees"
+DEBIAN = "http://deb.debian.org/debian"
+# debootstrap's script for sid serves every recent release, also one newer than the machine's debootstrap.
+# LLVM is 170 MB of 3D drivers that QEMU's display modules draw in; nothing here ever loads them.
+RECIPE = r"""
+debootstrap --variant=minbase --include=ca-certificates "$SUITE" "$TREE" "$MIRROR" /usr/share/debootstrap/scripts/sid
+cd "$TREE"
+printf '#!/bin/sh\nexit 101\n' > usr/sbin/policy-rc.d
+chmod 755 usr/sbin/policy-rc.d
+cat > etc/dpkg/dpkg.cfg.d/small <<-END
+	force-unsafe-io
+	path-exclude=/usr/share/doc/*
+	path-exclude=/usr/share/man/*
+	path-exclude=/usr/share/locale/*
+	path-exclude=/usr/share/iso-codes/*
+	path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*
+	path-exclude=/usr/lib/x86_64-linux-gnu/libz3*
+END
+echo 'APT::Install-Recommends "false";' > etc/apt/apt.conf.d/small
+cp /etc/resolv.conf etc/resolv.conf
+mount -t proc proc proc
+mount --rbind /dev dev
+export DEBIAN_FRONTEND=noninteractive
+chroot . apt-get -q update
+chroot . apt-get -q install -y $PACKAGES
+rm -rf var/cache/apt var/lib/apt/lists usr/share/doc usr/share/man usr/share/locale
+"""
+
+
+def recipe_hash(kind: Kind) -> str:
+    """What tells trees of different recipes apart: 12 hexadecimal digits."""
+    return hashlib.sha256("\0".join([kind.suite, *kind.packages, RECIPE]).encode()).hexdigest()[:12]
+
+
+def path(name: str) -> pathlib.Path:
+    """Where the tree of this kind of server is, once it is built."""
+    return TREES / f"{name}-{recipe_hash(KINDS[name])}"
+
+
+def build(name: str) -> pathlib.Path:
+    """The finished tree of a kind, built now if need be; raises HostError with the end of the log."""
+    tree = path(name)
+    if tree.exists():
+        return tree
+    with locked(TREES / f"{name}.building"):
+        if not tree.exists():
+            _build(name, tree)
+            _remove_outdated(name, tree)
+    return tree
+
+
+def _build(name: str, tree: pathlib.Path) -> None:
+    need("debootstrap", "/usr/share/keyrings/debian-archive-keyring.gpg")
+    kind, part, log = KINDS[name], TREES / f"{name}.part", TREES / f"{name}.log"
+    mirror = _mirror()
+    say(f"building the {name} tree (Debian {kind.suite} from {mirror}), once, a minute or two; progress in {log}")
+    began = time.monotonic()
+    shutil.rmtree(part, ignore_errors=True)
+    environment = {**os.environ, "SUITE": kind.suite, "TREE": str(part), "MIRROR": mirror,
+                   "PACKAGES": " ".join(kind.packages)}
+    # In namespaces of its own, so that an interrupted build leaves neither processes nor mounts.
+    isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    with open(log, "w", encoding="utf-8") as output:
+        done = subprocess.run([*isolate, "sh", "-ec", RECIPE], env=environment, check=False,
+                              stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    if done.returncode:
+        raise HostError(f"building the {name} tree failed; the end of {log}:\n{tail(log)}")
+    part.rename(tree)
+    size = run("du", "-sm", tree).stdout.split()[0]
+    say(f"built {tree}: {size} MB in {time.monotonic() - began:.0f} s")
+
+
+def _mirror() -> str:
+    """The Debian mirror this machine itself uses, else Debian's own."""
+    targets = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", check=False)
+    return next((uri for uri in targets.stdout.split() if uri.rstrip("/").endswith("/debian")), DEBIAN)
+
+
+def _remove_outdated(name: str, tree: pathlib.Path) -> None:
+    """Remove this kind's trees of other recipes, but those a running host has mounted."""
+    for old in set(TREES.glob(f"{name}-????????????")) - {tree}:
+        if not any(str(old) in _read(mounts) for mounts in pathlib.Path("/proc").glob("[0-9]*/mountinfo")):
+            shutil.rmtree(old)
+
+
+def _read(file: pathlib.Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,117 @@
+"""Run a daemon as if this kernel had vhost_vsock and its processes could raise their limits.
+
+LXD and Incus refuse to run virtual machines on a kernel without vhost_vsock, although a BOSH VM never speaks over
+vsock. A seccomp filter, inherited by every child, answers in the kernel's place:
+
+* ioctl(VHOST_VSOCK_SET_GUEST_CID)   succeeds, on whatever file poses as /dev/vhost-vsock
+* prlimit64(new limit), setrlimit    succeed (a container may lack CAP_SYS_RESOURCE)
+* bind() of a 16-byte address        asks us: vsock's host CID, which no socket gets here, becomes "any CID"
+
+The numbers are those of x86-64 and of the kernel's seccomp.h, filter.h, audit.h, vhost.h and vm_sockets.h.
+"""
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+
+LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+ALLOW, SUCCEED, ASK_US = 0x7FFF0000, 0x00050000, 0x7FC00000
+X86_64 = 0xC000003E
+IOCTL, BIND, SETRLIMIT, PRLIMIT64, SECCOMP = 16, 49, 160, 302, 317
+SET_MODE_FILTER, NEW_LISTENER = 1, 8
+SYSCALL, ARCHITECTURE, SECOND_ARGUMENT, THIRD_ARGUMENT = 0, 4, 24, 32
+SET_GUEST_CID = 0x4008AF60
+RECEIVE, SEND, CONTINUE = 0xC0502100, 0xC0182101, 1
+AF_VSOCK, HOST_CID, ANY_CID = 40, 2, 0xFFFFFFFF
+
+
+def assemble(program: Sequence[str | tuple]) -> bytes:
+    """Classic BPF from rows (operation, operand[, label if true, label if false]) and "label:" lines; None: next row."""
+    labels: dict[str | None, int] = {}
+    rows: list[tuple] = []
+    for line in program:
+        if isinstance(line, str):
+            labels[line.rstrip(":")] = len(rows)
+        else:
+            rows.append(line)
+    code = b""
+    for number, (operation, operand, *targets) in enumerate(rows, start=1):
+        true, false = (labels[target] - number if target else 0 for target in targets or (None, None))
+        code += struct.pack("HBBI", operation, true, false, operand)
+    return code
+
+
+FILTER = assemble([
+    (LOAD, ARCHITECTURE), (JUMP_IF_EQUAL, X86_64, None, "allow"),
+    (LOAD, SYSCALL),
+    (JUMP_IF_EQUAL, IOCTL, "ioctl", None),
+    (JUMP_IF_EQUAL, BIND, "bind", None),
+    (JUMP_IF_EQUAL, PRLIMIT64, "prlimit64", None),
+    (JUMP_IF_EQUAL, SETRLIMIT, "succeed", "allow"),
+    "ioctl:", (LOAD, SECOND_ARGUMENT), (JUMP_IF_EQUAL, SET_GUEST_CID, "succeed", "allow"),
+    "bind:", (LOAD, THIRD_ARGUMENT), (JUMP_IF_EQUAL, 16, "ask us", "allow"),
+    "prlimit64:", (LOAD, THIRD_ARGUMENT), (JUMP_IF_EQUAL, 0, "allow", "succeed"),
+    "succeed:", (RETURN, SUCCEED),
+    "ask us:", (RETURN, ASK_US),
+    "allow:", (RETURN, ALLOW),
+])
+
+
+def launch(command: Sequence[str], environment: dict[str, str]) -> tuple[int, int]:
+    """Start a command under the filter; its process id, and the descriptor to call answer() on when it is readable."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            os.setsid()
+            listener = _install_filter()
+            theirs.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))])
+            os.close(listener)
+            os.execve(command[0], list(command), environment)
+        except OSError as error:
+            print(f"{command[0]}: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(127)
+    theirs.close()
+    with ours:
+        ancillary = ours.recvmsg(1, socket.CMSG_LEN(4))[1]
+    if not ancillary:
+        raise OSError("the kernel refused the seccomp filter")
+    return pid, array.array("i", ancillary[0][2])[0]
+
+
+def _install_filter() -> int:
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(FILTER, len(FILTER))
+    program = Program(len(FILTER) // 8, ctypes.addressof(code))
+    listener = libc.syscall(SECCOMP, SET_MODE_FILTER, NEW_LISTENER, ctypes.byref(program))
+    if listener < 0:
+        raise OSError(ctypes.get_errno(), "seccomp")
+    return listener
+
+
+def answer(listener: int) -> None:
+    """Answer one bind(): correct a vsock address in the caller's memory, then let the call go on."""
+    request = bytearray(80)
+    with contextlib.suppress(OSError):  # the caller may be gone by now
+        fcntl.ioctl(listener, RECEIVE, request, True)
+        number, pid, _, _, _, _, _, address = struct.unpack_from("<QIIiIQQQ", request)
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+            memory.seek(address)
+            family, _, _, cid = struct.unpack("<HHII", memory.read(12))
+            if (family, cid) == (AF_VSOCK, HOST_CID):
+                memory.seek(address + 8)
+                memory.write(struct.pack("<I", ANY_CID))
+        fcntl.ioctl(listener, SEND, bytearray(struct.pack("<QqiI", number, 0, 0, CONTINUE)), True)
