@@ -22,7 +22,7 @@ from kinds import KINDS, Kind
 
 PATH = "/run/shims:/usr/sbin:/usr/bin:/sbin:/bin"
 PID_FILE = pathlib.Path("/run/daemon.pid")
-# Nothing of the machine's /dev is used but /dev/pts: kvm and vhost-vsock are plain files, there to be found.
+# Nothing of the machine's /dev is used but /dev/pts: kvm and the vsocks are plain files, there to be found.
 # pivot_root, not chroot: the daemon re-enters its mount namespace, and that would leave a chroot.
 FILE_SYSTEM = r"""
 mount --make-rprivate /
@@ -50,7 +50,7 @@ mount --rbind /dev/pts dev/pts
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
-touch dev/kvm dev/vhost-vsock
+touch dev/kvm dev/vhost-vsock dev/vsock
 pivot_root . .old
 cd /
 umount -l /.old

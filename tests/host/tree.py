@@ -29,7 +29,10 @@ cat > etc/dpkg/dpkg.cfg.d/small <<-END
 	path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*
 	path-exclude=/usr/lib/x86_64-linux-gnu/libz3*
 END
-echo 'APT::Install-Recommends "false";' > etc/apt/apt.conf.d/small
+cat > etc/apt/apt.conf.d/small <<-END
+	APT::Install-Recommends "false";
+	Acquire::Check-Valid-Until "false";
+END
 cp /etc/resolv.conf etc/resolv.conf
 mount -t proc proc proc
 mount --rbind /dev dev
