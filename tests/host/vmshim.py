@@ -3,9 +3,9 @@
 LXD and Incus refuse to run virtual machines on a kernel without vhost_vsock, although a BOSH VM never speaks over
 vsock. A seccomp filter, inherited by every child, answers in the kernel's place:
 
-* ioctl(VHOST_VSOCK_SET_GUEST_CID)   succeeds, on whatever file poses as /dev/vhost-vsock
+* two vsock ioctls                   succeed, on whatever files pose as /dev/vhost-vsock and /dev/vsock
 * prlimit64(new limit), setrlimit    succeed (a container may lack CAP_SYS_RESOURCE)
-* bind() of a 16-byte address        asks us: vsock's host CID, which no socket gets here, becomes "any CID"
+* bind() of a 16-byte address        asks us: a vsock address of the host, which no socket gets here, becomes "any"
 
 The numbers are those of x86-64 and of the kernel's seccomp.h, filter.h, audit.h, vhost.h and vm_sockets.h.
 """
@@ -28,9 +28,9 @@ X86_64 = 0xC000003E
 IOCTL, BIND, SETRLIMIT, PRLIMIT64, SECCOMP = 16, 49, 160, 302, 317
 SET_MODE_FILTER, NEW_LISTENER = 1, 8
 SYSCALL, ARCHITECTURE, SECOND_ARGUMENT, THIRD_ARGUMENT = 0, 4, 24, 32
-SET_GUEST_CID = 0x4008AF60
+VHOST_VSOCK_SET_GUEST_CID, VM_SOCKETS_GET_LOCAL_CID = 0x4008AF60, 0x7B9
 RECEIVE, SEND, CONTINUE = 0xC0502100, 0xC0182101, 1
-AF_VSOCK, HOST_CID, ANY_CID = 40, 2, 0xFFFFFFFF
+AF_VSOCK, ANY_CID = 40, 0xFFFFFFFF
 
 
 def assemble(program: Sequence[str | tuple]) -> bytes:
@@ -56,7 +56,8 @@ FILTER = assemble([
     (JUMP_IF_EQUAL, BIND, "bind", None),
     (JUMP_IF_EQUAL, PRLIMIT64, "prlimit64", None),
     (JUMP_IF_EQUAL, SETRLIMIT, "succeed", "allow"),
-    "ioctl:", (LOAD, SECOND_ARGUMENT), (JUMP_IF_EQUAL, SET_GUEST_CID, "succeed", "allow"),
+    "ioctl:", (LOAD, SECOND_ARGUMENT), (JUMP_IF_EQUAL, VHOST_VSOCK_SET_GUEST_CID, "succeed", None),
+    (JUMP_IF_EQUAL, VM_SOCKETS_GET_LOCAL_CID, "succeed", "allow"),
     "bind:", (LOAD, THIRD_ARGUMENT), (JUMP_IF_EQUAL, 16, "ask us", "allow"),
     "prlimit64:", (LOAD, THIRD_ARGUMENT), (JUMP_IF_EQUAL, 0, "allow", "succeed"),
     "succeed:", (RETURN, SUCCEED),
@@ -110,8 +111,7 @@ def answer(listener: int) -> None:
         number, pid, _, _, _, _, _, address = struct.unpack_from("<QIIiIQQQ", request)
         with contextlib.suppress(OSError), open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
             memory.seek(address)
-            family, _, _, cid = struct.unpack("<HHII", memory.read(12))
-            if (family, cid) == (AF_VSOCK, HOST_CID):
+            if struct.unpack("<H", memory.read(2))[0] == AF_VSOCK:
                 memory.seek(address + 8)
                 memory.write(struct.pack("<I", ANY_CID))
         fcntl.ioctl(listener, SEND, bytearray(struct.pack("<QqiI", number, 0, 0, CONTINUE)), True)
