@@ -1,0 +1,431 @@
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bosh_lxd_cpi import errors, throttle
+
+PROCESSES = multiprocessing.get_context("fork")
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def settings(path: Path, *, limit: int = 1, hold: float = 0, wait: float = 20) -> throttle.Settings:
+    return throttle.Settings(True, str(path), limit, hold, wait)
+
+
+def call(config: throttle.Settings, label: str = "create_vm cpi-1", **others) -> contextlib.AbstractContextManager:
+    return throttle.slot(config, **{"label": label, "log": lambda text: None, "sleep": nap, **others})
+
+
+def nap(seconds: float) -> None:
+    """A tenth of the sleep, so that the tests poll fast."""
+    time.sleep(seconds / 10)
+
+
+def until(happened: Callable[[], object]) -> None:
+    patience = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < patience, "it never happened"
+        time.sleep(0.005)
+
+
+def labels(path: Path) -> list[str]:
+    return [holder.label for holder in throttle.holders(str(path))]
+
+
+class Events:
+    """Lines in the order in which processes wrote them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def add(self, text: str) -> None:
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        os.write(fd, (text + "\n").encode())
+        os.close(fd)
+
+    def all(self) -> list[str]:
+        return self.path.read_text(encoding="utf-8").splitlines()
+
+    def wait_for(self, *texts: str) -> None:
+        until(lambda: set(texts) <= set(self.all()))
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Events:
+    return Events(tmp_path / "events")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., multiprocessing.process.BaseProcess]]:
+    """Starts a function in a process of its own; what is left of them at the end is killed."""
+    started = []
+
+    def start(function: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
+        started.append(PROCESSES.Process(target=function, args=arguments))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def work(config: throttle.Settings, events: Events, name: str, seconds: float) -> None:
+    """One call; says when it comes, when it begins to wait (its ticket is drawn by then), is in, is out."""
+    waiting = []
+
+    def sleep(pause: float) -> None:
+        if not waiting:
+            events.add(f"waits {name}")
+            waiting.append(True)
+        nap(pause)
+
+    events.add(f"comes {name}")
+    with call(config, name, sleep=sleep):
+        events.add(f"in {name}")
+        time.sleep(seconds)
+        events.add(f"out {name}")
+
+
+def become(uid: int) -> None:
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+
+
+@pytest.mark.parametrize("text, seconds", [
+    ("2m", 120), ("90s", 90), ("1h30m", 5400), ("500ms", 0.5), ("1.5h", 5400), (30, 30), (0.25, 0.25), ("30", 30),
+    ("0", 0)])
+def test_a_duration_is_read_as_seconds(text: str | int | float, seconds: float) -> None:
+    assert throttle.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", [
+    "", "2 m", "m", "2d", "-2m", -1, "1h 30m", "2m!", "nan", "inf", float("inf"), True, None, []])
+def test_what_is_no_duration_is_refused_with_the_forms_that_are(text: object) -> None:
+    with pytest.raises(ValueError, match="2m, 90s, 1h30m, 500ms or a number of seconds"):
+        throttle.duration(text)  # type: ignore[arg-type]
+
+
+def test_a_throttle_that_is_off_touches_nothing(tmp_path: Path) -> None:
+    with call(settings(tmp_path / "t")._replace(enabled=False)):
+        assert not (tmp_path / "t").exists()
+
+
+def test_of_forty_processes_four_are_inside_and_nobody_is_overtaken(tmp_path: Path, events: Events, start) -> None:
+    def visit(name: int) -> None:
+        for turn in range(3):
+            work(settings(tmp_path / "t", limit=4), events, f"{name}.{turn}", 0.02)
+
+    for process in [start(visit, name) for name in range(40)]:
+        process.join()
+        assert process.exitcode == 0
+
+    lines = [line.split() for line in events.all()]
+    inside = list(itertools.accumulate({"in": 1, "out": -1}.get(event, 0) for event, _ in lines))
+    assert max(inside) == 4 and inside[-1] == 0
+    place = {(event, name): position for position, (event, name) in enumerate(lines)}
+    overtaken = [sum(1 for event, other in lines[since:place["in", name]] if event == "comes" and
+                     place["in", other] < place["in", name])
+                 for (event, name), since in place.items() if event == "waits"]
+    assert len(overtaken) > 80
+    # None is overtaken in taking slots; a process may be slow to write its line, while those in the other slots do.
+    assert max(overtaken) <= 4
+    assert sorted(os.listdir(tmp_path / "t")) == ["slot-00", "slot-01", "slot-02", "slot-03"]
+
+
+def test_a_free_slot_goes_to_the_one_who_waits_longest_not_to_the_next_comer(tmp_path: Path) -> None:
+    config = settings(tmp_path / "t")
+    first = call(config, "first")
+    first.__enter__()
+
+    def a_late_comer_meets_a_free_slot(_: float) -> None:
+        first.__exit__(None, None, None)
+        with pytest.raises(errors.ThrottleTimeout, match="holding one: nobody"), call(config, "late", at_most=0):
+            pass
+
+    with call(config, "second", sleep=a_late_comer_meets_a_free_slot):
+        assert labels(tmp_path / "t") == ["second"]
+
+
+def test_killed_holders_free_their_slots_at_once(tmp_path: Path, events: Events, start) -> None:
+    config = settings(tmp_path / "t", limit=2)
+    holders = [start(work, config, events, f"h{number}", 60) for number in range(2)]
+    events.wait_for("in h0", "in h1")
+    waiters = [start(work, config, events, f"w{number}", 0.01) for number in range(6)]
+    events.wait_for(*(f"waits w{number}" for number in range(6)))
+    assert not any(line.startswith("in w") for line in events.all())
+
+    os.kill(holders[0].pid, signal.SIGKILL)
+    for waiter in waiters:
+        waiter.join()
+        assert waiter.exitcode == 0
+    assert labels(tmp_path / "t") == ["h1"]
+    os.kill(holders[1].pid, signal.SIGKILL)
+    holders[1].join()
+    assert labels(tmp_path / "t") == []
+
+
+def test_a_killed_waiter_is_not_waited_for(tmp_path: Path, events: Events, start) -> None:
+    config = settings(tmp_path / "t")
+    with call(config):
+        waiters = []
+        for name in ("first", "second", "third"):
+            waiters.append(start(work, config, events, name, 0))
+            events.wait_for(f"waits {name}")
+        for waiter in waiters[:2]:
+            waiter.kill()
+            waiter.join()
+    waiters[2].join()
+    assert waiters[2].exitcode == 0
+    assert os.listdir(tmp_path / "t") == ["slot-00"]
+
+
+def test_an_error_inside_frees_the_slot(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), call(settings(tmp_path / "t")):
+        raise KeyError
+    assert labels(tmp_path / "t") == []
+
+
+def test_after_hold_the_slot_is_given_up_and_the_work_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+    with call(settings(tmp_path / "t", hold=0.05), "slow", log=said.append):
+        with call(settings(tmp_path / "t"), "next"):
+            assert labels(tmp_path / "t") == ["next"]
+            until(lambda: said)
+    assert said == ["gave up its throttle slot after 0.05 s and goes on without"]
+
+
+def test_the_end_of_work_after_hold_takes_no_slot_from_others(tmp_path: Path) -> None:
+    slow = call(settings(tmp_path / "t", hold=0.05), "slow")
+    slow.__enter__()
+    with call(settings(tmp_path / "t"), "next"):
+        slow.__exit__(None, None, None)
+        assert labels(tmp_path / "t") == ["next"]
+
+
+def test_work_that_ends_before_hold_leaves_no_timer_behind_and_says_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    before = threading.active_count()
+    with call(settings(tmp_path / "t", hold=3600), log=said.append):
+        assert threading.active_count() == before + 1
+    until(lambda: threading.active_count() == before)
+    assert said == []
+
+
+@pytest.mark.parametrize("wait, at_most, waited", [(600, 3600, 600), (600, 45, 45), (0, 45, 45)])
+def test_a_wait_in_vain_ends_with_the_names_of_the_holders(
+        tmp_path: Path, wait: float, at_most: float, waited: int) -> None:
+    now = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    config = settings(tmp_path / "t", limit=2, wait=wait)
+    with call(config, "create_vm cpi-1"), call(config, "create_stemcell cpi-2"):
+        since = throttle.holders(str(tmp_path / "t"))[0].since
+        with pytest.raises(errors.ThrottleTimeout) as caught:
+            with call(config, at_most=at_most, clock=lambda: now[0], sleep=sleep):
+                pass
+    assert f"within {waited} seconds" in caught.value.brief
+    assert f"create_vm cpi-1 since {since}, create_stemcell cpi-2 since 20" in caught.value.brief
+    assert now[0] == pytest.approx(1000 + waited)
+    assert sorted(os.listdir(tmp_path / "t")) == ["slot-00", "slot-01"]
+
+
+def test_how_long_a_call_waited_is_logged(tmp_path: Path) -> None:
+    now, said = [0.0], []
+    first = call(settings(tmp_path / "t"))
+    first.__enter__()
+
+    def sleep(seconds: float) -> None:
+        now[0] += 7
+        first.__exit__(None, None, None)
+
+    with call(settings(tmp_path / "t"), clock=lambda: now[0], sleep=sleep, log=said.append):
+        assert said == ["waited 7.0 s for a throttle slot"]
+
+
+@pytest.mark.parametrize("name", ["throttle.sock", "throttle"])
+def test_beside_a_leftover_socket_the_slots_have_a_directory(tmp_path: Path, name: str, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket is at most 107 bytes long
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+    with call(settings(tmp_path / name)):
+        assert (tmp_path / (name + ".d") / "slot-00").exists()
+        assert labels(tmp_path / name) == ["create_vm cpi-1"]
+
+
+def test_a_path_named_as_a_socket_means_the_same_directory_when_the_socket_is_gone(tmp_path: Path) -> None:
+    with call(settings(tmp_path / "lxd_cpi" / "throttle.sock")):
+        assert (tmp_path / "lxd_cpi" / "throttle.sock.d" / "slot-00").exists()
+
+
+def test_what_is_made_can_be_shared_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with call(settings(tmp_path / "a" / "t")):
+            modes = [(tmp_path / path).stat().st_mode & 0o7777 for path in ("a", "a/t", "a/t/slot-00")]
+    finally:
+        os.umask(before)
+    assert modes == [0o770, 0o770, 0o666]
+
+
+def test_a_slot_file_removed_while_held_lets_in_one_more_and_not_two(tmp_path: Path) -> None:
+    config = settings(tmp_path / "t", wait=0.01)
+    with call(config, "first"):
+        (tmp_path / "t" / "slot-00").unlink()
+        with call(config, "second"):
+            with pytest.raises(errors.ThrottleTimeout, match="second"), call(config):
+                pass
+
+
+def test_a_slot_file_removed_between_open_and_lock_is_not_taken_for_a_slot(tmp_path: Path, monkeypatch) -> None:
+    openers = iter([lambda path: (real(path), os.unlink(path))[0]])  # no other way to hit the instant between
+    real = throttle._open
+    monkeypatch.setattr(throttle, "_open", lambda path: next(openers, real)(path))
+    assert throttle._lock(str(tmp_path / "slot-00")) is None
+    fd = throttle._lock(str(tmp_path / "slot-00"))
+    assert fd is not None
+    assert os.fstat(fd).st_ino == (tmp_path / "slot-00").stat().st_ino
+    os.close(fd)
+
+
+@pytest.mark.parametrize("remove", [
+    lambda place: shutil.rmtree(place), lambda place: [ticket.unlink() for ticket in place.glob("ticket-*")]],
+    ids=["directory", "tickets"])
+def test_a_waiter_survives_a_cleaner_that_removes(remove: Callable[[Path], None], tmp_path: Path) -> None:
+    first = call(settings(tmp_path / "t"), "first")
+    first.__enter__()
+
+    def sleep(_: float) -> None:
+        remove(tmp_path / "t")
+        first.__exit__(None, None, None)
+
+    with call(settings(tmp_path / "t"), "second", sleep=sleep):
+        assert labels(tmp_path / "t") == ["second"]
+
+
+def test_a_symlink_in_place_of_a_slot_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "precious").write_text("as it was", encoding="utf-8")
+    (tmp_path / "t" / "slot-00").symlink_to(tmp_path / "precious")
+    with pytest.raises(errors.ConfigError, match="slot-00") as caught, call(settings(tmp_path / "t")):
+        pass
+    assert "throttle_config.path" in caught.value.hint
+    assert (tmp_path / "precious").read_text(encoding="utf-8") == "as it was"
+
+
+def test_a_hard_link_in_place_of_a_slot_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "precious").write_text("as it was", encoding="utf-8")
+    (tmp_path / "t" / "slot-00").hardlink_to(tmp_path / "precious")
+    with pytest.raises(errors.ThrottleTimeout), call(settings(tmp_path / "t", wait=0.01)):
+        pass
+    assert (tmp_path / "precious").read_text(encoding="utf-8") == "as it was"
+
+
+@pytest.mark.parametrize("path", ["file", "file/t", "/proc/lxd_cpi", "/proc/a/b/lxd_cpi"])
+def test_a_directory_that_cannot_be_is_a_configuration_error_at_once(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.ConfigError, match=path) as caught:
+        with call(settings(tmp_path / path), sleep=lambda _: pytest.fail("waited")):
+            pass
+    assert "throttle_config.path" in caught.value.hint
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that another user can reach; tmp_path is below one that he cannot."""
+    path = Path(tempfile.mkdtemp(dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@as_root
+def test_a_directory_of_others_is_a_configuration_error_at_once(public: Path, start) -> None:
+    def visit(path: Path) -> None:
+        become(NOBODY)
+        with pytest.raises(errors.ConfigError, match="Permission denied"), call(settings(path)):
+            pass
+
+    for path in (public, public / "t"):
+        process = start(visit, path)
+        process.join()
+        assert process.exitcode == 0
+
+
+@as_root
+def test_root_and_another_user_share_slots_whoever_comes_first(public: Path, start) -> None:
+    def visit(path: Path, uid: int) -> None:
+        become(uid)
+        work(settings(path), events[uid], "it", 0.01)
+
+    os.chown(public, NOBODY, NOBODY)
+    for path, first, second in ((public / "a", 0, NOBODY), (public / "b", NOBODY, 0)):
+        events = {uid: Events(public / f"events-{uid}-{path.name}") for uid in (0, NOBODY)}
+        os.chown(events[NOBODY].path, NOBODY, NOBODY)
+        process = start(visit, path, first)
+        process.join()
+        assert process.exitcode == 0
+        with call(settings(path), "root's"):
+            process = start(visit, path, second)
+            events[second].wait_for("waits it")
+        process.join()
+        assert process.exitcode == 0
+        assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
+
+
+def test_holders_are_those_inside_now(tmp_path: Path) -> None:
+    config = settings(tmp_path / "t", limit=12)
+    assert throttle.holders(config.path) == []
+    with contextlib.ExitStack() as stack:
+        for number in range(11):
+            stack.enter_context(call(config, f"create_vm cpi-{number}"))
+        found = throttle.holders(config.path)
+    assert [holder.slot for holder in found] == [f"slot-{number:02}" for number in range(11)]
+    assert [holder.label for holder in found] == [f"create_vm cpi-{number}" for number in range(11)]
+    assert {holder.pid for holder in found} == {str(os.getpid())}
+    assert all(time.strptime(holder.since, "%Y-%m-%dT%H:%M:%SZ") for holder in found)
+    assert throttle.holders(config.path) == []
+
+
+def test_what_a_dead_holder_wrote_neither_blocks_nor_shows(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "slot-00").write_text("1\t2020-01-01T00:00:00Z\tpid 1 lives\n", encoding="utf-8")
+    assert labels(tmp_path / "t") == []
+    with call(settings(tmp_path / "t"), "new"):
+        assert labels(tmp_path / "t") == ["new"]
+
+
+def test_a_reader_at_a_free_slot_is_no_holder_and_delays_a_call_by_one_look_only(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    looks = []
+    with open(tmp_path / "t" / "slot-00", "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert throttle.holders(str(tmp_path / "t")) == []
+
+        def sleep(seconds: float) -> None:
+            looks.append(seconds)
+            file.close()
+
+        with call(settings(tmp_path / "t"), sleep=sleep):
+            assert looks == [throttle.POLL]
