@@ -1,0 +1,51 @@
+"""The directories implied by a set of file paths: what both file systems of the config drive start from."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+NAME_MAX = 128  # always fits into one ISO9660 directory record together with its Rock Ridge attributes
+
+
+def join(directory: str, name: str) -> str:
+    """The path of `name` in `directory`; the root directory is the empty string."""
+    return f"{directory}/{name}" if directory else name
+
+
+def parent(path: str) -> str:
+    """The directory of `path`; that of the root directory is the root directory."""
+    return path.rpartition("/")[0]
+
+
+def directories(files: Iterable[str]) -> dict[str, list[str]]:
+    """The paths in every directory of a tree, sorted; the directories themselves come level by level.
+
+    `files` are relative paths. Raises ValueError for a path that is absolute, has an empty, dotted, overlong or
+    non-ASCII component, or is both a file and a directory.
+    """
+    files = set(files)
+    children: dict[str, set[str]] = {"": set()}
+    for file in sorted(files):
+        directory = ""
+        for name in file.split("/"):
+            _check(name, file)
+            path = join(directory, name)
+            children.setdefault(directory, set()).add(path)
+            directory = path
+    clashes = sorted(files & children.keys())
+    if clashes:
+        raise ValueError(f"{clashes[0]!r} is both a file and a directory")
+    levels = [""]
+    for directory in levels:
+        levels += sorted(children[directory] & children.keys())
+    return {directory: sorted(children[directory]) for directory in levels}
+
+
+def _check(name: str, path: str) -> None:
+    if not name:
+        raise ValueError(f"path {path!r} must be relative and without empty components")
+    if name in (".", ".."):
+        raise ValueError(f"path {path!r} must not contain {name!r}")
+    if not (name.isascii() and name.isprintable()):
+        raise ValueError(f"path {path!r} must be printable ASCII")
+    if len(name) > NAME_MAX:
+        raise ValueError(f"name {name!r} is longer than {NAME_MAX} characters")
