@@ -49,11 +49,17 @@ def keeper(name: str) -> int | None:
     return next((pid for pid in _members(name) if _inner_pid(pid) == 1 and str(KEEPER) in _read(pid, "cmdline")), None)
 
 
-def daemon(name: str) -> int | None:
-    """The process id of the host's daemon, if it runs."""
-    first = keeper(name)
-    number = _read(first, "root/run/daemon.pid") if first else ""
-    return next((pid for pid in _members(name) if number and _inner_pid(pid) == int(number)), None)
+def daemon_runs(name: str) -> bool:
+    """Whether the keeper has a daemon: from its start until it is not only dead but noticed to be."""
+    return _daemon_number(name) is not None
+
+
+def signal_daemon(name: str, number: signal.Signals) -> None:
+    """Send the host's daemon a signal; nothing if it does not run."""
+    wanted = _daemon_number(name)
+    for pid in _members(name):
+        if wanted and _inner_pid(pid) == wanted:
+            os.kill(pid, number)
 
 
 def inside(name: str, *command: str) -> list[str]:
@@ -62,6 +68,13 @@ def inside(name: str, *command: str) -> list[str]:
     if not pid:
         raise HostError(f"{name}: is down; bring it up first")
     return ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--", *command]
+
+
+def _daemon_number(name: str) -> int | None:
+    """The daemon's process id in its own process namespace."""
+    pid = keeper(name)
+    number = _read(pid, "root/run/daemon.pid") if pid else ""
+    return int(number) if number else None
 
 
 def _members(name: str) -> list[int]:

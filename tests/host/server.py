@@ -19,7 +19,7 @@ import configuration
 import tree
 from kinds import KINDS
 from machine import HostError, locked, need, possible, run, say, tail, wait_until
-from processes import daemon, inside, keeper, netns, start, sweep
+from processes import daemon_runs, inside, keeper, netns, signal_daemon, start, sweep
 
 __all__ = ["Facts", "HostError", "client", "client_command", "down", "facts", "names", "netns_command", "possible",
            "restart", "running", "start_daemon", "stop_daemon", "up"]
@@ -69,7 +69,7 @@ def up(kind: str, *, name: str | None = None, pool: str = "btrfs") -> Facts:
         known = _stored(name)
         if known and (known.kind, known.driver) != (kind, pool):
             raise HostError(f"{name}: exists as {known.kind} with a {known.driver} pool; down --wipe it first")
-        if known and daemon(name):
+        if known and daemon_runs(name):
             return known
         sweep(name, state)
         if not known:
@@ -106,11 +106,9 @@ def restart(name: str, *, hard: bool = False) -> None:
 
 def stop_daemon(name: str, *, hard: bool = False) -> None:
     """Stop just the daemon, so that nothing answers at the host's address; virtual machines run on."""
-    pid = daemon(name)
-    if pid:
-        os.kill(pid, signal.SIGKILL if hard else signal.SIGTERM)
-        if not wait_until(lambda: daemon(name) is None, seconds=30):
-            raise HostError(f"{name}: the daemon did not stop within 30 s")
+    signal_daemon(name, signal.SIGKILL if hard else signal.SIGTERM)
+    if not wait_until(lambda: not daemon_runs(name), seconds=30):
+        raise HostError(f"{name}: the daemon did not stop within 30 s")
 
 
 def start_daemon(name: str) -> None:
@@ -137,7 +135,7 @@ def names() -> list[str]:
 
 def running(name: str) -> bool:
     """Whether the host is up, with its daemon running."""
-    return daemon(name) is not None
+    return daemon_runs(name)
 
 
 def client(name: str, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -163,8 +161,8 @@ def _wait_ready(name: str, kind: str, seconds: float = 60) -> str:
         if answer and answer.returncode == 0:
             return json.loads(answer.stdout)["environment"]["server_version"]
         waited = time.monotonic() - began
-        if waited > seconds or waited > 3 and not daemon(name):
-            words = f"did not answer within {seconds:.0f} s" if daemon(name) else "ended"
+        if waited > seconds or waited > 3 and not daemon_runs(name):
+            words = f"did not answer within {seconds:.0f} s" if daemon_runs(name) else "ended"
             raise HostError(f"{name}: the daemon {words}; the end of {log}:\n{tail(log)}")
         time.sleep(0.2)
 
