@@ -1,6 +1,7 @@
 """Time and new names, in one place that a test or a replay can take over."""
 from __future__ import annotations
 
+import os
 import time
 
 from bosh_lxd_cpi import errors
@@ -9,9 +10,9 @@ from bosh_lxd_cpi import errors
 class Clock:
     """The machine's own time and randomness."""
 
-    def now(self) -> str:
-        """UTC, as 2026-01-31T23:59:59Z."""
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time()))
+    def time(self) -> float:
+        """Unix seconds."""
+        return time.time()
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -19,11 +20,12 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def new_id(self) -> str:
-        """A random UUID."""
-        import uuid
+    def random_hex(self, digits: int) -> str:
+        return os.urandom(digits).hex()[:digits]
 
-        return str(uuid.uuid4())
+    def now(self) -> str:
+        """UTC, as 2026-01-31T23:59:59Z."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.time()))
 
 
 class Deadline:

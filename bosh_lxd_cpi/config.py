@@ -24,8 +24,6 @@ SHORT_NAMES = {"project": "project_name", "profile": "profile_name", "network": 
                "server_certificate": "tls_server_cert", "ca_cert": "tls_ca_cert"}
 """Other names for server properties that a context may use: cpi-configs of other CPIs do without the suffix."""
 
-DEFAULT_INSTANCE_CONFIG: dict[str, dict[str, str]] = {}
-
 
 class Server(NamedTuple):
     """Where the VMs are to live."""
@@ -64,6 +62,9 @@ class AgentConfig(NamedTuple):
     filestore_path: str = ""
 
 
+DURATIONS = ("throttle_config.hold", "throttle_config.wait")
+
+
 class ThrottleConfig(NamedTuple):
     """How many calls may make the server work at once; durations are texts such as 2m."""
 
@@ -94,6 +95,17 @@ class Config(NamedTuple):
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be seen in a log, an answer or a capture."""
         return (self.server.tls_client_key, self.agent.mbus)
+
+    def lock_directory(self) -> str:
+        """Where the locks of all calls on this machine are.
+
+        Without throttle_config.path it is $TMPDIR/lxd_cpi: all workers of a director share it, under BPM and without
+        (facts: bosh-contract 1.7). In place of go-lxd-cpi's socket it is a directory beside it.
+        """
+        path = self.throttle_config.path
+        if not path:
+            return os.path.join(os.environ.get("TMPDIR") or "/tmp", "lxd_cpi")
+        return f"{path}.d" if path.endswith(".sock") else path
 
 
 SECTIONS: dict[str, type] = {"server": Server, "agent": Agent, "agent_config": AgentConfig,
@@ -208,10 +220,21 @@ def _value(name: str, given: Any, default: Any, faults: list[str]) -> Any:
     elif isinstance(given, (str, int, float)) and not isinstance(given, bool):
         if name in CHOICES and str(given) not in CHOICES[name]:
             faults.append(f"{name} must be one of {', '.join(filter(None, CHOICES[name]))}")
+        if name in DURATIONS:
+            _check_duration(name, given, faults)
         return str(given)
     else:
         faults.append(f"{name} must be a text")
     return default
+
+
+def _check_duration(name: str, given: Any, faults: list[str]) -> None:
+    from bosh_lxd_cpi.throttle import duration
+
+    try:
+        duration(given)
+    except ValueError as failure:
+        faults.append(f"{name}: {failure}")
 
 
 def _instance_config(name: str, given: Any, faults: list[str]) -> dict[str, dict[str, str]]:

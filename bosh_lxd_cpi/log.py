@@ -25,6 +25,15 @@ def secrets_in(document: Any) -> Iterator[str]:
     elif isinstance(document, list):
         for item in document:
             yield from secrets_in(item)
+    elif isinstance(document, str) and "://" in document:
+        yield from passwords_in(document)
+
+
+def passwords_in(url: str) -> Iterator[str]:
+    """The password in a URL such as nats://user:password@host."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    if at and ":" in user:
+        yield user.partition(":")[2]
 
 
 def texts_in(document: Any) -> Iterator[str]:
@@ -46,10 +55,13 @@ class Log:
         self._threshold = LEVELS.index(level)
         self._secrets: set[str] = set()
 
+    def set_level(self, level: str) -> None:
+        self._threshold = LEVELS.index(level)
+
     def hide(self, secrets: Iterable[str]) -> None:
         """From now on these texts never leave the program; of a text of several lines no line does."""
         for secret in secrets:
-            pieces = (secret, secret.replace("\n", "\\n"), *secret.splitlines())
+            pieces = (secret, secret.replace("\n", "\\n"), *secret.splitlines(), *passwords_in(secret))
             self._secrets.update(piece for piece in pieces
                                  if len(piece) >= SHORTEST_SECRET and not piece.startswith("-----"))
 

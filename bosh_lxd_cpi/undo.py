@@ -18,8 +18,9 @@ class Undo:
     the cause nor the steps before it.
     """
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self, log: Log, *, before: Callable[[], object] = lambda: None) -> None:
+        """`before` runs ahead of the first step taken back: the call's own time may be used up by then."""
+        self._log, self._before = log, before
         self._steps: list[tuple[str, Callable[[], object]]] = []
 
     def add(self, what: str, step: Callable[[], object]) -> None:
@@ -30,6 +31,8 @@ class Undo:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind and self._steps:
+            self._before()
         while kind and self._steps:
             what, step = self._steps.pop()
             try:

@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 FAULTS = tuple(Fault(*row) for row in (
     (r"^not authorized|^Forbidden|Certificate is restricted|User does not have permission", errors.Untrusted, "forbidden"),
-    (r"Project not found|project \"?[^\"]*\"? (not found|doesn't exist)|Failed (to )?fetch(ing)? project", errors.CloudError,
+    (r"Project not found|project \"?[^\" :]*\"? (not found|doesn't exist)|Failed (to )?fetch(ing)? project", errors.CloudError,
      "no_project"),
     (r"Storage pool not found|Failed (to )?load(ing)? storage pool|(No|Can't find a) storage pool", errors.CloudError, "no_pool"),
     (r"Requested profile .* doesn't exist|Profile not found", errors.CloudError, "no_profile"),
@@ -58,8 +58,12 @@ FAULTS = tuple(Fault(*row) for row in (
 BY_STATUS = {403: errors.Untrusted, 404: errors.NotFound, 409: errors.AlreadyExists, 412: errors.Changed, 503: errors.Busy}
 
 
-def parse(response: Response, *, what: str) -> Reply:
-    """Open an envelope. `what` says in errors which request it answers.
+class WaitEnded(errors.ServerError):
+    """An error under HTTP 200: a wait for an operation ended, and its headers had been sent before that was known."""
+
+
+def parse(response: Response, *, what: str, names: dict[str, str]) -> Reply:
+    """Open an envelope. `what` says in errors which request it answers, `names` fills in the mends.
 
     Raises the ServerError (or CloudError) that fits the refusal.
     """
@@ -68,16 +72,19 @@ def parse(response: Response, *, what: str) -> Reply:
         kind = body["type"]
     except (ValueError, TypeError, KeyError):
         text = response.body[:200].decode("utf-8", "replace").strip()
-        raise error_for(text or "an empty answer", status=response.status, what=what) from None
+        raise error_for(text or "an empty answer", status=response.status, what=what, names=names) from None
+    if kind == "error" and response.status == 200:
+        raise WaitEnded(body.get("error") or "no reason given")
     if kind == "error":
-        raise error_for(body.get("error") or "no reason given", status=body.get("error_code") or response.status, what=what)
+        status = body.get("error_code") or response.status
+        raise error_for(body.get("error") or "no reason given", status=status, what=what, names=names)
     operation = body.get("operation") or "" if kind == "async" else ""
     return Reply(body.get("metadata"), operation.partition("?")[0], response.headers.get("ETag") or "")
 
 
-def error_for(text: str, *, status: int, what: str) -> errors.CloudError:
+def error_for(text: str, *, status: int, what: str, names: dict[str, str]) -> errors.CloudError:
     """The exception for a refusal of a request or for the failure of an operation."""
     fault = next((fault for fault in FAULTS if re.search(fault.pattern, text, re.IGNORECASE)), None)
     error = fault.error if fault else BY_STATUS.get(status, errors.ServerError)
-    mend = mends.text(fault.mend) if fault and fault.mend else ""
+    mend = mends.text(fault.mend, **names) if fault and fault.mend else ""
     return error(f"{what}: {text}", hint=mend)

@@ -1,0 +1,73 @@
+"""What every action gets: one call's configuration, server, time and log."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bosh_lxd_cpi import errors, ids, mends
+from bosh_lxd_cpi.clock import Clock, Deadline
+from bosh_lxd_cpi.config import Config
+from bosh_lxd_cpi.log import Log
+from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.lxd.dialect import Features, features
+from bosh_lxd_cpi.lxd.replies import Reply
+from bosh_lxd_cpi.undo import Undo
+
+UNDO_SECONDS = 120.0
+"""Time to clean up after a failure, on top of the call's deadline."""
+
+
+class Cpi:
+    """One call."""
+
+    def __init__(self, *, config: Config, client: Client, clock: Clock, log: Log, director: str) -> None:
+        self.config, self.client, self.clock, self.log, self.director = config, client, clock, log, director
+
+    def features(self) -> Features:
+        """Ask the server what it is: one request. Raises Untrusted."""
+        found = features(self.client.server().metadata)
+        self.client.names["client"] = found.client
+        if not found.trusted:
+            raise errors.Untrusted(f"the server at {self.config.server.url} does not trust our client certificate",
+                                   hint=mends.text("untrusted", client=found.client))
+        return found
+
+    def new_id(self) -> str:
+        """A UUID for something new."""
+        return ids.new_id(self.clock, self.director)
+
+    def marks(self) -> dict[str, str]:
+        """Configuration keys that say whose a thing is; cleanup touches nothing without them."""
+        return {"user.bosh.director": self.director, "user.bosh.created_at": self.clock.now()}
+
+    def finish(self, request: Callable[[], Reply], *, what: str, name: str = "",
+               made: Callable[[], bool] | None = None) -> dict[str, Any]:
+        """See `operations.finish`."""
+        return operations.finish(self.client, request, what=what, name=name, made=made)
+
+    def undo(self) -> Undo:
+        """Steps to take back when this call fails, with time of their own."""
+        return Undo(self.log, before=self._allow_undoing)
+
+    def _allow_undoing(self) -> None:
+        self.client.deadline = Deadline(self.clock, UNDO_SECONDS, what="cleaning up after the failure")
+
+
+def exists(read: Callable[[], Reply]) -> bool:
+    """Whether what `read` asks for is there."""
+    try:
+        read()
+    except errors.NotFound:
+        return False
+    return True
+
+
+def identifier(value: Any, what: str) -> str:
+    """A CID as BOSH sends it. Raises BadRequest for what no CID of ours can be."""
+    if not isinstance(value, str) or not value or len(value) > 200 or not set(value) <= ALLOWED:
+        raise errors.BadRequest(f"{what} must be a CID, not {str(value)[:60]!r}")
+    return value
+
+
+ALLOWED = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")

@@ -1,0 +1,141 @@
+"""Virtual machines after their creation: look, describe, restart, delete."""
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
+from bosh_lxd_cpi.guest import disks
+
+LONGEST_VALUE = 8192
+"""Characters of one metadata value that are kept; a database row is no place for more."""
+
+
+def has_vm(cpi: Cpi, vm_cid: str) -> bool:
+    """Whether the VM is there: one request."""
+    cid = identifier(vm_cid, "vm_cid")
+    return exists(lambda: cpi.client.instance(cid))
+
+
+def reboot_vm(cpi: Cpi, vm_cid: str) -> None:
+    """Restart a VM at once, or start one that is stopped: two requests, four for a stopped one. Raises VMNotFound.
+
+    BOSH reboots VMs whose agent no longer answers, so the guest is not asked.
+    """
+    cid = identifier(vm_cid, "vm_cid")
+    try:
+        try:
+            cpi.finish(lambda: cpi.client.set_instance_state(cid, "restart", force=True), what=f"restarting {cid}", name=cid,
+                       made=lambda: _status(cpi, cid) == "Running")
+        except errors.AlreadyInState:
+            start(cpi, cid)
+    except errors.NotFound:
+        raise errors.VMNotFound(f"there is no VM {cid}") from None
+
+
+def start(cpi: Cpi, cid: str) -> None:
+    """Start a stopped VM; one that runs is fine."""
+    try:
+        cpi.finish(lambda: cpi.client.set_instance_state(cid, "start"), what=f"starting {cid}", name=cid,
+                   made=lambda: _status(cpi, cid) == "Running")
+    except errors.AlreadyInState:
+        cpi.log.info(f"{cid} is running already")
+
+
+def delete_vm(cpi: Cpi, vm_cid: str) -> None:
+    """Delete a VM with its ephemeral disk and config drive; persistent disks stay. One that is gone is no error.
+
+    The director sends this for VMs that vanished, too: what they left behind is found by its name, in every pool.
+    """
+    cid = identifier(vm_cid, "vm_cid")
+    instance = remove_instance(cpi, cid)
+    if instance is None:
+        cpi.log.info(f"{cid} is gone already; looking for what it left behind")
+        pools = [pool["name"] for pool in cpi.client.pools().metadata]
+        volumes = {(pool, volume) for pool in pools for volume in disks.own_volumes(cid)}
+    else:
+        volumes = set(disks.volumes_to_delete(instance["devices"]))
+        named = {volume for _, volume in volumes}
+        pool = cpi.config.server.storage_pool_name
+        volumes |= {(pool, volume) for volume in disks.own_volumes(cid) if volume not in named}
+    for pool, volume in sorted(volumes):
+        delete_volume(cpi, pool, volume)
+
+
+def remove_instance(cpi: Cpi, cid: str) -> dict[str, Any] | None:
+    """Stop and delete an instance; answers what it was, or None when there was none."""
+    try:
+        instance = cpi.client.instance(cid).metadata
+        if instance["status"] != "Stopped":
+            _stop(cpi, cid)
+        cpi.finish(lambda: cpi.client.delete_instance(cid), what=f"deleting {cid}", name=cid,
+                   made=lambda: not exists(lambda: cpi.client.instance(cid)))
+        return instance
+    except errors.NotFound:
+        return None
+
+
+def _stop(cpi: Cpi, cid: str) -> None:
+    try:
+        cpi.finish(lambda: cpi.client.set_instance_state(cid, "stop", force=True), what=f"stopping {cid}", name=cid,
+                   made=lambda: _status(cpi, cid) == "Stopped")
+    except errors.AlreadyInState:
+        cpi.log.info(f"{cid} is stopped already")
+
+
+def delete_volume(cpi: Cpi, pool: str, volume: str) -> None:
+    """Delete a volume; one that is gone is no error."""
+    try:
+        cpi.finish(lambda: cpi.client.delete_volume(pool, volume), what=f"deleting volume {volume}", name=volume,
+                   made=lambda: not exists(lambda: cpi.client.volume(pool, volume)))
+    except errors.NotFound:
+        cpi.log.debug(f"there is no volume {volume} in pool {pool}")
+
+
+def set_vm_metadata(cpi: Cpi, vm_cid: str, metadata: Any) -> None:
+    """Describe a VM and tag it: one request. Raises VMNotFound."""
+    cid = identifier(vm_cid, "vm_cid")
+    if not isinstance(metadata, dict):
+        raise errors.BadRequest("metadata must be a mapping")
+    try:
+        describe(cpi, cid, description=_description(metadata), config=tags(metadata))
+    except errors.NotFound:
+        raise errors.VMNotFound(f"there is no VM {cid}") from None
+
+
+def describe(cpi: Cpi, cid: str, *, description: str, config: dict[str, str]) -> None:
+    """Set description and configuration keys of a VM, running or not."""
+    try:
+        cpi.finish(lambda: cpi.client.patch_instance(cid, {"description": description, "config": config}),
+                   what=f"describing {cid}", name=cid)
+    except errors.AgentNotRunning:
+        # LXD 5.0 tells the guest after the change, and fails when no LXD agent listens there (facts: lxd-api 4).
+        now = cpi.client.instance(cid).metadata["config"]
+        if any(now.get(key, "") != value for key, value in config.items()):
+            raise
+
+
+def _description(metadata: dict[str, Any]) -> str:
+    """`group/index` as go-lxd-cpi wrote it, else the name BOSH gives the VM."""
+    group, index = metadata.get("instance_group") or metadata.get("job"), metadata.get("index")
+    if group and index not in (None, ""):
+        return f"{group}/{index}"
+    return str(metadata.get("name") or group or f"compiling {metadata.get('compiling', '')}".strip())
+
+
+def tags(metadata: dict[str, Any]) -> dict[str, str]:
+    """Metadata of any JSON type as user.bosh.* keys; a key may hold letters, digits and a few signs."""
+    return {f"user.bosh.{_key(key)}": _value(value)[:LONGEST_VALUE] for key, value in metadata.items() if value is not None}
+
+
+def _key(key: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in key)
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _status(cpi: Cpi, cid: str) -> str:
+    return cpi.client.instance(cid).metadata["status"]

@@ -1,0 +1,95 @@
+"""The command line of bin/cpi: argv and stdin in, one answer out."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from bosh_lxd_cpi import errors, rpc
+
+USAGE = """\
+usage: cpi [--config FILE] < REQUEST
+
+A BOSH CPI for LXD and Incus. Reads one JSON request on stdin and writes one JSON answer to stdout; everything else it
+says goes to stderr. The exit status is 0 also when the answer is an error, because BOSH wants it so.
+
+  --config FILE   the job's properties as JSON or YAML (-configPath, as go-lxd-cpi has it, does too)
+  --version       print the version
+  --help          print this
+
+  echo '{"method":"info","arguments":[],"context":{}}' | cpi
+"""
+
+
+def main(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Serve one call; always answers 0."""
+    if set(argv) & {"-h", "--help"}:
+        print(USAGE, end="")
+        return 0
+    if argv == ["--version"]:
+        from bosh_lxd_cpi import __version__
+
+        print(__version__)
+        return 0
+    stdout = rpc.claim_stdout()
+    rpc.write(stdout, answer(sys.stdin.buffer.read(), argv, environ))
+    return 0
+
+
+def answer(raw: bytes, argv: list[str], environ: Mapping[str, str]) -> bytes:
+    """The answer to a request, whatever it is and whatever happens."""
+    try:
+        request = rpc.parse(raw)
+        if request.method == "info":
+            return rpc.INFO
+    except errors.CpiError as failure:
+        return rpc.failure(failure)
+    return _serve(request, argv, environ)
+
+
+def _serve(request: rpc.Request, argv: list[str], environ: Mapping[str, str]) -> bytes:
+    from bosh_lxd_cpi import methods
+    from bosh_lxd_cpi.log import Log
+
+    log = Log(f"{request.method[:60]} {request.id[:60]}")
+    try:
+        with _termination_as_error():
+            return rpc.success(methods.call(request, config_path=config_path(argv), environ=environ, log=log))
+    except errors.CpiError as failure:
+        log.error(f"{failure.type}: {failure.message}" + (f"\n{failure.detail}" if failure.detail else ""))
+        return rpc.failure(failure, log.redact)
+    except BaseException as failure:  # noqa: BLE001  whatever it is, BOSH gets an answer
+        import traceback
+
+        log.error(traceback.format_exc())
+        return rpc.failure(failure, log.redact)
+
+
+def config_path(argv: list[str]) -> str:
+    """The file that the arguments name. Raises ConfigError for arguments that make no sense."""
+    words = [piece for word in argv for piece in (word.split("=", 1) if word.startswith("-") else [word])]
+    if not words:
+        return ""
+    if len(words) == 2 and words[0] in ("--config", "-config", "-configPath", "--configPath"):
+        return words[1]
+    raise errors.ConfigError(f"cannot make sense of the arguments {' '.join(argv)}", hint="bin/cpi --help shows them")
+
+
+class _termination_as_error:
+    """Turn SIGTERM, SIGINT and SIGHUP into an exception, once, so that what was begun is undone and BOSH gets an answer."""
+
+    def __enter__(self) -> None:
+        import signal
+
+        self._signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for number in self._signals:
+            signal.signal(number, self._raise)
+
+    def _raise(self, number: int, frame: object) -> None:
+        import signal
+
+        for one in self._signals:
+            signal.signal(one, signal.SIG_IGN)
+        raise errors.Interrupted(f"stopped by {signal.Signals(number).name}")
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -1,0 +1,152 @@
+"""BOSH networks -> NIC devices for the server, networks for the agent, and the answer to the director.
+
+Networks are taken in sorted order, so the same request always gives the same NICs. We choose the MACs: device and agent
+settings then agree without asking the server for them.
+"""
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bosh_lxd_cpi import mends
+from bosh_lxd_cpi.errors import CloudError, InvalidProperties
+from bosh_lxd_cpi.guest import properties
+from bosh_lxd_cpi.guest.properties import NetworkProperties
+
+AGENT_KEYS = ("type", "ip", "netmask", "gateway", "dns", "default", "routes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nic:
+    """One NIC of a VM, and the BOSH networks on it: several when they share a nic_group."""
+
+    device: str
+    mac: str
+    networks: Mapping[str, Mapping[str, Any]]
+    parent: str
+    properties: NetworkProperties
+
+    def address(self, version: int) -> str:
+        """The static address of this IP version, or an empty text."""
+        for network in self.networks.values():
+            ip = "" if is_dynamic(network) else network.get("ip") or ""
+            if ip and ipaddress.ip_address(ip).version == version:
+                return ip
+        return ""
+
+
+def is_dynamic(network: Mapping[str, Any]) -> bool:
+    """Whether the guest is to ask DHCP. A dynamic network may still carry a stale address."""
+    return network.get("type") == "dynamic"
+
+
+def nics(networks: Any, *, default: str, uuid: str) -> list[Nic]:
+    """The NICs that a VM with this uuid needs; `default` is the LXD network where none is named.
+
+    Raises InvalidProperties.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for name in sorted(_checked(networks)):
+        network = networks[name]
+        if network.get("type") != "vip":
+            groups.setdefault(str(network.get("nic_group") or f" {name}"), {})[name] = network
+    return [_nic(index, members, default=default, uuid=uuid) for index, members in enumerate(groups.values())]
+
+
+def _nic(index: int, members: Mapping[str, Any], *, default: str, uuid: str) -> Nic:
+    given = [properties.network(network.get("cloud_properties"), name) for name, network in members.items()]
+    parents = {one.name for one in given if one.name} or {default}
+    if len(parents) > 1:
+        raise InvalidProperties(f"networks {', '.join(members)} share a NIC but name different LXD networks: "
+                                f"{', '.join(sorted(parents))}")
+    if parents == {""}:
+        raise InvalidProperties(f"network {', '.join(members)}: no LXD network to connect to",
+                                hint="Set server.network_name or the network's cloud_properties.name")
+    octets = b"\x06" + hashlib.sha256(f"{uuid}/{index}".encode()).digest()[:5]  # 06: unicast, locally administered
+    return Nic(device=f"eth{index}", mac=octets.hex(":"), networks=members, parent=parents.pop(), properties=given[0])
+
+
+def _checked(networks: Any) -> dict[str, Any]:
+    if not isinstance(networks, dict) or not all(isinstance(network, dict) for network in networks.values()):
+        raise InvalidProperties("networks must be a mapping of mappings")
+    for name, network in networks.items():
+        kind = network.get("type") or "manual"
+        if kind not in ("manual", "dynamic", "vip"):
+            raise InvalidProperties(f"network {name}: unknown type {kind!r}", hint="Use manual or dynamic")
+        if kind == "vip" and network.get("ip"):
+            raise InvalidProperties(f"network {name}: LXD has no floating addresses, so the vip {network['ip']} would lead"
+                                    " nowhere", hint="Use a manual network, or `network forward` on the LXD network")
+        if kind == "manual":
+            _check_addresses(name, network)
+    return networks
+
+
+def _check_addresses(name: str, network: Mapping[str, Any]) -> None:
+    for key in ("ip", "netmask", "gateway"):
+        try:
+            if network.get(key) or key == "ip":
+                ipaddress.ip_address(network.get(key) or "")
+        except ValueError:
+            raise InvalidProperties(f"network {name}: {key} {network.get(key)!r} is not an IP address") from None
+
+
+def target(nics: list[Nic], vm_target: str) -> str:
+    """The cluster member that VM and networks agree on. Raises InvalidProperties when they do not."""
+    targets = {nic.properties.target for nic in nics if nic.properties.target}
+    if len(targets | ({vm_target} if vm_target else set())) > 1:
+        raise InvalidProperties(f"VM and networks name different targets: {', '.join(sorted(targets | {vm_target}))}")
+    return targets.pop() if targets else vm_target
+
+
+def devices(nics: list[Nic], known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """NIC devices; `known` holds the server's networks by name. Raises CloudError for a network that is not there."""
+    return {nic.device: _device(nic, known.get(nic.parent)) for nic in nics}
+
+
+def _device(nic: Nic, network: Mapping[str, Any] | None) -> dict[str, str]:
+    if network is None:
+        raise CloudError(f"the server has no network {nic.parent}", hint=mends.text("no_network"))
+    given = nic.properties
+    device = {"type": "nic", "name": nic.device, "hwaddr": nic.mac}
+    if network.get("managed") and not network.get("foreign"):
+        device["network"] = nic.parent
+    else:
+        device |= {"nictype": "bridged" if network.get("type") == "bridge" else "macvlan", "parent": nic.parent}
+        device |= {"mtu": str(given.mtu)} if given.mtu else {}
+    device |= {f"ipv{version}.address": nic.address(version) for version in (4, 6) if reserves(network, nic, version)}
+    device |= {"vlan": str(given.vlan)} if given.vlan else {}
+    device |= {"security.acls": ",".join(given.security_groups)} if given.security_groups else {}
+    filters = ("mac_filtering", "ipv4_filtering", "ipv6_filtering", "port_isolation")
+    return device | {f"security.{option}": "true" for option in filters if getattr(given, option)}
+
+
+def reserves(network: Mapping[str, Any], nic: Nic, version: int) -> bool:
+    """Whether the server can keep this NIC's address for it: it has to hand it out by DHCP (facts: lxd-api 4, NIC)."""
+    config = network.get("config") or {}
+    if not nic.address(version) or not network.get("managed") or network.get("type") not in ("bridge", "ovn"):
+        return False
+    subnet = config.get(f"ipv{version}.address", "none")
+    switch = "ipv4.dhcp" if version == 4 else "ipv6.dhcp.stateful"
+    return subnet not in ("", "none") and config.get(switch, "true" if version == 4 else "false") == "true"
+
+
+def for_agent(networks: Mapping[str, Mapping[str, Any]], nics: list[Nic], by_dhcp: set[str]) -> dict[str, dict[str, Any]]:
+    """The networks in the agent settings; those in `by_dhcp` ask for the address that the server keeps for them."""
+    macs = {name: nic.mac for nic in nics for name in nic.networks}
+    settings: dict[str, dict[str, Any]] = {}
+    for name in sorted(networks):
+        network = networks[name]
+        one = {key: network[key] for key in AGENT_KEYS if network.get(key) is not None}
+        one.setdefault("type", "manual")
+        if name in by_dhcp or is_dynamic(network):
+            one |= {"type": "dynamic", "use_dhcp": True}
+        settings[name] = {**one, **({"mac": macs[name]} if name in macs else {}), "preconfigured": False}
+    return settings
+
+
+def answer(networks: Mapping[str, Mapping[str, Any]], by_dhcp: set[str]) -> dict[str, dict[str, Any]]:
+    """The networks as create_vm returns them: what was asked for, dynamic where DHCP assigns."""
+    return {name: {**network, **({"type": "dynamic"} if name in by_dhcp else {})} for name, network in networks.items()}

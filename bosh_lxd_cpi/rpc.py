@@ -1,0 +1,111 @@
+"""The wire: one JSON request on stdin, one JSON answer on stdout, exit status 0 whatever happens.
+
+bosh-cli throws the answer away when the status is not 0, and the director cannot read an answer with anything else
+around it (facts: bosh-contract 1.1); so the real stdout is moved out of reach before anything else happens.
+"""
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from bosh_lxd_cpi import errors
+
+INFO = b'{"result":{"stemcell_formats":["openstack-qcow2","openstack-raw"],"api_version":2},"error":null,"log":""}'
+"""The one answer that is needed before every other: written out, so that nothing has to be imported for it."""
+
+
+class Request(NamedTuple):
+    """What BOSH asks."""
+
+    method: str
+    arguments: list[Any]
+    context: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The director's name for this call; bosh-cli gives none."""
+        return str(self.context.get("request_id") or "-")
+
+    @property
+    def director(self) -> str:
+        return str(self.context.get("director_uuid") or "")
+
+
+class _Plain:
+    """What the C scanner of the standard library asks of a decoder."""
+
+    strict, object_hook, object_pairs_hook, memo = True, None, None, None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+def loads(text: str) -> Any:
+    """json.loads, without the regular expressions that importing json costs: as much as starting Python.
+
+    Raises ValueError.
+    """
+    try:
+        from _json import make_scanner
+
+        value, end = make_scanner(_Plain)(text, len(text) - len(text.lstrip()))
+        if not text[end:].strip():
+            return value
+    except (ImportError, StopIteration):
+        pass
+    import json
+
+    return json.loads(text)
+
+
+def parse(raw: bytes) -> Request:
+    """Raises BadRequest."""
+    try:
+        document = loads(raw.decode())
+    except (ValueError, RecursionError) as failure:
+        raise errors.BadRequest(f"the request on stdin is not JSON: {str(failure)[:200]}") from None
+    if not isinstance(document, dict):
+        raise errors.BadRequest(f"the request on stdin must be a JSON object, not {type(document).__name__}")
+    method, arguments, context = document.get("method"), document.get("arguments"), document.get("context")
+    if not isinstance(method, str) or not method:
+        raise errors.BadRequest("the request names no method")
+    if not isinstance(arguments if arguments is not None else [], list):
+        raise errors.BadRequest("the request's arguments must be an array")
+    if not isinstance(context if context is not None else {}, dict):
+        raise errors.BadRequest("the request's context must be an object")
+    return Request(method, arguments or [], context or {})
+
+
+def success(result: Any) -> bytes:
+    """The answer of a call that went well."""
+    import json
+
+    return json.dumps({"result": result, "error": None, "log": ""}).encode()
+
+
+def failure(error: BaseException, redact: Any = str) -> bytes:
+    """The answer of a call that did not; `log` stays empty, since stderr has it all."""
+    import json
+
+    known = isinstance(error, errors.CpiError)
+    message = error.message if known else f"unexpected {type(error).__name__}: {error}"
+    return json.dumps({"result": None, "log": "", "error": {
+        "type": error.type if known else errors.CpiError.type, "message": redact(message),
+        "ok_to_retry": bool(known and error.ok_to_retry)}}).encode()
+
+
+def claim_stdout() -> int:
+    """Move stdout to a descriptor of our own and send file descriptor 1 to stderr; answers the descriptor."""
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    return ours
+
+
+def write(descriptor: int, answer: bytes) -> None:
+    """Write the answer whole, and close: BOSH reads to the end."""
+    answer += b"\n"
+    try:
+        while answer:
+            answer = answer[os.write(descriptor, answer):]
+    except BrokenPipeError:
+        pass  # nobody is listening any more
+    finally:
+        os.close(descriptor)
