@@ -11,12 +11,11 @@ from . import config_drive, disks, facts, networks, service, settings
 def boot() -> dict[str, Any]:
     """Do what the settings say; return what stays true until the next boot, and every error on the way."""
     errors: list[str] = []
-    state: dict[str, Any] = {"user_data": None, "meta_data": None, "config_drive": None, "networks": {}, "errors": errors}
+    state: dict[str, Any] = dict(user_data=None, meta_data=None, config_drive=None, networks={}, errors=errors)
     try:
-        path = config_drive.find(config_drive.DISK_PATHS, seconds=10)
-        drive, files = config_drive.read(path)
-    except (LookupError, OSError, config_drive.subprocess.CalledProcessError) as error:
-        errors.append(str(error) + (getattr(error, "stderr", None) or ""))
+        drive, files = config_drive.read(config_drive.find(config_drive.DISK_PATHS, seconds=5))
+    except (LookupError, OSError) as error:
+        errors.append(str(error))
         return state
     state["config_drive"] = {**drive, "files": config_drive.listing(files)}
     for key, name in (("user_data", config_drive.USER_DATA), ("meta_data", config_drive.META_DATA)):
@@ -38,7 +37,7 @@ def configure(wanted: dict[str, Any], errors: list[str]) -> dict[str, str]:
         error = networks.apply(step)
         if error:
             errors.append(error)
-    return {step.name: step.ifname for step in steps}
+    return {step.network: step.ifname for step in steps if step.network}
 
 
 def report(state: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:

@@ -28,9 +28,14 @@ def find(paths: list[str], *, seconds: float) -> str:
 
 
 def read(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Mount the drive and return what it is (device, label, fstype) and its files' contents by relative name."""
+    """Mount the drive and return what it is (device, label, fstype) and its files' contents by relative name.
+
+    Raises OSError when it cannot be mounted.
+    """
     os.makedirs(MOUNT_POINT, exist_ok=True)
-    subprocess.run(["mount", "-o", "ro", path, MOUNT_POINT], check=True, capture_output=True, text=True)
+    mounted = subprocess.run(["mount", path, MOUNT_POINT], capture_output=True, text=True)
+    if mounted.returncode:
+        raise OSError(f"mounting {path}: {mounted.stderr.strip()}")
     try:
         return describe(path), contents(MOUNT_POINT)
     finally:
@@ -56,7 +61,7 @@ def contents(top: str) -> dict[str, bytes]:
 
 def listing(files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
     """Size in bytes and sha256 of each file."""
-    return {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in sorted(files.items())}
+    return {name: {"size": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()} for name in sorted(files)}
 
 
 def document(files: dict[str, bytes], name: str) -> dict[str, Any]:

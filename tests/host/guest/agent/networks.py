@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 
 class Step(NamedTuple):
-    """What to do for one BOSH network: no address means DHCP; the gateway is None unless it is the default one."""
+    """What to do with one interface for one BOSH network ("" when no network names it)."""
 
-    name: str
+    network: str
     ifname: str
-    address: str | None
-    gateway: str | None
+    address: str | None  # with prefix length; None for DHCP
+    gateway: str | None  # for the default route of a static address
+    default: bool  # whether the default route goes this way
 
 
 def interfaces() -> dict[str, str]:
@@ -28,46 +29,55 @@ def interfaces() -> dict[str, str]:
 
 
 def plan(networks: dict[str, dict[str, Any]], by_mac: dict[str, str]) -> tuple[list[Step], list[str]]:
-    """The steps for all networks that have an interface, and a complaint for every one that has none."""
+    """The steps for these networks on the interfaces `by_mac`, and what the agent would not survive.
+
+    An interface that no network names gets an address by DHCP.
+    """
     wanted = {name: network for name, network in networks.items() if network.get("type") != "vip"}
+    if len(wanted) == len(by_mac) == 1 and not any(network.get("mac") for network in wanted.values()):
+        wanted = {name: {**network, "mac": mac} for (name, network), mac in zip(wanted.items(), by_mac)}
+    someone_is_default = any("gateway" in (network.get("default") or []) for network in wanted.values())
     steps, faults = [], []
     for name, network in wanted.items():
-        mac = network.get("mac") or ""
+        mac = network.get("mac")
         if mac in by_mac:
-            ifname = by_mac[mac]
-        elif not mac and len(wanted) == len(by_mac) == 1:
-            ifname = next(iter(by_mac.values()))
+            ip = address(network)
+            default = "gateway" in (network.get("default") or []) or (ip is None and not someone_is_default)
+            steps.append(Step(name, by_mac[mac], ip, network.get("gateway"), default))
+        elif mac:
+            faults.append(f"no device found for network {name!r} with MAC address {mac!r}; there are {sorted(by_mac)}")
         else:
-            faults.append(f"no device found for network {name!r} with MAC {mac!r}; there are {sorted(by_mac)}")
-            continue
-        is_default = len(wanted) == 1 or "gateway" in (network.get("default") or [])
-        steps.append(Step(name, ifname, address(network), network.get("gateway") if is_default else None))
-    return steps, faults
+            faults.append(f"network {name!r} has no MAC address, so no interface is its own")
+    named = [step.ifname for step in steps if step.address]
+    faults += [f"{ifname} has several static networks, of which the agent keeps one" for ifname in sorted(set(named))
+               if named.count(ifname) > 1]
+    rest = [ifname for ifname in by_mac.values() if ifname not in {step.ifname for step in steps}]
+    return steps + [Step("", ifname, None, None, not someone_is_default) for ifname in rest], faults
 
 
 def address(network: dict[str, Any]) -> str | None:
     """The static address with its prefix length (`prefix` is the reservation's, not the subnet's), None for DHCP."""
-    if network.get("type") == "dynamic" or network.get("use_dhcp") or not (network.get("ip") and network.get("netmask")):
+    ip, netmask = network.get("ip"), network.get("netmask")
+    if network.get("type") == "dynamic" or network.get("use_dhcp") or not (ip and netmask):
         return None
-    ip = ipaddress.ip_address(network["ip"])
-    if ip.version == 4:
-        return ipaddress.ip_interface(f"{ip}/{network['netmask']}").with_prefixlen
-    return f"{ip}/{bin(int(ipaddress.ip_address(network['netmask']))).count('1')}"
+    return f"{ip}/{bin(int(ipaddress.ip_address(netmask))).count('1')}"
 
 
 def apply(step: Step) -> str | None:
     """Carry out one step; a sentence when it failed."""
     if step.address is None:
+        # IPv6 comes by router advertisement: there is no DHCPv6 client here.
         commands = [["ip", "link", "set", step.ifname, "up"],
-                    ["udhcpc", "-n", "-q", "-t", "5", "-T", "2", "-i", step.ifname, "-s", "/usr/lib/udhcpc.sh"]]
+                    ["udhcpc", "-n", "-q", "-t", "3", "-T", "2", "-i", step.ifname, "-s", "/usr/lib/udhcpc.sh"]]
     else:
         # The address goes first: the kernel announces by ARP what an interface has when it comes up.
         commands = [["ip", "addr", "add", step.address, "dev", step.ifname],
                     ["ip", "link", "set", step.ifname, "up"]]
-        if step.gateway:
+        if step.default and step.gateway:
             commands.append(["ip", "route", "replace", "default", "via", step.gateway, "dev", step.ifname])
+    environment = {**os.environ, "DEFAULT_ROUTE": "yes" if step.default else ""}
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
-            return f"network {step.name!r}: {' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}"
+            return f"network {step.network!r}: {' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}"
     return None

@@ -1,0 +1,30 @@
+"""Run by the guest's own Python while building: copy the agent and the modules it loads, compiled, from ROOT to TREE.
+
+    freeze.py ROOT TREE
+
+Compiling them in the guest would take seconds at every boot.
+"""
+
+import os
+import shutil
+import sys
+
+sys.modules["_hashlib"] = None  # hashlib does without OpenSSL
+import runpy  # noqa: E402,F401  (for python -m)
+
+import agent.__main__  # noqa: E402,F401
+
+paths = (getattr(module, "__file__", None) for module in sys.modules.values())
+files = [path for path in paths if path not in (None, __file__)]
+
+import py_compile  # noqa: E402
+
+root, tree = sys.argv[1:]
+for file in files:
+    target = os.path.join(tree, os.path.relpath(file, root))
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if file.endswith(".py"):
+        py_compile.compile(file, target + "c", dfile=os.path.relpath(file, root), doraise=True)
+    else:
+        shutil.copy(file, target)
+os.makedirs(os.path.join(tree, os.path.relpath(os.path.dirname(os.__file__), root), "lib-dynload"), exist_ok=True)
