@@ -122,7 +122,11 @@ def _call_server(request: Request, method: Method, *, config_path: str, environ:
         cpi = Cpi(config=settings, client=client, clock=clock, log=log, director=request.director)
         module, _, function = method.action.partition(".")
         action = getattr(importlib.import_module(f"bosh_lxd_cpi.actions.{module}"), function)
-        return action(cpi, *request.arguments)
+        started = clock.monotonic()
+        try:
+            return action(cpi, *request.arguments)
+        finally:
+            log.info(f"{transport.requests} requests in {clock.monotonic() - started:.2f} s")
 
 
 def _slot(request: Request, settings: Config, deadline: Deadline, log: Log) -> AbstractContextManager[None]:

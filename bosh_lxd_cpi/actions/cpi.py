@@ -23,6 +23,9 @@ class Cpi:
 
     def __init__(self, *, config: Config, client: Client, clock: Clock, log: Log, director: str) -> None:
         self.config, self.client, self.clock, self.log, self.director = config, client, clock, log, director
+        client.names["pool"] = config.server.storage_pool_name
+        if config.server.type:
+            client.names["client"] = "incus" if config.server.type == "incus" else "lxc"
 
     def features(self) -> Features:
         """Ask the server what it is: one request. Raises Untrusted."""

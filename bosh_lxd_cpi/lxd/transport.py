@@ -42,6 +42,7 @@ class HttpTransport:
     """One kept-alive connection to the server that the configuration names."""
 
     def __init__(self, server: config.Server) -> None:
+        self.requests = 0
         self._url = server.url.rstrip("/")
         self._pool = _unix_pool(server) if server.url.startswith("unix://") else _https_pool(server)
 
@@ -51,6 +52,7 @@ class HttpTransport:
         """See `Transport`."""
         from urllib.parse import urlencode
 
+        self.requests += 1
         url = f"{path}?{urlencode(query)}" if query else path
         streamed = not isinstance(body, (bytes, type(None)))  # urllib3 sends under the timeout for connecting
         timeouts = urllib3.Timeout(connect=timeout if streamed else min(CONNECT_SECONDS, timeout), read=timeout)

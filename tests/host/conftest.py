@@ -1,0 +1,122 @@
+"""Real servers for the tests in this directory: each kind once per run, each test in a clean one."""
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import director as director_module  # noqa: E402
+import server  # noqa: E402
+from director import Director, configuration  # noqa: E402
+from guest import build, report  # noqa: E402
+
+KINDS = ("incus", "lxd", "incus7")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-servers", action="store_true", help="run every host test on every kind of server")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that use `host` run on Incus 6.0; those marked `every_server`, or all with --all-servers, on each kind.
+
+    `only(kind, ...)` names the kinds that a test makes sense on.
+    """
+    if "host" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("only")
+        everywhere = metafunc.config.getoption("--all-servers") or metafunc.definition.get_closest_marker("every_server")
+        kinds = [kind for kind in KINDS if not only or kind in only.args]
+        metafunc.parametrize("host", kinds if everywhere else kinds[:1], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest) -> Iterator[server.Facts]:
+    """A server of the wanted kind."""
+    facts = server.up(request.param, name=f"test-{request.param}")
+    yield facts
+    server.down(facts.name, wipe=True)
+
+
+@pytest.fixture(scope="session")
+def guest_stemcell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The guest as the director hands a stemcell over: path of the image and cloud_properties."""
+    import yaml
+
+    directory = build.build(tmp_path_factory.mktemp("guest"))
+    manifest = yaml.safe_load((directory / "stemcell.MF").read_text(encoding="utf-8"))
+    return {"image": str(directory / "image"), "properties": manifest["cloud_properties"]}
+
+
+@pytest.fixture(scope="session")
+def stemcell_cids(host: server.Facts, guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Stemcell CIDs on this server by line: the same image, once as one that boots by BIOS and once by UEFI."""
+    importer = Director(configuration(host), tmp_path_factory.mktemp("import"), prefix=server.netns_command(host.name))
+    return {line: importer.call("create_stemcell", guest_stemcell["image"],
+                                {**guest_stemcell["properties"], "name": f"bosh-openstack-kvm-ubuntu-{line}"})
+            for line in ("jammy", "noble")}
+
+
+@pytest.fixture
+def cpi(host: server.Facts, tmp_path: Path) -> Director:
+    """A director that is configured for the server."""
+    return Director(configuration(host), tmp_path, prefix=server.netns_command(host.name))
+
+
+def inventory(facts: server.Facts) -> dict[str, list[str]]:
+    """All that a CPI makes, as the server's own client lists it."""
+    def query(path: str) -> Any:
+        return json.loads(server.client(facts.name, "query", f"{path}{'&' if '?' in path else '?'}project={facts.project}").stdout)
+
+    pools = [url.rsplit("/", 1)[1] for url in query("/1.0/storage-pools")]
+    found = {"instances": query("/1.0/instances"), "images": query("/1.0/images"), "aliases": query("/1.0/images/aliases"),
+             "volumes": [url for pool in pools for url in query(f"/1.0/storage-pools/{pool}/volumes/custom")]}
+    return {kind: sorted(urls) for kind, urls in found.items()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test the server holds what it held before, and nothing else."""
+    if "host" not in request.fixturenames:
+        yield
+        return
+    if "stemcell_cids" in request.fixturenames:
+        request.getfixturevalue("stemcell_cids")
+    facts = request.getfixturevalue("host")
+    before = inventory(facts)
+    yield
+    assert inventory(facts) == before
+
+
+@pytest.fixture
+def guests(host: server.Facts) -> Guests:
+    return Guests(server.netns_command(host.name))
+
+
+class Guests:
+    """The VMs of a test, by address."""
+
+    def __init__(self, prefix: list[str]) -> None:
+        self.prefix = prefix
+        self._next = itertools.count(1)
+
+    def wait(self, ip: str, *, not_boot: str = "") -> dict[str, Any]:
+        """The guest's report, once it has booted."""
+        return report.wait_for_report(ip, netns_command=self.prefix, seconds=180, not_boot=not_boot)
+
+    def now(self, ip: str) -> dict[str, Any]:
+        """What the guest sees at this moment."""
+        return report.fetch(ip, netns_command=self.prefix)
+
+    def ask(self, ip: str, verb: str, **parameters: str) -> Any:
+        """One of the guest's verbs."""
+        return report.verb(ip, verb, netns_command=self.prefix, patience=10, **parameters)
+
+
+__all__ = ["director_module"]
