@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 
 import server
 from kinds import KINDS
@@ -22,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         return asked.action(asked) or 0
-    except server.HostError as error:
-        server.say(str(error))
+    except (server.HostError, OSError) as error:
+        print(f"testhost: {error}", file=sys.stderr)
         return 1
 
 

@@ -46,7 +46,7 @@ def sweep(name: str, state: pathlib.Path) -> None:
 
 def keeper(name: str) -> int | None:
     """The process id of the host's keeper, if it runs."""
-    return next((pid for pid in _members(name) if _inner_pid(pid) == 1 and str(KEEPER) in _read(pid, "cmdline")), None)
+    return next((pid for pid in _members(name) if _inner_pid(pid) == 1 and KEEPER.name in _read(pid, "cmdline")), None)
 
 
 def daemon_runs(name: str) -> bool:

@@ -18,7 +18,7 @@ import time
 import configuration
 import tree
 from kinds import KINDS
-from machine import HostError, locked, need, possible, run, say, tail, wait_until
+from machine import HostError, locked, need, possible, run, tail, wait_until
 from processes import daemon_runs, inside, keeper, netns, signal_daemon, start, sweep
 
 __all__ = ["Facts", "HostError", "client", "client_command", "down", "facts", "names", "netns_command", "possible",
@@ -69,7 +69,9 @@ def up(kind: str, *, name: str | None = None, pool: str = "btrfs") -> Facts:
         known = _stored(name)
         if known and (known.kind, known.driver) != (kind, pool):
             raise HostError(f"{name}: exists as {known.kind} with a {known.driver} pool; down --wipe it first")
-        if known and daemon_runs(name):
+        if known and keeper(name):
+            if not daemon_runs(name):
+                start_daemon(name)
             return known
         sweep(name, state)
         if not known:

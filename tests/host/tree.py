@@ -13,26 +13,31 @@ from machine import HostError, locked, need, run, say, tail
 
 TREES = pathlib.Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi")) / "trees"
 DEBIAN = "http://deb.debian.org/debian"
+# Half a tree: what QEMU's display modules draw in for 3D, agents that BOSH's VMs don't run, documentation.
+UNUSED = (
+    "/usr/bin/qemu-system-i386",
+    "/usr/lib/cni/*",
+    "/usr/lib/x86_64-linux-gnu/libLLVM*",
+    "/usr/lib/x86_64-linux-gnu/libgallium*",
+    "/usr/lib/x86_64-linux-gnu/libz3*",
+    "/usr/libexec/incus/incus-agent*",
+    "/usr/share/doc/*",
+    "/usr/share/iso-codes/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
+)
 # debootstrap's script for sid serves every recent release, also one newer than the machine's debootstrap.
-# LLVM is 170 MB of 3D drivers that QEMU's display modules draw in; nothing here ever loads them.
+# The index of Debian testing may be dated: mirrors that keep a snapshot are welcome.
 RECIPE = r"""
 debootstrap --variant=minbase --include=ca-certificates "$SUITE" "$TREE" "$MIRROR" /usr/share/debootstrap/scripts/sid
 cd "$TREE"
 printf '#!/bin/sh\nexit 101\n' > usr/sbin/policy-rc.d
 chmod 755 usr/sbin/policy-rc.d
-cat > etc/dpkg/dpkg.cfg.d/small <<-END
-	force-unsafe-io
-	path-exclude=/usr/share/doc/*
-	path-exclude=/usr/share/man/*
-	path-exclude=/usr/share/locale/*
-	path-exclude=/usr/share/iso-codes/*
-	path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*
-	path-exclude=/usr/lib/x86_64-linux-gnu/libz3*
-END
-cat > etc/apt/apt.conf.d/small <<-END
-	APT::Install-Recommends "false";
-	Acquire::Check-Valid-Until "false";
-END
+set -f
+for unused in $UNUSED; do echo "path-exclude=$unused"; done > etc/dpkg/dpkg.cfg.d/testhost
+set +f
+echo force-unsafe-io >> etc/dpkg/dpkg.cfg.d/testhost
+echo 'APT::Install-Recommends "false"; Acquire::Check-Valid-Until "false";' > etc/apt/apt.conf.d/testhost
 cp /etc/resolv.conf etc/resolv.conf
 mount -t proc proc proc
 mount --rbind /dev dev
@@ -45,7 +50,7 @@ rm -rf var/cache/apt var/lib/apt/lists usr/share/doc usr/share/man usr/share/loc
 
 def recipe_hash(kind: Kind) -> str:
     """What tells trees of different recipes apart: 12 hexadecimal digits."""
-    return hashlib.sha256("\0".join([kind.suite, *kind.packages, RECIPE]).encode()).hexdigest()[:12]
+    return hashlib.sha256("\0".join([kind.suite, *kind.packages, *UNUSED, RECIPE]).encode()).hexdigest()[:12]
 
 
 def path(name: str) -> pathlib.Path:
@@ -73,7 +78,7 @@ def _build(name: str, tree: pathlib.Path) -> None:
     began = time.monotonic()
     shutil.rmtree(part, ignore_errors=True)
     environment = {**os.environ, "SUITE": kind.suite, "TREE": str(part), "MIRROR": mirror,
-                   "PACKAGES": " ".join(kind.packages)}
+                   "PACKAGES": " ".join(kind.packages), "UNUSED": " ".join(UNUSED)}
     # In namespaces of its own, so that an interrupted build leaves neither processes nor mounts.
     isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
@@ -88,8 +93,11 @@ def _build(name: str, tree: pathlib.Path) -> None:
 
 def _mirror() -> str:
     """The Debian mirror this machine itself uses, else Debian's own."""
-    targets = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", check=False)
-    return next((uri for uri in targets.stdout.split() if uri.rstrip("/").endswith("/debian")), DEBIAN)
+    if not shutil.which("apt-get"):
+        return DEBIAN
+    sources = run("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Created-By: Packages", check=False)
+    uris = [line.split()[-1] for line in sources.stdout.splitlines() if line.startswith("Debian Debian ")]
+    return next((uri.rstrip("/") for uri in uris), DEBIAN)
 
 
 def _remove_outdated(name: str, tree: pathlib.Path) -> None:
