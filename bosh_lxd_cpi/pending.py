@@ -33,10 +33,10 @@ def creating(directory: str, name: str, log: Log) -> Iterator[None]:
 
 
 def is_being_created(directory: str, name: str) -> bool:
-    """Whether a process on this machine is making `name` right now."""
+    """Whether a process on this machine is making `name` right now. Raises OSError when it may not look."""
     try:
         lock = os.open(_path(directory, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
