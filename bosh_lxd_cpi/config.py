@@ -91,6 +91,8 @@ class Config(NamedTuple):
     capture: Capture = Capture()
     log_level: str = "info"
     keep_failed_vms: bool = False
+    director_uuid: str = ""
+    """Whose things bin/cleanup may remove; a call says itself which director it comes from."""
 
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be seen in a log, an answer or a capture."""
