@@ -1,0 +1,130 @@
+"""bin/cleanup: remove from the server what BOSH made and nobody uses; list what there is."""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from bosh_lxd_cpi import config, errors, ids, inventory, listing, mends, throttle
+from bosh_lxd_cpi.clock import Clock, Deadline
+from bosh_lxd_cpi.inventory import Inventory, Thing
+from bosh_lxd_cpi.log import Log
+from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.lxd.dialect import features
+from bosh_lxd_cpi.lxd.transport import HttpTransport
+from bosh_lxd_cpi.sweep import ALL, SECONDS, Rules, Sweep, patience
+
+DONE, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+JOB_CONFIG = "/var/vcap/jobs/lxd_cpi/config/cpi.json"
+
+EPILOG = """\
+Removed are configuration drives and ephemeral disks that no VM has, VMs that were never finished (with their disks) and
+images without a stemcell CID. Never removed is what bears no mark of this CPI or another director's, is younger than
+--min-age, in use, or persistent. Exit status: 0, 1 when something could not be removed, 2 when nothing could be done.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Do what the command line says; answers the exit status."""
+    parser = _parser()
+    asked = parser.parse_args(argv)
+    if asked.json and not asked.list:
+        parser.error("--json goes with --list")
+    log = Log("cleanup")
+    try:
+        return _serve(asked, log)
+    except errors.CpiError as failure:
+        print(log.redact(f"cleanup: {failure.message}"), file=sys.stderr)
+        return COULD_NOT_RUN
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody is reading any more
+        return COULD_NOT_RUN
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cleanup", description=__doc__.partition("\n")[0], epilog=EPILOG,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", metavar="FILE", default=JOB_CONFIG, help="the job's properties (default: %(default)s)")
+    parser.add_argument("--director", metavar="UUID", default="", help="whose things, or all for everybody's (default: the"
+                        " property director_uuid, else the only director with things on the server)")
+    parser.add_argument("--min-age", metavar="AGE", type=_duration, default="1h", help="such as 90m (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="remove nothing, only tell what would be")
+    parser.add_argument("--legacy", action="store_true", help="also remove go-lxd-cpi's unused configuration drives")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="list everything that BOSH made, of all directors unless one is named")
+    what.add_argument("--delete-disk", metavar="CID", help="remove this persistent disk, which no VM has, and nothing else")
+    parser.add_argument("--json", action="store_true", help="with --list: for programs")
+    return parser
+
+
+def _duration(text: str) -> float:
+    try:
+        return throttle.duration(text)
+    except ValueError as failure:
+        raise argparse.ArgumentTypeError(str(failure)) from None
+
+
+def _serve(asked: argparse.Namespace, log: Log) -> int:
+    settings = config.load(asked.config, warn=log.warn)
+    log.hide(settings.secrets())
+    log.set_level(settings.log_level)
+    clock = Clock()
+    client = Client(HttpTransport(settings.server), project=settings.server.project_name,
+                    deadline=Deadline(clock, SECONDS, what="reading the server"), log=log)
+    with patience("reading the server"):
+        _check_trust(client, settings)
+        found = inventory.read(client)
+    for failure in found.failures:
+        print(log.redact(f"cleanup: {failure}"), file=sys.stderr)
+    told = asked.director or settings.director_uuid
+    sweep = Sweep(client, settings.lock_directory(), dry_run=asked.dry_run)
+    if asked.list:
+        whose = _director(found, asked.director or ALL)
+        things = [thing for thing in found.things if whose in (ALL, thing.director)]
+        print((listing.as_json if asked.json else listing.as_table)(found, things, now=clock.time()))
+    elif asked.delete_disk:
+        sweep.delete_disk(_orphan(found, asked.delete_disk, told))
+    else:
+        sweep.run(found, Rules(_director(found, told), asked.min_age, asked.legacy, clock.time()))
+        print(f"{clock.now()} cleanup: {sweep.summary(len(found.failures))}")
+    return SOME_FAILED if sweep.failed or found.failures else DONE
+
+
+def _check_trust(client: Client, settings: config.Config) -> None:
+    server = features(client.server().metadata)
+    client.names["client"] = server.client
+    if not server.trusted:
+        raise errors.Untrusted(f"the server at {settings.server.url} does not trust our client certificate",
+                               hint=mends.text("untrusted", client=server.client))
+
+
+def _director(found: Inventory, told: str) -> str:
+    """The digest of the director to clean up for, or `ALL`. Raises ConfigError when it could be one of several."""
+    if told in (ALL, *found.directors):
+        return told
+    if told:
+        return ids.director_digest(told)
+    if len(found.directors) > 1:
+        raise errors.ConfigError("several directors have things on this server: " + ", ".join(found.directors.values()),
+                                 hint=f"Name one with --director, or --director {ALL} for everybody's; the property"
+                                      " director_uuid does it for good")
+    for digest, uuid in found.directors.items():
+        print(f"cleaning up for director {uuid}, the only one with things on this server")
+        return digest
+    return ALL
+
+
+def _orphan(found: Inventory, cid: str, told: str) -> Thing:
+    """The persistent disk of this name. Raises DiskNotFound, and CloudError for one that is not to be deleted."""
+    disk = next((thing for thing in found.things if (thing.kind, thing.cid) == (inventory.DISK, cid)), None)
+    if disk is None:
+        raise errors.DiskNotFound(f"there is no persistent disk {cid}", hint="--list shows those that there are")
+    if disk.used_by:
+        raise errors.CloudError(f"disk {cid} is attached to {', '.join(disk.used_by)}, so it is not deleted",
+                                hint="Detach it first")
+    if told and disk.director != inventory.UNMARKED and _director(found, told) not in (ALL, disk.director):
+        raise errors.CloudError(f"disk {cid} belongs to another director, {found.directors[disk.director]}",
+                                hint=f"Say so with --director {found.directors[disk.director]}")
+    return disk

@@ -1,0 +1,184 @@
+"""Everything on the server that BOSH made, read in one sweep.
+
+The name says whose a thing is (see `ids`). The mark user.bosh.director alone could not: a config drive uploaded as an
+ISO volume carries no mark, and BOSH's metadata has a key `director` of its own, the director's name, which takes the
+mark's place. What remains of the marks tells which UUID a digest in a name stands for.
+"""
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bosh_lxd_cpi import errors, ids
+from bosh_lxd_cpi.guest import disks
+from bosh_lxd_cpi.lxd import sizes
+from bosh_lxd_cpi.lxd.client import Client
+
+VM, DISK, EPHEMERAL, CONFIG, SNAPSHOT, IMAGE = "vm", "disk", "ephemeral", "config", "snapshot", "image"
+VOLUMES = {disks.PERSISTENT: DISK, disks.EPHEMERAL: EPHEMERAL, disks.CONFIG: CONFIG}
+NAME = re.compile(r"(vm-|img-|snap-|vol-[ecp]-)[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+UNMARKED = "?"
+"""In place of a director: named in our manner, but with a UUID that says nothing, as go-lxd-cpi's."""
+HALF_MADE, ORPHAN, UNUSED, NO_ALIAS = "half-made", "orphan", "unused", "no alias"
+STATE, CREATING = "user.bosh.state", "creating"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """A VM, volume, snapshot or image.
+
+    `director` is its digest or `UNMARKED`, `created` Unix seconds or None where the server does not know either, `size`
+    MiB; `state` says why nobody needs the thing, and is empty when somebody does.
+    """
+
+    kind: str
+    cid: str
+    director: str
+    created: float | None
+    size: float | None = None
+    state: str = ""
+    pool: str = ""
+    location: str = ""
+    used_by: tuple[str, ...] = ()
+    deployment: str = ""
+    instance: str = ""
+
+    @property
+    def uuid(self) -> str:
+        """What a VM's name and those of its own volumes have in common."""
+        return self.cid[-36:]
+
+
+@dataclass
+class Inventory:
+    """All things, the UUIDs (or else the digests) of their directors by digest, and what could not be read."""
+
+    things: list[Thing] = field(default_factory=list)
+    directors: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def own_volumes(self, vm: Thing) -> list[Thing]:
+        """The volumes that a VM brought along and nobody else uses."""
+        return [thing for thing in self.things
+                if thing.kind in (EPHEMERAL, CONFIG) and thing.uuid == vm.uuid and set(thing.used_by) <= {vm.cid}]
+
+
+def read(client: Client) -> Inventory:
+    """Requests: instances, images, pools, and the volumes of each pool. Raises CpiError, but goes on without a pool that
+    cannot be read."""
+    found = Inventory()
+    instances, images = client.instances().metadata, client.images().metadata
+    volumes = [(pool["name"], volume) for pool in client.pools().metadata for volume in _volumes(client, pool["name"], found)]
+    vms = {vm.uuid: vm for vm in _instances(instances)}
+    found.things = [*vms.values(), *_of_pools(volumes, vms), *_images(images, instances)]
+    found.directors = _directors({thing.director for thing in found.things} - {UNMARKED}, instances, images, volumes)
+    return found
+
+
+def _volumes(client: Client, pool: str, found: Inventory) -> list[dict[str, Any]]:
+    try:
+        return client.volumes(pool).metadata
+    except errors.ServerError as failure:
+        found.failures.append(failure.message)
+        return []
+
+
+def owner(name: str) -> str:
+    """The digest of the director that a name belongs to, `UNMARKED`, or nothing for what is no name of BOSH's."""
+    if not NAME.fullmatch(name):
+        return ""
+    origin = ids.origin(name)
+    return origin.director if origin else UNMARKED
+
+
+def _created(name: str, *others: str) -> float | None:
+    origin = ids.origin(name)
+    times = (seconds(text) for text in others)
+    return origin.created if origin else next((time for time in times if time), None)
+
+
+def seconds(text: str) -> float | None:
+    """Unix seconds of a time as the server writes it; None for the year 1, by which it means that it does not know."""
+    match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)$", text)
+    if not match or match[1] < "1971":
+        return None
+    return datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00")).timestamp()
+
+
+def _instances(instances: Iterable[dict[str, Any]]) -> Iterator[Thing]:
+    for instance in instances:
+        if (director := owner(instance["name"])) and instance["name"].startswith("vm-"):
+            config = instance["config"]
+            root = next((device for device in (instance.get("expanded_devices") or {}).values() if device.get("path") == "/"), {})
+            yield Thing(kind=VM, cid=instance["name"], director=director, location=instance.get("location") or "",
+                        created=_created(instance["name"], instance.get("created_at") or ""),
+                        size=sizes.mib(root.get("size", "")), pool=root.get("pool", ""),
+                        state=HALF_MADE if config.get(STATE) == CREATING else "", **_tags(config))
+
+
+def _of_pools(volumes: Iterable[tuple[str, dict[str, Any]]], vms: Mapping[str, Thing]) -> Iterator[Thing]:
+    for pool, volume in volumes:
+        disk, _, snapshot = volume["name"].partition("/")
+        director = owner(snapshot or disk)
+        if not director or disk[:6] not in VOLUMES:
+            continue
+        tags = _tags(_snapshot_tags(volume) if snapshot else volume["config"])
+        users = tuple(name for name in map(_last, volume.get("used_by") or ()))
+        kind, state = (SNAPSHOT, "") if snapshot else (VOLUMES[disk[:6]], "" if users else UNUSED)
+        vm = vms.get(disk[-36:])
+        if vm and kind in (EPHEMERAL, CONFIG):
+            tags = {"deployment": vm.deployment, "instance": vm.instance}
+        yield Thing(kind=kind, cid=f"{disk}_{snapshot}" if snapshot else disk, director=director, pool=pool,
+                    created=_created(snapshot or disk, volume.get("created_at") or ""), location=volume.get("location") or "",
+                    size=sizes.mib(volume["config"].get("size", "")), used_by=users,
+                    state=ORPHAN if kind == DISK and state else state, **tags)
+
+
+def _images(images: Iterable[dict[str, Any]], instances: list[dict[str, Any]]) -> Iterator[Thing]:
+    """One thing for every stemcell CID; several of them may share an image. An image without any is one by itself."""
+    for image in images:
+        users = tuple(instance["name"] for instance in instances
+                      if instance["config"].get("volatile.base_image") == image["fingerprint"])
+        aliases = [alias["name"] for alias in image.get("aliases") or ()]
+        maker = (image.get("properties") or {}).get("bosh.director")
+        about = {"kind": IMAGE, "size": image["size"] / (1 << 20), "used_by": users}
+        uploaded = image.get("uploaded_at") or ""
+        for alias in aliases:
+            if alias.startswith("img-") and owner(alias):
+                yield Thing(cid=alias, director=owner(alias), created=_created(alias, uploaded), **about)
+        if maker is not None and not aliases:
+            yield Thing(cid=image["fingerprint"], director=ids.director_digest(maker), created=seconds(uploaded),
+                        state=NO_ALIAS, **about)
+
+
+def _last(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+def _snapshot_tags(volume: dict[str, Any]) -> dict[str, str]:
+    """A snapshot's metadata is JSON in its description; its configuration is a copy of the volume's."""
+    try:
+        metadata = json.loads(volume.get("description") or "")
+    except ValueError:
+        return volume["config"]
+    return {f"user.bosh.{key}": str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+
+
+def _tags(config: Mapping[str, str]) -> dict[str, str]:
+    """Deployment and instance as BOSH's metadata for VMs, disks and snapshots name them, each in its own way."""
+    tags = {key.removeprefix("user.bosh."): value for key, value in config.items()}
+    group = tags.get("instance_group") or tags.get("job") or tags.get("compiling", "")
+    which = tags.get("instance_index") or tags.get("index") or tags.get("instance_id") or tags.get("id") or ""
+    return {"deployment": tags.get("deployment", ""), "instance": "/".join(filter(None, [group, which])) if group else ""}
+
+
+def _directors(digests: set[str], instances: Iterable[dict[str, Any]], images: Iterable[dict[str, Any]],
+               volumes: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, str]:
+    marks = {item["config"].get("user.bosh.director", "") for item in (*instances, *(volume for _, volume in volumes))}
+    marks |= {(image.get("properties") or {}).get("bosh.director", "") for image in images}
+    uuids = {ids.director_digest(mark): mark for mark in marks if mark}
+    return {digest: uuids.get(digest, digest) for digest in sorted(digests)}
