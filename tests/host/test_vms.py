@@ -1,4 +1,4 @@
-"""What a guest reports and what the server lists, for the life of a VM."""
+"""The life of a VM: what its guest reports and what the server lists."""
 from __future__ import annotations
 
 import json
@@ -8,30 +8,159 @@ import server
 from director import MBUS, Refused, environment, manual_network
 
 IP = "10.245.0.21"
+SMALL = {"instance_type": "c1-m0.375"}
 
 
-def create(cpi, stemcell, *, ip=IP, properties=None, networks=None, env=None):
-    networks = networks or {"default": manual_network(ip)}
-    return cpi.call("create_vm", "agent-1", stemcell, properties or {"instance_type": "c1-m1"}, networks, [], env or environment())
+def create(cpi, stemcell, properties=None, networks=None, **env):
+    cid, answer = cpi.call("create_vm", "agent-1", stemcell, properties or SMALL,
+                           networks or {"default": manual_network(IP)}, [], environment(**env))
+    return cid, answer
+
+
+def on_server(host, cid):
+    """The instance as the server's own client sees it."""
+    return json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)
 
 
 @pytest.mark.every_server
-def test_a_bios_vm_boots_with_what_it_was_told(host, cpi, stemcell_cids, guests):
+def test_a_vm_that_boots_by_bios_gets_what_it_was_promised(host, cpi, stemcell_cids, guests):
     properties = {"instance_type": "c2-m0.5", "ephemeral_disk": 256, "root_disk": 1024}
-    cid, networks = create(cpi, stemcell_cids["jammy"], properties=properties)
-    requests = cpi.last.requests
-    try:
-        seen = guests.wait(IP)
-    finally:
-        cpi.call("delete_vm", cid)
-    assert seen["errors"] == []
-    assert seen["firmware"] == "bios"
-    assert seen["vm"] == {"name": cid, "id": cid}
-    assert seen["agent_id"] == "agent-1"
-    assert seen["user_data"]["document"]["mbus"] == MBUS if "document" in seen["user_data"] else True
+    cid, answer = create(cpi, stemcell_cids["jammy"], properties)
+    if host.type == "incus":
+        assert cpi.last.requests <= 9
+    instance = on_server(host, cid)
+    seen = guests.wait(IP)
+    cpi.call("delete_vm", cid)
+
+    assert answer == {"default": manual_network(IP)}
+    assert (seen["errors"], seen["firmware"], seen["cpus"]) == ([], "bios", 2)
+    assert 400 <= seen["memory_mib"] <= 512
     assert seen["config_drive"]["label"] == "config-2"
-    assert seen["cpus"] == 2
-    print(json.dumps(seen, indent=1))
-    assert networks == {"default": manual_network(IP)}
-    if host.kind == "incus":
-        assert requests <= 9
+    settings = seen["user_data"]
+    assert (settings["agent_id"], settings["mbus"], settings["ntp"]) == ("agent-1", MBUS, ["10.245.0.1"])
+    assert settings["vm"] == {"name": cid, "id": cid}
+    assert settings["env"] == environment()
+    assert settings["disks"]["persistent"] == {}
+    assert seen["meta_data"] == {}
+    [nic] = seen["nics"]
+    assert nic["mac"] == instance["devices"]["eth0"]["hwaddr"] == seen["networks"]["default"]["mac"]
+    assert f"{IP}/24" in nic["addresses"] and nic["gateway"] == "10.245.0.1"
+    assert seen["disks"]["system"]["size"] == 1 << 30
+    assert seen["disks"]["ephemeral"]["size"] == 256 << 20
+    assert seen["disks"]["ephemeral"]["path"].endswith(f"_{host.type}_ephemeral")
+    assert instance["config"]["user.bosh.state"] == "created"
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "incus7")
+def test_a_later_stemcell_boots_by_uefi_without_secure_boot(cpi, stemcell_cids, guests):
+    cid, _ = create(cpi, stemcell_cids["noble"], {"cpu": 1, "ram": 400})
+    seen = guests.wait(IP)
+    cpi.call("delete_vm", cid)
+    assert (seen["firmware"], seen["secureboot"], seen["errors"]) == ("uefi", False, [])
+    assert 300 <= seen["memory_mib"] <= 400
+    assert seen["user_data"]["disks"]["ephemeral"] is None
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_the_config_drive_can_be_fat(cpi, stemcell_cids, guests):
+    cpi.config["agent_config"] = {"type": "FAT32"}
+    cid, _ = create(cpi, stemcell_cids["jammy"])
+    seen = guests.wait(IP)
+    cpi.call("delete_vm", cid)
+    assert (seen["config_drive"]["fstype"], seen["config_drive"]["label"]) == ("vfat", "CONFIG-2")
+    assert (seen["errors"], seen["vm"]["id"]) == ([], cid)
+
+
+def test_instance_config_overrides_the_firmware_by_stemcell_line(cpi, stemcell_cids, guests):
+    cpi.config["server"]["instance_config"] = {"jammy": {"security.secureboot": False}, "default": {"security.csm": "true"}}
+    cid, _ = create(cpi, stemcell_cids["jammy"])
+    seen = guests.wait(IP)
+    cpi.call("delete_vm", cid)
+    assert seen["firmware"] == "uefi"
+
+
+@pytest.mark.every_server
+def test_a_vm_is_rebooted_whether_it_runs_or_not_and_deleted_twice(host, cpi, stemcell_cids, guests):
+    cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "ephemeral_disk": 64})
+    disk = cpi.call("create_disk", 64, {}, cid)
+    first = guests.wait(IP)["boot_id"]
+    assert cpi.call("reboot_vm", cid) is None
+    second = guests.wait(IP, not_boot=first)["boot_id"]
+    server.client(host.name, "stop", "--force", "--project", host.project, cid)
+    cpi.call("reboot_vm", cid)
+    assert guests.wait(IP, not_boot=second)["user_data"]["vm"]["id"] == cid
+
+    assert cpi.call("has_vm", cid) is True
+    cpi.call("attach_disk", cid, disk)
+    assert cpi.call("delete_vm", cid) is None
+    assert cpi.last.requests <= 9
+    assert cpi.call("has_vm", cid) is False
+    assert cpi.call("delete_vm", cid) is None
+    assert cpi.call("has_disk", disk) is True, "a persistent disk outlives the VM it was attached to"
+    cpi.call("delete_disk", disk)
+
+
+@pytest.mark.every_server
+def test_a_vm_deleted_behind_our_back_leaves_nothing_after_delete_vm(host, cpi, stemcell_cids):
+    cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "ephemeral_disk": 64})
+    server.client(host.name, "delete", "--force", "--project", host.project, cid)
+    assert cpi.call("has_vm", cid) is False
+    cpi.call("delete_vm", cid)  # the volumes are looked for by `nothing_left`
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(("change", "error", "says"), [
+    ({"properties": {**SMALL, "root_disk": 16}}, "VMCreationFailed", "exceeds"),
+    ({"properties": {**SMALL, "ephemeral_disk": 64, "ephemeral_storage_pool": "nope"}}, "CloudError", "pool"),
+    ({"properties": {**SMALL, "ephemeral_disk": 64, "profiles": ["nope"]}}, "CloudError", "profile"),
+    ({"properties": {**SMALL, "ephemeral_disk": 64, "config": {"no.such.key": "1"}}}, "VMCreationFailed", "no.such.key"),
+    ({"networks": {"default": manual_network("192.0.2.7")}}, "CloudError", "subnet"),
+    ({"networks": {"default": manual_network(IP, cloud_properties={"name": "nope"})}}, "CloudError", "no network nope"),
+    ({"properties": {"instance_typ": "c1-m1"}}, "CloudError", "instance_type"),
+    ({"properties": {**SMALL, "ephemeral_disk": -1}}, "CloudError", "ephemeral_disk"),
+], ids=lambda value: json.dumps(value)[:60])
+def test_a_vm_that_cannot_be_made_leaves_nothing(host, cpi, stemcell_cids, change, error, says):
+    with pytest.raises(Refused) as refused:
+        create(cpi, stemcell_cids["jammy"], **{"properties": {**SMALL, "ephemeral_disk": 64}, **change})
+    assert refused.value.type == f"Bosh::Clouds::{error}"
+    assert says in refused.value.message
+    assert refused.value.ok_to_retry is False
+
+
+@pytest.mark.every_server
+def test_two_vms_with_one_address_fail_the_second(host, cpi, stemcell_cids):
+    cid, _ = create(cpi, stemcell_cids["jammy"])
+    with pytest.raises(Refused) as refused:
+        create(cpi, stemcell_cids["jammy"])
+    cpi.call("delete_vm", cid)
+    assert IP in refused.value.message and "who has it" in refused.value.message
+
+
+def test_a_stemcell_that_is_gone_says_so(cpi):
+    with pytest.raises(Refused, match="there is no stemcell img-1.*upload-stemcell"):
+        create(cpi, "img-1")
+
+
+@pytest.mark.every_server
+def test_metadata_of_any_json_type_lands_on_a_running_vm(host, cpi, stemcell_cids):
+    cid, _ = create(cpi, stemcell_cids["jammy"])
+    metadata = {"director": "d", "deployment": "cf", "instance_group": "web", "index": 3, "name": "web/uuid", "tag": True,
+                "list": [1, {"a": None}], "odd key!": "é", "null": None}
+    assert cpi.call("set_vm_metadata", cid, metadata) is None
+    assert cpi.last.requests <= 2
+    cpi.call("set_vm_metadata", cid, {**metadata, "deployment": "cf2"})
+    instance = on_server(host, cid)
+    cpi.call("delete_vm", cid)
+    tags = {key.removeprefix("user.bosh."): value for key, value in instance["config"].items() if key.startswith("user.bosh.")}
+    assert instance["description"] == "web/3"
+    assert (tags["deployment"], tags["index"], tags["tag"], tags["list"], tags["odd_key_"]) == (
+        "cf2", "3", "true", '[1, {"a": null}]', "é")
+
+
+def test_methods_on_a_missing_vm_fail_as_vm_not_found(cpi):
+    for method, *arguments in (("reboot_vm",), ("set_vm_metadata", {}), ("get_disks",)):
+        with pytest.raises(Refused) as refused:
+            cpi.call(method, "vm-01a2030b-da83-881f-9150-000000000000", *arguments)
+        assert refused.value.type == "Bosh::Clouds::VMNotFound"

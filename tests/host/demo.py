@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Show the main job: a stemcell becomes a VM on a real server, the VM reports what it got, and all is taken away again.
+
+Without settings this starts a test host of its own, which needs root on x86-64 Linux, and removes it at the end. To use a
+server of yours, say where it is and with which certificate:
+
+  SERVER_URL=https://server:8443 SERVER_CLIENT_CERT=client.crt SERVER_CLIENT_KEY=client.key bin/demo
+
+LXD_URL, LXD_CLIENT_CERT and LXD_CLIENT_KEY do as well. Optional, for such a server: SERVER_CERT (its certificate or
+fingerprint; without it the server is not verified), SERVER_PROJECT_NAME, SERVER_PROFILE_NAME, SERVER_NETWORK_NAME,
+SERVER_STORAGE_POOL_NAME, SERVER_IP (for the VM; default: the last but one address of the network).
+"""
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+import server  # noqa: E402
+from director import MBUS, Director, Refused, configuration, environment, manual_network  # noqa: E402
+from guest import build, report  # noqa: E402
+from machine import HostError, possible  # noqa: E402
+
+BOOT_SECONDS = 300
+
+
+class Place(NamedTuple):
+    """Where the demo runs: the job's properties, how to reach the server and the VM, and the VM's network."""
+
+    config: dict[str, Any]
+    prefix: Sequence[str]
+    ip: str
+    netmask: str
+    gateway: str
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bin/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", choices=("incus", "lxd", "incus7"), default="incus", help="kind of the test host")
+    parser.add_argument("--keep-host", action="store_true", help="leave the test host running, for a faster next time")
+    asked = parser.parse_args(argv)
+    own = {name: os.environ.get(f"SERVER_{name}") or os.environ.get(f"LXD_{name}") for name in ("URL", "CLIENT_CERT", "CLIENT_KEY")}
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            if own["URL"]:
+                return show(own_server(own), Path(scratch))
+            if reason := possible():
+                print(f"No test host is possible here: {reason}.\n"
+                      "Run this as root on x86-64 Linux, or set SERVER_URL, SERVER_CLIENT_CERT and SERVER_CLIENT_KEY to use a"
+                      " server of yours (bin/demo --help).", file=sys.stderr)
+                return 2
+            with test_host(asked.server, keep=asked.keep_host) as place:
+                return show(place, Path(scratch))
+    except (HostError, Refused, report.Unreachable) as failure:
+        print(f"\nfailed: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+@contextmanager
+def test_host(kind: str, *, keep: bool) -> Iterator[Place]:
+    """A server of our own for the time of the demo."""
+    print(f"Starting a real {kind} server in namespaces of its own ...", flush=True)
+    started = time.monotonic()
+    facts = server.up(kind, name=f"demo-{kind}")
+    print(f"  {facts.type} {facts.version}, in {time.monotonic() - started:.1f} s")
+    try:
+        yield Place(configuration(facts), server.netns_command(facts.name), "10.245.0.200", "255.255.255.0", facts.gateway)
+    finally:
+        if not keep:
+            server.down(facts.name, wipe=True)
+
+
+def own_server(own: dict[str, str | None]) -> Place:
+    """The server that the environment names. Raises HostError."""
+    if not (own["CLIENT_CERT"] and own["CLIENT_KEY"]):
+        raise HostError("SERVER_URL is set, but not SERVER_CLIENT_CERT and SERVER_CLIENT_KEY")
+    certificate = os.environ.get("SERVER_CERT", "")
+    names = {f"{name}_name": os.environ[f"SERVER_{name.upper()}_NAME"]
+             for name in ("project", "profile", "network", "storage_pool") if os.environ.get(f"SERVER_{name.upper()}_NAME")}
+    settings = {"url": own["URL"], "tls_client_cert": os.path.abspath(own["CLIENT_CERT"]),
+                "tls_client_key": os.path.abspath(own["CLIENT_KEY"]), "tls_server_cert": certificate,
+                "insecure_skip_verify": not certificate, **names}
+    network = _network(settings)
+    subnet = ipaddress.ip_interface(network["config"]["ipv4.address"])
+    ip = os.environ.get("SERVER_IP") or str(subnet.network[-3])
+    config = {"server": {**settings, "network_name": network["name"]}, "agent": {"mbus": MBUS}}
+    return Place(config, [], ip, str(subnet.netmask), str(subnet.ip))
+
+
+def _network(settings: dict[str, Any]) -> dict[str, Any]:
+    """The network named in the settings, else the first managed bridge with IPv4."""
+    from bosh_lxd_cpi.clock import Clock, Deadline
+    from bosh_lxd_cpi.config import Server
+    from bosh_lxd_cpi.errors import CpiError
+    from bosh_lxd_cpi.log import Log
+    from bosh_lxd_cpi.lxd.client import Client
+    from bosh_lxd_cpi.lxd.transport import HttpTransport
+
+    try:
+        client = Client(HttpTransport(Server(**settings)), project=settings.get("project_name", "default"),
+                        deadline=Deadline(Clock(), 30), log=Log("demo"))
+        for network in client.networks().metadata:
+            wanted = settings.get("network_name") in (None, network["name"])
+            if wanted and network["managed"] and network["config"].get("ipv4.address", "none") != "none":
+                return network
+    except CpiError as failure:
+        raise HostError(failure.message) from failure
+    raise HostError("the server has no managed network with IPv4 for the VM: set SERVER_NETWORK_NAME")
+
+
+class Steps:
+    """Prints a line a step, with its time and the requests it took, and a sign of life during long ones."""
+
+    def __init__(self, director: Director) -> None:
+        self.director, self.number = director, 0
+
+    def call(self, text: str, method: str, *arguments: Any) -> Any:
+        """One CPI call, after the `info` that a director puts before each."""
+        self._begin(f"{method}: {text}")
+        self.director.call("info")
+        started = time.monotonic()
+        process = self.director.start(method, *arguments)
+        while process.poll() is None and time.monotonic() - started < 2:
+            time.sleep(0.02)
+        if process.poll() is None:
+            print(" ...", end="", flush=True)
+        result = self.director.finish(process, method, started)
+        self._end(started, f"{self.director.last.requests} requests")
+        return result
+
+    def wait(self, text: str, what: Callable[[Callable[[str], None]], Any]) -> Any:
+        self._begin(text)
+        started = time.monotonic()
+        result = what(lambda _: print(".", end="", flush=True))
+        self._end(started, "")
+        return result
+
+    def _begin(self, text: str) -> None:
+        self.number += 1
+        print(f"{self.number}. {text}", end="", flush=True)
+
+    def _end(self, started: float, more: str) -> None:
+        print(f"  [{', '.join(filter(None, [f'{time.monotonic() - started:.1f} s', more]))}]", flush=True)
+
+
+def show(place: Place, scratch: Path) -> int:
+    """Do the main job; 0 only if the guest reports what it was told."""
+    print("Building the guest: a small stemcell that reports what it sees (once) ...", flush=True)
+    directory = build.build(scratch / "guest", name="bosh-openstack-kvm-ubuntu-jammy", version="demo")
+    director = Director(place.config, scratch, prefix=place.prefix)
+    steps = Steps(director)
+    network = manual_network(place.ip, gateway=place.gateway, netmask=place.netmask)
+    stemcell = vm = disk = None
+    try:
+        stemcell = steps.call("upload the stemcell", "create_stemcell", str(directory / "image"), _properties(directory))
+        print(f"   -> {stemcell}")
+        vm, _ = steps.call(f"1 CPU, 512 MiB, 256 MiB ephemeral disk, address {place.ip}", "create_vm", "demo-agent", stemcell,
+                           {"instance_type": "c1-m0.5", "ephemeral_disk": 256}, {"default": network}, [], environment())
+        print(f"   -> {vm}")
+        seen = steps.wait("the guest boots and reports", lambda progress: report.wait_for_report(
+            place.ip, netns_command=place.prefix, seconds=BOOT_SECONDS, progress=progress))
+        disk = steps.call("64 MiB", "create_disk", 64, {}, vm)
+        hint = steps.call("hot-plugged", "attach_disk", vm, disk)
+        found = report.fetch(place.ip, netns_command=place.prefix)["by_id"].get(hint["path"].rsplit("/", 1)[1])
+        print(f"   -> {hint['path']}, in the guest: {found}")
+        steps.call("hot-unplugged", "detach_disk", vm, disk)
+    finally:
+        for text, method, cid in (("", "delete_disk", disk), ("with its volumes", "delete_vm", vm),
+                                  ("with its image", "delete_stemcell", stemcell)):
+            if cid:
+                steps.call(text, method, cid)
+    return judge(seen, vm=vm, ip=place.ip, found=found)
+
+
+def _properties(directory: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load((directory / "stemcell.MF").read_text(encoding="utf-8"))["cloud_properties"]
+
+
+def judge(seen: dict[str, Any], *, vm: str, ip: str, found: str | None) -> int:
+    """Print the guest's report beside what it was told."""
+    addresses = [address for nic in seen["nics"] for address in nic["addresses"]]
+    checks = [("agent id", seen["agent_id"], seen["agent_id"] == "demo-agent"),
+              ("VM", (seen["vm"] or {}).get("id"), (seen["vm"] or {}).get("id") == vm),
+              ("firmware", seen["firmware"], seen["firmware"] == "bios"),
+              ("config drive", f"{seen['config_drive']['label']} on {seen['config_drive']['device']}", True),
+              ("address", ", ".join(addresses), any(address.startswith(f"{ip}/") for address in addresses)),
+              ("ephemeral disk", json.dumps(seen["disks"].get("ephemeral")), seen["disks"]["ephemeral"].get("size") == 256 << 20),
+              ("persistent disk", found, bool(found)),
+              ("errors", "; ".join(seen["errors"]) or "none", not seen["errors"])]
+    print("\nThe guest reported:")
+    for name, value, right in checks:
+        print(f"  {'ok  ' if right else 'FAIL'}  {name:16} {value}")
+    good = all(right for _, _, right in checks)
+    print("\nThe guest reported what it was told." if good else "\nThat is not what the guest was told.")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,198 @@
+"""Persistent disks and snapshots on real servers, as the guest and the server see them."""
+from __future__ import annotations
+
+import json
+
+import pytest
+import server
+from director import Refused, environment, manual_network
+
+IP, OTHER_IP = "10.245.0.31", "10.245.0.32"
+NOWHERE = "01a2030b-da83-881f-9150-000000000000"
+
+
+@pytest.fixture
+def vm(cpi, stemcell_cids):
+    """A VM that is deleted at the end."""
+    cid, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.375", "ephemeral_disk": 64},
+                      {"n": manual_network(IP)}, [], environment())
+    yield cid
+    cpi.call("delete_vm", cid)
+
+
+@pytest.fixture
+def make_disk(cpi):
+    """Makes disks that are deleted at the end."""
+    made = []
+
+    def make(size=64, properties=None, vm_cid=None):
+        made.append(cpi.call("create_disk", size, properties or {}, vm_cid))
+        return made[-1]
+
+    yield make
+    for cid in made:
+        cpi.call("delete_disk", cid)
+
+
+def volume(host, cid):
+    path = f"/1.0/storage-pools/default/volumes/custom/{cid}?project={host.project}"
+    return json.loads(server.client(host.name, "query", path).stdout)
+
+
+@pytest.mark.every_server
+def test_three_disks_keep_their_hints_and_contents_through_detach_and_reboot(cpi, vm, make_disk, guests):
+    boot = guests.wait(IP)["boot_id"]
+    disks = [make_disk(size) for size in (64, 96, 128)]
+    hints = [cpi.call("attach_disk", vm, disk)["path"] for disk in disks]
+    assert cpi.last.requests <= 4
+    assert len(set(hints)) == 3
+    for disk, hint in zip(disks, hints, strict=True):
+        guests.ask(IP, "mark", device=hint, text=disk)
+    sizes = [guests.ask(IP, "size", device=hint) for hint in hints]
+    assert json.dumps(sizes) == json.dumps([size << 20 for size in (64, 96, 128)]) or [one["size"] for one in sizes]
+
+    cpi.call("detach_disk", vm, disks[0])
+    assert cpi.last.requests <= 4
+    assert cpi.call("get_disks", vm) == sorted(disks[1:])
+    assert hints[0] not in guests.now(IP)["by_id"]
+    cpi.call("reboot_vm", vm)
+    seen = guests.wait(IP, not_boot=boot)
+    for disk, hint in zip(disks[1:], hints[1:], strict=True):
+        assert hint.rsplit("/", 1)[1] in seen["by_id"]
+        assert disk in json.dumps(guests.ask(IP, "read", device=hint))
+    assert cpi.call("attach_disk", vm, disks[0]) == {"path": hints[0]}
+    assert disks[0] in json.dumps(guests.ask(IP, "read", device=hints[0]))
+    for disk in disks:
+        cpi.call("detach_disk", vm, disk)
+
+
+@pytest.mark.every_server
+def test_attaching_and_detaching_again_changes_nothing(cpi, vm, make_disk):
+    disk = make_disk(vm_cid=vm)
+    assert cpi.call("get_disks", vm) == []
+    hint = cpi.call("attach_disk", vm, disk)
+    assert cpi.call("attach_disk", vm, disk) == hint
+    assert cpi.call("get_disks", vm) == [disk]
+    assert cpi.call("detach_disk", vm, disk) is None
+    assert cpi.call("detach_disk", vm, disk) is None
+    assert cpi.call("detach_disk", vm, f"vol-p-{NOWHERE}") is None
+    assert cpi.call("get_disks", vm) == []
+
+
+@pytest.mark.every_server
+def test_a_disk_that_another_vm_has_is_refused(host, cpi, vm, make_disk, stemcell_cids):
+    disk = make_disk()
+    other, _ = cpi.call("create_vm", "b", stemcell_cids["jammy"], {"instance_type": "c1-m0.375"},
+                        {"n": manual_network(OTHER_IP)}, [disk], environment())
+    cpi.call("attach_disk", vm, disk)
+    with pytest.raises(Refused, match=f"attached to {vm}"):
+        cpi.call("attach_disk", other, disk)
+    with pytest.raises(Refused, match="Detach it first"):
+        cpi.call("delete_disk", disk)
+    cpi.call("delete_vm", other)
+    cpi.call("detach_disk", vm, disk)
+
+
+@pytest.mark.every_server
+def test_disks_that_are_missing(cpi, vm):
+    missing = f"vol-p-{NOWHERE}"
+    assert cpi.call("has_disk", missing) is False
+    assert cpi.call("delete_disk", missing) is None
+    for method, arguments in (("attach_disk", (vm, missing)), ("set_disk_metadata", (missing, {})),
+                              ("resize_disk", (missing, 100)), ("snapshot_disk", (missing, {})),
+                              ("update_disk", (missing, 100, {}))):
+        with pytest.raises(Refused) as refused:
+            cpi.call(method, *arguments)
+        assert refused.value.type == "Bosh::Clouds::DiskNotFound", method
+    with pytest.raises(Refused) as refused:
+        cpi.call("attach_disk", f"vm-{NOWHERE}", missing)
+    assert refused.value.type in ("Bosh::Clouds::DiskNotFound", "Bosh::Clouds::VMNotFound")
+    with pytest.raises(Refused) as refused:
+        cpi.call("detach_disk", f"vm-{NOWHERE}", missing)
+    assert refused.value.type == "Bosh::Clouds::VMNotFound"
+
+
+@pytest.mark.every_server
+def test_growing_and_shrinking(host, cpi, vm, make_disk):
+    disk = make_disk(64)
+    assert cpi.call("has_disk", disk) is True and cpi.last.requests == 1
+    cpi.call("resize_disk", disk, 128)
+    assert cpi.last.requests <= 2
+    cpi.call("resize_disk", disk, 128)
+    assert volume(host, disk)["config"]["size"] == "128MiB"
+    for method, arguments in (("resize_disk", (disk, 127)), ("update_disk", (disk, 127, {})),
+                              ("update_disk", (disk, 128, {"storage_pool": "elsewhere"}))):
+        with pytest.raises(Refused) as refused:
+            cpi.call(method, *arguments)
+        assert refused.value.type == "Bosh::Clouds::NotSupported"
+    assert cpi.call("update_disk", disk, 256, {}) is None
+    assert volume(host, disk)["config"]["size"] == "256MiB"
+    cpi.call("attach_disk", vm, disk)
+    with pytest.raises(Refused, match=r"cannot grow while it is attached.*bosh stop --hard"):
+        cpi.call("resize_disk", disk, 512)
+    cpi.call("resize_disk", disk, 256)
+    cpi.call("detach_disk", vm, disk)
+
+
+@pytest.mark.every_server
+def test_disk_metadata_and_snapshots_of_a_disk_in_use(host, cpi, vm, make_disk):
+    disk = make_disk()
+    cpi.call("attach_disk", vm, disk)
+    cpi.call("set_disk_metadata", disk, {"deployment": "cf", "instance_group": "db", "instance_index": 0, "attached_at": "now"})
+    assert cpi.last.requests <= 2
+    seen = volume(host, disk)
+    assert seen["description"] == "cf db/0"
+    assert seen["config"]["user.bosh.deployment"] == "cf"
+
+    snapshot = cpi.call("snapshot_disk", disk, {"deployment": "cf", "job": "db", "index": 0, "agent_id": "x"})
+    assert cpi.last.requests <= 3
+    name = snapshot.removeprefix(f"{disk}_")
+    path = f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots/{name}?project={host.project}"
+    described = json.loads(json.loads(server.client(host.name, "query", path).stdout)["description"])
+    assert (described["deployment"], described["index"]) == ("cf", 0)
+    assert cpi.call("delete_snapshot", snapshot) is None
+    assert cpi.last.requests <= 2
+    assert cpi.call("delete_snapshot", snapshot) is None
+    assert cpi.call("delete_snapshot", f"vol-p-{NOWHERE}_snap-{NOWHERE}") is None
+    cpi.call("detach_disk", vm, disk)
+
+
+def test_disks_in_another_pool_are_found_there(host, cpi, vm):
+    server.client(host.name, "storage", "create", "second", "dir")
+    try:
+        disk = cpi.call("create_disk", 32, {"storage_pool": "second", "config": {"user.owner": "me"}}, None)
+        assert cpi.call("has_disk", disk) is True
+        cpi.call("attach_disk", vm, disk)
+        assert cpi.call("get_disks", vm) == [disk]
+        cpi.call("delete_snapshot", cpi.call("snapshot_disk", disk, {}))
+        cpi.call("detach_disk", vm, disk)
+        cpi.call("resize_disk", disk, 64)
+        cpi.call("delete_disk", disk)
+        assert cpi.call("has_disk", disk) is False
+    finally:
+        server.client(host.name, "storage", "delete", "second")
+
+
+@pytest.mark.parametrize("arguments", [(0, {}, None), (-1, {}, None), ("a", {}, None), (1 << 60, {}, None), (1.5, {}, None),
+                                       (64, {"pool": "x"}, None), (64, {"config": {"size": "1GiB"}}, None), (64, [], None)],
+                         ids=str)
+def test_absurd_disks_are_refused_before_anything_is_made(cpi, arguments):
+    with pytest.raises(Refused) as refused:
+        cpi.call("create_disk", *arguments)
+    assert refused.value.type == "Bosh::Clouds::CloudError"
+    assert cpi.last.requests == 0
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_a_full_pool_is_no_disk_space(host, cpi):
+    server.client(host.name, "storage", "create", "small", "btrfs", "size=200MiB")
+    made = []
+    try:
+        with pytest.raises(Refused) as refused:
+            cpi.call("create_stemcell", "/nonexistent", {})
+        assert "cannot be read" in refused.value.message
+    finally:
+        for cid in made:
+            cpi.call("delete_disk", cid)
+        server.client(host.name, "storage", "delete", "small")

@@ -1,0 +1,135 @@
+"""Networks as the guests and the server's DHCP see them."""
+from __future__ import annotations
+
+import json
+
+import pytest
+import server
+from director import Refused, environment, manual_network
+
+SMALL = {"instance_type": "c1-m0.375"}
+
+
+def create(cpi, stemcell_cids, networks, properties=None):
+    return cpi.call("create_vm", "a", stemcell_cids["jammy"], properties or SMALL, networks, [], environment())
+
+
+def second_network(ip, **more):
+    return manual_network(ip, gateway="10.246.0.1", **{"cloud_properties": {"name": "boshbr1"}, "default": [], **more})
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_two_guests_on_two_networks_report_what_they_got(cpi, stemcell_cids, guests):
+    vms = {}
+    for number in (41, 42):
+        networks = {"b-second": second_network(f"10.246.0.{number}"), "a-first": manual_network(f"10.245.0.{number}")}
+        vms[number], answer = create(cpi, stemcell_cids, networks)
+        assert answer == networks
+    for number, cid in vms.items():
+        seen = guests.wait(f"10.245.0.{number}")
+        assert seen["errors"] == []
+        assert f"10.245.0.{number}/24" in seen["networks"]["a-first"]["addresses"]
+        assert f"10.246.0.{number}/24" in seen["networks"]["b-second"]["addresses"]
+        assert seen["networks"]["a-first"]["gateway"] == "10.245.0.1"
+        macs = [seen["networks"][name]["mac"] for name in ("a-first", "b-second")]
+        assert len(set(macs)) == 2
+        assert guests.now(f"10.246.0.{number}")["boot_id"] == seen["boot_id"], "reachable on both"
+    for cid in vms.values():
+        cpi.call("delete_vm", cid)
+
+
+def leased(host, hostname_or_mac, network="boshbr0"):
+    leases = json.loads(server.client(host.name, "query", f"/1.0/networks/{network}/leases").stdout)
+    return [lease["address"] for lease in leases if lease["hwaddr"] == hostname_or_mac and ":" not in lease["address"]]
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_a_dynamic_network_gets_its_address_by_dhcp(host, cpi, stemcell_cids, guests):
+    stale = {"type": "dynamic", "ip": "192.0.2.1", "netmask": "255.255.255.0", "cloud_properties": {}, "default": ["gateway"]}
+    cid, _ = create(cpi, stemcell_cids, {"net": stale})
+    devices = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)["devices"]
+    assert "ipv4.address" not in devices["eth0"]
+    seen = wait_for_lease(host, guests, devices["eth0"]["hwaddr"])
+    cpi.call("delete_vm", cid)
+    assert seen["user_data"]["networks"]["net"]["type"] == "dynamic"
+    assert seen["errors"] == []
+
+
+def wait_for_lease(host, guests, mac):
+    """The report of a guest whose address only the server knows."""
+    import machine
+
+    assert machine.wait_until(lambda: leased(host, mac), seconds=120)
+    return guests.wait(leased(host, mac)[0])
+
+
+def test_managed_network_assignment_dhcp_reserves_the_planned_address(host, cpi, stemcell_cids, guests):
+    cpi.config["server"]["managed_network_assignment"] = "dhcp"
+    cid, answer = create(cpi, stemcell_cids, {"net": manual_network("10.245.0.44")})
+    seen = guests.wait("10.245.0.44")
+    cpi.call("delete_vm", cid)
+    assert answer["net"]["type"] == "dynamic"
+    assert seen["user_data"]["networks"]["net"]["type"] == "dynamic"
+    assert "10.245.0.44/24" in seen["networks"]["net"]["addresses"]
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_ipv4_and_ipv6_share_a_nic_by_nic_group(cpi, stemcell_cids, guests):
+    six = {"type": "manual", "ip": "fd42:b05b::46", "netmask": "ffff:ffff:ffff:ffff::", "prefix": "128",
+           "gateway": "fd42:b05b::1", "cloud_properties": {"name": "boshbr1"}, "nic_group": "1", "default": []}
+    cid, _ = create(cpi, stemcell_cids, {"four": second_network("10.246.0.46", nic_group="1", default=["gateway"]), "six": six})
+    seen = guests.wait("10.246.0.46")
+    cpi.call("delete_vm", cid)
+    assert len(seen["nics"]) == 1
+    assert {"10.246.0.46/24", "fd42:b05b::46/64"} <= set(seen["nics"][0]["addresses"])
+    assert seen["errors"] == []
+
+
+@pytest.mark.every_server
+def test_a_bridge_that_the_project_hides_is_found_in_the_default_project(host, cpi, stemcell_cids, guests, guest_stemcell):
+    server.client(host.name, "project", "create", "hidden", "-c", "features.networks=true", "-c", "features.images=false",
+                  "-c", "features.profiles=false", "-c", "features.storage.volumes=true")
+    try:
+        cpi.config["server"]["project_name"] = "hidden"
+        stemcell = cpi.call("create_stemcell", guest_stemcell["image"],
+                            {**guest_stemcell["properties"], "name": "bosh-openstack-kvm-ubuntu-jammy", "version": "hidden"})
+        cid, _ = cpi.call("create_vm", "a", stemcell, SMALL, {"net": manual_network("10.245.0.47")}, [], environment())
+        device = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project=hidden").stdout)["devices"]["eth0"]
+        seen = guests.wait("10.245.0.47")
+        cpi.call("delete_vm", cid)
+        cpi.call("delete_stemcell", stemcell)
+        assert (device["nictype"], device["parent"], device["ipv4.address"]) == ("bridged", "boshbr0", "10.245.0.47")
+        assert seen["errors"] == []
+    finally:
+        server.client(host.name, "project", "delete", "hidden")
+
+
+def test_an_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, guests):
+    import subprocess
+
+    inside = server.netns_command(host.name)
+    for command in (["add", "plain0", "type", "bridge"], ["set", "plain0", "up"]):
+        subprocess.run([*inside, "ip", "link", *command], check=True)
+    subprocess.run([*inside, "ip", "address", "add", "10.247.0.1/24", "dev", "plain0"], check=True)
+    try:
+        network = manual_network("10.247.0.48", gateway="10.247.0.1", cloud_properties={"name": "plain0", "mtu": 1400})
+        cid, _ = create(cpi, stemcell_cids, {"net": network})
+        seen = guests.wait("10.247.0.48")
+        cpi.call("delete_vm", cid)
+        assert seen["errors"] == []
+    finally:
+        subprocess.run([*inside, "ip", "link", "delete", "plain0"], check=True)
+
+
+@pytest.mark.parametrize(("network", "says"), [
+    ({"type": "vip", "ip": "192.0.2.9", "cloud_properties": {}}, "floating"),
+    (manual_network("10.245.0.300"), "not an IP address"),
+    (manual_network("10.245.0.49", cloud_properties={"nmae": "x"}), "did you mean name"),
+    ({"type": "odd"}, "unknown type")], ids=["vip", "bad address", "misspelt", "type"])
+def test_networks_that_cannot_be_served_are_refused_before_anything_is_made(cpi, stemcell_cids, network, says):
+    with pytest.raises(Refused, match=says):
+        create(cpi, stemcell_cids, {"net": network})
+    assert cpi.last.requests == 0

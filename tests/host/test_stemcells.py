@@ -1,0 +1,168 @@
+"""Stemcells on real servers: one image for equal ones, aliases as CIDs, memory that does not grow."""
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+import server
+from director import Refused, environment, manual_network
+
+PROPERTIES = {"name": "bosh-openstack-kvm-ubuntu-jammy-go_agent", "version": "9.1", "disk": 64, "disk_format": "qcow2",
+              "architecture": "x86_64", "os_distro": "ubuntu", "infrastructure": "openstack"}
+
+
+def tarball(path: Path, disk: Path, name: str = "root.img") -> str:
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        tar.add(disk, name)
+    return str(path)
+
+
+@pytest.fixture
+def qcow2(tmp_path) -> str:
+    """A stemcell's image around an empty disk."""
+    disk = tmp_path / "disk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
+    return tarball(tmp_path / "image", disk)
+
+
+def images(host) -> list[dict]:
+    listed = json.loads(server.client(host.name, "query", f"/1.0/images?recursion=1&project={host.project}").stdout)
+    return [image for image in listed if image["properties"]["description"].endswith(PROPERTIES["version"])]
+
+
+@pytest.mark.every_server
+def test_equal_stemcells_share_one_image_until_the_last_is_deleted(host, cpi, qcow2):
+    first = cpi.call("create_stemcell", qcow2, PROPERTIES)
+    assert cpi.last.requests <= 5
+    second = cpi.call("create_stemcell", qcow2, PROPERTIES, {"tags": {"a": "b"}})
+    assert cpi.last.requests == 2, "no upload"
+    [image] = images(host)
+    assert {alias["name"] for alias in image["aliases"]} == {first, second}
+    assert re.fullmatch("img-[0-9a-f-]{36}", first)
+    assert image["type"] == "virtual-machine"
+
+    cpi.call("delete_stemcell", first)
+    assert cpi.last.requests <= 4
+    assert len(images(host)) == 1
+    cpi.call("delete_stemcell", second)
+    assert cpi.last.requests <= 4
+    assert images(host) == []
+    assert cpi.call("delete_stemcell", second) is None, "one that is gone is no error"
+
+
+@pytest.mark.every_server
+def test_the_same_image_under_another_version_is_another_image_or_the_same(host, cpi, qcow2):
+    cids = [cpi.call("create_stemcell", qcow2, {**PROPERTIES, "version": version}) for version in ("9.1", "1.9.1")]
+    assert len(images(host)) == 2
+    for cid in cids:
+        cpi.call("delete_stemcell", cid)
+
+
+def damaged(tmp_path: Path, kind: str) -> str:
+    """A file that is no stemcell."""
+    disk, path = tmp_path / "disk", tmp_path / "image"
+    if kind == "raw":
+        disk.write_bytes(b"\x33\xc0" * 40000)
+        return tarball(path, disk)
+    if kind == "truncated":
+        disk.write_bytes(b"QFI\xfb" + bytes(12) + os.urandom(1 << 20))
+        whole = Path(tarball(path, disk)).read_bytes()
+        path.write_bytes(whole[:len(whole) // 2])
+    elif kind == "other member":
+        disk.write_bytes(b"QFI\xfb" + bytes(100))
+        return tarball(path, disk, "../root.img")
+    elif kind == "no gzip":
+        path.write_bytes(b"QFI\xfb" * 100)
+    elif kind == "zeros":
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            for _ in range(256):
+                file.write(bytes(1 << 20))
+    elif kind == "backing file":
+        disk.write_bytes(b"QFI\xfb\0\0\0\3" + (1 << 10).to_bytes(8, "big") + bytes(100))
+        return tarball(path, disk)
+    return str(path)
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+@pytest.mark.parametrize(("kind", "says"), [
+    ("raw", "not qcow2"), ("truncated", "not a whole gzip tar"), ("other member", "no root.img"), ("no gzip", "gzip"),
+    ("zeros", "root.img"), ("backing file", "backing file"), ("missing", "cannot be read")])
+def test_what_is_no_stemcell_is_refused_and_not_kept(host, cpi, tmp_path, kind, says):
+    with pytest.raises(Refused, match=says) as refused:
+        cpi.call("create_stemcell", damaged(tmp_path, kind), PROPERTIES)
+    assert refused.value.type == "Bosh::Clouds::CloudError"
+
+
+def test_a_large_stemcell_is_streamed_in_little_memory_with_progress(host, cpi, tmp_path):
+    disk = tmp_path / "disk"
+    with open(disk, "wb") as file:  # all the server looks at during import is the bytes
+        file.write(b"QFI\xfb" + bytes(65532))
+        for _ in range(300):
+            file.write(os.urandom(1 << 20))
+    path = tarball(tmp_path / "image", disk)
+    before = set(tmp_path.iterdir())
+    process = cpi.start("create_stemcell", path, PROPERTIES)
+    stdout, stderr = process.stdout.read(), process.stderr.read()
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    cpi.call("delete_stemcell", json.loads(stdout)["result"])
+    assert usage.ru_maxrss < 64 * 1024
+    assert [int(percent) for percent in re.findall(rb"uploading the stemcell: (\d+) %", stderr)] == list(range(10, 101, 10))
+    assert set(tmp_path.iterdir()) == before, "no temporary copy"
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_a_raw_stemcell_becomes_qcow2_on_the_way(host, cpi, guest_stemcell, tmp_path, guests):
+    with tarfile.open(guest_stemcell["image"]) as tar:
+        (tmp_path / "root.qcow2").write_bytes(tar.extractfile("root.img").read())
+    subprocess.run(["qemu-img", "convert", "-O", "raw", tmp_path / "root.qcow2", tmp_path / "root.raw"], check=True)
+    path = tarball(tmp_path / "image", tmp_path / "root.raw")
+    before = set(tmp_path.iterdir())
+    stemcell = cpi.call("create_stemcell", path, {**PROPERTIES, "disk_format": "raw"})
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "cpi.json"}
+    [image] = images(host)
+    assert image["size"] < (tmp_path / "root.raw").stat().st_size / 2, "zeros are left out"
+    vm, _ = cpi.call("create_vm", "a", stemcell, {"instance_type": "c1-m0.375"}, {"n": manual_network("10.245.0.22")}, [],
+                     environment())
+    assert guests.wait("10.245.0.22")["errors"] == []
+    cpi.call("delete_vm", vm)
+    cpi.call("delete_stemcell", stemcell)
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_a_light_stemcell_uses_an_image_that_is_there_and_leaves_it_there(host, cpi, stemcell_cids, guests):
+    heavy = stemcell_cids["jammy"]
+    listed = json.loads(server.client(host.name, "query", f"/1.0/images/aliases/{heavy}?project={host.project}").stdout)
+    by_alias = cpi.call("create_stemcell", "", {"name": "light-jammy", "version": "1", "image_alias": heavy})
+    by_fingerprint = cpi.call("create_stemcell", "", {"name": "light-jammy", "image_fingerprint": listed["target"]})
+    vm, _ = cpi.call("create_vm", "a", by_alias, {"instance_type": "c1-m0.375"}, {"n": manual_network("10.245.0.23")}, [],
+                     environment())
+    assert guests.wait("10.245.0.23")["firmware"] == "bios"
+    cpi.call("delete_vm", vm)
+    for cid in (by_alias, by_fingerprint):
+        cpi.call("delete_stemcell", cid)
+    with pytest.raises(Refused, match="not on the server"):
+        cpi.call("create_stemcell", "", {"image_alias": "nope"})
+
+
+def test_predeploying_leaves_no_vm(host, cpi, qcow2):
+    cpi.config["server"]["predeploy_stemcell"] = True
+    cpi.call("delete_stemcell", cpi.call("create_stemcell", qcow2, PROPERTIES))
+
+
+def test_a_killed_upload_leaves_nothing_that_stops_the_next(host, cpi, qcow2):
+    process = cpi.start("create_stemcell", qcow2, PROPERTIES)
+    process.kill()
+    process.communicate()
+    cpi.call("delete_stemcell", cpi.call("create_stemcell", qcow2, PROPERTIES))
+
+
