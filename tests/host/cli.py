@@ -3,7 +3,7 @@
 The server runs in namespaces of its own and listens at 127.0.0.1:8443 there; several, of different names, run side by
 side, and nothing of this machine's network is touched. Its virtual machines are real ones under QEMU's software
 emulation, so no KVM is needed; they reach nothing outside. The first start of a kind builds a Debian tree, which takes
-a minute or two and up to 1 GB in /var/cache/bosh-lxd-cpi; later starts take two seconds. Data is kept in
+a minute or two and up to 450 MB in /var/cache/bosh-lxd-cpi; later starts take two seconds. Data is kept in
 /var/lib/bosh-lxd-cpi until "down NAME --wipe". Needs root on x86-64 Linux; lacking packages are installed by apt-get.
 """
 from __future__ import annotations
@@ -22,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; the exit code."""
     asked = _parser().parse_args(arguments)
     try:
+        if os.geteuid() != 0:
+            raise server.HostError("needs root")
         return asked.action(asked) or 0
     except (server.HostError, OSError) as error:
         print(f"testhost: {error}", file=sys.stderr)

@@ -79,8 +79,8 @@ def _daemon_number(name: str) -> int | None:
 
 def _members(name: str) -> list[int]:
     """All processes in the host's network but the caller and its ancestors."""
-    found = run("ip", "netns", "pids", netns(name), check=False).stdout.split()
-    return sorted({int(pid) for pid in found} - _ancestry(os.getpid()))
+    found = {int(pid) for pid in run("ip", "netns", "pids", netns(name), check=False).stdout.split()}
+    return sorted(pid for pid in found - _ancestry(os.getpid()) if _read(pid, "stat"))  # ip itself may be among them
 
 
 def _ancestry(pid: int) -> set[int]:

@@ -18,7 +18,7 @@ import time
 import configuration
 import tree
 from kinds import KINDS
-from machine import HostError, locked, need, possible, run, tail, wait_until
+from machine import HostError, locked, need, possible, run, say, tail, wait_until
 from processes import daemon_runs, inside, keeper, netns, signal_daemon, start, sweep
 
 __all__ = ["Facts", "HostError", "client", "client_command", "down", "facts", "names", "netns_command", "possible",
@@ -76,6 +76,7 @@ def up(kind: str, *, name: str | None = None, pool: str = "btrfs") -> Facts:
         sweep(name, state)
         if not known:
             _remove_half_made(state)
+        say(f"starting {name} ({kind})")
         try:
             start(name, kind, tree=root, state=state)
             version = _wait_ready(name, kind)

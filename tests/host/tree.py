@@ -79,8 +79,8 @@ def _build(name: str, tree: pathlib.Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     environment = {**os.environ, "SUITE": kind.suite, "TREE": str(part), "MIRROR": mirror,
                    "PACKAGES": " ".join(kind.packages), "UNUSED": " ".join(UNUSED)}
-    # In namespaces of its own, so that an interrupted build leaves neither processes nor mounts.
-    isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # In namespaces of its own and bound to this process, so that an interrupted build leaves neither process nor mount.
+    isolate = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
         done = subprocess.run([*isolate, "sh", "-ec", RECIPE], env=environment, check=False,
                               stdin=subprocess.DEVNULL, stdout=output, stderr=output)

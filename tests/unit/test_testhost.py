@@ -1,0 +1,110 @@
+"""The parts of the test host that need neither root nor a server."""
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOST = Path(__file__).resolve().parents[1] / "host"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(HOST))
+
+
+def verdict(number: int, *arguments: int, architecture: int = 0xC000003E) -> str:
+    """What vmshim's filter does about a system call, as the kernel would run it."""
+    import vmshim
+
+    padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
+    data = struct.pack("<iIQ6Q", number, architecture, 0, *padded)
+    rows = list(struct.iter_unpack("HBBI", vmshim.FILTER))
+    at = accumulator = 0
+    while True:
+        operation, true, false, operand = rows[at]
+        at += 1
+        if operation == vmshim.LOAD:
+            accumulator = struct.unpack_from("<I", data, operand)[0]
+        elif operation == vmshim.JUMP_IF_EQUAL:
+            at += true if accumulator == operand else false
+        else:
+            return {vmshim.ALLOW: "allow", vmshim.SUCCEED: "succeed", vmshim.ASK_US: "ask us"}[operand]
+
+
+IOCTL, BIND, SETRLIMIT, PRLIMIT64, READ = 16, 49, 160, 302, 0
+
+
+@pytest.mark.parametrize(("call", "expected"), [
+    ((IOCTL, 7, 0x4008AF60), "succeed"),
+    ((IOCTL, 7, 0x7B9), "succeed"),
+    ((IOCTL, 7, 0x5401), "allow"),
+    ((BIND, 7, 0x7FFF0000, 16), "ask us"),
+    ((BIND, 7, 0x7FFF0000, 110), "allow"),
+    ((PRLIMIT64, 0, 7, 0x7FFF0000), "succeed"),
+    ((PRLIMIT64, 0, 7, 0, 0x7FFF0000), "allow"),
+    ((SETRLIMIT, 7, 0x7FFF0000), "succeed"),
+    ((READ, 7, 0x7FFF0000, 16), "allow"),
+])
+def test_the_filter_answers_for_the_kernel_only_where_it_must(call, expected):
+    assert verdict(*call) == expected
+
+
+def test_the_filter_leaves_other_architectures_alone():
+    assert verdict(IOCTL, 7, 0x4008AF60, architecture=0x40000003) == "allow"
+
+
+def test_a_new_server_is_told_the_certificate_as_der():
+    import configuration
+
+    method, path, body = configuration.requests("dir", CERTIFICATE)[-1]
+    assert (method, path, body["certificate"]) == ("POST", "/1.0/certificates", "AAEC")
+
+
+def test_only_a_btrfs_pool_needs_a_size():
+    import configuration
+
+    sizes = {driver: configuration.requests(driver, CERTIFICATE)[1][2]["config"] for driver in ("btrfs", "dir")}
+    assert sizes == {"btrfs": {"size": "20GiB"}, "dir": {}}
+
+
+def test_each_kind_of_server_has_a_recipe_of_its_own():
+    import kinds
+    import tree
+
+    assert len({tree.recipe_hash(kind) for kind in kinds.KINDS.values()}) == len(kinds.KINDS) == 3
+
+
+def test_without_root_it_says_so(monkeypatch):
+    import machine
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    assert machine.possible() == "a test host needs root"
+
+
+def test_elsewhere_than_on_linux_it_says_so(monkeypatch):
+    import machine
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert machine.possible() == "a test host needs Linux on x86-64"
+
+
+def test_its_qemu_emulates_and_leaves_vsock_out(tmp_path):
+    shim = (HOST / "shims/qemu-system-x86_64").read_text(encoding="utf-8")
+    program = tmp_path / "qemu"
+    program.write_text(shim.replace("exec /usr/bin/qemu-system-x86_64", "printf '%s\\n'"), encoding="utf-8")
+    config = tmp_path / "qemu.conf"
+    config.write_text('[machine]\ntype = "q35"\naccel = "kvm"\n\n[device "qemu_vsock"]\ndriver = "vhost-vsock-pci"\n\n'
+                      '[device "qemu_gpu"]\ndriver = "virtio-vga"\n', encoding="utf-8")
+    said = subprocess.run(["bash", program, "-accel", "kvm", "-cpu", "host,migratable=no", "-readconfig", config, "-name", "a b"],
+                          capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["-accel", "tcg", "-cpu", "max", "-readconfig", str(config), "-name", "a b"]
+    assert config.read_text(encoding="utf-8") == (
+        '[machine]\ntype = "q35"\naccel = "tcg"\n\n[device "qemu_gpu"]\ndriver = "virtio-vga"\n')
