@@ -1,10 +1,14 @@
 """The command line of bin/cpi: argv and stdin in, one answer out."""
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
 
 from bosh_lxd_cpi import errors, rpc
+
+TYPE_CHECKING = False  # as in rpc
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 USAGE = """\
 usage: cpi [--config FILE] < REQUEST
@@ -31,7 +35,9 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         print(__version__)
         return 0
     stdout = rpc.claim_stdout()
-    rpc.write(stdout, answer(sys.stdin.buffer.read(), argv, environ))
+    with open(0, "rb", closefd=False) as stdin:  # sys.stdin is None when it came closed
+        raw = stdin.read()
+    rpc.write(stdout, answer(raw, argv, environ))
     return 0
 
 
@@ -47,6 +53,7 @@ def answer(raw: bytes, argv: list[str], environ: Mapping[str, str]) -> bytes:
 
 
 def _serve(request: rpc.Request, argv: list[str], environ: Mapping[str, str]) -> bytes:
+    _find_libraries()
     from bosh_lxd_cpi import methods
     from bosh_lxd_cpi.log import Log
 
@@ -64,6 +71,15 @@ def _serve(request: rpc.Request, argv: list[str], environ: Mapping[str, str]) ->
         return rpc.failure(failure, log.redact)
 
 
+def _find_libraries() -> None:
+    """Add site-packages. bin/cpi starts Python without (-S): info needs none of them, and a release has its own."""
+    home = os.path.dirname(os.path.dirname(__file__))
+    if sys.flags.no_site and not os.path.isdir(os.path.join(home, "urllib3")):
+        import site
+
+        site.main()
+
+
 def config_path(argv: list[str]) -> str:
     """The file that the arguments name. Raises ConfigError for arguments that make no sense."""
     words = [piece for word in argv for piece in (word.split("=", 1) if word.startswith("-") else [word])]
@@ -75,7 +91,10 @@ def config_path(argv: list[str]) -> str:
 
 
 class _termination_as_error:
-    """Turn SIGTERM, SIGINT and SIGHUP into an exception, once, so that what was begun is undone and BOSH gets an answer."""
+    """Turn SIGTERM, SIGINT and SIGHUP into an exception, once, so that what was begun is undone and BOSH gets an answer.
+
+    Afterwards only the answer is left to write, and they are ignored.
+    """
 
     def __enter__(self) -> None:
         import signal
@@ -87,9 +106,11 @@ class _termination_as_error:
     def _raise(self, number: int, frame: object) -> None:
         import signal
 
-        for one in self._signals:
-            signal.signal(one, signal.SIG_IGN)
+        self.__exit__()
         raise errors.Interrupted(f"stopped by {signal.Signals(number).name}")
 
     def __exit__(self, *_: object) -> None:
-        pass
+        import signal
+
+        for number in self._signals:
+            signal.signal(number, signal.SIG_IGN)

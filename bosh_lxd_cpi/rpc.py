@@ -6,20 +6,22 @@ around it (facts: bosh-contract 1.1); so the real stdout is moved out of reach b
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
+
+TYPE_CHECKING = False  # importing typing would cost `info` as much as starting Python does
+if TYPE_CHECKING:
+    from typing import Any
 
 INFO = b'{"result":{"stemcell_formats":["openstack-qcow2","openstack-raw"],"api_version":2},"error":null,"log":""}'
 """The one answer that is needed before every other: written out, so that nothing has to be imported for it."""
 
 
-class Request(NamedTuple):
+class Request:
     """What BOSH asks."""
 
-    method: str
-    arguments: list[Any]
-    context: dict[str, Any]
+    def __init__(self, method: str, arguments: list[Any], context: dict[str, Any]) -> None:
+        self.method, self.arguments, self.context = method, arguments, context
 
     @property
     def id(self) -> str:
@@ -43,11 +45,12 @@ def loads(text: str) -> Any:
 
     Raises ValueError.
     """
+    text = text.strip(" \t\n\r")
     try:
         from _json import make_scanner
 
-        value, end = make_scanner(_Plain)(text, len(text) - len(text.lstrip()))
-        if not text[end:].strip():
+        value, end = make_scanner(_Plain)(text, 0)
+        if end == len(text):
             return value
     except (ImportError, StopIteration):
         pass
@@ -93,7 +96,15 @@ def failure(error: BaseException, redact: Any = str) -> bytes:
 
 
 def claim_stdout() -> int:
-    """Move stdout to a descriptor of our own and send file descriptor 1 to stderr; answers the descriptor."""
+    """Move stdout to a descriptor of our own and send file descriptor 1 to stderr; answers the descriptor.
+
+    A standard descriptor that the caller closed leads to /dev/null from now on: else the next file would get its number.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     ours = os.dup(1)
     os.dup2(2, 1)
     return ours
