@@ -54,11 +54,11 @@ def test_a_vm_that_boots_by_bios_gets_what_it_was_promised(host, cpi, stemcell_c
 @pytest.mark.every_server
 @pytest.mark.only("incus", "incus7")
 def test_a_later_stemcell_boots_by_uefi_without_secure_boot(cpi, stemcell_cids, guests):
-    cid, _ = create(cpi, stemcell_cids["noble"], {"cpu": 1, "ram": 400})
+    cid, _ = create(cpi, stemcell_cids["noble"], {"cpu": 1, "ram": 512})
     seen = guests.wait(IP)
     cpi.call("delete_vm", cid)
     assert (seen["firmware"], seen["secureboot"], seen["errors"]) == ("uefi", False, [])
-    assert 300 <= seen["memory_mib"] <= 400
+    assert 300 <= seen["memory_mib"] <= 512
     assert seen["user_data"]["disks"]["ephemeral"] is None
 
 

@@ -1,0 +1,100 @@
+"""What directors and the CLI do over a VM's life, call by call, as recorded from real ones."""
+from __future__ import annotations
+
+import pytest
+import server
+from director import Refused, environment, manual_network
+
+IP = "10.245.0.51"
+SMALL = {"instance_type": "c1-m0.375", "ephemeral_disk": 64}
+
+
+@pytest.fixture
+def create(cpi, stemcell_cids):
+    def create(disks=(), ip=IP):
+        cid, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], SMALL, {"n": manual_network(ip)}, list(disks), environment())
+        cpi.call("set_vm_metadata", cid, {"deployment": "d", "job": "db", "index": "0", "name": "db/0", "director": "x"})
+        return cid
+
+    return create
+
+
+def give(cpi, vm, disk):
+    """Attach as director and CLI do; answers the path in the guest."""
+    hint = cpi.call("attach_disk", vm, disk)["path"]
+    cpi.call("set_disk_metadata", disk, {"deployment": "d", "instance_group": "db", "instance_index": "0"})
+    return hint
+
+
+@pytest.mark.every_server
+def test_create_env_grows_its_disk_by_migration_and_is_deleted(cpi, create, guests):
+    vm = create()
+    disk = cpi.call("create_disk", 64, {}, vm)
+    hint = give(cpi, vm, disk)
+    guests.wait(IP)
+    guests.ask(IP, "mark", device=hint, text="precious")
+
+    assert cpi.call("has_vm", vm) is True
+    cpi.call("delete_vm", vm)  # with the disk attached: the CLI detaches nothing
+    vm = create([disk])
+    assert give(cpi, vm, disk) == hint
+    bigger = cpi.call("create_disk", 128, {}, vm)
+    other_hint = give(cpi, vm, bigger)
+    guests.wait(IP)
+    assert "precious" in str(guests.ask(IP, "read", device=hint))
+    guests.ask(IP, "mark", device=other_hint, text="migrated")
+    cpi.call("detach_disk", vm, disk)
+    cpi.call("delete_disk", disk)
+    assert "migrated" in str(guests.ask(IP, "read", device=other_hint))
+
+    assert cpi.call("has_vm", vm) is True
+    cpi.call("delete_vm", vm)
+    cpi.call("delete_disk", bigger)
+
+
+@pytest.mark.every_server
+def test_cloud_check_brings_a_lost_vm_back_with_its_disk(host, cpi, create, guests):
+    vm = create()
+    disk = cpi.call("create_disk", 64, {}, vm)
+    hint = give(cpi, vm, disk)
+    guests.wait(IP)
+    guests.ask(IP, "mark", device=hint, text="survivor")
+    server.client(host.name, "delete", "--force", "--project", host.project, vm)
+
+    assert cpi.call("has_vm", vm) is False
+    assert cpi.call("has_disk", disk) is True
+    cpi.call("delete_vm", vm)
+    vm = create([disk])
+    assert give(cpi, vm, disk) == hint
+    guests.wait(IP)
+    assert "survivor" in str(guests.ask(IP, "read", device=hint))
+    cpi.call("delete_vm", vm)
+    cpi.call("delete_disk", disk)
+
+
+def test_hard_stop_and_start_with_snapshots_enabled(cpi, create, guests):
+    vm = create()
+    disk = cpi.call("create_disk", 64, {}, vm)
+    give(cpi, vm, disk)
+    snapshot = cpi.call("snapshot_disk", disk, {"deployment": "d", "job": "db", "index": 0, "director_name": "x"})
+    cpi.call("detach_disk", vm, disk)
+    cpi.call("delete_vm", vm)
+
+    vm = create([disk])
+    hint = give(cpi, vm, disk)
+    assert hint.rsplit("/", 1)[1] in guests.wait(IP)["by_id"]
+    cpi.call("delete_snapshot", snapshot)
+    cpi.call("detach_disk", vm, disk)
+    cpi.call("resize_disk", disk, 96)
+    cpi.call("resize_disk", disk, 96)
+    assert give(cpi, vm, disk) == hint
+    cpi.call("delete_vm", vm)
+    cpi.call("delete_disk", disk)
+
+
+def test_a_failed_create_can_be_repeated_with_the_same_address(cpi, create, stemcell_cids, guests):
+    with pytest.raises(Refused):
+        cpi.call("create_vm", "a", stemcell_cids["jammy"], {**SMALL, "root_disk": 8}, {"n": manual_network(IP)}, [], environment())
+    vm = create()
+    assert guests.wait(IP)["user_data"]["vm"]["id"] == vm
+    cpi.call("delete_vm", vm)
