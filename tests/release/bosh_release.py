@@ -1,0 +1,96 @@
+"""What BOSH does with this repository: pack it by the packages' specs, compile it, and start what came out.
+
+The rules are the CLI's and the agent's own (facts: bosh-contract 5.1, 5.2, 5.4).
+"""
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ("bash", "sh", "cat", "cp", "gzip", "head", "ln", "ls", "mkdir", "tar", "env")
+"""All that packaging may start besides Python. PATH is otherwise empty in these tests."""
+
+
+class Compiled(NamedTuple):
+    """A run of a packaging script."""
+
+    status: int
+    stderr: str
+    target: Path
+
+
+def spec(package: str) -> dict[str, Any]:
+    """A package's spec."""
+    return yaml.safe_load((ROOT / "packages" / package / "spec").read_text("utf-8"))
+
+
+def expand(pattern: str) -> list[str]:
+    """A glob with {a,b} as globs without."""
+    parts = [part[1:-1].split(",") if part.startswith("{") else [part] for part in re.split(r"(\{[^}]*\})", pattern)]
+    return ["".join(choice) for choice in product(*parts)]
+
+
+def matches(pattern: str) -> list[str]:
+    """Files under src that a glob matches, as paths from there. Directories are not packed."""
+    found = {path for one in expand(pattern) for path in glob.glob(one, root_dir=ROOT / "src", recursive=True)}
+    return sorted(path for path in found if (ROOT / path).is_file())
+
+
+def pack(package: str, destination: Path) -> Path:
+    """The package's source directory as a compiler finds it."""
+    for path in {path for pattern in spec(package)["files"] for path in matches(pattern)}:
+        (destination / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, destination / path)
+        (destination / path).chmod(0o755 if os.access(ROOT / path, os.X_OK) else 0o644)
+    destination.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(ROOT / "packages" / package / "packaging", destination / "packaging")
+    return destination
+
+
+def tools(folder: Path, *more: Path, busybox: bool = False) -> Path:
+    """A directory for PATH with the tools that packaging may use and the interpreters in `more`, and nothing else."""
+    folder.mkdir(parents=True)
+    for name in TOOLS:
+        of_busybox = busybox and name not in ("bash", "sh", "env")
+        (folder / name).symlink_to(shutil.which("busybox" if of_busybox else name) or name)
+    for program in more:
+        (folder / program.name).symlink_to(program)
+    return folder
+
+
+def compile_package(package: str, *, source: Path, packages: Path, path: Path, director: bool = False,
+                    shell: str = "bash", hide: Path | None = None) -> Compiled:
+    """Run packaging as create-env does, or as a director's agent does, without any network.
+
+    `hide` is a program that shall not work meanwhile.
+    """
+    target = packages / package
+    target.mkdir(parents=True)
+    environ = {"PATH": str(path), "BOSH_COMPILE_TARGET": str(source), "BOSH_INSTALL_TARGET": str(target),
+               "BOSH_PACKAGE_NAME": package}
+    environ |= {"BOSH_PACKAGE_VERSION": "1"} if director else {"BOSH_PACKAGES_DIR": str(packages)}
+    if shell == "bash":
+        command = ["bash", "-x", "packaging"]
+    else:
+        command = [shell, "packaging"]
+    hiding = f"mount --bind /bin/false {hide.resolve()} && " if hide else ""
+    assignments = [f"{name}={value}" for name, value in environ.items()]
+    run = subprocess.run(["unshare", "--net", "--mount", "sh", "-c", f'{hiding}exec "$@"', "sh", shutil.which("env") or "env",
+                          "-i", *assignments, shutil.which(command[0]) or command[0], *command[1:]],
+                         cwd=source, capture_output=True, text=True, check=False)
+    return Compiled(run.returncode, run.stderr, target)
+
+
+def interpreters() -> list[Path]:
+    """Every Python of this machine that the CPI supports, each once."""
+    places = [*Path.home().glob(".pyenv/versions/3.1*/bin/python3.1?"), *Path("/usr/bin").glob("python3.1?")]
+    return sorted(place for place in places if re.fullmatch(r"python3\.1[0-9]", place.name))
