@@ -20,6 +20,7 @@ from bosh_lxd_cpi import errors, throttle
 
 PROCESSES = multiprocessing.get_context("fork")
 NOBODY = 65534
+pytestmark = pytest.mark.usefixtures("real_time")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 

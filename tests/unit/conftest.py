@@ -1,0 +1,220 @@
+"""What all unit tests share: no network, no sleeping, a clock of their own, and a server that follows a script."""
+from __future__ import annotations
+
+import io
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from bosh_lxd_cpi.actions.cpi import Cpi
+from bosh_lxd_cpi.clock import Clock, Deadline
+from bosh_lxd_cpi.config import Agent, Config, Server
+from bosh_lxd_cpi.log import Log
+from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.lxd.transport import Response
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that needs connections asks for the fixture `network`; sockets in the file system are always fine."""
+    if "network" in request.fixturenames:
+        return
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX:
+            pytest.fail(f"this test connects to {address}; let it ask for the fixture network")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _no_sleep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that needs time to pass asks for the fixture `real_time`; waiting for processes is always fine."""
+    if "real_time" in request.fixturenames:
+        return
+    sleep = time.sleep
+
+    def refuse(seconds: float) -> None:
+        if sys._getframe(1).f_globals["__name__"] != "subprocess":
+            pytest.fail(f"this test sleeps {seconds} s; let it use its own clock or ask for the fixture real_time")
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """The command line takes these signals over and never gives them back: its process ends."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def network() -> None:
+    """Ask for this to be allowed connections."""
+
+
+@pytest.fixture
+def real_time() -> None:
+    """Ask for this to be allowed to sleep."""
+
+
+class ManualClock(Clock):
+    """Time passes by sleeping only; it is 2026-01-31T10:00:00Z. The randomness counts."""
+
+    def __init__(self) -> None:
+        self.now_is = 1769853600.0
+        self.slept: list[float] = []
+        self._drawn = 0
+
+    def time(self) -> float:
+        return self.now_is
+
+    def monotonic(self) -> float:
+        return self.now_is
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_is += seconds
+
+    def random_hex(self, digits: int) -> str:
+        self._drawn += 1
+        return f"{self._drawn:0{digits}x}"
+
+
+class Asked(NamedTuple):
+    """A request as it reached the wire."""
+
+    line: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+    timeout: float
+
+
+class Wire:
+    """A mock of the transport, for what no real server can be made to do on demand.
+
+    It answers a script of `METHOD path` and answer in its order; any other request fails the test, and so does a rest of
+    the script at its end. An answer is a Response, an exception, or a function that is called.
+    """
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.asked: list[Asked] = []
+        self.rest: list[tuple[str, Any]] = []
+
+    def script(self, *steps: tuple[str, Any]) -> None:
+        self.rest += steps
+
+    @property
+    def lines(self) -> list[str]:
+        return [asked.line for asked in self.asked]
+
+    def request(self, method, path, *, query=None, headers=None, body=None, timeout=60.0) -> Response:
+        if body is not None and not isinstance(body, bytes):
+            body = b"".join(body)
+        as_json = (headers or {}).get("Content-Type") == "application/json"
+        line = f"{method} {path}"
+        self.asked.append(Asked(line, dict(query or {}), dict(headers or {}), json.loads(body) if as_json else body, timeout))
+        if not self.rest:
+            pytest.fail(f"{line} comes after the end of the script")
+        wanted, answer = self.rest.pop(0)
+        assert line == wanted
+        if callable(answer) and not isinstance(answer, (BaseException, type)):
+            answer = answer()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Replies:
+    """Answers as servers give them (facts: lxd-api 1 and 2)."""
+
+    @staticmethod
+    def sync(metadata: Any = None, *, etag: str = "") -> Response:
+        body = {"type": "sync", "status": "Success", "status_code": 200, "operation": "", "error_code": 0, "error": "",
+                "metadata": metadata}
+        return Response(200, {"ETag": etag} if etag else {}, json.dumps(body).encode())
+
+    @staticmethod
+    def asynchronous(operation: str = "/1.0/operations/op-1") -> Response:
+        body = {"type": "async", "status": "Operation created", "status_code": 100, "operation": operation, "error_code": 0,
+                "error": "", "metadata": {"id": operation.rsplit("/", 1)[-1]}}
+        return Response(202, {"Location": operation}, json.dumps(body).encode())
+
+    @staticmethod
+    def error(text: str, code: int = 500, *, status: int | None = None) -> Response:
+        body = {"type": "error", "error": text, "error_code": code, "metadata": None, "status": "", "status_code": 0}
+        return Response(code if status is None else status, {}, json.dumps(body).encode() + b"\n\n")
+
+    @classmethod
+    def done(cls, **metadata: Any) -> Response:
+        """An operation that went well."""
+        return cls.sync({"id": "op-1", "status": "Success", "status_code": 200, "metadata": metadata or None, "err": ""})
+
+    @classmethod
+    def running(cls) -> Response:
+        return cls.sync({"id": "op-1", "status": "Running", "status_code": 103, "metadata": None, "err": ""})
+
+    @classmethod
+    def failed(cls, text: str, code: int = 400, **more: Any) -> Response:
+        return cls.sync({"id": "op-1", "status": "Failure", "status_code": code, "metadata": None, "err": text, **more})
+
+    @classmethod
+    def lie(cls, text: str = "context deadline exceeded") -> Response:
+        """What a wait says under HTTP 200 when its time is over, or the operation failed."""
+        return cls.error(text, 500, status=200)
+
+
+@pytest.fixture
+def replies() -> type[Replies]:
+    return Replies
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def wire(clock: ManualClock) -> Iterator[Wire]:
+    wire = Wire(clock)
+    yield wire
+    assert wire.rest == [], "the script was not played to its end"
+
+
+@pytest.fixture
+def log() -> Log:
+    """Keeps what it is told; `log.stream.getvalue()`."""
+    log = Log("test", level="debug", stream=io.StringIO())
+    log.stream = log._stream  # type: ignore[attr-defined]
+    return log
+
+
+@pytest.fixture
+def client(wire: Wire, clock: ManualClock, log: Log) -> Client:
+    return Client(wire, project="prod", deadline=Deadline(clock, 300), log=log)
+
+
+@pytest.fixture
+def cpi(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable[..., Cpi]:
+    """Makes one call's world; named arguments are properties of the server."""
+
+    def make(**server: Any) -> Cpi:
+        config = Config(server=Server(**{"url": "https://lxd:8443", "network_name": "lxdbr0", **server}),
+                        agent=Agent(mbus="nats://nats:pass@10.0.0.6:4222"))
+        config = config._replace(throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")))
+        return Cpi(config=config, client=client, clock=clock, log=log, director="d1r")
+
+    return make
