@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import bosh_job
+import bosh_release
+import pytest
+
+from bosh_lxd_cpi import config
+
+NOBODY = 65534
+CALLERS = ("create-env", "director")
+INFO = {"method": "info", "arguments": [], "context": {"director_uuid": "d"}, "api_version": 1}
+HAS_VM = {"method": "has_vm", "arguments": ["vm-1"], "context": {"director_uuid": "d", "request_id": "cpi-1"}, "api_version": 2}
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and key != "instance_config" else {prefix + key: value}
+    return flat
+
+
+def known_to_config() -> set[str]:
+    """All keys of the configuration file; the director's uuid comes with each request instead."""
+    return {f"{name}.{key}" if name in config.SECTIONS else name for name in config.Config._fields
+            if name != "director_uuid" for key in getattr(config.SECTIONS.get(name), "_fields", [""])}
+
+
+def load(tmp_path: Path, given: dict[str, Any], caller: str = "director") -> tuple[config.Config, list[str]]:
+    path = tmp_path / "cpi.json"
+    path.write_text(bosh_job.render("cpi.json.erb", given, caller), encoding="utf-8")
+    warnings: list[str] = []
+    return config.load(str(path), warn=warnings.append), warnings
+
+
+@pytest.fixture
+def worker(public_path: Path, blobs: None) -> dict[str, Path]:
+    """A director's VM: package and job in place, and a TMPDIR for its workers."""
+    tools = bosh_release.tools(public_path / "tools", Path("/usr/bin/python3"))
+    run = bosh_release.compile_package("bosh_lxd_cpi", source=bosh_release.pack("bosh_lxd_cpi", public_path / "compile"),
+                                       packages=public_path / "packages", path=tools)
+    assert run.status == 0, run.stderr
+    bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
+    temporary = public_path / "tmp"
+    temporary.mkdir()
+    shutil.chown(temporary, NOBODY, NOBODY)
+    return {"packages": public_path / "packages", "jobs": public_path / "jobs", "tmp": temporary}
+
+
+def call(worker: dict[str, Path], request: dict[str, Any], *, uid: int = 0) -> tuple[dict[str, Any], str]:
+    """As a director's worker starts it, but for two variables that say that /var/vcap is elsewhere."""
+    environ = bosh_job.worker_environ(worker["tmp"]) | {"BOSH_PACKAGES_DIR": str(worker["packages"]),
+                                                        "BOSH_JOBS_DIR": str(worker["jobs"])}
+    return bosh_job.call([str(worker["jobs"] / "lxd_cpi/bin/cpi")], request, environ=environ, uid=uid)
+
+
+def test_every_property_is_described_and_has_a_default_or_an_example() -> None:
+    for name, definition in bosh_job.SPEC["properties"].items():
+        assert definition["description"].strip().endswith("."), name
+        assert {"default", "example"} & definition.keys(), name
+        assert set(definition) <= {"description", "default", "example"}, name
+
+
+def test_the_spec_has_go_lxd_cpis_properties() -> None:
+    """So that a manifest written for it keeps its meaning."""
+    theirs = """server.type server.url server.insecure_skip_verify server.tls_client_cert server.tls_client_key
+        server.instance_config server.project_name server.profile_name server.target server.managed_network_assignment
+        server.network_name server.storage_pool_name server.predeploy_stemcell agent.mbus agent.ntp agent_config.type
+        agent_config.label agent_config.metadata_path agent_config.userdata_path agent_config.filestore_path
+        throttle_config.enabled throttle_config.path throttle_config.limit throttle_config.hold"""
+    assert {f"lxd_cpi.{name}" for name in theirs.split()} <= bosh_job.SPEC["properties"].keys()
+
+
+def test_every_template_of_the_spec_is_there_and_monit_is_empty() -> None:
+    assert {path.name for path in (bosh_job.JOB / "templates").iterdir()} == set(bosh_job.SPEC["templates"])
+    assert (bosh_job.JOB / "monit").read_text() == ""
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_the_configuration_is_the_property_tree_key_for_key(caller: str) -> None:
+    rendered = json.loads(bosh_job.render("cpi.json.erb", bosh_job.examples(), caller))
+    assert leaves(rendered).keys() == known_to_config()
+    for name, value in leaves(rendered).items():
+        definition = bosh_job.SPEC["properties"][f"lxd_cpi.{name}"]
+        assert value == definition.get("example", definition.get("default")), name
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_what_is_rendered_loads_without_a_warning(caller: str, tmp_path: Path) -> None:
+    for given in (bosh_job.CONNECTION, bosh_job.examples()):
+        _, warnings = load(tmp_path, given, caller)
+        assert warnings == []
+
+
+def test_the_specs_defaults_are_the_programs_own(tmp_path: Path) -> None:
+    loaded, _ = load(tmp_path, bosh_job.CONNECTION)
+    mine = leaves({name: value._asdict() if name in config.SECTIONS else value for name, value in config.Config()._asdict().items()})
+    theirs = leaves({name: value._asdict() if name in config.SECTIONS else value for name, value in loaded._asdict().items()})
+    given = {"server.url", "server.tls_client_cert", "server.tls_client_key", "agent.mbus"}
+    assert {name: value for name, value in theirs.items() if name not in given} == \
+        {name: value for name, value in mine.items() if name not in given}
+
+
+def test_the_mbus_and_time_servers_of_the_job_go_before_the_global_ones(tmp_path: Path) -> None:
+    given = bosh_job.CONNECTION | {"ntp": ["global"]}
+    loaded, _ = load(tmp_path, given)
+    assert loaded.agent == config.Agent(mbus="nats://10.0.0.1:4222", ntp=("global",))
+    given["lxd_cpi"] = given["lxd_cpi"] | {"agent": {"mbus": "nats://own", "ntp": ["own"]}}
+    loaded, _ = load(tmp_path, given)
+    assert loaded.agent == config.Agent(mbus="nats://own", ntp=("own",))
+
+
+def test_a_director_without_any_mbus_is_refused_by_name() -> None:
+    with pytest.raises(bosh_job.TemplateError, match="agent.mbus"):
+        bosh_job.render("cpi.json.erb", {"lxd_cpi": bosh_job.CONNECTION["lxd_cpi"]})
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_awkward_values_survive(caller: str, tmp_path: Path) -> None:
+    given = json.loads(json.dumps(bosh_job.CONNECTION))
+    given["lxd_cpi"]["server"] |= {"tls_client_key": "a\n\"b\" #{c} <%= d %> \\e\n", "project_name": "ü\u2028'"}
+    loaded, _ = load(tmp_path, given, caller)
+    assert loaded.server.tls_client_key == "a\n\"b\" #{c} <%= d %> \\e\n"
+    assert loaded.server.project_name == "ü\u2028'"
+
+
+def test_a_call_as_vcap_with_a_workers_environment_reaches_for_the_server(worker: dict[str, Path]) -> None:
+    assert call(worker, INFO, uid=NOBODY)[0]["result"]["api_version"] == 2
+    answer, _ = call(worker, HAS_VM, uid=NOBODY)
+    assert answer["error"]["type"] == "Bosh::Clouds::CpiError"
+    assert "cpi.json" not in answer["error"]["message"], "the configuration was found and read"
+
+
+def test_a_call_as_vcap_writes_nothing_into_package_or_job(worker: dict[str, Path]) -> None:
+    def files() -> dict[str, float]:
+        return {str(path): path.lstat().st_mtime for place in ("packages", "jobs") for path in worker[place].rglob("*")}
+
+    before = files()
+    call(worker, HAS_VM, uid=NOBODY)
+    call(worker, HAS_VM)  # root could
+    assert files() == before
+
+
+def test_throttle_slots_are_made_in_the_workers_tmpdir(worker: dict[str, Path]) -> None:
+    given = json.loads(json.dumps(bosh_job.CONNECTION))
+    given["lxd_cpi"]["throttle_config"] = {"enabled": True}
+    bosh_job.render_job(worker["jobs"], given)
+    call(worker, {**HAS_VM, "method": "create_disk", "arguments": [1024, {}, None]}, uid=NOBODY)
+    assert (worker["tmp"] / "lxd_cpi/slot-00").is_file()
+    assert stat.S_IMODE((worker["tmp"] / "lxd_cpi").stat().st_mode) == 0o770
+
+
+def test_an_operators_odd_environment_does_no_harm(worker: dict[str, Path]) -> None:
+    odd = {"PYTHONPATH": "/nonexistent", "PYTHONHOME": "/nonexistent", "PYTHONSTARTUP": "/nonexistent", "LC_ALL": "xx_YY",
+           "BOSH_PACKAGES_DIR": str(worker["packages"]), "BOSH_JOBS_DIR": str(worker["jobs"]), "CDPATH": "/", "ENV": "/nonexistent"}
+    answer, _ = bosh_job.call([str(worker["jobs"] / "lxd_cpi/bin/cpi")], INFO, environ=odd)
+    assert answer["error"] is None
+
+
+def test_a_missing_package_is_answered_as_bosh_wants_it(public_path: Path) -> None:
+    job = bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
+    answer, said = bosh_job.call([str(job / "bin/cpi")], INFO, environ={"BOSH_PACKAGES_DIR": str(public_path / "no 'such\" thing")})
+    assert answer["error"]["type"] == "Bosh::Clouds::CpiError"
+    assert "no 'such\" thing/bosh_lxd_cpi/bin/cpi" in said
+
+
+def test_bin_cpi_starts_no_second_process(worker: dict[str, Path]) -> None:
+    """Each start costs a call milliseconds, and BOSH asks for info before every call."""
+    script = (worker["jobs"] / "lxd_cpi/bin/cpi").read_text()
+    assert "$(" not in script and "`" not in script and "|" not in script.replace("||", "")
+
+
+def test_proxies_are_exported_under_both_names_whatever_they_contain(public_path: Path) -> None:
+    proxy = "http://user:p'a$s \"word@proxy:3128"
+    job = bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION | {"env": {"http_proxy": proxy, "no_proxy": "a,b"}})
+    package = public_path / "packages/bosh_lxd_cpi/bin"
+    package.mkdir(parents=True)
+    (package / "cpi").write_text("#!/bin/sh\nexec /usr/bin/env -0\n")
+    (package / "cpi").chmod(0o755)
+    run = subprocess.run([job / "bin/cpi"], env={"BOSH_PACKAGES_DIR": str(public_path / "packages")}, capture_output=True, check=True)
+    seen = dict(entry.split("=", 1) for entry in run.stdout.decode().split("\0") if entry)
+    assert seen["http_proxy"] == seen["HTTP_PROXY"] == proxy
+    assert seen["no_proxy"] == "a,b"
+    assert "https_proxy" not in seen
+
+
+@pytest.mark.parametrize("program", ["cleanup", "doctor"])
+def test_programs_beside_get_the_jobs_configuration_and_further_arguments(program: str, public_path: Path) -> None:
+    job = bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
+    package = public_path / "packages/bosh_lxd_cpi/bin"
+    package.mkdir(parents=True)
+    (package / program).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (package / program).chmod(0o755)
+    run = subprocess.run([job / "bin" / program, "--dry-run"], capture_output=True, text=True, check=True,
+                         env={"BOSH_PACKAGES_DIR": str(public_path / "packages"), "BOSH_JOBS_DIR": str(public_path / "jobs")})
+    arguments = run.stdout.split()
+    assert arguments[:2] == ["--config", str(job / "config/cpi.json")]
+    assert arguments[-1] == "--dry-run"
+    assert ("--min-age" in arguments) == (program == "cleanup")
+
+
+def pre_start(public_path: Path, schedule: object) -> dict[str, str]:
+    """What the two cron directories hold after pre-start, beginning with go-lxd-cpi's entry and an older one of ours."""
+    given = json.loads(json.dumps(bosh_job.CONNECTION))
+    given["lxd_cpi"]["cleanup"] = {"schedule": schedule}
+    job = bosh_job.render_job(public_path / "jobs", given)
+    script = """set -e
+        for directory in cron.d cron.daily; do mkdir -p "/etc/$directory"; mount -t tmpfs none "/etc/$directory"; done
+        echo old > /etc/cron.d/lxd_cpi-cleanup; echo theirs > /etc/cron.daily/lxd-cleanup
+        "$1"
+        "$1"
+        cd /etc; stat -c %a-%U cron.d/* >&2; for file in $(find cron.d cron.daily -type f); do echo "== $file"; cat "$file"; done"""
+    run = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", job / "bin/pre-start"], capture_output=True, text=True,
+                         check=False, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert set(run.stderr.split()) <= {"600-root"} or schedule in (False, "off"), run.stderr
+    return {name: text for name, _, text in (part.partition("\n") for part in run.stdout.split("== ")[1:])}
+
+
+@pytest.mark.parametrize(("schedule", "fields"), [("hourly", "17 * * * *"), ("daily", "17 3 * * *"), ("weekly", "17 3 * * 0"),
+                                                  ("*/20 1-5 * JAN,FEB mon", "*/20 1-5 * JAN,FEB mon")])
+def test_pre_start_has_cron_start_the_clean_up(schedule: str, fields: str, public_path: Path) -> None:
+    files = pre_start(public_path, schedule)
+    text = files.pop("cron.d/lxd_cpi-cleanup")
+    assert not files, "go-lxd-cpi's entry is gone"
+    assert text.endswith("\n")
+    line = text.splitlines()[-1]
+    assert line == f"{fields} root /var/vcap/jobs/lxd_cpi/bin/cleanup >>/var/vcap/sys/log/lxd_cpi/cleanup.log 2>&1"
+
+
+@pytest.mark.parametrize("schedule", ["off", False])
+def test_pre_start_takes_the_entry_away_when_there_is_no_schedule(schedule: object, public_path: Path) -> None:
+    assert pre_start(public_path, schedule) == {}
+
+
+@pytest.mark.parametrize("schedule", ["nightly", "* * * *", "0 3 * * * root", "0 3 * * $(x)", "0 3 * * *\n* * * * *"])
+def test_a_schedule_that_cron_would_not_take_fails_when_it_is_rendered(schedule: str) -> None:
+    given = {**bosh_job.CONNECTION, "lxd_cpi": {"cleanup": {"schedule": schedule}}}
+    with pytest.raises(bosh_job.TemplateError, match="lxd_cpi.cleanup.schedule"):
+        bosh_job.render("pre-start.erb", given)
+
+
+def test_templates_use_no_links_and_nothing_of_the_deployment() -> None:
+    """create-env has neither (facts: bosh-contract 5.3)."""
+    for template in (bosh_job.JOB / "templates").iterdir():
+        assert not re.search(r"\b(link|if_link|spec|name|index)[.(]", template.read_text("utf-8").replace("name.upcase", "")
+                             .replace("name.split", "")), template.name
