@@ -28,9 +28,8 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def known_to_config() -> set[str]:
-    """All keys of the configuration file; the director's uuid comes with each request instead."""
     return {f"{name}.{key}" if name in config.SECTIONS else name for name in config.Config._fields
-            if name != "director_uuid" for key in getattr(config.SECTIONS.get(name), "_fields", [""])}
+            for key in getattr(config.SECTIONS.get(name), "_fields", [""])}
 
 
 def load(tmp_path: Path, given: dict[str, Any], caller: str = "director") -> tuple[config.Config, list[str]]:
