@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="testhost", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(prog="testhost", description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     def action(function, **options) -> argparse.ArgumentParser:

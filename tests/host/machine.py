@@ -25,6 +25,8 @@ PROBES = {
     "bridges": "! command -v ip || ip link add probe type bridge",
     "tap devices": "! command -v ip || ip tuntap add probe mode tap",
 }
+# Root by way of plain su has no sbin in its path.
+os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 class HostError(Exception):
@@ -38,7 +40,7 @@ def say(text: str) -> None:
 
 def run(*command: object, check: bool = True, stdin: str = "",
         env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command and capture its output as text; raises HostError with its last words if it fails, unless told not to."""
+    """Run a command and capture its output as text; HostError with its last words if it fails, unless check is off."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, text=True, capture_output=True, check=False, input=stdin, env=env)

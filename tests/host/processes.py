@@ -29,7 +29,8 @@ def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> N
     run("ip", "netns", "add", netns(name))
     run("ip", "-n", netns(name), "link", "set", "lo", "up")
     isolate = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
-    command = ["setsid", "--fork", "ip", "netns", "exec", netns(name), *isolate, sys.executable, KEEPER, kind, tree, state]
+    enter = ["setsid", "--fork", "ip", "netns", "exec", netns(name), *isolate]
+    command = [*enter, sys.executable, KEEPER, kind, tree, state]
     with open(state / "daemon.log", "ab") as log:
         subprocess.run([str(word) for word in command], check=True, cwd="/", stdin=subprocess.DEVNULL,
                        stdout=log, stderr=log)

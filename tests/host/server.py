@@ -89,13 +89,14 @@ def up(kind: str, *, name: str | None = None, pool: str = "btrfs") -> Facts:
 
 
 def down(name: str, *, wipe: bool = False) -> None:
-    """End a host and everything of it that runs, also what a crash left behind; with wipe its data too.
+    """End a host and everything in its network but the caller, also what a crash left behind; with wipe its data too.
 
     Its virtual machines lose their power; like a real server it starts them again when it comes up. No such host: fine.
     """
     with locked(STATE / name):
-        if not wipe and _stored(name):
-            stop_daemon(name)
+        if not wipe:
+            signal_daemon(name, signal.SIGTERM)
+            wait_until(lambda: not daemon_runs(name), seconds=30)
         sweep(name, STATE / name)
         if wipe or not _stored(name):
             shutil.rmtree(STATE / name)
@@ -176,8 +177,8 @@ def _query(name: str, kind: str, *arguments: str) -> subprocess.CompletedProcess
 
 def _configure(name: str, kind: str, driver: str) -> None:
     certificate, key = STATE / name / "client.crt", STATE / name / "client.key"
-    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes", "-days", "3650",
-        "-subj", "/CN=bosh", "-keyout", key, "-out", certificate)
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes",
+        "-days", "3650", "-subj", "/CN=bosh", "-keyout", key, "-out", certificate)
     for method, path, body in configuration.requests(driver, certificate.read_text(encoding="utf-8")):
         done = _query(name, kind, "--wait", "--request", method, "--data", json.dumps(body), path)
         if done.returncode:
@@ -203,7 +204,7 @@ def _stored(name: str) -> Facts | None:
     """The facts of a host that once came up completely."""
     try:
         return Facts(**json.loads((STATE / name / "facts.json").read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, TypeError):  # TypeError: made by another version of this tool
         return None
 
 

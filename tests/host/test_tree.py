@@ -11,7 +11,8 @@ import pytest
 import server
 import tree
 
-pytestmark = pytest.mark.skipif(server.possible() is not None, reason=str(server.possible()))
+REASON = server.possible()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 BUILD_FAST = """
 import pathlib, sys
@@ -50,7 +51,8 @@ def test_a_tree_that_a_host_runs_from_is_kept(trees, monkeypatch):
     old = tree.build("lxd")
     monkeypatch.setattr(tree, "RECIPE", tree.RECIPE + "\n# changed")
     hold = f"mount --bind {old} {old} && echo held && read line"
-    with subprocess.Popen(["unshare", "--mount", "sh", "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    command = ["unshare", "--mount", "sh", "-c", hold]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         tree.build("lxd")
         assert old.exists()
@@ -59,7 +61,7 @@ def test_a_tree_that_a_host_runs_from_is_kept(trees, monkeypatch):
 
 def test_a_failed_build_leaves_no_tree_and_shows_the_end_of_its_log(trees, monkeypatch):
     monkeypatch.setattr(tree, "RECIPE", 'mkdir "$TREE"; echo "no such suite" >&2; exit 1')
-    with pytest.raises(machine.HostError, match=r"building the lxd tree failed; the end of .*/lxd\.log:\n  no such suite"):
+    with pytest.raises(machine.HostError, match=r"the lxd tree failed; the end of .*/lxd\.log:\n  no such suite"):
         tree.build("lxd")
     assert not tree.path("lxd").exists()
 
@@ -89,7 +91,8 @@ def test_an_interrupted_build_leaves_nothing_running_and_is_begun_anew(trees, mo
 def test_two_at_once_build_it_only_once(trees):
     recipe = 'mkdir "$TREE"; sleep 0.5; echo built >> "$TREE/../count"'
     command = [sys.executable, "-c", BUILD_FAST, Path(tree.__file__).parent, trees, recipe]
-    builders = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    builders = [subprocess.Popen(command, **pipes) for _ in range(2)]
     answers = {builder.communicate()[0] for builder in builders}
     assert len(answers) == 1
     assert (trees / "count").read_text(encoding="utf-8") == "built\n"

@@ -74,15 +74,16 @@ def _build(name: str, tree: pathlib.Path) -> None:
     need("debootstrap", "/usr/share/keyrings/debian-archive-keyring.gpg")
     kind, part, log = KINDS[name], TREES / f"{name}.part", TREES / f"{name}.log"
     mirror = _mirror()
-    say(f"building the {name} tree (Debian {kind.suite} from {mirror}), once, a minute or two; progress in {log}")
+    say(f"building the {name} tree (Debian {kind.suite} from {mirror}), once, for a minute or two; see {log}")
     began = time.monotonic()
     shutil.rmtree(part, ignore_errors=True)
     environment = {**os.environ, "SUITE": kind.suite, "TREE": str(part), "MIRROR": mirror,
                    "PACKAGES": " ".join(kind.packages), "UNUSED": " ".join(UNUSED)}
-    # In namespaces of its own and bound to this process, so that an interrupted build leaves neither process nor mount.
-    isolate = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # In namespaces of its own and bound to this process: an interrupted build leaves nothing running or mounted.
+    bind = ["setpriv", "--pdeathsig", "KILL"]
+    isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
-        done = subprocess.run([*isolate, "sh", "-ec", RECIPE], env=environment, check=False,
+        done = subprocess.run([*bind, *isolate, "sh", "-ec", RECIPE], env=environment, check=False,
                               stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     if done.returncode:
         raise HostError(f"building the {name} tree failed; the end of {log}:\n{tail(log)}")
@@ -95,8 +96,9 @@ def _mirror() -> str:
     """The Debian mirror this machine itself uses, else Debian's own."""
     if not shutil.which("apt-get"):
         return DEBIAN
-    sources = run("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Created-By: Packages", check=False)
-    uris = [line.split()[-1] for line in sources.stdout.splitlines() if line.startswith("Debian Debian ")]
+    fields = "$(ORIGIN) $(LABEL) $(REPO_URI)"
+    sources = run("apt-get", "indextargets", "--format", fields, "Created-By: Packages", check=False).stdout
+    uris = [line.split()[-1] for line in sources.splitlines() if line.startswith("Debian Debian ")]
     return next((uri.rstrip("/") for uri in uris), DEBIAN)
 
 

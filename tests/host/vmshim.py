@@ -34,7 +34,7 @@ AF_VSOCK, ANY_CID = 40, 0xFFFFFFFF
 
 
 def assemble(program: Sequence[str | tuple]) -> bytes:
-    """Classic BPF from rows (operation, operand[, label if true, label if false]) and "label:" lines; None: next row."""
+    """Classic BPF from rows (operation, operand[, label if true, label if false]) and "label:" lines; None: go on."""
     labels: dict[str | None, int] = {}
     rows: list[tuple] = []
     for line in program:

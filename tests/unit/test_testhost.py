@@ -101,10 +101,10 @@ def test_its_qemu_emulates_and_leaves_vsock_out(tmp_path):
     program = tmp_path / "qemu"
     program.write_text(shim.replace("exec /usr/bin/qemu-system-x86_64", "printf '%s\\n'"), encoding="utf-8")
     config = tmp_path / "qemu.conf"
-    config.write_text('[machine]\ntype = "q35"\naccel = "kvm"\n\n[device "qemu_vsock"]\ndriver = "vhost-vsock-pci"\n\n'
+    config.write_text('[machine]\ntype = "q35"\naccel = "kvm"\n\n[device "qemu_vsock"]\ndriver = "vhost-vsock-pci"\n'
                       '[device "qemu_gpu"]\ndriver = "virtio-vga"\n', encoding="utf-8")
-    said = subprocess.run(["bash", program, "-accel", "kvm", "-cpu", "host,migratable=no", "-readconfig", config, "-name", "a b"],
-                          capture_output=True, text=True, check=True).stdout
+    words = ["-accel", "kvm", "-cpu", "host,migratable=no", "-readconfig", config, "-name", "a b"]
+    said = subprocess.run(["bash", program, *words], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == ["-accel", "tcg", "-cpu", "max", "-readconfig", str(config), "-name", "a b"]
     assert config.read_text(encoding="utf-8") == (
         '[machine]\ntype = "q35"\naccel = "tcg"\n\n[device "qemu_gpu"]\ndriver = "virtio-vga"\n')
