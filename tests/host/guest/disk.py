@@ -1,4 +1,4 @@
-"""A raw disk that boots by BIOS (syslinux) and by UEFI (systemd-boot), both from one FAT partition, with room behind it."""
+"""A raw disk that boots by BIOS (syslinux) and by UEFI (systemd-boot), both from one FAT partition."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from guest.packages import run
 
-MODULES = ["virtio_pci", "virtio_scsi", "virtio_blk", "virtio_net", "nvme", "sd_mod", "sr_mod", "isofs", "vfat", "button",
-           "evdev", "efivarfs"]
+MODULES = ["virtio_pci", "virtio_scsi", "virtio_blk", "virtio_net", "nvme", "sd_mod", "sr_mod", "isofs", "vfat",
+           "button", "evdev", "efivarfs"]
 CHARACTER_SETS = ["nls_ascii", "nls_cp437", "nls_iso8859_1", "nls_utf8"]  # which of them are modules differs
 PROGRAMS = ["usr/bin/udevadm", "usr/bin/mount", "usr/lib/udev/scsi_id", "usr/lib/udev/cdrom_id"]
 RULES = ["60-block.rules", "60-cdrom_id.rules", "60-persistent-storage.rules", "80-drivers.rules"]

@@ -40,8 +40,8 @@ def configure(wanted: dict[str, Any], errors: list[str]) -> dict[str, str]:
     return {step.network: step.ifname for step in steps if step.network}
 
 
-def report(state: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
-    """The whole document, with everything that can change looked at again."""
+def report(state: dict[str, Any], machine: dict[str, Any], *, seconds: float = 0) -> dict[str, Any]:
+    """The whole document, with everything that can change looked at again; disks have so long to turn up."""
     given = state["user_data"] or {}
     now = facts.now()
     nics = {nic["ifname"]: nic for nic in now["nics"]}
@@ -50,13 +50,13 @@ def report(state: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
         "vm": given.get("vm"),
         **state,
         "networks": {name: nics.get(ifname) for name, ifname in state["networks"].items()},
-        "disks": resolved(settings.part(given, "disks")),
+        "disks": resolved(settings.part(given, "disks"), seconds),
         **machine,
         **now,
     }
 
 
-def resolved(wanted: dict[str, Any]) -> dict[str, Any]:
+def resolved(wanted: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Where each disk of the settings is: {"system": ..., "ephemeral": ..., <cid>: ...}."""
     hints = {name: wanted.get(name) for name in ("system", "ephemeral")}
     hints.update(settings.part(wanted, "persistent"))
@@ -64,7 +64,7 @@ def resolved(wanted: dict[str, Any]) -> dict[str, Any]:
     for name, hint in hints.items():
         if hint:
             try:
-                found[name] = disks.resolve(hint, cid=name)
+                found[name] = disks.resolve(hint, cid=name, seconds=seconds)
             except LookupError as error:
                 found[name] = {"error": str(error)}
     return found
@@ -72,8 +72,9 @@ def resolved(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     state, machine = boot(), facts.machine()
-    print("GUEST-REPORT-BEGIN", json.dumps(report(state, machine)), "GUEST-REPORT-END", sep="\n", flush=True)
-    service.serve(lambda: report(state, machine))
+    server, buttons = service.listen()
+    print("GUEST-REPORT-BEGIN", json.dumps(report(state, machine, seconds=3)), "GUEST-REPORT-END", sep="\n", flush=True)
+    service.serve(server, buttons, lambda: report(state, machine))
 
 
 if __name__ == "__main__":

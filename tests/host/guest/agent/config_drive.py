@@ -61,7 +61,7 @@ def contents(top: str) -> dict[str, bytes]:
 
 def listing(files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
     """Size in bytes and sha256 of each file."""
-    return {name: {"size": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()} for name in sorted(files)}
+    return {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
 
 
 def document(files: dict[str, bytes], name: str) -> dict[str, Any]:

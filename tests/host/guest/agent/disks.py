@@ -11,7 +11,7 @@ from typing import Any
 MARK_BYTES = 512
 
 
-def resolve(hint: str | dict[str, str], *, cid: str = "", seconds: float = 2) -> dict[str, Any]:
+def resolve(hint: str | dict[str, str], *, cid: str = "", seconds: float) -> dict[str, Any]:
     """The kernel device behind a hint: {"path", "device", "size"}; raises LookupError as the agent would.
 
     First by the disk's CID, which must end exactly one name in /dev/disk/by-id and be 20 characters or
@@ -59,7 +59,7 @@ def read(device: str) -> str:
     """The mark at the start of the disk, read from the disk and not from the cache; "" when there is none."""
     with open(device, "rb", buffering=0) as disk:
         os.posix_fadvise(disk.fileno(), 0, MARK_BYTES, os.POSIX_FADV_DONTNEED)
-        return disk.read(MARK_BYTES).split(b"\0")[0].decode("latin-1")
+        return disk.read(MARK_BYTES).split(b"\0")[0].decode(errors="replace")
 
 
 def settle() -> None:

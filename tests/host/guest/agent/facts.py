@@ -65,7 +65,7 @@ def nics() -> list[dict[str, Any]]:
         addresses.setdefault(line[1], []).extend([line[3]] if line[2] in ("inet", "inet6") else [])
     for line in output("ip", "route") + output("ip", "-6", "route"):
         if line[0] == "default" and "via" in line:
-            gateways[line[line.index("dev") + 1]] = line[line.index("via") + 1]
+            gateways.setdefault(line[line.index("dev") + 1], line[line.index("via") + 1])
     return [{"ifname": ifname, "mac": text(f"/sys/class/net/{ifname}/address"),
              "addresses": addresses.get(ifname, []), "gateway": gateways.get(ifname)}
             for ifname in sorted(os.listdir("/sys/class/net")) if ifname != "lo"]

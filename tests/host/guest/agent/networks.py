@@ -74,7 +74,8 @@ def apply(step: Step) -> str | None:
         commands = [["ip", "addr", "add", step.address, "dev", step.ifname],
                     ["ip", "link", "set", step.ifname, "up"]]
         if step.default and step.gateway:
-            commands.append(["ip", "route", "replace", "default", "via", step.gateway, "dev", step.ifname])
+            family = "-6" if ":" in step.gateway else "-4"
+            commands.append(["ip", family, "route", "replace", "default", "via", step.gateway, "dev", step.ifname])
     environment = {**os.environ, "DEFAULT_ROUTE": "yes" if step.default else ""}
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, env=environment)

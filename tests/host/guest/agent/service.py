@@ -26,17 +26,21 @@ def verbs(report: Callable[[], dict[str, Any]]) -> dict[str, Callable[..., Any]]
         "mark": lambda device, text: disks.mark(device, text),
         "read": lambda device: disks.read(device),
         "size": lambda device: disks.size(device),
-        "resolve": lambda path, cid="": disks.resolve(path, cid=cid),
+        "resolve": lambda path, cid="": disks.resolve(path, cid=cid, seconds=3),
         "reboot": lambda: halt("reboot"),
         "poweroff": lambda: halt("poweroff"),
     }
 
 
-def serve(report: Callable[[], dict[str, Any]]) -> None:
-    """Answer connections one after the other and obey the power button, for ever."""
-    table = verbs(report)
+def listen() -> tuple[socket.socket, list[int]]:
+    """The listening socket and the power buttons, open: from now on nothing is lost."""
     server = socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True, backlog=16)
-    buttons = open_power_buttons()
+    return server, open_power_buttons()
+
+
+def serve(server: socket.socket, buttons: list[int], report: Callable[[], dict[str, Any]]) -> None:
+    """Answer connections one after the other and obey the power buttons, for ever."""
+    table = verbs(report)
     while True:
         ready, _, _ = select.select([server, *buttons], [], [])
         for button in buttons:

@@ -1,0 +1,225 @@
+"""The guest itself, in plain emulated machines, with config drives of our own making."""
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guest import report
+
+from bosh_lxd_cpi.guest import config_drive
+
+OVMF = Path("/usr/share/OVMF")
+EPHEMERAL, EXTRA = (f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_{name}" for name in ("ephemeral", "p0123456789ab"))
+MACS = ("00:16:3e:00:00:01", "00:16:3e:00:00:02")
+MIB = 1 << 20
+
+pytestmark = pytest.mark.skipif(not shutil.which("qemu-system-x86_64") or not OVMF.exists(),
+                                reason="needs QEMU and its UEFI firmware: install qemu-system-x86 and ovmf")
+
+
+class Machine:
+    """One QEMU machine with disks as Incus attaches them and its port 8080 at `address` of this machine."""
+
+    def __init__(self, directory: Path, root: Path, *options: str, uefi: bool = False) -> None:
+        self.directory = directory
+        (directory / "console").touch()
+        self.address = ".".join(["127", *(str(random.randint(2, 254)) for _ in range(3))])
+        if uefi:
+            shutil.copy(OVMF / "OVMF_VARS_4M.fd", directory / "vars.fd")
+            options += ("-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
+                        "-drive", f"if=pflash,format=raw,file={directory}/vars.fd")
+        self.process = subprocess.Popen([
+            "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "512", "-display", "none",
+            "-nodefaults", "-device", "virtio-scsi-pci,id=scsi",
+            *disk("root", root, form="qcow2,snapshot=on", order=",bootindex=0"), *options,
+            "-netdev", f"user,id=first,restrict=on,ipv6=off,hostfwd=tcp:{self.address}:8080-10.0.2.15:8080",
+            "-device", f"virtio-net-pci,netdev=first,mac={MACS[0]},romfile=",
+            "-serial", f"file:{directory}/console", "-qmp", f"unix:{directory}/qmp,server=on,wait=off"])
+
+    def command(self, name: str, **arguments: Any) -> Any:
+        """What QEMU's monitor returns for a command."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.directory / "qmp"))
+            with connection.makefile("rw", encoding="utf-8") as monitor:
+                for request in ({"execute": "qmp_capabilities"}, {"execute": name, "arguments": arguments}):
+                    print(json.dumps(request), file=monitor, flush=True)
+                    answer: dict[str, Any] = {}
+                    while "return" not in answer:  # greeting and events come in between
+                        answer = json.loads(monitor.readline())
+                        assert "error" not in answer, answer
+        return answer["return"]
+
+    def wait(self, *, not_boot: str = "") -> dict[str, Any]:
+        return report.wait_for_report(self.address, netns_command=[], seconds=120, not_boot=not_boot)
+
+    def ask(self, verb: str, **parameters: str) -> Any:
+        return report.verb(self.address, verb, netns_command=[], **parameters)
+
+    def console(self) -> str:
+        return (self.directory / "console").read_text(encoding="utf-8", errors="replace")
+
+
+def disk(name: str, path: Path, *, device: str = "scsi-hd", form: str = "raw", order: str = "") -> list[str]:
+    """QEMU's options for a disk attached as Incus attaches the device `name`."""
+    return ["-drive", f"if=none,id={name},file={path},format={form}",
+            "-device", f"{device},bus=scsi.0,lun=1,drive={name},serial=incus_{name},device_id=incus_{name}{order}"]
+
+
+@pytest.fixture(scope="module")
+def boot(guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Machine]]:
+    """Start a machine from the guest stemcell; it is gone after the tests of this module."""
+    stemcell = tmp_path_factory.mktemp("stemcell")
+    with tarfile.open(guest_stemcell["image"]) as archive:
+        with open(stemcell / "root.img", "wb") as file:
+            shutil.copyfileobj(archive.extractfile("root.img"), file)
+    machines = []
+
+    def start(*options: str, **choices: Any) -> Machine:
+        machines.append(Machine(tmp_path_factory.mktemp("machine"), stemcell / "root.img", *options, **choices))
+        return machines[-1]
+
+    yield start
+    for machine in machines:
+        machine.process.kill()
+        machine.process.wait()
+
+
+def settings(networks: dict[str, Any]) -> dict[str, Any]:
+    disks = {"system": "/dev/sda", "ephemeral": {"path": EPHEMERAL}, "persistent": {}}
+    return {"agent_id": "agent-1", "vm": {"name": "vm-1"}, "mbus": "nats://nats", "networks": networks, "disks": disks}
+
+
+def drive(path: Path, networks: dict[str, Any], kind: str) -> Path:
+    files = {"metadata_path": "ec2/latest/meta-data.json", "userdata_path": "ec2/latest/user-data"}
+    path.write_bytes(config_drive.image(settings(networks), kind=kind, label="config-2", **files))
+    return path
+
+
+def empty(path: Path, size: int) -> Path:
+    with open(path, "wb") as file:
+        file.truncate(size)
+    return path
+
+
+NETWORK = {"default": {"type": "manual", "ip": "10.0.2.15", "netmask": "255.255.255.0", "gateway": "10.0.2.2",
+                       "prefix": "32", "default": ["dns", "gateway"]}}
+TWO_NETWORKS = {"private": {"type": "dynamic", "mac": MACS[0], "default": ["dns"]},
+                "public": {"type": "manual", "ip": "fd42:b05b::5", "netmask": "ffff:ffff:ffff:ffff::", "mac": MACS[1],
+                           "gateway": "fd42:b05b::1", "default": ["gateway"]},
+                "floating": {"type": "vip", "ip": "203.0.113.1"}}
+
+
+@pytest.fixture(scope="module")
+def bios(boot: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A machine with BIOS, an ephemeral disk and an ISO9660 config drive that names no MAC."""
+    files = tmp_path_factory.mktemp("bios")
+    return boot(*disk("ephemeral", empty(files / "ephemeral", 300 * MIB)),
+                *disk("config", drive(files / "config", NETWORK, "CDROM"), device="scsi-cd"))
+
+
+@pytest.fixture(scope="module")
+def uefi(boot: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A machine with UEFI, two network interfaces and a FAT config drive on a hard disk, but no ephemeral disk."""
+    files = tmp_path_factory.mktemp("uefi")
+    return boot(*disk("config", drive(files / "config", TWO_NETWORKS, "FAT32")), "-smp", "2",
+                "-netdev", "user,id=second,restrict=on,ipv4=off,ipv6=on,ipv6-prefix=fd42:b05b::,ipv6-host=fd42:b05b::1",
+                "-device", f"virtio-net-pci,netdev=second,mac={MACS[1]},romfile=", uefi=True)
+
+
+def test_a_bios_machine_reports_the_settings_it_was_given_and_what_it_made_of_them(bios: Machine) -> None:
+    seen = bios.wait()
+    assert seen["errors"] == []
+    assert (seen["agent_id"], seen["user_data"], seen["meta_data"]) == ("agent-1", settings(NETWORK), {})
+    assert (seen["firmware"], seen["secureboot"], seen["cpus"]) == ("bios", False, 1)
+    assert 400 < seen["memory_mib"] <= 512
+    found = seen["config_drive"]
+    assert (found["device"], found["fstype"], found["label"]) == ("/dev/sr0", "iso9660", "config-2")
+    assert sorted(found["files"]) == ["ec2/latest/meta-data.json", "ec2/latest/user-data"]
+    assert seen["networks"]["default"]["mac"] == MACS[0]
+    assert "10.0.2.15/24" in seen["networks"]["default"]["addresses"]
+    assert seen["networks"]["default"]["gateway"] == "10.0.2.2"
+
+
+def test_every_disk_is_reported_with_size_serial_and_links(bios: Machine) -> None:
+    seen = bios.wait()
+    ephemeral = seen["disks"]["ephemeral"]
+    assert (ephemeral["path"], ephemeral["size"]) == (EPHEMERAL, 300 * MIB)
+    assert seen["block_devices"][ephemeral["device"]]["serial"] == "incus_ephemeral"
+    assert seen["by_id"][Path(EPHEMERAL).name] == ephemeral["device"]
+    assert seen["disks"]["system"] == {"path": "/dev/sda", "device": "/dev/sda", "size": 512 * MIB}
+    assert seen["block_devices"]["/dev/sr0"]["ro"] is True
+    assert seen["by_label"]["config-2"] == "/dev/sr0"
+
+
+def test_the_console_carries_the_report_too(bios: Machine) -> None:
+    seen = bios.wait()
+    assert report.from_console(bios.console())["boot_id"] == seen["boot_id"]
+
+
+def test_a_disk_plugged_in_shows_keeps_its_mark_and_goes_when_unplugged(bios: Machine, tmp_path: Path) -> None:
+    bios.wait()
+    path = empty(tmp_path / "extra", 100 * MIB)
+    serial = Path(EXTRA).name.removeprefix("scsi-0QEMU_QEMU_HARDDISK_")
+    bios.command("blockdev-add", **{"node-name": "extra", "driver": "file", "filename": str(path)})
+    bios.command("device_add", driver="scsi-hd", bus="scsi.0", lun=1, id="extra", drive="extra",
+                 serial=serial, device_id=serial)
+    hint = bios.ask("resolve", path=EXTRA)
+    assert hint["size"] == bios.ask("size", device=EXTRA) == 100 * MIB
+    assert bios.ask("report")["by_id"][Path(EXTRA).name] == hint["device"]
+    assert bios.ask("read", device=EXTRA) == ""
+    bios.ask("mark", device=EXTRA, text="kept für später")
+    assert bios.ask("read", device=hint["device"]) == "kept für später"
+    assert path.read_bytes().startswith("kept für später".encode())
+    bios.command("device_del", id="extra")
+    assert Path(EXTRA).name not in bios.ask("report")["by_id"]
+    with pytest.raises(report.GuestError, match="leads to no device"):
+        bios.ask("resolve", path=EXTRA)
+
+
+def test_a_reboot_is_a_new_boot(bios: Machine) -> None:
+    before = bios.wait()
+    assert bios.ask("reboot") == "reboot"
+    assert bios.wait(not_boot=before["boot_id"])["agent_id"] == "agent-1"
+
+
+def test_a_uefi_machine_reads_a_fat_drive_and_gets_addresses_by_dhcp_and_ipv6(uefi: Machine) -> None:
+    seen = uefi.wait()
+    assert seen["errors"] == []
+    assert (seen["firmware"], seen["secureboot"], seen["cpus"]) == ("uefi", False, 2)
+    assert (seen["config_drive"]["fstype"], seen["config_drive"]["label"]) == ("vfat", "CONFIG-2")
+    private, public = seen["networks"]["private"], seen["networks"]["public"]
+    assert (private["mac"], public["mac"]) == MACS
+    assert "10.0.2.15/24" in private["addresses"]
+    assert "fd42:b05b::5/64" in public["addresses"]
+    assert (private["gateway"], public["gateway"]) == (None, "fd42:b05b::1")
+    assert "floating" not in seen["networks"]
+
+
+def test_a_missing_ephemeral_disk_is_said_and_not_made_up(uefi: Machine) -> None:
+    assert "leads to no device" in uefi.wait()["disks"]["ephemeral"]["error"]
+
+
+def test_a_machine_without_a_config_drive_says_so_and_obeys_its_power_button(boot: Callable[..., Machine]) -> None:
+    machine = boot()
+    seen = on_console(machine, "GUEST-REPORT-END")
+    assert len(seen["errors"]) == 1 and seen["errors"][0].startswith("no config drive")
+    assert (seen["agent_id"], seen["user_data"], seen["networks"]) == (None, None, {})
+    machine.command("system_powerdown")
+    assert machine.process.wait(timeout=30) == 0
+
+
+def on_console(machine: Machine, text: str) -> dict[str, Any]:
+    """The console's report, once `text` is on the console."""
+    deadline = time.monotonic() + 120
+    while text not in machine.console() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return report.from_console(machine.console())

@@ -1,0 +1,179 @@
+"""The rules of the BOSH agent that the guest obeys, and the reading of its reports."""
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
+
+from guest import build, disk, report  # noqa: E402
+from guest.agent import config_drive, disks, networks, service, settings  # noqa: E402
+
+MANUAL = {"type": "manual", "ip": "10.0.0.5", "netmask": "255.255.254.0", "gateway": "10.0.0.1", "prefix": "32"}
+GOOD = {"agent_id": "a", "mbus": "nats://", "vm": {"name": "vm"}, "networks": {"default": MANUAL},
+        "disks": {"system": "/dev/sda", "ephemeral": {"path": "/dev/sdb"}, "persistent": {}}}
+
+
+def test_a_network_goes_to_the_interface_with_its_mac() -> None:
+    wanted = {"b": {**MANUAL, "mac": "m2", "default": ["gateway"]}, "a": {"type": "dynamic", "mac": "m1"}}
+    steps, faults = networks.plan(wanted, {"m1": "eth0", "m2": "eth1"})
+    assert faults == []
+    assert steps == [networks.Step("b", "eth1", "10.0.0.5/23", "10.0.0.1", True),
+                     networks.Step("a", "eth0", None, None, False)]
+
+
+def test_a_static_network_is_the_default_route_only_if_it_says_so() -> None:
+    steps, _ = networks.plan({"a": {**MANUAL, "mac": "m1", "default": ["dns"]}}, {"m1": "eth0"})
+    assert not steps[0].default
+
+
+def test_dhcp_gives_the_default_route_when_no_network_claims_it() -> None:
+    steps, _ = networks.plan({"a": {"type": "dynamic", "mac": "m1"}}, {"m1": "eth0"})
+    assert steps[0].default
+
+
+def test_one_network_without_a_mac_takes_the_only_interface() -> None:
+    steps, faults = networks.plan({"a": MANUAL, "v": {"type": "vip"}}, {"m1": "eth0"})
+    assert [(step.network, step.ifname) for step in steps] == [("a", "eth0")] and not faults
+
+
+def test_a_mac_is_needed_as_soon_as_there_are_two_interfaces() -> None:
+    steps, faults = networks.plan({"a": MANUAL}, {"m1": "eth0", "m2": "eth1"})
+    assert len(faults) == 1 and "'a'" in faults[0]
+    assert [(step.network, step.address) for step in steps] == [("", None), ("", None)]
+
+
+def test_a_mac_that_no_interface_has_is_a_fault_also_when_only_its_case_differs() -> None:
+    _, faults = networks.plan({"a": {**MANUAL, "mac": "00:AA"}}, {"00:aa": "eth0"})
+    assert len(faults) == 1 and "no device found" in faults[0]
+
+
+def test_two_static_networks_on_one_interface_are_a_fault() -> None:
+    _, faults = networks.plan({"a": {**MANUAL, "mac": "m1"}, "b": {**MANUAL, "mac": "m1"}}, {"m1": "eth0"})
+    assert len(faults) == 1 and "eth0" in faults[0]
+
+
+@pytest.mark.parametrize(("network", "address"), [
+    (MANUAL, "10.0.0.5/23"),
+    ({"type": "manual", "ip": "fd00::5", "netmask": "ffff:ffff:ffff:ffff::"}, "fd00::5/64"),
+    ({**MANUAL, "use_dhcp": True}, None),
+    ({**MANUAL, "type": "dynamic"}, None),
+    ({"type": "manual", "ip": "10.0.0.5", "prefix": "24"}, None),
+])
+def test_the_prefix_length_comes_from_the_netmask(network: dict[str, Any], address: str | None) -> None:
+    assert networks.address(network) == address
+
+
+def test_good_settings_have_no_faults() -> None:
+    assert settings.faults(GOOD) == []
+
+
+@pytest.mark.parametrize(("change", "fault"), [
+    ({"disks": {"system": {"path": "/dev/sda"}}}, "disks.system"),
+    ({"disks": {"system": "/dev/sda", "ephemeral": 1}}, "disks.ephemeral"),
+    ({"disks": {"system": "/dev/sda", "ephemeral": {"path": "/dev/sdb", "lun": 1}}}, "disks.ephemeral.lun"),
+    ({"disks": {"system": "/dev/sda", "persistent": {"d": {"id": 7}}}}, "disks.persistent.d.id"),
+    ({"networks": {"default": {**MANUAL, "prefix": 32}}}, "networks.default.prefix"),
+    ({"vm": None}, "vm.name"),
+    ({"agent_id": 5}, "agent_id"),
+])
+def test_a_type_that_the_agent_cannot_decode_is_a_fault(change: dict[str, Any], fault: str) -> None:
+    faults = settings.faults({**GOOD, **change})
+    assert len(faults) == 1 and faults[0].startswith(f"{fault} is ")
+
+
+def test_a_path_like_dev_sdb_may_be_another_kind_of_disk() -> None:
+    assert disks.candidates("/dev/sdb1", "") == ["/dev/xvdb1", "/dev/vdb1", "/dev/sdb1"]
+    assert disks.candidates("/dev/disk/by-id/x", "") == ["/dev/disk/by-id/x"]
+
+
+def test_a_hint_without_a_path_is_refused() -> None:
+    with pytest.raises(LookupError, match="has no path"):
+        disks.resolve({"volume_id": "1"}, seconds=0)
+
+
+def test_a_mark_is_read_back_and_replaces_the_one_before(tmp_path: Path) -> None:
+    file = tmp_path / "disk"
+    file.write_bytes(b"\xff" * 2048)
+    disks.mark(str(file), "a longer mark")
+    disks.mark(str(file), "shört")
+    assert disks.read(str(file)) == "shört"
+    assert file.read_bytes()[512:] == b"\xff" * 1536
+
+
+@pytest.mark.parametrize(("files", "fault"), [
+    ({}, "has no user-data"), ({"user-data": b"{"}, "is not JSON"), ({"user-data": b"[]"}, "is not a JSON object"),
+])
+def test_a_document_that_cannot_be_used_is_described(files: dict[str, bytes], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        config_drive.document(files, "user-data")
+
+
+def test_the_contents_of_a_drive_are_named_from_its_top(tmp_path: Path) -> None:
+    (tmp_path / "ec2/latest").mkdir(parents=True)
+    (tmp_path / "ec2/latest/user-data").write_bytes(b"{}")
+    assert config_drive.contents(str(tmp_path)) == {"ec2/latest/user-data": b"{}"}
+
+
+@pytest.mark.parametrize(("request_text", "status", "answer"), [
+    ("GET /report HTTP/1.1\r\nHost: x\r\n\r\n", "200", {"boot": 1}),
+    ("", "200", {"boot": 1}),
+    ("GET /echo?text=a%20b HTTP/1.1\r\n", "200", "a b"),
+    ("GET /nothing HTTP/1.1\r\n", "404", None),
+    ("GET /echo?wrong=1 HTTP/1.1\r\n", "400", None),
+])
+def test_a_request_is_answered_by_its_verb(monkeypatch: pytest.MonkeyPatch, request_text: str, status: str,
+                                           answer: Any) -> None:
+    monkeypatch.setattr(disks, "settle", lambda: None)
+    line, body = service.reply(request_text, {"report": lambda: {"boot": 1}, "echo": lambda text: text})
+    assert line.startswith(status)
+    assert body == answer if status == "200" else "error" in body
+
+
+def test_only_the_power_key_going_down_is_the_power_button() -> None:
+    def event(kind: int, code: int, value: int) -> bytes:
+        return struct.pack("llHHi", 0, 0, kind, code, value)
+
+    assert service.power_pressed(event(0, 0, 0) + event(1, 116, 1))
+    assert not service.power_pressed(event(1, 116, 0) + event(1, 30, 1))
+
+
+def test_the_last_whole_report_on_a_console_counts() -> None:
+    def shown(number: int) -> str:
+        return "\r\n".join(["GUEST-REPORT-BEGIN", json.dumps({"boot_id": number}), "GUEST-REPORT-END", ""])
+
+    console = "\x1b[2JSeaBIOS\r\n" + shown(1) + "noise\r\n" + shown(2) + "GUEST-REPORT-BEGIN\r\n{\"boot"
+    assert report.from_console(console) == {"boot_id": 2}
+    with pytest.raises(LookupError, match="SeaBIOS"):
+        report.from_console("SeaBIOS")
+
+
+def test_the_stemcell_is_packed_as_a_director_expects_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cached").write_bytes(b"the image")
+    monkeypatch.setattr(build, "image", lambda: tmp_path / "cached")
+    name = "bosh-openstack-kvm-ubuntu-jammy-go_agent"
+    made = build.build(tmp_path / "made", name=name, version="1.2")
+    assert sorted(path.name for path in made.iterdir()) == ["image", "stemcell.MF", "stemcell.tgz"]
+    with tarfile.open(made / "stemcell.tgz") as archive:
+        assert archive.getnames() == ["stemcell.MF", "image"]
+        manifest = yaml.safe_load(archive.extractfile("stemcell.MF"))
+        assert manifest["sha1"] == hashlib.sha1(archive.extractfile("image").read()).hexdigest()
+    assert (manifest["name"], manifest["version"], manifest["operating_system"]) == (name, "1.2", "ubuntu-jammy")
+    assert manifest["stemcell_formats"] == ["openstack-qcow2"] and manifest["api_version"] == 3
+    assert manifest["cloud_properties"]["name"] == name and manifest["cloud_properties"]["disk_format"] == "qcow2"
+
+
+def test_the_boot_record_starts_the_only_partition() -> None:
+    sector = disk.boot_record(b"\x90" * 500)
+    assert len(sector) == 512 and sector.endswith(b"\x55\xaa")
+    active, kind, start, count = struct.unpack_from("<B3xB3xII", sector, 446)
+    assert (active, kind, start, count * 512) == (0x80, 0xEF, 2048, 64 << 20)
+    assert not any(sector[462:510])
