@@ -39,18 +39,34 @@ def expand(pattern: str) -> list[str]:
     return ["".join(choice) for choice in product(*parts)]
 
 
-def matches(pattern: str) -> list[str]:
-    """Files under src that a glob matches, as paths from there. Directories are not packed."""
-    found = {path for one in expand(pattern) for path in glob.glob(one, root_dir=ROOT / "src", recursive=True)}
-    return sorted(path for path in found if (ROOT / path).is_file())
+def matches(pattern: str) -> dict[str, Path]:
+    """What a glob matches in src and, where src has no such file, in blobs: the file by its path in the package."""
+    found: dict[str, Path] = {}
+    for place in (ROOT / "src", ROOT / "blobs"):
+        for path in sorted({path for one in expand(pattern) for path in glob.glob(one, root_dir=place, recursive=True)}):
+            if (place / path).is_file():
+                found.setdefault(path, place / path)
+    return found
+
+
+def packed(package: str) -> dict[str, Path]:
+    """All files of a package by their path in it."""
+    return {path: file for pattern in spec(package)["files"] for path, file in matches(pattern).items()}
+
+
+def is_packageable(file: Path) -> bool:
+    """Whether the CLI takes a file: not if a link on the way to it leads elsewhere. It leaves it out without a word,
+    packaging too, if it is src itself that is a link (bosh-cli, release/pkg/dir_reader.go)."""
+    source = ROOT / "src"
+    return file.is_symlink() or os.path.relpath(file, source) == os.path.relpath(file.resolve(), source.resolve())
 
 
 def pack(package: str, destination: Path) -> Path:
     """The package's source directory as a compiler finds it."""
-    for path in {path for pattern in spec(package)["files"] for path in matches(pattern)}:
+    for path, file in packed(package).items():
         (destination / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / path, destination / path)
-        (destination / path).chmod(0o755 if os.access(ROOT / path, os.X_OK) else 0o644)
+        shutil.copyfile(file, destination / path)
+        (destination / path).chmod(0o755 if file.stat().st_mode & 0o111 else 0o644)
     destination.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(ROOT / "packages" / package / "packaging", destination / "packaging")
     return destination
