@@ -31,6 +31,8 @@ MENDS = {
                      " know? bin/cleanup --list",
     "attached_grow": "Stop the VM or detach the disk first (`bosh stop --hard`), or let BOSH copy it",
     "attached_delete": "Detach it first; `{client} storage volume show {pool} {disk}` shows who uses it",
+    "kept": "keep_failed_vms is set, so {vm} is still there, with its address: look at it with"
+            " `{client} console --show-log {vm}`, then `{client} delete --force {vm}` and bin/cleanup",
     "no_bios": "The server has no BIOS firmware for virtual machines: install seabios there, or set"
                " server.instance_config for this stemcell line",
 }

@@ -15,7 +15,7 @@ from bosh_lxd_cpi.lxd.backups import volume_backup
 from bosh_lxd_cpi.lxd.dialect import Features
 
 STATE = "user.bosh.state"
-CREATING, CREATED = "creating", "created"
+CREATING, CREATED, FAILED = "creating", "created", "failed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +63,25 @@ def create_vm(cpi: Cpi, agent_id: str, stemcell_cid: str, cloud_properties: Any,
     wanted = properties.vm(cloud_properties)
     uuid = cpi.new_id()
     nics = networks.nics(bosh_networks, default=wanted.network or cpi.config.server.network_name, uuid=uuid)
+    cid = f"vm-{uuid}"
     try:
-        plan, answer = _plan(cpi, f"vm-{uuid}", agent_id, stemcell_cid, wanted, bosh_networks, nics, env or {})
-        with pending.creating(cpi.config.lock_directory(), plan.cid, cpi.log), cpi.undo() as undo:
-            undo.add(f"VM {plan.cid}", lambda: vms.delete_vm(cpi, plan.cid))
+        plan, answer = _plan(cpi, cid, agent_id, stemcell_cid, wanted, bosh_networks, nics, env or {})
+        with pending.creating(cpi.config.lock_directory(), cid, cpi.log), cpi.undo() as undo:
+            undo.add(f"VM {cid}", lambda: _take_back(cpi, cid))
             _make(cpi, plan)
     except errors.CloudError as failure:
+        if cpi.config.keep_failed_vms and exists(lambda: cpi.client.instance(cid)):
+            raise errors.VMCreationFailed(failure.brief, detail=failure.detail, hint=mends.text("kept", vm=cid, **cpi.client.names),
+                                          ok_to_retry=False) from failure
         raise _as_creation_failure(failure) from failure
-    return [plan.cid, answer]
+    return [cid, answer]
+
+
+def _take_back(cpi: Cpi, cid: str) -> None:
+    if cpi.config.keep_failed_vms and exists(lambda: cpi.client.instance(cid)):
+        vms.describe(cpi, cid, description="its creation failed, kept for inspection", config={STATE: FAILED})
+    else:
+        vms.delete_vm(cpi, cid)
 
 
 def _as_creation_failure(failure: errors.CloudError) -> errors.CloudError:

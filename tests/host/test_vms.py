@@ -164,3 +164,16 @@ def test_methods_on_a_missing_vm_fail_as_vm_not_found(cpi):
         with pytest.raises(Refused) as refused:
             cpi.call(method, "vm-01a2030b-da83-881f-9150-000000000000", *arguments)
         assert refused.value.type == "Bosh::Clouds::VMNotFound"
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_a_vm_that_failed_to_start_is_kept_when_asked_for(host, cpi, stemcell_cids):
+    taken, _ = create(cpi, stemcell_cids["jammy"])
+    cpi.config["keep_failed_vms"] = True
+    with pytest.raises(Refused, match=r"vm-\S+ is still there") as refused:
+        create(cpi, stemcell_cids["jammy"])
+    kept = refused.value.message.partition("so vm-")[2].split()[0]
+    assert on_server(host, f"vm-{kept}")["config"]["user.bosh.state"] == "failed"
+    for cid in (taken, f"vm-{kept}"):
+        cpi.call("delete_vm", cid)
