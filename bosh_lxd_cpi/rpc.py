@@ -52,8 +52,8 @@ def loads(text: str) -> Any:
         value, end = make_scanner(_Plain)(text, 0)
         if end == len(text):
             return value
-    except (ImportError, StopIteration):
-        pass
+    except (ImportError, StopIteration, SystemError):
+        pass  # the scanner wants to raise what only json.decoder has
     import json
 
     return json.loads(text)

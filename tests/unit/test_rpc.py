@@ -67,6 +67,16 @@ def test_corners_read_as_the_standard_library_reads_them(text):
     assert outcome(rpc.loads, text) == outcome(json.loads, text)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[1,", '{"a"', '"x', "[nul]", '{"a":1}}'])
+def test_broken_documents_are_refused_also_before_json_is_imported(text):
+    """The scanner then has no exception to raise."""
+    code = ("import sys\nfrom bosh_lxd_cpi import rpc\nassert 'json' not in sys.modules\n"
+            "try: rpc.loads(sys.argv[1])\nexcept ValueError: print('refused', end='')")
+    done = subprocess.run([sys.executable, "-B", "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(HOME)!r})\n{code}", text],
+                          capture_output=True, text=True, check=True)
+    assert done.stdout == "refused"
+
+
 def test_reading_needs_no_c_accelerator(monkeypatch):
     monkeypatch.setitem(sys.modules, "_json", None)
     assert rpc.loads('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
