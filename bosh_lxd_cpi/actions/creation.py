@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bosh_lxd_cpi import errors, mends, pending
-from bosh_lxd_cpi.actions import vms
+from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import config_drive, disks, firmware, networks, properties, settings
 from bosh_lxd_cpi.guest.networks import Nic
@@ -189,16 +189,8 @@ def _create_instance(cpi: Cpi, plan: Plan, body: dict[str, Any]) -> None:
 def _create_volumes(cpi: Cpi, plan: Plan, *, target: str) -> None:
     ephemeral, config = disks.own_volumes(plan.cid)
     if plan.properties.ephemeral_disk:
-        create_volume(cpi, plan.ephemeral_pool, ephemeral, plan.properties.ephemeral_disk, config=cpi.marks(), target=target)
+        volumes.create_volume(cpi, plan.ephemeral_pool, ephemeral, plan.properties.ephemeral_disk, config=cpi.marks(), target=target)
     iso = plan.features.iso_volumes and cpi.config.agent_config.type == "CDROM"
     content = plan.drive if iso else volume_backup(config, plan.pool, plan.drive)
     cpi.finish(lambda: cpi.client.import_volume(plan.pool, config, content, iso=iso, target=target),
                what=f"config drive {config}", name=config, made=lambda: exists(lambda: cpi.client.volume(plan.pool, config)))
-
-
-def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[str, str], target: str = "") -> None:
-    """Make an empty block volume of `size` MiB."""
-    body = {"name": name, "type": "custom", "content_type": "block", "description": "made by BOSH",
-            "config": {**config, "size": f"{size}MiB"}}
-    cpi.finish(lambda: cpi.client.create_volume(pool, body, target=target), what=f"volume {name}", name=name,
-               made=lambda: exists(lambda: cpi.client.volume(pool, name)))

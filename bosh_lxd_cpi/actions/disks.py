@@ -1,13 +1,16 @@
-"""Persistent disks. The CID is the volume's name; the pool is found by looking, the configured one first."""
+"""Persistent disks. The CID is the volume's name; the pool is found by looking, the configured one first.
+
+guest.properties is imported where it is needed: look-ups do without, and they are most of all calls.
+"""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from bosh_lxd_cpi import errors, mends
-from bosh_lxd_cpi.actions import creation, vms
+from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
-from bosh_lxd_cpi.guest import disks, properties
+from bosh_lxd_cpi.guest import disks
 
 REPEATS = 10
 """How often a change is made again on what somebody else has just changed."""
@@ -31,14 +34,16 @@ class Disk(NamedTuple):
 
 def create_disk(cpi: Cpi, size: Any, cloud_properties: Any, vm_cid: Any = None) -> str:
     """Make a persistent disk of `size` MiB: one request, on a cluster two or three. `vm_cid` is where it will be used."""
+    from bosh_lxd_cpi.guest import properties
+
     size = properties.mib(size, "disk size")
     wanted = properties.disk(cloud_properties)
     pool = wanted.storage_pool or cpi.config.server.storage_pool_name
     cid = f"{disks.PERSISTENT}{cpi.new_id()}"
     target = wanted.target or (_location(cpi, identifier(vm_cid, "vm_cid")) if vm_cid and cpi.config.server.target else "")
     with cpi.undo() as undo:
-        undo.add(f"disk {cid}", lambda: vms.delete_volume(cpi, pool, cid))
-        creation.create_volume(cpi, pool, cid, size, config={**wanted.config, **cpi.marks()}, target=target)
+        undo.add(f"disk {cid}", lambda: volumes.delete_volume(cpi, pool, cid))
+        volumes.create_volume(cpi, pool, cid, size, config={**wanted.config, **cpi.marks()}, target=target)
     return cid
 
 
@@ -186,12 +191,16 @@ def get_disks(cpi: Cpi, vm_cid: str) -> list[str]:
 
 def resize_disk(cpi: Cpi, disk_cid: str, new_size: Any) -> None:
     """Grow a disk to `new_size` MiB; the same size again is fine. Raises NotSupported for a smaller one."""
+    from bosh_lxd_cpi.guest import properties
+
     disk, size = need(cpi, disk_cid), properties.mib(new_size, "disk size")
     _resize(cpi, disk, disk_cid, size, disk.volume["config"])
 
 
 def update_disk(cpi: Cpi, disk_cid: str, new_size: Any, cloud_properties: Any) -> None:
     """Bring a disk to a new size and new properties in place. Raises NotSupported when that needs another volume."""
+    from bosh_lxd_cpi.guest import properties
+
     disk, size = need(cpi, disk_cid), properties.mib(new_size, "disk size")
     wanted = properties.disk(cloud_properties)
     if (wanted.storage_pool or disk.pool) != disk.pool:

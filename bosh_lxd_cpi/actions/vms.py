@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import disks
 
@@ -53,14 +54,14 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
     if instance is None:
         cpi.log.info(f"{cid} is gone already; looking for what it left behind")
         pools = [pool["name"] for pool in cpi.client.pools().metadata]
-        volumes = {(pool, volume) for pool in pools for volume in disks.own_volumes(cid)}
+        own = {(pool, volume) for pool in pools for volume in disks.own_volumes(cid)}
     else:
-        volumes = set(disks.volumes_to_delete(instance["devices"]))
-        named = {volume for _, volume in volumes}
+        own = set(disks.volumes_to_delete(instance["devices"]))
+        named = {volume for _, volume in own}
         pool = cpi.config.server.storage_pool_name
-        volumes |= {(pool, volume) for volume in disks.own_volumes(cid) if volume not in named}
-    for pool, volume in sorted(volumes):
-        delete_volume(cpi, pool, volume)
+        own |= {(pool, volume) for volume in disks.own_volumes(cid) if volume not in named}
+    for pool, volume in sorted(own):
+        volumes.delete_volume(cpi, pool, volume)
 
 
 def remove_instance(cpi: Cpi, cid: str) -> dict[str, Any] | None:
@@ -82,15 +83,6 @@ def _stop(cpi: Cpi, cid: str) -> None:
                    made=lambda: _status(cpi, cid) == "Stopped")
     except errors.AlreadyInState:
         cpi.log.info(f"{cid} is stopped already")
-
-
-def delete_volume(cpi: Cpi, pool: str, volume: str) -> None:
-    """Delete a volume; one that is gone is no error."""
-    try:
-        cpi.finish(lambda: cpi.client.delete_volume(pool, volume), what=f"deleting volume {volume}", name=volume,
-                   made=lambda: not exists(lambda: cpi.client.volume(pool, volume)))
-    except errors.NotFound:
-        cpi.log.debug(f"there is no volume {volume} in pool {pool}")
 
 
 def set_vm_metadata(cpi: Cpi, vm_cid: str, metadata: Any) -> None:
