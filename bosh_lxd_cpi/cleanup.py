@@ -87,7 +87,7 @@ def _serve(asked: argparse.Namespace, log: Log) -> int:
     elif asked.delete_disk:
         sweep.delete_disk(_orphan(found, asked.delete_disk, told))
     else:
-        sweep.run(found, Rules(_director(found, told), asked.min_age, asked.legacy, clock.time()))
+        sweep.run(found, Rules(director=_director(found, told), min_age=asked.min_age, legacy=asked.legacy, now=clock.time()))
         print(f"{clock.now()} cleanup: {sweep.summary(len(found.failures))}")
     return SOME_FAILED if sweep.failed or found.failures else DONE
 

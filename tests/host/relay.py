@@ -1,0 +1,62 @@
+"""A unix socket in front of the server's own, to stop at a request that is chosen by its number."""
+from __future__ import annotations
+
+import re
+import select
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+REQUEST = re.compile(rb"(GET|POST|PUT|PATCH|DELETE) (/\S+) HTTP/1.1\r\n")
+SETTLED = 0.05
+"""Seconds of silence after which a request is taken for sent whole."""
+
+
+class Relay:
+    """Passes everything on until request number `stop`: that one is delivered, then `stopped` is called with its method
+    and path, and its answer is never passed on. A context manager; `requests` counts what came through."""
+
+    def __init__(self, path: Path, server: Path, *, stop: int, stopped: Callable[[str], object]) -> None:
+        self.requests = 0
+        self._server, self._stop, self._stopped = server, stop, stopped
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Relay:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # that was __exit__
+            with client, socket.socket(socket.AF_UNIX) as server:
+                server.connect(str(self._server))
+                self._relay(client, server)
+
+    def _relay(self, client: socket.socket, server: socket.socket) -> None:
+        """A client asks one thing at a time, so every request begins with what is received after an answer."""
+        last = ""
+        while True:
+            stopping = self.requests == self._stop
+            ready, _, _ = select.select([client] if stopping else [client, server], [], [], SETTLED if stopping else None)
+            if not ready:
+                self._stopped(last)
+                return
+            for one in ready:
+                if not (data := one.recv(1 << 16)):
+                    return
+                if one is client and (begins := REQUEST.match(data)):
+                    self.requests += 1
+                    last = b" ".join(begins.groups()).decode()
+                (server if one is client else client).sendall(data)

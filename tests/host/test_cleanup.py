@@ -1,0 +1,363 @@
+"""bin/cleanup on real servers: what goes, what never does, and that it breaks nothing that is under way."""
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import server
+from director import MBUS_PASSWORD, ROOT, UUID, Director, environment, manual_network
+from relay import Relay
+
+from bosh_lxd_cpi import ids
+from bosh_lxd_cpi.clock import Clock
+
+HOUR = 3600
+OTHER = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
+UNMARKED = "3f2b1c00-0000-4000-8000-00000000000"
+TINY = {"cpu": 1, "ram": 64, "root_disk": 32, "ephemeral_disk": 16}
+STEMCELL = {"name": "bosh-openstack-kvm-ubuntu-jammy-cleanup", "version": "1", "disk": 16, "disk_format": "qcow2",
+            "architecture": "x86_64"}
+
+
+class Ago(Clock):
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def time(self) -> float:
+        return time.time() - self.seconds
+
+
+def uuid(*, age: float = 2 * HOUR, director: str = UUID) -> str:
+    """As in the name of something that a director had made that many seconds ago."""
+    return ids.new_id(Ago(age), director)
+
+
+class Workshop:
+    """Makes things straight on the server, and takes away what is left of them."""
+
+    def __init__(self, host: server.Facts, image: str) -> None:
+        self.host, self.image, self.made = host, image, []
+
+    def query(self, method: str, path: str, body=None, *, check=True):
+        project = f"{'&' if '?' in path else '?'}project={self.host.project}"
+        done = server.client(self.host.name, "query", "--wait", "-X", method, *(["-d", json.dumps(body)] if body else []),
+                             path + project, check=check)
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def volume(self, name: str, *, pool: str = "default", **config: str) -> str:
+        path = f"/1.0/storage-pools/{pool}/volumes/custom"
+        self.made.append(f"{path}/{name}")
+        self.query("POST", path, {"name": name, "content_type": "block", "config": {"size": "8MiB", **config}})
+        return name
+
+    def vm(self, name: str, *, state: str, start: bool = False, volumes: bool = True, **config: str) -> set[str]:
+        """An instance with volumes of its own; answers all their names."""
+        own = {device: self.volume(f"vol-{device[0]}-{name[3:]}") for device in ("config", "ephemeral") if volumes}
+        self.made.append(f"/1.0/instances/{name}")
+        self.query("POST", "/1.0/instances", {
+            "name": name, "type": "virtual-machine", "source": {"type": "image", "alias": self.image},
+            "config": {"user.bosh.state": state, "limits.memory": "64MiB", "security.secureboot": "false", **config},
+            "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "32MiB"},
+                        **{device: {"type": "disk", "pool": "default", "source": volume} for device, volume in own.items()}}})
+        if start:
+            self.query("PUT", f"/1.0/instances/{name}/state", {"action": "start"})
+        return {name, *own.values()}
+
+    def clear(self) -> None:
+        for path in reversed(self.made):
+            if "/instances/" in path:
+                self.query("PATCH", path, {"config": {"security.protection.delete": ""}}, check=False)
+            self.query("DELETE", path, check=False)
+
+
+def names(host: server.Facts) -> set[str]:
+    """Everything in the project, as the server's own client knows it."""
+    def query(path: str):
+        return json.loads(server.client(host.name, "query", f"{path}?project={host.project}").stdout)
+
+    pools = [url.rsplit("/", 1)[1] for url in query("/1.0/storage-pools")]
+    urls = [*query("/1.0/instances"), *query("/1.0/images"), *query("/1.0/images/aliases"),
+            *(url for pool in pools for url in query(f"/1.0/storage-pools/{pool}/volumes/custom"))]
+    return {url.partition("?")[0].rsplit("/", 1)[1] for url in urls}
+
+
+def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run bin/cleanup as the job does: beside the director, with its configuration."""
+    *prefix, _, option, file = cpi.command()
+    done = subprocess.run([*prefix, str(ROOT / "bin/cleanup"), option, file, *arguments], env=cpi.environment(),
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert MBUS_PASSWORD not in done.stdout + done.stderr and "PRIVATE KEY" not in done.stdout + done.stderr
+    return done
+
+
+def succeed(done: subprocess.CompletedProcess[str]) -> str:
+    """What it wrote."""
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture
+def image(cpi, tmp_path):
+    """The CID of a stemcell with an empty disk."""
+    disk = tmp_path / "disk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "16M"], check=True)
+    with tarfile.open(tmp_path / "image", "w:gz") as tar:
+        tar.add(disk, "root.img")
+    cid = cpi.call("create_stemcell", str(tmp_path / "image"), STEMCELL)
+    yield cid
+    cpi.call("delete_stemcell", cid)
+
+
+@pytest.fixture
+def workshop(host, image):
+    shop = Workshop(host, image)
+    yield shop
+    shop.clear()
+
+
+@pytest.fixture
+def second_pool(host, workshop):
+    workshop.query("POST", "/1.0/storage-pools", {"name": "second", "driver": "dir"})
+    yield "second"
+    workshop.clear()
+    workshop.query("DELETE", "/1.0/storage-pools/second")
+
+
+@pytest.mark.every_server
+def test_what_nobody_uses_goes_and_everything_else_stays(host, cpi, workshop, second_pool):
+    stopped, running, young, complete = (f"vm-{uuid()}", f"vm-{uuid()}", f"vm-{uuid(age=0)}", f"vm-{uuid()}")
+    old = {workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-e-{uuid()}", pool=second_pool),
+           *workshop.vm(stopped, state="creating"), *workshop.vm(running, state="creating", start=True)}
+    new = {workshop.volume(f"vol-c-{uuid(age=HOUR - 60)}"), workshop.volume(f"vol-e-{uuid(age=0)}", pool=second_pool),
+           *workshop.vm(young, state="creating")}
+    legacy = {workshop.volume(f"vol-c-{UNMARKED}1")}
+    for name in (f"vol-p-{uuid()}", f"vol-p-{uuid(director=OTHER)}", f"vol-c-{uuid(director=OTHER)}", f"vol-e-{UNMARKED}2",
+                 f"vol-c-{uuid()}-copy", "vol-c-notes", "data"):
+        workshop.volume(name)
+    workshop.vm(complete, state="created")
+    workshop.vm(f"vm-{UNMARKED}3", state="creating", volumes=False)
+    workshop.vm("web", state="creating", volumes=False)
+    before = names(host)
+
+    told = succeed(cleanup(cpi, "--director", UUID, "--dry-run"))
+    assert names(host) == before
+    assert {line.split()[3] for line in told.splitlines() if line.startswith("would remove ")} == old
+    assert "would remove 8, " in told.splitlines()[-1]
+
+    told = succeed(cleanup(cpi, "--director", UUID))
+    assert before - names(host) == old
+    assert {line.split()[2] for line in told.splitlines() if line.startswith("removed ")} == old
+    assert " cleanup: removed 8, kept " in told.splitlines()[-1] and told.endswith(", failed 0\n")
+
+    assert "removed 0, " in succeed(cleanup(cpi, "--director", UUID, "--legacy"))
+    succeed(cleanup(cpi, "--director", UUID, "--min-age", "0"))
+    assert before - names(host) == old | new
+    succeed(cleanup(cpi, "--director", UUID, "--min-age", "0", "--legacy"))
+    assert before - names(host) == old | new | legacy
+
+
+@pytest.mark.every_server
+def test_an_image_goes_when_it_has_lost_its_last_cid(host, cpi, image, workshop):
+    second = cpi.call("create_stemcell", str(cpi.directory / "image"), STEMCELL)
+    workshop.query("DELETE", f"/1.0/images/aliases/{second}")
+    before = names(host)
+    succeed(cleanup(cpi, "--min-age", "0"))
+    assert names(host) == before, "it has another"
+
+    workshop.query("DELETE", f"/1.0/images/aliases/{image}")
+    assert "1 too young" in succeed(cleanup(cpi))
+    told = succeed(cleanup(cpi, "--min-age", "0"))
+    [gone] = before - {image} - names(host)
+    assert len(gone) == 64 and f"removed image {gone} (no alias, " in told
+
+
+def test_a_failure_is_told_and_stops_nothing(host, cpi, workshop):
+    protected = f"vm-{uuid()}"
+    workshop.vm(protected, state="creating", **{"security.protection.delete": "true"})
+    drive = workshop.volume(f"vol-c-{uuid()}")
+    before = names(host)
+    done = cleanup(cpi)
+    assert done.returncode == 1
+    assert before - names(host) == {drive}
+    [line] = done.stderr.splitlines()
+    assert line.startswith("cleanup: ") and protected in line and "protected" in line
+    assert "removed 1, " in done.stdout and done.stdout.endswith(", failed 1\n")
+
+
+def test_it_takes_nothing_of_several_directors_before_it_knows_whose(host, cpi, workshop):
+    mine, others = workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-c-{uuid(director=OTHER)}")
+    before = names(host)
+    done = cleanup(cpi)
+    assert (done.returncode, names(host)) == (2, before)
+    [line] = done.stderr.splitlines()
+    assert UUID in line and ids.director_digest(OTHER) in line and "--director" in line
+
+    succeed(cleanup(cpi, "--director", ids.director_digest(OTHER), "--dry-run"))
+    assert f"would remove config {others}" in succeed(cleanup(cpi, "--director", OTHER, "--dry-run"))
+    cpi.config["director_uuid"] = UUID
+    succeed(cleanup(cpi))
+    assert before - names(host) == {mine}
+    succeed(cleanup(cpi, "--director", "all"))
+    assert before - names(host) == {mine, others}
+    del cpi.config["director_uuid"]
+    assert f"for director {UUID}, the only one" in succeed(cleanup(cpi)), "the image's"
+
+
+@pytest.mark.every_server
+def test_the_list_shows_everything_and_which_disks_are_orphans(host, cpi, image, workshop):
+    vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
+    try:
+        cpi.call("set_vm_metadata", vm, {"director": "my-bosh", "deployment": "db", "job": "pg", "index": "0", "id": "x"})
+        attached, orphan = (cpi.call("create_disk", 16, {}, None) for _ in range(2))
+        workshop.made += [f"/1.0/storage-pools/default/volumes/custom/{disk}" for disk in (attached, orphan)]
+        cpi.call("attach_disk", vm, attached)
+        cpi.call("set_disk_metadata", orphan, {"director": "my-bosh", "deployment": "db", "instance_group": "pg",
+                                               "instance_index": "1", "instance_id": "y"})
+        snapshot = cpi.call("snapshot_disk", orphan, {"deployment": "db", "job": "pg", "index": 1, "director_uuid": UUID})
+        legacy = workshop.volume(f"vol-p-{UNMARKED}4")
+        listed = {thing["cid"]: thing for thing in json.loads(succeed(cleanup(cpi, "--list", "--json")))}
+        table = succeed(cleanup(cpi, "--list")).splitlines()
+        of_another = json.loads(succeed(cleanup(cpi, "--list", "--json", "--director", OTHER)))
+        cpi.call("detach_disk", vm, attached)
+    finally:
+        cpi.call("delete_vm", vm)
+
+    def row(cid: str, *columns: str) -> tuple:
+        return tuple(listed[cid][column] for column in columns)
+
+    own = (f"vol-c-{vm[3:]}", f"vol-e-{vm[3:]}")
+    assert listed.keys() == {vm, *own, attached, orphan, snapshot, legacy, image}
+    whose = ("kind", "director", "deployment", "instance")
+    assert row(vm, *whose, "size", "state", "pool") == ("vm", UUID, "db", "pg/0", 32, "", "default")
+    assert [row(cid, *whose, "used_by") for cid in own] == [(kind, UUID, "db", "pg/0", [vm]) for kind in ("config", "ephemeral")]
+    assert row(attached, "kind", "used_by", "state") == ("disk", [vm], "")
+    assert row(orphan, *whose, "used_by", "state", "size") == ("disk", UUID, "db", "pg/1", [], "orphan", 16)
+    assert row(snapshot, *whose, "state") == ("snapshot", UUID, "db", "pg/1", "")
+    assert row(legacy, "kind", "director", "state") == ("disk", "?", "orphan")
+    assert row(image, "kind", "director", "used_by") == ("image", UUID, [vm])
+    assert all(0 <= thing["age"] < HOUR for cid, thing in listed.items() if cid != legacy)
+    assert [line.split()[-1] for line in table[1:]] == list(listed)
+    assert [line.split()[-1] for line in table if " orphan " in line] == [cid for cid in listed if cid in (orphan, legacy)]
+    assert of_another == []
+
+
+def test_a_persistent_disk_goes_only_by_name_and_only_without_a_vm(host, cpi, image, workshop):
+    disk = cpi.call("create_disk", 16, {}, None)
+    workshop.made.append(f"/1.0/storage-pools/default/volumes/custom/{disk}")
+    workshop.vm(f"vm-{uuid()}", state="created", volumes=False)
+    vm = workshop.made[-1]
+    workshop.query("PATCH", vm, {"devices": {"p": {"type": "disk", "pool": "default", "source": disk}}})
+    before = names(host)
+
+    def refusal(*arguments: str) -> str:
+        done = cleanup(cpi, "--delete-disk", *arguments)
+        assert (done.returncode, done.stdout, names(host)) == (2, "", before)
+        [line] = done.stderr.splitlines()
+        return line
+
+    assert "is attached to vm-" in refusal(disk)
+    assert "there is no persistent disk" in refusal(f"vol-p-{uuid()}")
+    assert "there is no persistent disk" in refusal("default")
+    workshop.query("DELETE", vm)
+    before = names(host)
+    assert f"belongs to another director, {UUID}" in refusal(disk, "--director", OTHER)
+
+    cpi.call("snapshot_disk", disk, {})
+    snapshot = names(host) - before
+    succeed(cleanup(cpi, "--min-age", "0"))
+    succeed(cleanup(cpi, "--delete-disk", disk, "--dry-run"))
+    assert names(host) == before | snapshot, "nothing takes it that does not name it"
+    assert f"removed disk {disk} in pool default (orphan, " in succeed(cleanup(cpi, "--delete-disk", disk))
+    assert (before | snapshot) - names(host) == {disk, *snapshot}
+
+
+@pytest.mark.every_server
+def test_what_a_killed_create_vm_leaves_is_all_found(host, cpi, image, workshop):
+    """Killed while its request number 1, 2, 3 ... was under way, which the server carried out all the same."""
+    before, left = names(host), {}
+    for stop in itertools.count(1):
+        killed, answer = killed_at(stop, host, cpi, image)
+        wait_until_idle(workshop)
+        found = names(host) - before
+        succeed(cleanup(cpi, "--min-age", "0"))
+        rest = names(host) - before
+        if answer or killed.startswith("PATCH"):
+            assert len(rest) == 3, "it is complete: only BOSH can know that it does not know it"
+            cpi.call("delete_vm", min(rest))
+        else:
+            left[killed] = len(found)
+        assert names(host) == before, f"killed at {killed}"
+        if answer:
+            break
+    assert left["POST /1.0/storage-pools/default/volumes/custom"] in (1, 2)
+    assert left["POST /1.0/instances"] == 3
+    assert 0 in left.values()
+
+
+def killed_at(stop: int, host, cpi, image) -> tuple[str, bytes]:
+    """Let a create_vm die at a request; answers that request, or else the answer of one that had no more requests."""
+    killed, path, direct = [], cpi.directory / f"relay-{stop}", cpi.config["server"]["url"]
+    cpi.config["server"]["url"] = f"unix://{path}"
+
+    def kill(request: str) -> None:
+        killed.append(request)
+        process.kill()
+
+    with Relay(path, Path(host.server_cert).parent / "unix.socket", stop=stop, stopped=kill):
+        process = cpi.start("create_vm", "a", image, TINY, {"n": manual_network(f"10.245.0.{70 + stop}")}, [], environment())
+        answer, _ = process.communicate()
+    cpi.config["server"]["url"] = direct
+    return "".join(killed).partition("?")[0], answer
+
+
+def wait_until_idle(workshop: Workshop) -> None:
+    """Until the server has carried out what it was told to before the CPI was killed."""
+    quiet = 0
+    while quiet < 3:
+        time.sleep(0.1)
+        running = (workshop.query("GET", "/1.0/operations") or {}).get("running")
+        quiet = 0 if running else quiet + 1
+
+
+@pytest.mark.long
+@pytest.mark.every_server
+def test_cleaning_up_all_the_time_breaks_no_creation(host, cpi, image, workshop, tmp_path):
+    runs, over = [], threading.Event()
+    cpi.config["throttle_config"] = {"path": str(tmp_path / "locks")}
+
+    def clean() -> None:
+        while not over.is_set():
+            runs.append(cleanup(cpi, "--min-age", "0", "--director", UUID))
+
+    def create(number: int) -> str:
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        caller = Director(cpi.config, directory, prefix=cpi.prefix)
+        cid, _ = caller.call("create_vm", f"a-{number}", image, TINY, {"n": manual_network(f"10.245.0.{100 + number}")}, [],
+                             environment())
+        workshop.query("PUT", f"/1.0/instances/{cid}/state", {"action": "stop", "force": True})
+        return cid
+
+    before = names(host)
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            vms = list(pool.map(create, range(20)))
+    finally:
+        over.set()
+        cleaner.join()
+    made = names(host) - before
+    for cid in vms:
+        cpi.call("delete_vm", cid)
+    assert made == {prefix + cid[3:] for cid in vms for prefix in ("vm-", "vol-c-", "vol-e-")}
+    assert len(runs) >= 20 and {run.returncode for run in runs} == {0}
+    assert all(": removed 0, " in run.stdout for run in runs)
+    assert any(" being made" in run.stdout for run in runs), "not once did it meet a creation"
