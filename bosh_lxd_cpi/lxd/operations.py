@@ -14,6 +14,7 @@ from bosh_lxd_cpi.lxd.client import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, WAIT_S
 from bosh_lxd_cpi.lxd.replies import Reply, WaitEnded, error_for
 
 SUCCESS, FAILURE = 200, 400
+FINAL = ("success", "failure", "cancelled")
 
 
 class Forgotten(errors.ServerError):
@@ -64,6 +65,7 @@ def wait(client: Client, reply: Reply, *, what: str) -> dict[str, Any]:
                 return state.get("metadata") or {}
             text = state.get("err") or f"the operation ended as {state.get('status')}"
             raise error_for(text, status=int(state.get("err_code") or FAILURE), what=what, names=client.names)
+        client.deadline.sleep(FIRST_PAUSE)  # a wait that answers at once must not become a flood
     return {}
 
 
@@ -85,8 +87,8 @@ def _state(client: Client, path: str, what: str) -> dict[str, Any]:
 
 def _await_pending(client: Client, name: str, what: str) -> None:
     """Wait for whatever operation on the object the server is still at, however it ends."""
-    running = (client.operations().metadata or {}).get("running") or []
-    for operation in running:
+    by_status = client.operations().metadata or {}
+    for operation in [one for status, group in by_status.items() if status not in FINAL for one in group]:
         urls = [url for group in (operation.get("resources") or {}).values() for url in group]
         if name and any(url.partition("?")[0].endswith(f"/{name}") for url in urls):
             try:
