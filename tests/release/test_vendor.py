@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import json
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import bosh_release
+import pytest
+import yaml
+
+LIBRARY = b"a source distribution"
+PIN = {"name": "Some.Lib", "version": "1.0", "file": "some_lib-1.0.tar.gz", "size": len(LIBRARY),
+       "sha256": hashlib.sha256(LIBRARY).hexdigest(), "licence": "MIT"}
+
+
+@pytest.fixture
+def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """bin/vendor at work in an empty repository with one pin."""
+    loader = importlib.machinery.SourceFileLoader("vendor", str(bosh_release.ROOT / "bin/vendor"))
+    spec = importlib.util.spec_from_loader("vendor", loader)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    root = tmp_path / "repository"
+    for folder in ("packages", "config", "bosh_lxd_cpi"):
+        (root / folder).mkdir(parents=True)
+    (root / "packages/vendor.json").write_text(json.dumps({"vendored": [PIN]}))
+    (root / "bosh_lxd_cpi/__init__.py").write_text('__version__ = "7.8.9"\n')
+    monkeypatch.setattr(module, "ROOT", root)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / str(PIN["file"])).write_bytes(LIBRARY)
+    return tmp_path / "folder"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """A Python index with one page, whatever its text; answers its URL."""
+    root = tmp_path / "index"
+    (root / "simple/some-lib").mkdir(parents=True)
+    (root / "files").mkdir()
+    (root / "files" / str(PIN["file"])).write_bytes(LIBRARY)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+
+        def with_page(text: str) -> str:
+            (root / "simple/some-lib/index.html").write_text(text)
+            return f"http://127.0.0.1:{server.server_port}/simple/"
+
+        yield with_page
+        server.shutdown()
+        thread.join()
+
+
+def test_files_from_a_folder_become_blobs_and_are_indexed(vendor: ModuleType, folder: Path) -> None:
+    assert vendor.main(["--from", str(folder)]) == 0
+    assert (vendor.ROOT / "blobs/vendor/some_lib-1.0.tar.gz").read_bytes() == LIBRARY
+    assert yaml.safe_load((vendor.ROOT / "config/blobs.yml").read_text()) == {
+        "vendor/some_lib-1.0.tar.gz": {"size": PIN["size"], "sha": f"sha256:{PIN['sha256']}"}}
+    assert vendor.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("page", [
+    '<a href="../../files/some_lib-1.0.tar.gz#sha256=aa" data-requires-python="&gt;=3.8">some_lib-1.0.tar.gz</a>',
+    json.dumps({"files": [{"filename": "some_lib-1.0.tar.gz", "hashes": {"sha256": "aa"}, "url": "../../files/some_lib-1.0.tar.gz"}]}),
+], ids=["HTML", "JSON"])
+def test_an_index_is_read_in_either_form(page: str, vendor: ModuleType, index: Callable[[str], str],
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", index(page))
+    assert vendor.main([]) == 0
+    assert vendor.main(["--check"]) == 0
+
+
+def test_what_is_there_already_is_not_asked_for_again(vendor: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor.main(["--from", str(folder)])
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    assert vendor.main([]) == 0
+
+
+@pytest.mark.parametrize("data", [LIBRARY + b"!", LIBRARY[::-1]], ids=["another size", "other bytes"])
+def test_a_file_that_is_not_what_was_pinned_is_refused(data: bytes, vendor: ModuleType, folder: Path,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / str(PIN["file"])).write_bytes(data)
+    assert vendor.main(["--from", str(folder)]) == 1
+    assert "is not what was pinned" in capsys.readouterr().err
+    assert not (vendor.ROOT / "blobs").exists()
+
+
+def test_without_index_it_says_what_else_can_be_done(vendor: ModuleType, monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    assert vendor.main([]) == 1
+    assert "--from DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["blob is missing", "blob is changed", "index is stale"])
+def test_check_finds(damage: str, vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vendor.main(["--from", str(folder)])
+    blob = vendor.ROOT / "blobs/vendor/some_lib-1.0.tar.gz"
+    if damage == "blob is missing":
+        blob.unlink()
+    elif damage == "blob is changed":
+        blob.write_bytes(LIBRARY[::-1])
+    else:
+        (vendor.ROOT / "config/blobs.yml").write_text("{}\n")
+    assert vendor.main(["--check"]) == 1
+    assert "vendor: " in capsys.readouterr().err
+
+
+def test_cpythons_source_is_added_indexed_and_replaced_by_another(vendor: ModuleType, folder: Path) -> None:
+    for version in ("3.12.8", "3.13.1"):
+        (folder / f"Python-{version}.tgz").write_text(version)
+        assert vendor.main(["--from", str(folder), "--python", str(folder / f"Python-{version}.tgz")]) == 0
+    blobs = yaml.safe_load((vendor.ROOT / "config/blobs.yml").read_text())
+    assert set(blobs) == {"vendor/some_lib-1.0.tar.gz", "python3/Python-3.13.1.tgz"}
+    assert vendor.main(["--check"]) == 0
+    assert vendor.main(["--python", str(folder / str(PIN["file"]))]) == 1
+
+
+def test_the_sbom_names_everything_with_licence_and_digest(vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "Python-3.13.1.tgz").write_text("CPython")
+    vendor.main(["--from", str(folder), "--python", str(folder / "Python-3.13.1.tgz")])
+    capsys.readouterr()
+    assert vendor.main(["--sbom"]) == 0
+    sbom = json.loads(capsys.readouterr().out)
+    assert sbom["metadata"]["component"]["version"] == "7.8.9"
+    assert [(part["name"], part["version"], part["licenses"][0]["license"]["id"]) for part in sbom["components"]] == [
+        ("Some.Lib", "1.0", "MIT"), ("CPython", "3.13.1", "PSF-2.0")]
+    assert [part["hashes"][0]["content"] for part in sbom["components"]] == [
+        PIN["sha256"], hashlib.sha256(b"CPython").hexdigest()]
+
+
+def test_the_index_of_blobs_in_the_repository_is_that_of_the_pins(vendor: ModuleType) -> None:
+    pins = json.loads((bosh_release.ROOT / "packages/vendor.json").read_text("utf-8"))["vendored"]
+    assert (bosh_release.ROOT / "config/blobs.yml").read_text("utf-8") == vendor.blobs_yml(pins, vendor.ROOT)
