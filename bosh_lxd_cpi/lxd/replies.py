@@ -56,6 +56,7 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"UNIQUE constraint failed|already exists|already in use|same fingerprint", errors.AlreadyExists),
 ))
 BY_STATUS = {403: errors.Untrusted, 404: errors.NotFound, 409: errors.AlreadyExists, 412: errors.Changed, 503: errors.Busy}
+BY_PROXY_STATUS = {502: errors.LostAnswer, 503: errors.Busy, 504: errors.LostAnswer}
 
 
 class WaitEnded(errors.ServerError):
@@ -71,8 +72,9 @@ def parse(response: Response, *, what: str, names: dict[str, str]) -> Reply:
         body = json.loads(response.body)
         kind = body["type"]
     except (ValueError, TypeError, KeyError):
-        text = response.body[:200].decode("utf-8", "replace").strip()
-        raise error_for(text or "an empty answer", status=response.status, what=what, names=names) from None
+        text = response.body[:200].decode("utf-8", "replace").strip() or "an empty answer"
+        error = BY_PROXY_STATUS.get(response.status, errors.ServerError)  # a proxy's 404 says nothing about LXD
+        raise error(f"{what}: the answer, HTTP {response.status}, is not LXD's: {text}") from None
     if kind == "error" and response.status == 200:
         raise WaitEnded(body.get("error") or "no reason given")
     if kind == "error":

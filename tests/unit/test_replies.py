@@ -1,0 +1,165 @@
+"""Texts as the servers' sources have them (facts: lxd-api), each with the error and the mend that it deserves."""
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bosh_lxd_cpi import errors, mends
+from bosh_lxd_cpi.lxd import replies
+from bosh_lxd_cpi.lxd.replies import Reply, WaitEnded, error_for, parse
+from bosh_lxd_cpi.lxd.transport import Response
+
+
+def read(response: Response) -> Reply:
+    return parse(response, what="reading x", names={"client": "lxc", "project": "prod", "pool": "fast"})
+
+
+def refusal(text: str, status: int = 500) -> errors.CloudError:
+    return error_for(text, status=status, what="making x", names={"client": "lxc", "project": "prod", "pool": "fast"})
+
+
+def test_a_synchronous_answer_is_its_metadata_and_etag(replies):
+    assert read(replies.sync({"a": 1}, etag='"e1"')) == Reply({"a": 1}, "", '"e1"')
+
+
+def test_null_metadata_stays_null(replies):
+    assert read(replies.sync(None)) == Reply(None, "", "")
+
+
+def test_an_asynchronous_answer_is_the_path_of_its_operation_without_the_query(replies):
+    reply = read(replies.asynchronous("/1.0/operations/op-1?project=prod"))
+    assert (reply.operation, reply.etag) == ("/1.0/operations/op-1", "")
+
+
+def test_the_type_decides_and_not_the_status(replies):
+    asynchronous = Response(200, {}, b'{"type":"async","operation":"/1.0/operations/a","metadata":null}')
+    assert read(asynchronous).operation == "/1.0/operations/a"
+    assert read(Response(201, {"ETag": ""}, b'{"type":"sync","operation":"/1.0/operations/a","metadata":{}}')).operation == ""
+    with pytest.raises(errors.NotFound):
+        read(Response(202, {}, b'{"type":"error","error":"not found","error_code":404}'))
+
+
+def test_an_error_under_200_is_the_end_of_a_wait(replies):
+    with pytest.raises(WaitEnded, match="^context deadline exceeded$"):
+        read(replies.lie())
+    with pytest.raises(WaitEnded, match="^no reason given$"):
+        read(replies.lie(""))
+
+
+@pytest.mark.parametrize("status, error", [
+    (400, errors.ServerError), (403, errors.Untrusted), (404, errors.NotFound), (409, errors.AlreadyExists),
+    (412, errors.Changed), (500, errors.ServerError), (501, errors.ServerError), (503, errors.Busy)])
+def test_without_a_known_text_the_status_decides(replies, status, error):
+    with pytest.raises(errors.ServerError, match="^reading x: odd$") as raised:
+        read(replies.error("odd", status))
+    assert type(raised.value) is error
+
+
+def test_the_code_in_the_body_wins_over_the_status(replies):
+    with pytest.raises(errors.NotFound):
+        read(replies.error("odd", 404, status=500))
+
+
+def test_without_a_code_in_the_body_the_status_counts():
+    with pytest.raises(errors.NotFound, match="reading x: no reason given"):
+        read(Response(404, {}, b'{"type":"error"}'))
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>404 Not Found</html>", b"not found", b"[]", b"null", b'"x"', b'{"error":"x"}', b"\xff\xfe"])
+@pytest.mark.parametrize("status, error", [(200, errors.ServerError), (404, errors.ServerError), (403, errors.ServerError),
+                                           (409, errors.ServerError), (500, errors.ServerError), (502, errors.LostAnswer),
+                                           (503, errors.Busy), (504, errors.LostAnswer)])
+def test_an_answer_that_is_not_the_servers_is_never_taken_for_not_found(body, status, error):
+    """A proxy's 404 must not make a VM count as gone; and behind a 502 or 504 the server may have done its work."""
+    with pytest.raises(errors.ServerError) as raised:
+        read(Response(status, {}, body))
+    assert type(raised.value) is error
+    assert f"reading x: the answer, HTTP {status}, is not LXD's: " in raised.value.message
+
+
+def test_of_a_foreign_answer_only_the_beginning_is_shown():
+    with pytest.raises(errors.ServerError) as raised:
+        read(Response(200, {}, b"<" * 100_000))
+    assert len(raised.value.message) < 300
+
+
+TEXTS = [
+    ("not authorized", errors.Untrusted, "forbidden"),
+    ("Forbidden", errors.Untrusted, "forbidden"),
+    ("Certificate is restricted", errors.Untrusted, "forbidden"),
+    ('User does not have permission for project "p"', errors.Untrusted, "forbidden"),
+    ("Project not found", errors.CloudError, "no_project"),
+    ('Failed to fetch project "prod": Project not found', errors.CloudError, "no_project"),
+    ("Storage pool not found", errors.CloudError, "no_pool"),
+    ("Failed loading storage pool: Storage pool not found", errors.CloudError, "no_pool"),
+    ('Requested profile "web" doesn\'t exist', errors.CloudError, "no_profile"),
+    ("Profile not found", errors.CloudError, "no_profile"),
+    ('Failed loading managed network "x": Network not found', errors.CloudError, "no_network"),
+    ('Invalid devices: Device validation failed for "eth0": Parent device "br9" doesn\'t exist', errors.CloudError, "no_network"),
+    ("Image alias not found", errors.NotFound, "no_image"),
+    ("Image not provided for instance creation", errors.NotFound, "no_image"),
+    ('Instance type "virtual-machine" is not supported on this server: vhost_vsock kernel module not loaded', errors.CloudError,
+     "no_vms"),
+    ("Couldn't find one of the required UEFI firmware files: []", errors.CloudError, "no_bios"),
+    ("write /var/lib/lxd/x: no space left on device", errors.NoDiskSpace, "no_space"),
+    ("disk quota exceeded", errors.NoDiskSpace, "no_space"),
+    ('Device IP address "10.9.9.9" not within network "lxdbr0" subnet', errors.CloudError, "address_outside"),
+    ('IP address "10.0.0.5" already defined on another NIC', errors.CloudError, "address_taken"),
+    ("The instance is already running", errors.AlreadyInState, ""),
+    ("The instance is already stopped", errors.AlreadyInState, ""),
+    ("Create restart operation: The instance is already stopped", errors.AlreadyInState, ""),
+    ('Instance is busy running a "stop" operation', errors.Busy, ""),
+    ('Failed to create instance update operation: Create update operation: Instance is busy', errors.Busy, ""),
+    ("database is locked", errors.Busy, ""),
+    ("cannot start a transaction within a transaction", errors.Busy, ""),
+    ("driver: bad connection", errors.Busy, ""),
+    ("checkpoint in progress", errors.Busy, ""),
+    ("Failed to begin transaction: context deadline exceeded", errors.Busy, ""),
+    ("Failed beginning transaction: context deadline exceeded", errors.Busy, ""),
+    ("no available dqlite leader server found", errors.Busy, ""),
+    ("Incus is shutting down", errors.Busy, ""), ("LXD is shutting down", errors.Busy, ""), ("Shutting down", errors.Busy, ""),
+    ("Daemon is starting up", errors.Busy, ""), ("LXD daemon setup in progress", errors.Busy, ""),
+    ("In use", errors.InUse, ""),
+    ("Failed to delete volume: In use", errors.InUse, ""),
+    ("The storage volume is still in use", errors.InUse, ""),
+    ("Volume is still in use by running instances", errors.InUse, ""),
+    ("Cannot add block volume to more than one instance if sharing is disabled", errors.InUse, ""),
+    ("UNIQUE constraint failed: instances.name", errors.AlreadyExists, ""),
+    ('Instance "vm-1" already exists', errors.AlreadyExists, ""),
+    ('Snapshot "s1" already in use', errors.AlreadyExists, ""),
+    ("Image with same fingerprint already exists", errors.AlreadyExists, ""),
+    ("LXD VM agent isn't currently running", errors.AgentNotRunning, ""),
+    ("Failed connecting to agent: timeout", errors.AgentNotRunning, ""),
+]
+
+
+@pytest.mark.parametrize("text, error, mend", TEXTS)
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_a_known_text_decides_whatever_the_status(text, error, mend, status):
+    failure = refusal(text, status)
+    assert isinstance(failure, error) and (type(failure) is error or error is errors.CloudError)
+    assert failure.brief == f"making x: {text}"
+    assert failure.hint == (mends.text(mend, client="lxc", project="prod", pool="fast") if mend else "")
+
+
+@pytest.mark.parametrize("text", ["Network not found", "Operation not found", 'Failed to fetch instance "x" in project "p": Instance not found',
+                                  "Instance not found", "Storage volume not found", "not found"])
+def test_an_object_that_is_not_there_is_told_from_its_surroundings(text):
+    assert type(refusal(text, 404)) is errors.NotFound
+
+
+@pytest.mark.parametrize("text", ["Block volumes cannot be shrunk", 'Unknown configuration key: "x"', "Invalid devices: x",
+                                  "Source image size (1) exceeds specified volume size (2)", "Target only allowed when clustered"])
+def test_an_unknown_text_is_an_error_that_does_not_pass(text):
+    failure = refusal(text, 500)
+    assert type(failure) is errors.ServerError and not failure.transient
+
+
+def test_every_pattern_is_proven_by_a_text():
+    for fault in replies.FAULTS:
+        assert any(re.search(fault.pattern, text, re.IGNORECASE) for text, _, _ in TEXTS), fault.pattern
+
+
+def test_every_mend_that_a_text_leads_to_exists():
+    assert {fault.mend for fault in replies.FAULTS if fault.mend} <= mends.MENDS.keys()
