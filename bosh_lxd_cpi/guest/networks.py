@@ -134,8 +134,19 @@ def reserves(network: Mapping[str, Any], nic: Nic, version: int) -> bool:
 
 
 def for_agent(networks: Mapping[str, Mapping[str, Any]], nics: list[Nic], by_dhcp: set[str]) -> dict[str, dict[str, Any]]:
-    """The networks in the agent settings; those in `by_dhcp` ask for the address that the server keeps for them."""
-    macs = {name: nic.mac for nic in nics for name in nic.networks}
+    """The networks in the agent settings; those in `by_dhcp` ask for the address that the server keeps for them.
+
+    The agent finds a NIC by its MAC, and configures one static network on it. Further ones it takes as aliases
+    (bosh-agent, platform/net/ubuntu_net_manager.go, collapseVirtualInterfaces); eth0 is our eth0 there, because the server
+    plugs NICs in the order of their names and stemcells boot with net.ifnames=0.
+    """
+    places: dict[str, dict[str, str]] = {}
+    for nic in nics:
+        fixed = [name for name in nic.networks if name not in by_dhcp and not is_dynamic(nic.networks[name])]
+        first = max(fixed, key=lambda name: "gateway" in (networks[name].get("default") or []), default="")
+        others = [name for name in fixed if name != first]
+        places |= {name: {"mac": nic.mac} for name in nic.networks}
+        places |= {name: {"alias": f"{nic.device}:{number}"} for number, name in enumerate(others, 1)}
     settings: dict[str, dict[str, Any]] = {}
     for name in sorted(networks):
         network = networks[name]
@@ -143,7 +154,7 @@ def for_agent(networks: Mapping[str, Mapping[str, Any]], nics: list[Nic], by_dhc
         one.setdefault("type", "manual")
         if name in by_dhcp or is_dynamic(network):
             one |= {"type": "dynamic", "use_dhcp": True}
-        settings[name] = {**one, **({"mac": macs[name]} if name in macs else {}), "preconfigured": False}
+        settings[name] = {**one, **places.get(name, {}), "preconfigured": False}
     return settings
 
 
