@@ -40,9 +40,9 @@ class Machine:
         self.process = subprocess.Popen([
             "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "512", "-display", "none",
             "-nodefaults", "-device", "virtio-scsi-pci,id=scsi",
-            *disk("root", root, form="qcow2,snapshot=on", order=",bootindex=0"), *options,
+            *disk("root", root, form="qcow2,snapshot=on", order=",bootindex=0"),
             "-netdev", f"user,id=first,restrict=on,ipv6=off,hostfwd=tcp:{self.address}:8080-10.0.2.15:8080",
-            "-device", f"virtio-net-pci,netdev=first,mac={MACS[0]},romfile=",
+            "-device", f"virtio-net-pci,netdev=first,mac={MACS[0]},romfile=", *options,
             "-serial", f"file:{directory}/console", "-qmp", f"unix:{directory}/qmp,server=on,wait=off"])
 
     def command(self, name: str, **arguments: Any) -> Any:
@@ -112,9 +112,11 @@ def empty(path: Path, size: int) -> Path:
 
 NETWORK = {"default": {"type": "manual", "ip": "10.0.2.15", "netmask": "255.255.255.0", "gateway": "10.0.2.2",
                        "prefix": "32", "default": ["dns", "gateway"]}}
+MASK = "ffff:ffff:ffff:ffff::"
 TWO_NETWORKS = {"private": {"type": "dynamic", "mac": MACS[0], "default": ["dns"]},
-                "public": {"type": "manual", "ip": "fd42:b05b::5", "netmask": "ffff:ffff:ffff:ffff::", "mac": MACS[1],
+                "public": {"type": "manual", "ip": "fd42:b05b::5", "netmask": MASK, "mac": MACS[1],
                            "gateway": "fd42:b05b::1", "default": ["gateway"]},
+                "second": {"type": "manual", "ip": "fd42:b05b::6", "netmask": MASK, "alias": "eth1:1"},
                 "floating": {"type": "vip", "ip": "203.0.113.1"}}
 
 
@@ -199,7 +201,8 @@ def test_a_uefi_machine_reads_a_fat_drive_and_gets_addresses_by_dhcp_and_ipv6(ue
     private, public = seen["networks"]["private"], seen["networks"]["public"]
     assert (private["mac"], public["mac"]) == MACS
     assert "10.0.2.15/24" in private["addresses"]
-    assert "fd42:b05b::5/64" in public["addresses"]
+    assert {"fd42:b05b::5/64", "fd42:b05b::6/64"} < set(public["addresses"])
+    assert seen["networks"]["second"] == public
     assert (private["gateway"], public["gateway"]) == (None, "fd42:b05b::1")
     assert "floating" not in seen["networks"]
 

@@ -56,9 +56,29 @@ def test_a_mac_that_no_interface_has_is_a_fault_also_when_only_its_case_differs(
     assert len(faults) == 1 and "no device found" in faults[0]
 
 
-def test_two_static_networks_on_one_interface_are_a_fault() -> None:
-    _, faults = networks.plan({"a": {**MANUAL, "mac": "m1"}, "b": {**MANUAL, "mac": "m1"}}, {"m1": "eth0"})
-    assert len(faults) == 1 and "eth0" in faults[0]
+@pytest.mark.parametrize(("kinds", "count"), [
+    (("manual", "manual"), 1), (("manual", "dynamic"), 1), (("dynamic", "dynamic"), 0),
+])
+def test_an_interface_has_room_for_one_static_network_or_any_number_by_dhcp(kinds: tuple[str, str], count: int) -> None:
+    wanted = {name: {**MANUAL, "type": kind, "mac": "m1"} for name, kind in zip("ab", kinds)}
+    _, faults = networks.plan(wanted, {"m1": "eth0"})
+    assert len(faults) == count and all("eth0" in fault for fault in faults)
+
+
+def test_an_alias_is_one_more_address_on_a_static_interface() -> None:
+    wanted = {"a": {**MANUAL, "alias": "eth0:1", "default": ["gateway"]},
+              "b": {**MANUAL, "ip": "10.0.0.6", "mac": "m1"}}
+    steps, faults = networks.plan(wanted, {"m1": "eth0"})
+    assert faults == []
+    assert [step[:3] for step in steps] == [("b", "eth0", "10.0.0.6/23"), ("a", "eth0", "10.0.0.5/23")]
+    assert not steps[1].default
+
+
+def test_an_alias_on_an_interface_without_a_static_address_is_a_fault() -> None:
+    wanted = {"a": {**MANUAL, "alias": "eth0:1"}, "b": {"type": "dynamic", "mac": "m1"}}
+    steps, faults = networks.plan(wanted, {"m1": "eth0"})
+    assert len(faults) == 1 and "'a'" in faults[0]
+    assert [step.network for step in steps] == ["b"]
 
 
 @pytest.mark.parametrize(("network", "address"), [

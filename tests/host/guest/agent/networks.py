@@ -31,26 +31,34 @@ def interfaces() -> dict[str, str]:
 def plan(networks: dict[str, dict[str, Any]], by_mac: dict[str, str]) -> tuple[list[Step], list[str]]:
     """The steps for these networks on the interfaces `by_mac`, and what the agent would not survive.
 
-    An interface that no network names gets an address by DHCP.
+    An alias like "eth0:1" is one more address on an interface that has a static one. An interface that no network
+    names gets an address by DHCP.
     """
     wanted = {name: network for name, network in networks.items() if network.get("type") != "vip"}
     if len(wanted) == len(by_mac) == 1 and not any(network.get("mac") for network in wanted.values()):
         wanted = {name: {**network, "mac": mac} for (name, network), mac in zip(wanted.items(), by_mac)}
     someone_is_default = any("gateway" in (network.get("default") or []) for network in wanted.values())
-    steps, faults = [], []
+    steps, faults, aliases = [], [], {}
     for name, network in wanted.items():
         mac = network.get("mac")
         if mac in by_mac:
             ip = address(network)
             default = "gateway" in (network.get("default") or []) or (ip is None and not someone_is_default)
             steps.append(Step(name, by_mac[mac], ip, network.get("gateway"), default))
+        elif not mac and network.get("alias"):
+            aliases[name] = network["alias"].partition(":")[0]
         elif mac:
             faults.append(f"no device found for network {name!r} with MAC address {mac!r}; there are {sorted(by_mac)}")
         else:
             faults.append(f"network {name!r} has no MAC address, so no interface is its own")
     named = [step.ifname for step in steps if step.address]
-    faults += [f"{ifname} has several static networks, of which the agent keeps one" for ifname in sorted(set(named))
-               if named.count(ifname) > 1]
+    faults += [f"several networks share {ifname}, of which the agent keeps one that is static" for ifname in set(named)
+               if [step.ifname for step in steps].count(ifname) > 1]
+    for name, ifname in aliases.items():
+        if ifname in named:
+            steps.append(Step(name, ifname, address(wanted[name]), None, False))
+        else:
+            faults.append(f"network {name!r} is an alias on {ifname}, which has no static address of its own")
     rest = [ifname for ifname in by_mac.values() if ifname not in {step.ifname for step in steps}]
     return steps + [Step("", ifname, None, None, not someone_is_default) for ifname in rest], faults
 
