@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bosh_lxd_cpi import errors
+from bosh_lxd_cpi import errors, mends
 from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import disks
@@ -14,9 +14,16 @@ LONGEST_VALUE = 8192
 
 
 def has_vm(cpi: Cpi, vm_cid: str) -> bool:
-    """Whether the VM is there: one request."""
+    """Whether the VM is there: one request, and on LXD one more before saying no.
+
+    LXD 5.0 says "Instance not found" for a project that is not there, too, and cloud-check would replace every VM.
+    """
     cid = identifier(vm_cid, "vm_cid")
-    return exists(lambda: cpi.client.instance(cid))
+    if exists(lambda: cpi.client.instance(cid)):
+        return True
+    if cpi.config.server.type != "incus" and not exists(cpi.client.own_project):
+        raise errors.CloudError(f"there is no project {cpi.client.project}", hint=mends.text("no_project", **cpi.client.names))
+    return False
 
 
 def reboot_vm(cpi: Cpi, vm_cid: str) -> None:

@@ -164,6 +164,9 @@ class Client:
 
     # -- what the operator made ---------------------------------------------------------------------------------------
 
+    def own_project(self) -> Reply:
+        return self._send("GET", f"/1.0/projects/{_segment(self.project)}", what=f"reading project {self.project}")
+
     def networks(self, *, project: str = "") -> Reply:
         query = {"recursion": "1", **({"project": project} if project else {})}
         return self._send("GET", "/1.0/networks", query=query, what="listing networks")

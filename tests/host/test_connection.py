@@ -59,11 +59,12 @@ def test_an_untrusted_certificate_says_how_to_trust_it(host, cpi, stranger, stem
 @pytest.mark.every_server
 @pytest.mark.parametrize(("setting", "value", "says"), [("project_name", "nope", "project create nope"),
                                                         ("storage_pool_name", "nope", "storage list")])
-def test_a_wrong_project_or_pool_is_an_error_and_not_a_missing_disk(cpi, setting, value, says):
+def test_a_wrong_project_or_pool_is_an_error_and_not_a_missing_disk_or_vm(cpi, setting, value, says):
     cpi.config["server"][setting] = value
-    with pytest.raises(Refused, match=says) as refused:
-        cpi.call("has_disk", "vol-p-1")
-    assert refused.value.type == "Bosh::Clouds::CloudError"
+    for method, cid in (("has_disk", "vol-p-1"), *([("has_vm", "vm-1")] if setting == "project_name" else [])):
+        with pytest.raises(Refused, match=says) as refused:
+            cpi.call(method, cid)
+        assert refused.value.type == "Bosh::Clouds::CloudError"
 
 
 def test_nobody_listening_says_where(cpi):
