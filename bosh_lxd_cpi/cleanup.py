@@ -82,7 +82,8 @@ def _serve(asked: argparse.Namespace, log: Log) -> int:
     sweep = Sweep(client, settings.lock_directory(), dry_run=asked.dry_run)
     if asked.list:
         whose = _director(found, asked.director or ALL)
-        things = [thing for thing in found.things if whose in (ALL, thing.director)]
+        everything = [*found.things, *inventory.snapshots(client, found)]
+        things = [thing for thing in everything if whose in (ALL, thing.director)]
         print((listing.as_json if asked.json else listing.as_table)(found, things, now=clock.time()))
     elif asked.delete_disk:
         sweep.delete_disk(_orphan(found, asked.delete_disk, told))

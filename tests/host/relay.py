@@ -8,17 +8,17 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-REQUEST = re.compile(rb"(GET|POST|PUT|PATCH|DELETE) (/\S+) HTTP/1.1\r\n")
+REQUEST = re.compile(rb"(GET|POST|PUT|PATCH|DELETE) (/[^? ]+)")
 SETTLED = 0.05
 """Seconds of silence after which a request is taken for sent whole."""
 
 
 class Relay:
-    """Passes everything on until request number `stop`: that one is delivered, then `stopped` is called with its method
-    and path, and its answer is never passed on. A context manager; `requests` counts what came through."""
+    """Passes everything on until request number `stop`: that one is delivered, then `stopped` is called, and its answer is
+    never passed on. A context manager; `requests` are the methods and paths that came through."""
 
-    def __init__(self, path: Path, server: Path, *, stop: int, stopped: Callable[[str], object]) -> None:
-        self.requests = 0
+    def __init__(self, path: Path, server: Path, *, stop: int, stopped: Callable[[], object]) -> None:
+        self.requests: list[str] = []
         self._server, self._stop, self._stopped = server, stop, stopped
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -46,17 +46,15 @@ class Relay:
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         """A client asks one thing at a time, so every request begins with what is received after an answer."""
-        last = ""
         while True:
-            stopping = self.requests == self._stop
+            stopping = len(self.requests) == self._stop
             ready, _, _ = select.select([client] if stopping else [client, server], [], [], SETTLED if stopping else None)
             if not ready:
-                self._stopped(last)
+                self._stopped()
                 return
             for one in ready:
                 if not (data := one.recv(1 << 16)):
                     return
                 if one is client and (begins := REQUEST.match(data)):
-                    self.requests += 1
-                    last = b" ".join(begins.groups()).decode()
+                    self.requests.append(b" ".join(begins.groups()).decode())
                 (server if one is client else client).sendall(data)

@@ -25,6 +25,7 @@ class Server:
 
     def __init__(self, *, instances=(), images=(), **pools) -> None:
         self._instances, self._images, self._pools = list(instances), list(images), pools
+        self.of_disks: dict[str, tuple] = {}
 
     def instances(self) -> Reply:
         return Reply(self._instances, "", "")
@@ -39,6 +40,11 @@ class Server:
         if isinstance(self._pools[pool], Exception):
             raise self._pools[pool]
         return Reply(self._pools[pool], "", "")
+
+    def snapshots(self, pool: str, disk: str) -> Reply:
+        if disk not in self.of_disks:
+            raise errors.NotFound("Storage pool volume not found")
+        return Reply(self.of_disks[disk], "", "")
 
 
 def instance(name, **config):
@@ -104,17 +110,33 @@ def test_a_vms_own_volumes_belong_to_its_deployment():
     assert found.own_volumes(vm) == [drive], "what another one uses is not its own any more"
 
 
-def test_a_snapshot_is_listed_by_its_cid_with_what_its_description_says():
-    disk = f"vol-p-{ours(1)}"
+def the_snapshot(*listed) -> inventory.Thing:
+    server = Server(default=[volume(f"vol-p-{ours(1)}"), volume(f"vol-p-{ours(1)}/snap-{ours(2)}"), volume(f"vol-c-{ours(3)}")])
+    server.of_disks = {f"vol-p-{ours(1)}": listed}
+    [thing] = inventory.snapshots(server, inventory.read(server))
+    return thing
+
+
+def snapshot(name, description=""):
+    return {"name": f"vol-p-{ours(1)}/{name}", "description": description, "created_at": "2026-01-31T10:00:00Z"}
+
+
+def test_a_snapshot_has_its_cid_and_what_its_description_says():
     described = '{"director_uuid": "x", "deployment": "db", "job": "pg", "index": 0}'
-    thing = only(Server(default=[volume(f"{disk}/snap-{ours(2)}", description=described)]))
-    assert (thing.kind, thing.cid, thing.state) == ("snapshot", f"{disk}_snap-{ours(2)}", "")
-    assert (thing.deployment, thing.instance) == ("db", "pg/0")
+    thing = the_snapshot(snapshot(f"snap-{ours(2)}", described), snapshot("before-upgrade"))
+    assert thing == inventory.Thing(kind="snapshot", cid=f"vol-p-{ours(1)}_snap-{ours(2)}", director=DIGEST, created=MADE,
+                                    size=64.0, pool="default", location="none", deployment="db", instance="pg/0")
 
 
 @pytest.mark.parametrize("description", ["", "by hand", "[1]", "null"])
 def test_a_snapshot_may_be_described_in_any_way(description):
-    assert only(Server(default=[volume(f"vol-p-{ours(1)}/snap-{theirs(2)}", description=description)])).director == "?"
+    thing = the_snapshot(snapshot(f"snap-{theirs(2)}", description))
+    assert (thing.director, thing.created, thing.deployment) == ("?", 1769853600.0, "")
+
+
+def test_a_disk_that_vanishes_meanwhile_has_no_snapshots():
+    server = Server(default=[volume(f"vol-p-{ours(1)}")])
+    assert inventory.snapshots(server, inventory.read(server)) == []
 
 
 @pytest.mark.parametrize("name", ["vm-web", "vol-c-notes", f"vol-c-{ours(1)}-copy", f"data-{ours(1)}", f"vol-x-{ours(1)}",
