@@ -11,9 +11,10 @@ from bosh_lxd_cpi import errors
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from bosh_lxd_cpi.clock import Deadline
+    from bosh_lxd_cpi.clock import Clock, Deadline
     from bosh_lxd_cpi.config import Config
     from bosh_lxd_cpi.log import Log
+    from bosh_lxd_cpi.lxd.transport import Transport
     from bosh_lxd_cpi.rpc import Request
 
 MINUTE = 60
@@ -75,8 +76,12 @@ def calculate_vm_cloud_properties(wanted: Any) -> dict[str, Any]:
     return {"cpu": given["cpu"], "ram": given["ram"], "ephemeral_disk": given["ephemeral_disk_size"]}
 
 
-def call(request: Request, *, config_path: str, environ: Mapping[str, str], log: Log) -> Any:
-    """Serve a request; answers the result. Raises CpiError."""
+def call(request: Request, *, config_path: str, environ: Mapping[str, str], log: Log,
+         world: tuple[Clock, Transport] | None = None) -> Any:
+    """Serve a request; answers the result. Raises CpiError.
+
+    `world` stands in for the machine's clock and the configured server: a recording that is played back.
+    """
     if request.method == "info":
         return info()
     if request.method == "ping":
@@ -88,7 +93,7 @@ def call(request: Request, *, config_path: str, environ: Mapping[str, str], log:
     if method is None:
         raise errors.MethodNotImplemented(f"this CPI has no method {request.method[:60]}")
     _check_arguments(request, method.least, method.most)
-    return _call_server(request, method, config_path=config_path, environ=environ, log=log)
+    return _call_server(request, method, config_path=config_path, environ=environ, log=log, world=world)
 
 
 def _check_arguments(request: Request, least: int, most: int) -> None:
@@ -97,9 +102,10 @@ def _check_arguments(request: Request, least: int, most: int) -> None:
         raise errors.BadRequest(f"{request.method} takes {wanted} arguments, not {len(request.arguments)}")
 
 
-def _call_server(request: Request, method: Method, *, config_path: str, environ: Mapping[str, str], log: Log) -> Any:
+def _call_server(request: Request, method: Method, *, config_path: str, environ: Mapping[str, str], log: Log,
+                 world: tuple[Clock, Transport] | None) -> Any:
     from bosh_lxd_cpi import config
-    from bosh_lxd_cpi.clock import Clock, Deadline
+    from bosh_lxd_cpi.clock import Clock
     from bosh_lxd_cpi.log import secrets_in
 
     log.hide(secrets_in(request.arguments))
@@ -108,16 +114,29 @@ def _call_server(request: Request, method: Method, *, config_path: str, environ:
     log.hide(settings.secrets())
     log.set_level(settings.log_level)
 
-    from bosh_lxd_cpi.actions.cpi import Cpi
-    from bosh_lxd_cpi.lxd.client import Client
     from bosh_lxd_cpi.lxd.transport import HttpTransport
 
-    clock = Clock()
+    clock, transport = world or (Clock(), HttpTransport(settings.server))
+
+    def act(clock: Clock, transport: Transport) -> Any:
+        return _act(request, method, settings, clock=clock, transport=transport, log=log)
+
+    if directory := environ.get("BOSH_LXD_CPI_CAPTURE") or settings.capture.path:
+        from bosh_lxd_cpi import capture
+
+        return capture.call(act, request, settings, directory=directory, clock=clock, transport=transport, log=log)
+    return act(clock, transport)
+
+
+def _act(request: Request, method: Method, settings: Config, *, clock: Clock, transport: Transport, log: Log) -> Any:
+    from bosh_lxd_cpi.actions.cpi import Cpi
+    from bosh_lxd_cpi.clock import Deadline
+    from bosh_lxd_cpi.lxd.client import Client
+
     deadline = Deadline(clock, method.deadline, what=request.method)
     with contextlib.ExitStack() as stack:
         if method.throttled and settings.throttle_config.enabled:
             stack.enter_context(_slot(request, settings, deadline, log))
-        transport = HttpTransport(settings.server)
         client = Client(transport, project=settings.server.project_name, deadline=deadline, log=log)
         cpi = Cpi(config=settings, client=client, clock=clock, log=log, director=request.director)
         module, _, function = method.action.partition(".")

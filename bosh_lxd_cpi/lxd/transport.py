@@ -5,6 +5,7 @@ stand in for it.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
@@ -33,6 +34,9 @@ class Response(NamedTuple):
 class Transport(Protocol):
     """Carries one request. Raises Unreachable when it was not delivered, LostAnswer when that is not certain."""
 
+    requests: int
+    """How many it has carried."""
+
     def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None,
                 headers: Mapping[str, str] | None = None, body: bytes | Iterable[bytes] | None = None,
                 timeout: float = READ_SECONDS) -> Response: ...
@@ -60,7 +64,7 @@ class HttpTransport:
             answer = self._pool.urlopen(method, url, body=body, headers={"User-Agent": f"bosh-lxd-cpi/{__version__}",
                                         **(headers or {})}, timeout=timeouts, retries=False, redirect=False)
         except urllib3.exceptions.SSLError as failure:
-            raise _tls_error(self._url, failure) from failure
+            raise _tls_error(self._url, f"{method} {path}", failure) from failure
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as failure:
             raise errors.Unreachable(f"no connection to {self._url}: {_reason(failure)}",
                                      hint=mends.text("unreachable", url=self._url)) from failure
@@ -85,10 +89,18 @@ def _https_pool(server: config.Server) -> HTTPConnectionPool:
     elif verify:
         context.load_default_certs()
     _load_client_certificate(context, config.pem(server.tls_client_cert), config.pem(server.tls_client_key))
-    address = urllib3.util.parse_url(server.url)
-    return urllib3.HTTPSConnectionPool(address.host, address.port or 8443, maxsize=1, ssl_context=context,
+    host, port = _address(server.url)
+    return urllib3.HTTPSConnectionPool(host, port, maxsize=1, ssl_context=context,
                                        assert_fingerprint=pin, cert_reqs="CERT_REQUIRED" if verify else "CERT_NONE",
                                        assert_hostname=None if verify else False)
+
+
+def _address(url: str) -> tuple[str, int]:
+    with contextlib.suppress(urllib3.exceptions.LocationParseError):
+        parts = urllib3.util.parse_url(url)
+        if parts.host:
+            return parts.host, parts.port or 8443
+    raise errors.ConfigError(f"server.url is not a URL: {url}", hint="Write https://HOST:8443")
 
 
 def fingerprint(certificate: str) -> str:
@@ -118,17 +130,22 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str
             with os.fdopen(os.memfd_create("client"), "w", encoding="utf-8") as file:
                 file.write(certificate.rstrip() + "\n" + key)
                 file.flush()
-                context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+                context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=_no_passphrase)
         else:
             import tempfile
 
             with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:  # 0600, gone when closed
                 file.write(certificate.rstrip() + "\n" + key)
                 file.flush()
-                context.load_cert_chain(file.name)
+                context.load_cert_chain(file.name, password=_no_passphrase)
     except ssl.SSLError as failure:
         raise errors.ConfigError("server.tls_client_cert and server.tls_client_key are not a certificate and its key, "
                                  f"in PEM and without passphrase ({failure.reason or 'unreadable'})") from None
+
+
+def _no_passphrase() -> str:
+    """Without it OpenSSL would ask on the terminal, and wait."""
+    return ""
 
 
 class _UnixConnection(HTTPConnection):
@@ -136,9 +153,11 @@ class _UnixConnection(HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
         try:
             self.sock.connect(self.path)
         except OSError as failure:
+            self.sock.close()
             raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
 
 
@@ -148,15 +167,20 @@ def _unix_pool(server: config.Server) -> HTTPConnectionPool:
     return pool
 
 
-def _tls_error(url: str, failure: Exception) -> errors.Unreachable:
+NOT_DELIVERED = ("ALERT", "HANDSHAKE", "WRONG_VERSION", "UNSUPPORTED_PROTOCOL")
+"""In OpenSSL's texts for connections that never came about. Any other failure may have come after the request went out."""
+
+
+def _tls_error(url: str, request: str, failure: Exception) -> errors.ServerError:
     text = str(failure)
     if "Fingerprints did not match" in text:
-        return errors.Unreachable(f"the certificate of {url} is not the pinned one", detail=text,
-                                  hint=mends.text("wrong_pin"))
+        return errors.Untrusted(f"the certificate of {url} is not the pinned one", detail=text, hint=mends.text("wrong_pin"))
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return errors.Unreachable(f"the certificate of {url} cannot be verified: {_reason(failure)}",
-                                  hint=mends.text("unverified"))
-    return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", hint=mends.text("tls", url=url))
+        return errors.Untrusted(f"the certificate of {url} cannot be verified: {_reason(failure)}",
+                                hint=mends.text("unverified"))
+    if any(sign in text.upper() for sign in NOT_DELIVERED):
+        return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", hint=mends.text("tls", url=url))
+    return errors.LostAnswer(f"{url} gave no answer to {request}: {_reason(failure)}")
 
 
 def _reason(failure: BaseException) -> str:

@@ -16,9 +16,9 @@ import pytest
 import bosh_lxd_cpi
 
 PACKAGE = Path(bosh_lxd_cpi.__file__).parent
-HALL = {"__main__", "cli", "rpc", "methods"}
+HALL = {"__main__", "cli", "rpc", "methods", "capture", "replay"}
 BESIDE = {"cleanup", "doctor", "inventory", "listing", "sweep"}
-CELLAR = {"__init__", "errors", "config", "log", "throttle", "undo", "clock", "ids", "mends", "nearest", "pending"}
+CELLAR = {"__init__", "errors", "config", "log", "throttle", "undo", "clock", "ids", "mends", "nearest", "pending", "redaction"}
 BELOW = {"hall": {"actions", "guest", "lxd", "cellar"}, "actions": {"guest", "lxd", "cellar"}, "guest": {"cellar"}, "lxd": {"cellar"},
          "beside": {"guest", "lxd", "cellar"}, "cellar": set()}
 LIBRARIES = {"urllib3", "yaml"}
