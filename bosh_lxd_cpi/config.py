@@ -121,6 +121,19 @@ def load(path: str, context: dict[str, Any] | None = None, warn: Callable[[str],
 
     Raises ConfigError with every fault at once; `warn` is told of unknown keys in the file.
     """
+    config, faults = examine(path, context, warn)
+    if faults:
+        raise ConfigError(f"the configuration in {path} has faults: " + "; ".join(faults),
+                          hint="bin/doctor shows what each property must be")
+    return config
+
+
+def examine(path: str, context: dict[str, Any] | None = None,
+            warn: Callable[[str], object] = lambda text: None) -> tuple[Config, list[str]]:
+    """As `load`, but with every fault beside a configuration that has defaults in their place.
+
+    Raises ConfigError only for a file that cannot be read.
+    """
     tree = read(path)
     faults: list[str] = []
     values = _values(tree, faults, unknown=lambda text: warn(f"{path}: {text}"))
@@ -128,11 +141,7 @@ def load(path: str, context: dict[str, Any] | None = None, warn: Callable[[str],
     for section, properties in overlaid.items():
         values[section] = {**values.get(section, {}), **properties} if isinstance(properties, dict) else properties
     config = Config(**{name: SECTIONS[name](**value) if name in SECTIONS else value for name, value in values.items()})
-    faults += _missing(config)
-    if faults:
-        raise ConfigError(f"the configuration in {path} has faults: " + "; ".join(dict.fromkeys(faults)),
-                          hint="bin/doctor shows what each property must be")
-    return config
+    return config, list(dict.fromkeys(faults + _missing(config)))
 
 
 def read(path: str) -> dict[str, Any]:
