@@ -89,6 +89,8 @@ def _https_pool(server: config.Server) -> HTTPConnectionPool:
     elif verify:
         context.load_default_certs()
     _load_client_certificate(context, config.pem(server.tls_client_cert), config.pem(server.tls_client_key))
+    if server.insecure_skip_verify:  # the operator knows; saying it at every call would drown the log
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     host, port = _address(server.url)
     return urllib3.HTTPSConnectionPool(host, port, maxsize=1, ssl_context=context,
                                        assert_fingerprint=pin, cert_reqs="CERT_REQUIRED" if verify else "CERT_NONE",

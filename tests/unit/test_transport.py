@@ -1,0 +1,404 @@
+"""One request over a real TLS connection, or a real unix socket, to a server that behaves as each test wants."""
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bosh_lxd_cpi import __version__, config, errors
+from bosh_lxd_cpi.lxd import transport
+from bosh_lxd_cpi.lxd.transport import HttpTransport
+
+Behaviour = Callable[[ssl.SSLSocket], object]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: \"e1\"\r\n\r\n{}"
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with certificates and keys: of the server, a client, somebody else, and a key with a passphrase."""
+    directory = tmp_path_factory.mktemp("pki")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    for name in ("server", "client", "other"):
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key",
+                "-out", f"{name}.crt", "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,IP:::1")
+    openssl("ec", "-in", "client.key", "-aes256", "-passout", "pass:sesame", "-out", "locked.key")
+    return directory
+
+
+class Server:
+    """Accepts connections one after the other and treats each as told; remembers what it read."""
+
+    def __init__(self, pki: Path, host: str = "127.0.0.1") -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pki / "server.crt", pki / "server.key")
+        self._context.verify_mode = ssl.CERT_OPTIONAL
+        self._context.load_verify_locations(pki / "client.crt")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
+        self.port = self._listener.getsockname()[1]
+        self.behaviour: Behaviour = self.answer
+        self.raw: Callable[[socket.socket], object] | None = None
+        self.requests: list[bytes] = []
+        self.certificates: list[bytes | None] = []
+        self.connections = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            peer.settimeout(10)
+            with contextlib.suppress(OSError), peer:
+                if self.raw:
+                    self.raw(peer)
+                else:
+                    with self._context.wrap_socket(peer, server_side=True) as tls:
+                        self.certificates.append(tls.getpeercert(binary_form=True))
+                        while self.read(tls) and self.behaviour(tls):
+                            pass
+
+    def read(self, tls: ssl.SSLSocket) -> bool:
+        """Read one request whose body ends with a full stop or that has none."""
+        data = b""
+        while b"\r\n\r\n" not in data or (b"Content-Length" in data and not data.endswith(b".")):
+            piece = tls.recv(65536)
+            if not piece:
+                return False
+            data += piece
+        self.requests.append(data)
+        return True
+
+    @staticmethod
+    def answer(tls: ssl.SSLSocket) -> bool:
+        tls.sendall(OK)
+        return True
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(15)
+
+
+@pytest.fixture
+def server(network: None, pki: Path) -> Iterator[Server]:
+    server = Server(pki)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def reach(pki: Path, server: Server) -> Iterator[Callable[..., HttpTransport]]:
+    """A transport to the server; named arguments are server properties."""
+    opened = []
+
+    def reach(**properties: Any) -> HttpTransport:
+        given = {"url": f"https://127.0.0.1:{server.port}", "tls_client_cert": str(pki / "client.crt"),
+                 "tls_client_key": str(pki / "client.key"), "tls_server_cert": str(pki / "server.crt"), **properties}
+        opened.append(HttpTransport(config.Server(**given)))
+        return opened[-1]
+
+    yield reach
+    for one in opened:
+        one.close()
+
+
+def der(path: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(path.read_text(encoding="utf-8"))
+
+
+def test_a_request_and_its_answer(server, reach, pki):
+    carrier = reach()
+    answer = carrier.request("POST", "/1.0/x", query={"project": "a b", "target": "@g"}, headers={"If-Match": "e"}, body=b"body.")
+    assert (answer.status, answer.headers["etag"], answer.body) == (200, '"e1"', b"{}")
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "POST /1.0/x?project=a+b&target=%40g HTTP/1.1"
+    assert {f"User-Agent: bosh-lxd-cpi/{__version__}", "If-Match: e", "Content-Length: 5"} <= set(lines)
+    assert body == b"body."
+    assert server.certificates == [der(pki / "client.crt")]
+
+
+def test_one_connection_carries_all_requests(server, reach):
+    carrier = reach()
+    for _ in range(3):
+        carrier.request("GET", "/1.0")
+    assert (carrier.requests, len(server.requests), server.connections) == (3, 3, 1)
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_replaced(server, reach):
+    server.behaviour = lambda tls: tls.sendall(OK)
+    carrier = reach()
+    assert carrier.request("POST", "/1.0", body=b".").status == 200
+    while True:  # until the end of the first connection has arrived
+        with contextlib.suppress(errors.LostAnswer):
+            assert carrier.request("GET", "/1.0").status == 200
+            break
+    assert server.connections >= 2
+
+
+@pytest.mark.parametrize("status", [301, 404, 500])
+def test_every_status_is_an_answer_and_no_redirection_is_followed(server, reach, status):
+    server.behaviour = lambda tls: tls.sendall(b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status)
+    assert reach().request("GET", "/1.0").status == status
+    assert len(server.requests) == 1
+
+
+def test_a_stream_is_sent_with_the_length_it_says(server, reach):
+    reach().request("POST", "/1.0/images", headers={"Content-Length": "5"}, body=iter([b"ab", b"cd."]))
+    assert server.requests[0].endswith(b"\r\n\r\nabcd.")
+    assert b"chunked" not in server.requests[0]
+
+
+def test_what_a_stream_raises_comes_out_as_it_is(reach):
+    def broken() -> Iterator[bytes]:
+        yield b"ab"
+        raise errors.CloudError("damaged")
+
+    with pytest.raises(errors.CloudError, match="^damaged$"):
+        reach().request("POST", "/1.0/images", headers={"Content-Length": "5"}, body=broken())
+
+
+def reset(tls: ssl.SSLSocket) -> None:
+    """What the kernel of a killed daemon does with unread data."""
+    tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(tls.detach())
+
+
+def garbage(tls: ssl.SSLSocket) -> None:
+    descriptor = tls.detach()
+    os.write(descriptor, b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("behaviour", [
+    lambda tls: os.close(tls.detach()), lambda tls: tls.unwrap() and None, reset, garbage,
+    lambda tls: tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"),
+    lambda tls: tls.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+    lambda tls: tls.sendall(b"nonsense\r\n\r\n")])
+def test_a_connection_that_breaks_after_the_request_may_have_lost_the_answer(server, reach, behaviour):
+    """Never Unreachable, which would let a POST be sent twice."""
+    server.behaviour = behaviour
+    with pytest.raises(errors.LostAnswer, match="gave no answer to POST /1.0/instances: "):
+        reach().request("POST", "/1.0/instances", body=b".")
+
+
+def test_a_silent_server_is_a_lost_answer(server, reach):
+    done = threading.Event()
+    server.behaviour = lambda tls: done.wait(10) and None
+    with pytest.raises(errors.LostAnswer, match="timed out"):
+        reach().request("GET", "/1.0", timeout=0.2)
+    done.set()
+
+
+def test_nobody_listening_is_unreachable_and_says_what_to_do(reach, server):
+    carrier = reach()
+    server.close()
+    with pytest.raises(errors.Unreachable, match="^no connection to https://127.0.0.1:.*Connection refused") as raised:
+        carrier.request("GET", "/1.0")
+    assert "core.https_address" in raised.value.hint
+
+
+def test_a_name_that_nobody_knows_is_unreachable(network, reach):
+    with pytest.raises(errors.Unreachable, match="no connection to https://no-such-host.invalid:8443: "):
+        reach(url="https://no-such-host.invalid:8443").request("GET", "/1.0", timeout=5)
+
+
+def test_no_tls_at_all_is_unreachable(server, reach):
+    server.raw = lambda peer: peer.recv(100) and peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(errors.Unreachable, match="^no TLS connection to https://127.0.0.1") as raised:
+        reach().request("GET", "/1.0")
+    assert "really the server's HTTPS address" in raised.value.hint
+
+
+def test_tls_1_1_is_never_spoken(reach):
+    assert reach()._pool.conn_kw["ssl_context"].minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+# -- whom we trust -------------------------------------------------------------------------------------------------------
+
+
+def sha256(pki: Path, name: str = "server") -> str:
+    import hashlib
+
+    return hashlib.sha256(der(pki / f"{name}.crt")).hexdigest()
+
+
+@pytest.mark.parametrize("form", ["path", "PEM", "hex", "upper case with colons"])
+def test_the_pinned_certificate_may_be_given_as(server, reach, pki, form):
+    text = (pki / "server.crt").read_text(encoding="utf-8")
+    digest = sha256(pki)
+    colons = ":".join(digest[at:at + 2] for at in range(0, 64, 2)).upper()
+    pin = {"path": str(pki / "server.crt"), "PEM": text, "hex": digest, "upper case with colons": colons}[form]
+    assert reach(tls_server_cert=pin).request("GET", "/1.0").status == 200
+
+
+def test_another_certificate_than_the_pinned_one_gets_no_request(server, reach, pki):
+    with pytest.raises(errors.Untrusted, match="^the certificate of https://127.0.0.1:.* is not the pinned one$") as raised:
+        reach(tls_server_cert=sha256(pki, "other")).request("GET", "/1.0")
+    assert "certificate_fingerprint" in raised.value.hint and sha256(pki) in raised.value.detail
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("pin", ["nonsense\n-----BEGIN", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"])
+def test_a_pin_that_is_none_is_a_fault_of_the_configuration(pin):
+    with pytest.raises(errors.ConfigError, match="server.tls_server_cert is neither a PEM certificate nor a sha256"):
+        transport.fingerprint(pin)
+
+
+@pytest.mark.parametrize("pin", ["ab" * 31, "ab" * 33, "zz" * 32, "/no/such/file"])
+def test_a_pin_that_is_no_fingerprint_is_taken_for_a_path(pin):
+    with pytest.raises(errors.ConfigError, match="expected PEM text or the path of a PEM file"):
+        transport.fingerprint(pin)
+
+
+def test_a_server_that_nobody_vouches_for_gets_no_request(server, reach):
+    with pytest.raises(errors.Untrusted, match="cannot be verified: .*self-signed certificate") as raised:
+        reach(tls_server_cert="").request("GET", "/1.0")
+    assert "Pin the server's own certificate" in raised.value.hint
+    assert server.requests == []
+
+
+def test_an_authority_vouches_for_a_server(server, reach, pki):
+    assert reach(tls_server_cert="", tls_ca_cert=str(pki / "server.crt")).request("GET", "/1.0").status == 200
+
+
+def test_an_authority_vouches_for_the_name_too(server, reach, pki):
+    with pytest.raises(errors.Untrusted, match="cannot be verified: .*Hostname mismatch"):
+        reach(url=f"https://localhost:{server.port}", tls_server_cert="", tls_ca_cert=str(pki / "server.crt")).request("GET", "/1.0")
+
+
+def test_verification_can_be_switched_off(server, reach):
+    assert reach(tls_server_cert="", insecure_skip_verify=True).request("GET", "/1.0").status == 200
+
+
+def test_a_pin_holds_although_verification_is_switched_off(server, reach, pki):
+    with pytest.raises(errors.Untrusted):
+        reach(tls_server_cert=sha256(pki, "other"), insecure_skip_verify=True).request("GET", "/1.0")
+
+
+def test_ipv6_addresses_are_written_in_brackets(network, pki, reach):
+    try:
+        server = Server(pki, "::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    for trust in {}, {"tls_server_cert": "", "tls_ca_cert": str(pki / "server.crt")}:
+        carrier = reach(url=f"https://[::1]:{server.port}", **trust)
+        assert carrier.request("GET", "/1.0").status == 200
+        carrier.close()
+    server.close()
+
+
+@pytest.mark.parametrize("url", ["https://", "https://host:port", "https://host:99999", "https:// host"])
+def test_a_url_that_is_none_is_a_fault_of_the_configuration(reach, url):
+    with pytest.raises(errors.ConfigError, match="server.url is not a URL"):
+        reach(url=url)
+
+
+def test_the_port_is_8443_unless_it_is_named(reach):
+    assert reach(url="https://lxd")._pool.port == 8443
+
+
+@pytest.mark.parametrize("properties", [
+    {"tls_client_cert": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"}, {"tls_client_key": "-----BEGIN nothing"}])
+def test_a_client_certificate_that_is_none_is_a_fault_of_the_configuration(reach, properties):
+    with pytest.raises(errors.ConfigError, match="tls_client_cert and server.tls_client_key are not a certificate and its key"):
+        reach(**properties)
+
+
+def test_the_key_of_another_certificate_is_a_fault_of_the_configuration(reach, pki):
+    with pytest.raises(errors.ConfigError, match="KEY_VALUES_MISMATCH"):
+        reach(tls_client_key=str(pki / "other.key"))
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(reach, pki):
+    with pytest.raises(errors.ConfigError, match="in PEM and without passphrase"):
+        reach(tls_client_key=str(pki / "locked.key"))
+
+
+def test_a_missing_authority_is_a_fault_of_the_configuration(reach):
+    with pytest.raises(errors.ConfigError, match="server.tls_ca_cert is not a PEM certificate"):
+        reach(tls_server_cert="", tls_ca_cert="-----BEGIN nothing")
+
+
+def test_key_material_is_never_in_the_file_system(reach, monkeypatch, tmp_path):
+    seen = []
+    load = ssl.SSLContext.load_cert_chain
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain",
+                        lambda self, path, **more: seen.append((path, os.readlink(path))) or load(self, path, **more))
+    reach()
+    assert [(path.startswith("/proc/self/fd/"), link.startswith("/memfd:")) for path, link in seen] == [(True, True)]
+
+
+def test_without_memory_files_key_material_is_private_and_gone_at_once(reach, monkeypatch, tmp_path):
+    seen = []
+    load = ssl.SSLContext.load_cert_chain
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain",
+                        lambda self, path, **more: seen.append((path, os.stat(path).st_mode & 0o777)) or load(self, path, **more))
+    reach()
+    [(path, mode)] = seen
+    assert mode == 0o600 and path.startswith(str(tmp_path)) and not os.path.exists(path)
+
+
+# -- the unix socket -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[tuple[HttpTransport, socket.socket]]:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "unix.socket"))
+    listener.listen()
+    listener.settimeout(10)
+    carrier = HttpTransport(config.Server(url=f"unix://{tmp_path}/unix.socket"))
+    yield carrier, listener
+    carrier.close()
+    listener.close()
+
+
+def test_a_unix_socket_carries_requests_too(local):
+    carrier, listener = local
+    heads = []
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            for _ in range(2):
+                heads.append(peer.recv(65536))
+                peer.sendall(OK)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert [carrier.request("GET", "/1.0", query={"a": "b"}).body for _ in range(2)] == [b"{}", b"{}"]
+    thread.join(10)
+    assert [head.partition(b"\r\n")[0] for head in heads] == [b"GET /1.0?a=b HTTP/1.1"] * 2
+
+
+def test_a_silent_unix_socket_is_a_lost_answer(local):
+    carrier, _ = local
+    with pytest.raises(errors.LostAnswer, match="timed out"):
+        carrier.request("GET", "/1.0", timeout=0.2)
+
+
+@pytest.mark.parametrize("path, reason", [("missing", "No such file or directory"), ("x" * 200, "too long")])
+def test_a_unix_socket_that_is_not_there_is_unreachable(tmp_path, path, reason):
+    with pytest.raises(errors.Unreachable, match=f"no connection to unix://.*{reason}"):
+        HttpTransport(config.Server(url=f"unix://{tmp_path}/{path}")).request("GET", "/1.0")
