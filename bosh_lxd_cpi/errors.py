@@ -18,7 +18,7 @@
             ├── NoDiskSpace        Bosh::Clouds::NoDiskSpace
             ├── Unreachable        not delivered: nothing was done
             ├── LostAnswer         delivered, perhaps: it may have been done
-            ├── Untrusted          the server does not know our certificate, or forbids this
+            ├── Untrusted          we do not believe the server, it does not know our certificate, or it forbids this
             ├── NotFound           the object named in the path
             ├── AlreadyExists      a name that is taken
             ├── AlreadyInState     "already running", "already stopped"

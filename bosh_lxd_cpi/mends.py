@@ -14,8 +14,8 @@ MENDS = {
                   " `{client} info` prints), or give its authority with server.tls_ca_cert",
     "untrusted": "Add the client certificate on the server: `{client} config trust {add} bosh.crt`; also check that it"
                  " has not expired",
-    "forbidden": "The client certificate is restricted: `{client} config trust list` shows to which projects;"
-                 " check server.project_name",
+    "forbidden": "`{client} config trust list` shows the certificates: if ours is not there, `{client} config trust {add} bosh.crt`;"
+                 " if it is restricted to other projects, correct server.project_name",
     "no_project": "Create it with `{client} project create {project}`, or set server.project_name",
     "no_pool": "`{client} storage list` shows the pools; set server.storage_pool_name or cloud_properties.storage_pool",
     "no_network": "`{client} network list` shows the networks; set server.network_name or the network's"

@@ -39,9 +39,12 @@ def old_vm(host, cpi, stemcell_cids, old_disk):
         volumes[device] = f"vol-{device[0]}-{uuid.UUID(int=9)}"
         source = devices[device]["source"]
         devices.pop(device)
-        instance["devices"] = devices
-        query(host, "PUT", f"/1.0/instances/{cid}", instance)
-        query(host, "POST", f"/1.0/storage-pools/default/volumes/custom/{source}", {"name": volumes[device], "pool": "default"})
+        query(host, "PUT", f"/1.0/instances/{cid}", {**instance, "devices": devices})
+        content = json.loads(query(host, "GET", f"/1.0/storage-pools/default/volumes/custom/{source}"))["content_type"]
+        query(host, "POST", "/1.0/storage-pools/default/volumes/custom", {
+            "name": volumes[device], "type": "custom", "content_type": content,
+            "source": {"type": "copy", "name": source, "pool": "default", "project": host.project}})
+        query(host, "DELETE", f"/1.0/storage-pools/default/volumes/custom/{source}")
     query(host, "POST", f"/1.0/instances/{cid}", {"name": old})
     instance = json.loads(query(host, "GET", f"/1.0/instances/{old}"))
     for device, volume in {**volumes, "persistent-1": old_disk}.items():
