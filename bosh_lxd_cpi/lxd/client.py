@@ -171,6 +171,32 @@ class Client:
         query = {"recursion": "1", **({"project": project} if project else {})}
         return self._send("GET", "/1.0/networks", query=query, what="listing networks")
 
+    def profile(self, name: str) -> Reply:
+        return self._send("GET", f"/1.0/profiles/{_segment(name)}", what=f"reading profile {name}")
+
+    def pool(self, name: str) -> Reply:
+        return self._send("GET", f"/1.0/storage-pools/{_segment(name)}", what=f"reading storage pool {name}")
+
+    def pool_space(self, name: str) -> Reply:
+        return self._send("GET", f"/1.0/storage-pools/{_segment(name)}/resources", what=f"reading the space in pool {name}")
+
+    def project_state(self) -> Reply:
+        return self._send("GET", f"/1.0/projects/{_segment(self.project)}/state", what=f"reading the limits of project {self.project}")
+
+    def leases(self, network: str, *, project: str) -> Reply:
+        """Addresses that the network's DHCP gave out or keeps, for instances of all projects if `project` is the network's."""
+        return self._send("GET", f"/1.0/networks/{_segment(network)}/leases", query={"project": project},
+                          what=f"listing the addresses on network {network}")
+
+    def certificate(self, fingerprint: str) -> Reply:
+        return self._send("GET", f"/1.0/certificates/{fingerprint}", what="reading our certificate's entry")
+
+    def warnings(self) -> Reply:
+        return self._send("GET", "/1.0/warnings", query={"recursion": "1"}, what="listing the server's warnings")
+
+    def cluster_members(self) -> Reply:
+        return self._send("GET", "/1.0/cluster/members", query={"recursion": "1"}, what="listing the cluster's members")
+
     # -- how it is sent -----------------------------------------------------------------------------------------------
 
     def _send(self, method: str, path: str, *, what: str, query: Mapping[str, str] | None = None,
