@@ -321,8 +321,6 @@ def wait_until_idle(workshop: Workshop) -> None:
         quiet = 0 if running else quiet + 1
 
 
-@pytest.mark.long
-@pytest.mark.every_server
 def test_cleaning_up_all_the_time_breaks_no_creation(host, cpi, image, workshop, tmp_path):
     runs, over = [], threading.Event()
     cpi.config["throttle_config"] = {"path": str(tmp_path / "locks")}
