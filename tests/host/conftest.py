@@ -22,6 +22,8 @@ KINDS = ("incus", "lxd", "incus7")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-servers", action="store_true", help="run every host test on every kind of server")
+    parser.addoption("--hosts", default="test", help="how the names of the test hosts begin: runs beside each other need their own")
+    parser.addoption("--write-docs", action="store_true", help="write the generated pages in docs instead of checking them")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -39,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[server.Facts]:
     """A server of the wanted kind."""
-    facts = server.up(request.param, name=f"test-{request.param}")
+    facts = server.up(request.param, name=f"{request.config.getoption('--hosts')}-{request.param}")
     yield facts
     server.down(facts.name, wipe=True)
 
