@@ -15,6 +15,7 @@ MEMBER = "root.img"
 CHUNK = 1 << 20
 MOST_BEFORE_MEMBER = 16 << 20
 """Bytes of other tar members, or of one header, that are read before giving up: a tar header may claim to be gigabytes."""
+LATEST = 1 << 33
 HINT = "Is it the `image` of an OpenStack stemcell (openstack-qcow2 or openstack-raw)?"
 
 
@@ -56,11 +57,12 @@ def open_image(path: str) -> Iterator[DiskImage]:
         leash = _Leash(unzipped, MOST_BEFORE_MEMBER)
         with tarfile.open(fileobj=leash, mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]
             for member in tar:
-                if os.path.normpath(member.name) == MEMBER and member.isreg():
+                if os.path.normpath(member.name) == MEMBER and member.isreg() and member.size > 0:
                     leash.let_go()
                     file = tar.extractfile(member)
                     assert file
-                    yield DiskImage(member.size, int(member.mtime), file)
+                    created = int(member.mtime) if 0 < member.mtime < LATEST else 0  # a PAX header may say nan
+                    yield DiskImage(member.size, created, file)
                     return
     raise CloudError(f"{path} holds no {MEMBER}", hint=HINT)
 
