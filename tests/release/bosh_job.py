@@ -56,7 +56,8 @@ def examples() -> dict[str, Any]:
     return tree
 
 
-def call(command: list[str], request: dict[str, Any], *, environ: dict[str, str], uid: int = 0) -> tuple[dict[str, Any], str]:
+def call(command: list[str], request: dict[str, Any], *, environ: dict[str, str],
+         uid: int = 0) -> tuple[dict[str, Any], str]:
     """The answer and what was said on stderr. Anything but status 0 and one JSON document on stdout is a failure."""
     user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if uid else []
     run = subprocess.run([*user, *command], input=json.dumps(request), capture_output=True, text=True, check=True,

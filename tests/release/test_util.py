@@ -210,7 +210,7 @@ def test_a_bare_server_gets_all_that_bosh_needs(kind: str, client: str, add: str
     assert "network create boshdevbr0 --type=bridge ipv4.address=10.245.0.1/24 ipv4.nat=true ipv6.address=none" in calls
     assert any(call.startswith("project create boshdev ") for call in calls)
     assert "--project boshdev profile device add default root disk path=/ pool=default" in calls
-    assert f"config trust {add} bosh-client.crt --name=bosh --restricted --projects=boshdev" in calls
+    assert f"config trust {add} {bench.folder}/here/bosh-client.crt --name=bosh --restricted --projects=boshdev" in calls
 
 
 def test_a_server_that_has_it_all_is_left_alone(bench: Bench) -> None:

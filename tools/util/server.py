@@ -16,9 +16,11 @@ class Server(Shell):
 
     def do_generate_certs(self) -> None:
         """Make a client certificate, bosh-client.crt and bosh-client.key."""
-        options = {"common_name": "bosh", "is_ca": True, "duration": 3650, "extended_key_usage": ["client_auth"]}
-        self.write("creds/bosh-cert-manifest.yml",
-                   json.dumps({"variables": [{"name": "bosh_client", "type": "certificate", "options": options}]}) + "\n")
+        authority = {"common_name": "bosh", "is_ca": True, "duration": 3650}
+        client = {"common_name": "bosh", "ca": "bosh_ca", "duration": 3650, "extended_key_usage": ["client_auth"]}
+        self.write("creds/bosh-cert-manifest.yml", json.dumps({"variables": [
+            {"name": "bosh_ca", "type": "certificate", "options": authority},
+            {"name": "bosh_client", "type": "certificate", "options": client}]}) + "\n")
         self.run("bosh", "interpolate", "creds/bosh-cert-manifest.yml", "--vars-store=creds/bosh-cert.yml")
         for field, path, mode in (("certificate", "bosh-client.crt", 0o644), ("private_key", "bosh-client.key", 0o600)):
             self.write(path, self.ask("bosh", "interpolate", "creds/bosh-cert.yml", "--path", f"/bosh_client/{field}"), mode)
@@ -54,7 +56,7 @@ class Server(Shell):
         pem = "".join(Path(certificate).read_text("utf-8").split())
         trusted = json.loads(self.ask(self.client, "config", "trust", "list", "--format=json") or "[]")
         if pem not in ("".join(one.get("certificate", "").split()) for one in trusted):
-            self.run(self.client, "config", "trust", "add-certificate" if self.client == "incus" else "add", certificate,
+            self.run(self.client, "config", "trust", "add-certificate" if self.client == "incus" else "add", Path(certificate).resolve(),
                      "--name=bosh", "--restricted", f"--projects={project}")
 
     def do_destroy(self) -> None:

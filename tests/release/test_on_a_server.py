@@ -1,0 +1,123 @@
+"""The compiled release against real servers that `util init_lxd` prepared, with the least privileges it needs."""
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bosh_job
+import bosh_release
+import pytest
+
+sys.path.append(str(bosh_release.ROOT / "tests/host"))
+
+machine = importlib.import_module("machine")
+server = importlib.import_module("server")
+
+pytestmark = pytest.mark.skipif(machine.possible() is not None, reason=str(machine.possible()))
+
+VARIABLES = """\
+lxd_project_name: boshdev
+lxd_profile_name: bosh
+lxd_network_name: boshdevbr0
+lxd_storage_pool_name: devpool
+internal_cidr: 10.250.0.0/24
+internal_gw: 10.250.0.1
+internal_ip: 10.250.0.11
+"""
+STEMCELL = {"name": "bosh-openstack-kvm-ubuntu-noble", "version": "1", "disk": 64, "disk_format": "qcow2", "architecture": "x86_64"}
+NETWORKS = {"default": {"type": "manual", "ip": "10.250.0.20", "netmask": "255.255.255.0", "gateway": "10.250.0.1",
+                        "dns": ["10.250.0.1"], "default": ["dns", "gateway"], "cloud_properties": {}}}
+
+
+@pytest.fixture(params=["incus", "lxd"])
+def host(request: pytest.FixtureRequest) -> Iterator[Any]:
+    facts = server.up(request.param, name=f"release-{request.param}")
+    yield facts
+    server.down(facts.name, wipe=True)
+
+
+def init_lxd(host: Any, folder: Path) -> str:
+    """Have bin/util prepare the server through its own client program; answers what it printed."""
+    program = folder / "bin" / ("incus" if host.type == "incus" else "lxc")
+    program.parent.mkdir(exist_ok=True)
+    path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"  # without the folder of this very program: the host sees it too
+    program.write_text(f"#!/bin/sh\n{path} exec {' '.join(server.client_command(host.name))} \"$@\"\n")
+    program.chmod(0o755)
+    (folder / "bosh-vars.yml").write_text(VARIABLES)
+    environ = {"HOME": str(folder), "PATH": f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin", "SERVER_TYPE": host.type, "CPI_CONFIG_DIR": str(folder),
+               "SERVER_CLIENT_CERT": str(folder / "client.crt")}
+    run = subprocess.run([bosh_release.ROOT / "bin/util", "init_lxd"], env=environ, cwd=folder, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def make_certificate(folder: Path) -> None:
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                    "-subj", "/CN=release", "-keyout", "client.key", "-out", "client.crt"], cwd=folder, capture_output=True, check=True)
+
+
+@pytest.fixture
+def cpi(host: Any, public_path: Path, blobs: None) -> Callable[..., Any]:
+    """The compiled release's job on a server with a restricted certificate; gives the result of a call, or fails."""
+    tools = bosh_release.tools(public_path / "tools", Path("/usr/bin/python3"))
+    for package in ("python3", "bosh_lxd_cpi"):
+        run = bosh_release.compile_package(package, source=bosh_release.pack(package, public_path / "compile" / package),
+                                           packages=public_path / "packages", path=tools)
+        assert run.status == 0, run.stderr
+    make_certificate(public_path)
+    init_lxd(host, public_path)
+    assert init_lxd(host, public_path) == "", "the second time there is nothing left to do"
+    given = {"agent": {"mbus": "nats://10.250.0.11:4222"}, "lxd_cpi": {"server": {
+        "url": host.url, "tls_server_cert": Path(host.server_cert).read_text(), "project_name": "boshdev", "profile_name": "bosh",
+        "network_name": "boshdevbr0", "storage_pool_name": "devpool", "tls_client_cert": (public_path / "client.crt").read_text(),
+        "tls_client_key": (public_path / "client.key").read_text()}}}
+    job = bosh_job.render_job(public_path / "jobs", given)
+    environ = bosh_job.worker_environ(public_path) | {"BOSH_PACKAGES_DIR": str(public_path / "packages"),
+                                                      "BOSH_JOBS_DIR": str(public_path / "jobs")}
+
+    def call(method: str, *arguments: Any) -> Any:
+        request = {"method": method, "arguments": arguments, "api_version": 2,
+                   "context": {"director_uuid": "d", "request_id": "cpi-1", "vm": {"stemcell": {"api_version": 3}}}}
+        answer, said = bosh_job.call([*server.netns_command(host.name), str(job / "bin/cpi")], request, environ=environ)
+        assert answer["error"] is None, said
+        return answer["result"]
+
+    return call
+
+
+@pytest.fixture
+def stemcell_image(tmp_path: Path) -> str:
+    """An empty disk, packed as a stemcell's image is: the VM need not boot to be made."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "root.img", "64M"], check=True)
+    with tarfile.open(tmp_path / "image", "w:gz") as archive:
+        archive.add(tmp_path / "root.img", arcname="root.img")
+    return str(tmp_path / "image")
+
+
+@pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img")
+def test_a_vms_whole_life_with_a_certificate_that_is_restricted_to_one_project(cpi: Callable[..., Any], host: Any, stemcell_image: str) -> None:
+    stemcell = cpi("create_stemcell", stemcell_image, STEMCELL, None)
+    vm, networks = cpi("create_vm", "agent", stemcell, {"instance_type": "c1-m1", "ephemeral_disk": 512}, NETWORKS, [], {"bosh": {}})
+    assert networks["default"]["ip"] == "10.250.0.20"
+    assert cpi("has_vm", vm)
+    cpi("set_vm_metadata", vm, {"director": "d", "deployment": "x", "job": "j", "index": "0"})
+    disk = cpi("create_disk", 64, {}, vm)
+    assert cpi("attach_disk", vm, disk)["path"].startswith("/dev/disk/by-id/")
+    assert cpi("get_disks", vm) == [disk]
+    snapshot = cpi("snapshot_disk", disk, {"director_name": "d"})
+    cpi("delete_snapshot", snapshot)
+    cpi("detach_disk", vm, disk)
+    cpi("resize_disk", disk, 128)
+    cpi("delete_vm", vm)
+    assert not cpi("has_vm", vm)
+    cpi("delete_disk", disk)
+    cpi("delete_stemcell", stemcell)
+    left = json.loads(server.client(host.name, "--project", "boshdev", "storage", "volume", "list", "devpool", "--format=json").stdout)
+    assert [volume["name"] for volume in left if volume["type"] == "custom"] == []
