@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 from bosh_lxd_cpi.errors import CloudError
 
@@ -15,6 +16,7 @@ HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 HEADER_SIZE = HEADER.size
 CLUSTER_BITS = 16
 CLUSTER = 1 << CLUSTER_BITS
+ZEROS = bytes(CLUSTER)
 ENTRIES = CLUSTER // 8
 """Entries in an L1, L2 or refcount table cluster."""
 REFCOUNTS = CLUSTER // 2
@@ -33,8 +35,7 @@ def check(header: bytes) -> None:
 
 def used_clusters(chunks: Iterable[bytes]) -> list[bool]:
     """For every cluster of a raw image, whether it holds anything but zeros."""
-    zeros = bytes(CLUSTER)
-    return [cluster != zeros[:len(cluster)] for cluster in _clusters(chunks)]
+    return [_holds_data(cluster) for cluster in _clusters(chunks)]
 
 
 def size(used: list[bool], virtual_size: int) -> int:
@@ -45,12 +46,11 @@ def size(used: list[bool], virtual_size: int) -> int:
 def stream(chunks: Iterable[bytes], used: list[bool], virtual_size: int) -> Iterator[bytes]:
     """A qcow2 (compat 0.10) file of a raw image whose used clusters are known. Raises CloudError if it changed."""
     yield _tables(used, virtual_size)
-    count = 0
-    for count, (cluster, wanted) in enumerate(zip(_clusters(chunks), used, strict=False), 1):
+    for cluster, wanted in zip_longest(_clusters(chunks), used):
+        if cluster is None or wanted is None or _holds_data(cluster) > wanted:
+            raise CloudError("the stemcell's tarball changed while it was read")
         if wanted:
             yield cluster.ljust(CLUSTER, b"\0")
-    if count != len(used):
-        raise CloudError("the stemcell's tarball changed while it was read")
 
 
 def _tables(used: list[bool], virtual_size: int) -> bytes:
@@ -86,6 +86,10 @@ def _tables(used: list[bool], virtual_size: int) -> bytes:
 def _table(entries: Iterable[int], clusters: int) -> bytes:
     packed = b"".join(entry.to_bytes(8, "big") for entry in entries)
     return packed.ljust(clusters * CLUSTER, b"\0")
+
+
+def _holds_data(cluster: bytes) -> bool:
+    return cluster != ZEROS[:len(cluster)]
 
 
 def _clusters(chunks: Iterable[bytes]) -> Iterator[bytes]:
