@@ -3,10 +3,21 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 
 import pytest
 import server
 from director import environment, manual_network
+
+from bosh_lxd_cpi.clock import Clock, Deadline
+from bosh_lxd_cpi.config import Server
+from bosh_lxd_cpi.guest import config_drive, firmware
+from bosh_lxd_cpi.guest.settings import agent_settings
+from bosh_lxd_cpi.log import Log
+from bosh_lxd_cpi.lxd import dialect, operations
+from bosh_lxd_cpi.lxd.backups import volume_backup
+from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.lxd.transport import HttpTransport
 
 IP = "10.245.0.61"
 
@@ -27,32 +38,32 @@ def old_disk(host):
 
 
 @pytest.fixture
-def old_vm(host, cpi, stemcell_cids, old_disk):
-    """A running VM as go-lxd-cpi leaves it after attach_disk: devices by its names, a config drive by a uuid of its own."""
-    cid, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.375", "ephemeral_disk": 64},
-                      {"n": manual_network(IP)}, [], environment())
-    server.client(host.name, "stop", "--force", "--project", host.project, cid)
-    instance = json.loads(query(host, "GET", f"/1.0/instances/{cid}"))
-    old = f"vm-{uuid.UUID(int=8)}"
-    devices, volumes = instance["devices"], {}
-    for device in ("config", "ephemeral"):
-        volumes[device] = f"vol-{device[0]}-{uuid.UUID(int=9)}"
-        source = devices[device]["source"]
-        devices.pop(device)
-        query(host, "PUT", f"/1.0/instances/{cid}", {**instance, "devices": devices})
-        content = json.loads(query(host, "GET", f"/1.0/storage-pools/default/volumes/custom/{source}"))["content_type"]
-        query(host, "POST", "/1.0/storage-pools/default/volumes/custom", {
-            "name": volumes[device], "type": "custom", "content_type": content,
-            "source": {"type": "copy", "name": source, "pool": "default", "project": host.project}})
-        query(host, "DELETE", f"/1.0/storage-pools/default/volumes/custom/{source}")
-    query(host, "POST", f"/1.0/instances/{cid}", {"name": old})
-    instance = json.loads(query(host, "GET", f"/1.0/instances/{old}"))
-    for device, volume in {**volumes, "persistent-1": old_disk}.items():
-        instance["devices"][device] = {"type": "disk", "pool": "default", "source": volume}
-    instance["config"] = {key: value for key, value in instance["config"].items() if not key.startswith("user.")}
-    query(host, "PUT", f"/1.0/instances/{old}", instance)
-    server.client(host.name, "start", "--project", host.project, old)
-    return old
+def old_vm(host, stemcell_cids, old_disk):
+    """A running VM as go-lxd-cpi leaves it after attach_disk: devices by its names, volumes by uuids of their own."""
+    vm, ephemeral, config = f"vm-{uuid.UUID(int=8)}", f"vol-e-{uuid.UUID(int=9)}", f"vol-c-{uuid.UUID(int=12)}"
+    mac = "00:16:3e:00:00:61"
+    settings = agent_settings(agent_id="a", vm_cid=vm, networks={"n": {**manual_network(IP), "mac": mac}}, env=environment(),
+                              mbus="nats://x", ntp=[], ephemeral=True, kind=host.type)
+    drive = config_drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
+                               userdata_path="ec2/latest/user-data")
+    socket = Path(host.server_cert).parent / "unix.socket"
+    client = Client(HttpTransport(Server(url=f"unix://{socket}")), project=host.project, deadline=Deadline(Clock(), 60),
+                    log=Log("old"))
+    features = dialect.features(client.server().metadata)
+    content = drive if features.iso_volumes else volume_backup(config, "default", drive)
+    operations.wait(client, client.import_volume("default", config, content, iso=features.iso_volumes), what="drive")
+    query(host, "POST", "/1.0/storage-pools/default/volumes/custom",
+          {"name": ephemeral, "type": "custom", "content_type": "block", "config": {"size": "64MiB"}})
+    devices = {device: {"type": "disk", "pool": "default", "source": volume}
+               for device, volume in (("config", config), ("ephemeral", ephemeral), ("persistent-1", old_disk))}
+    devices["root"] = {"type": "disk", "pool": "default", "path": "/"}
+    devices["eth0"] = {"type": "nic", "nictype": "bridged", "parent": "boshbr0", "name": "eth0", "ipv4.address": IP, "hwaddr": mac}
+    query(host, "POST", "/1.0/instances", {
+        "name": vm, "type": "virtual-machine", "profiles": ["default"], "devices": devices, "instance_type": "c1-m0.375",
+        "config": firmware.config("jammy", dialect=features.firmware, overrides={}),
+        "source": {"type": "image", "alias": stemcell_cids["jammy"]}})
+    server.client(host.name, "start", "--project", host.project, vm)
+    return vm
 
 
 @pytest.mark.every_server
