@@ -1,4 +1,5 @@
 """The job rendered as BOSH renders it, and started as its callers start it."""
+
 from __future__ import annotations
 
 import json
@@ -13,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 JOB = ROOT / "jobs/lxd_cpi"
 SPEC: dict[str, Any] = yaml.safe_load((JOB / "spec").read_text("utf-8"))
 
-CONNECTION = {"lxd_cpi": {"server": {"url": "https://127.0.0.1:1", "tls_client_cert": "C", "tls_client_key": "K"}},
-              "agent": {"mbus": "nats://10.0.0.1:4222"}}
+CONNECTION = {
+    "lxd_cpi": {"server": {"url": "https://127.0.0.1:1", "tls_client_cert": "C", "tls_client_key": "K"}},
+    "agent": {"mbus": "nats://10.0.0.1:4222"},
+}
 """The least that an operator has to say."""
 
 
@@ -25,9 +28,13 @@ class TemplateError(Exception):
 def render(template: str, given: dict[str, Any], caller: str = "director") -> str:
     """One template's text. Raises TemplateError."""
     defaults = {name: definition.get("default") for name, definition in SPEC["properties"].items()}
-    run = subprocess.run(["ruby", str(Path(__file__).with_name("render.rb")), str(JOB / "templates" / template)],
-                         input=json.dumps({"caller": caller, "spec": defaults, "given": given}),
-                         capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        ["ruby", str(Path(__file__).with_name("render.rb")), str(JOB / "templates" / template)],
+        input=json.dumps({"caller": caller, "spec": defaults, "given": given}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if run.returncode:
         raise TemplateError(run.stderr)
     return run.stdout
@@ -56,12 +63,14 @@ def examples() -> dict[str, Any]:
     return tree
 
 
-def call(command: list[str], request: dict[str, Any], *, environ: dict[str, str],
-         uid: int = 0) -> tuple[dict[str, Any], str]:
+def call(
+    command: list[str], request: dict[str, Any], *, environ: dict[str, str], uid: int = 0
+) -> tuple[dict[str, Any], str]:
     """The answer and what was said on stderr. Anything but status 0 and one JSON document on stdout is a failure."""
     user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if uid else []
-    run = subprocess.run([*user, *command], input=json.dumps(request), capture_output=True, text=True, check=True,
-                         env=environ, cwd="/")
+    run = subprocess.run(
+        [*user, *command], input=json.dumps(request), capture_output=True, text=True, check=True, env=environ, cwd="/"
+    )
     return json.loads(run.stdout), run.stderr
 
 

@@ -2,6 +2,7 @@
 
 https://bosh.io/docs/cli-ops-files/
 """
+
 from __future__ import annotations
 
 import copy

@@ -2,6 +2,7 @@
 
 The rules are the CLI's and the agent's own (facts: bosh-contract 5.1, 5.2, 5.4).
 """
+
 from __future__ import annotations
 
 import glob
@@ -43,7 +44,9 @@ def matches(pattern: str) -> dict[str, Path]:
     """What a glob matches in src and, where src has no such file, in blobs: the file by its path in the package."""
     found: dict[str, Path] = {}
     for place in (ROOT / "src", ROOT / "blobs"):
-        for path in sorted({path for one in expand(pattern) for path in glob.glob(one, root_dir=place, recursive=True)}):
+        for path in sorted(
+            {path for one in expand(pattern) for path in glob.glob(one, root_dir=place, recursive=True)}
+        ):
             if (place / path).is_file():
                 found.setdefault(path, place / path)
     return found
@@ -83,16 +86,28 @@ def tools(folder: Path, *more: Path, busybox: bool = False) -> Path:
     return folder
 
 
-def compile_package(package: str, *, source: Path, packages: Path, path: Path, director: bool = False,
-                    shell: str = "bash", hide: Path | None = None) -> Compiled:
+def compile_package(
+    package: str,
+    *,
+    source: Path,
+    packages: Path,
+    path: Path,
+    director: bool = False,
+    shell: str = "bash",
+    hide: Path | None = None,
+) -> Compiled:
     """Run packaging as create-env does, or as a director's agent does, without any network.
 
     `hide` is a program that shall not work meanwhile.
     """
     target = packages / package
     target.mkdir(parents=True)
-    environ = {"PATH": str(path), "BOSH_COMPILE_TARGET": str(source), "BOSH_INSTALL_TARGET": str(target),
-               "BOSH_PACKAGE_NAME": package}
+    environ = {
+        "PATH": str(path),
+        "BOSH_COMPILE_TARGET": str(source),
+        "BOSH_INSTALL_TARGET": str(target),
+        "BOSH_PACKAGE_NAME": package,
+    }
     environ |= {"BOSH_PACKAGE_VERSION": "1"} if director else {"BOSH_PACKAGES_DIR": str(packages)}
     if shell == "bash":
         command = ["bash", "-x", "packaging"]
@@ -100,9 +115,26 @@ def compile_package(package: str, *, source: Path, packages: Path, path: Path, d
         command = [shell, "packaging"]
     hiding = f"mount --bind /bin/false {hide.resolve()} && " if hide else ""
     assignments = [f"{name}={value}" for name, value in environ.items()]
-    run = subprocess.run(["unshare", "--net", "--mount", "sh", "-c", f'{hiding}exec "$@"', "sh", shutil.which("env") or "env",
-                          "-i", *assignments, shutil.which(command[0]) or command[0], *command[1:]],
-                         cwd=source, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [
+            "unshare",
+            "--net",
+            "--mount",
+            "sh",
+            "-c",
+            f'{hiding}exec "$@"',
+            "sh",
+            shutil.which("env") or "env",
+            "-i",
+            *assignments,
+            shutil.which(command[0]) or command[0],
+            *command[1:],
+        ],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return Compiled(run.returncode, run.stderr, target)
 
 

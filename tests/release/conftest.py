@@ -1,4 +1,5 @@
 """The blobs, and a release compiled once for all who only look at it."""
+
 from __future__ import annotations
 
 import shutil

@@ -17,19 +17,31 @@ from bosh_lxd_cpi import config
 NOBODY = 65534
 CALLERS = ("create-env", "director")
 INFO = {"method": "info", "arguments": [], "context": {"director_uuid": "d"}, "api_version": 1}
-HAS_VM = {"method": "has_vm", "arguments": ["vm-1"], "context": {"director_uuid": "d", "request_id": "cpi-1"}, "api_version": 2}
+HAS_VM = {
+    "method": "has_vm",
+    "arguments": ["vm-1"],
+    "context": {"director_uuid": "d", "request_id": "cpi-1"},
+    "api_version": 2,
+}
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and key != "instance_config" else {prefix + key: value}
+        flat |= (
+            leaves(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and key != "instance_config"
+            else {prefix + key: value}
+        )
     return flat
 
 
 def known_to_config() -> set[str]:
-    return {f"{name}.{key}" if name in config.SECTIONS else name for name in config.Config._fields
-            for key in getattr(config.SECTIONS.get(name), "_fields", [""])}
+    return {
+        f"{name}.{key}" if name in config.SECTIONS else name
+        for name in config.Config._fields
+        for key in getattr(config.SECTIONS.get(name), "_fields", [""])
+    }
 
 
 def load(tmp_path: Path, given: dict[str, Any], caller: str = "director") -> tuple[config.Config, list[str]]:
@@ -43,8 +55,12 @@ def load(tmp_path: Path, given: dict[str, Any], caller: str = "director") -> tup
 def worker(public_path: Path, blobs: None) -> dict[str, Path]:
     """A director's VM: package and job in place, and a TMPDIR for its workers."""
     tools = bosh_release.tools(public_path / "tools", Path("/usr/bin/python3"))
-    run = bosh_release.compile_package("bosh_lxd_cpi", source=bosh_release.pack("bosh_lxd_cpi", public_path / "compile"),
-                                       packages=public_path / "packages", path=tools)
+    run = bosh_release.compile_package(
+        "bosh_lxd_cpi",
+        source=bosh_release.pack("bosh_lxd_cpi", public_path / "compile"),
+        packages=public_path / "packages",
+        path=tools,
+    )
     assert run.status == 0, run.stderr
     bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
     temporary = public_path / "tmp"
@@ -55,8 +71,10 @@ def worker(public_path: Path, blobs: None) -> dict[str, Path]:
 
 def call(worker: dict[str, Path], request: dict[str, Any], *, uid: int = 0) -> tuple[dict[str, Any], str]:
     """As a director's worker starts it, but for two variables that say that /var/vcap is elsewhere."""
-    environ = bosh_job.worker_environ(worker["tmp"]) | {"BOSH_PACKAGES_DIR": str(worker["packages"]),
-                                                        "BOSH_JOBS_DIR": str(worker["jobs"])}
+    environ = bosh_job.worker_environ(worker["tmp"]) | {
+        "BOSH_PACKAGES_DIR": str(worker["packages"]),
+        "BOSH_JOBS_DIR": str(worker["jobs"]),
+    }
     return bosh_job.call([str(worker["jobs"] / "lxd_cpi/bin/cpi")], request, environ=environ, uid=uid)
 
 
@@ -100,11 +118,19 @@ def test_what_is_rendered_loads_without_a_warning(caller: str, tmp_path: Path) -
 
 def test_the_specs_defaults_are_the_programs_own(tmp_path: Path) -> None:
     loaded, _ = load(tmp_path, bosh_job.CONNECTION)
-    mine = leaves({name: value._asdict() if name in config.SECTIONS else value for name, value in config.Config()._asdict().items()})
-    theirs = leaves({name: value._asdict() if name in config.SECTIONS else value for name, value in loaded._asdict().items()})
+    mine = leaves(
+        {
+            name: value._asdict() if name in config.SECTIONS else value
+            for name, value in config.Config()._asdict().items()
+        }
+    )
+    theirs = leaves(
+        {name: value._asdict() if name in config.SECTIONS else value for name, value in loaded._asdict().items()}
+    )
     given = {"server.url", "server.tls_client_cert", "server.tls_client_key", "agent.mbus"}
-    assert {name: value for name, value in theirs.items() if name not in given} == \
-        {name: value for name, value in mine.items() if name not in given}
+    assert {name: value for name, value in theirs.items() if name not in given} == {
+        name: value for name, value in mine.items() if name not in given
+    }
 
 
 def test_the_mbus_and_time_servers_of_the_job_go_before_the_global_ones(tmp_path: Path) -> None:
@@ -124,9 +150,9 @@ def test_a_director_without_any_mbus_is_refused_by_name() -> None:
 @pytest.mark.parametrize("caller", CALLERS)
 def test_awkward_values_survive(caller: str, tmp_path: Path) -> None:
     given = json.loads(json.dumps(bosh_job.CONNECTION))
-    given["lxd_cpi"]["server"] |= {"tls_client_key": "a\n\"b\" #{c} <%= d %> \\e\n", "project_name": "ü\u2028'"}
+    given["lxd_cpi"]["server"] |= {"tls_client_key": 'a\n"b" #{c} <%= d %> \\e\n', "project_name": "ü\u2028'"}
     loaded, _ = load(tmp_path, given, caller)
-    assert loaded.server.tls_client_key == "a\n\"b\" #{c} <%= d %> \\e\n"
+    assert loaded.server.tls_client_key == 'a\n"b" #{c} <%= d %> \\e\n'
     assert loaded.server.project_name == "ü\u2028'"
 
 
@@ -157,15 +183,25 @@ def test_throttle_slots_are_made_in_the_workers_tmpdir(worker: dict[str, Path]) 
 
 
 def test_an_operators_odd_environment_does_no_harm(worker: dict[str, Path]) -> None:
-    odd = {"PYTHONPATH": "/nonexistent", "PYTHONHOME": "/nonexistent", "PYTHONSTARTUP": "/nonexistent", "LC_ALL": "xx_YY",
-           "BOSH_PACKAGES_DIR": str(worker["packages"]), "BOSH_JOBS_DIR": str(worker["jobs"]), "CDPATH": "/", "ENV": "/nonexistent"}
+    odd = {
+        "PYTHONPATH": "/nonexistent",
+        "PYTHONHOME": "/nonexistent",
+        "PYTHONSTARTUP": "/nonexistent",
+        "LC_ALL": "xx_YY",
+        "BOSH_PACKAGES_DIR": str(worker["packages"]),
+        "BOSH_JOBS_DIR": str(worker["jobs"]),
+        "CDPATH": "/",
+        "ENV": "/nonexistent",
+    }
     answer, _ = bosh_job.call([str(worker["jobs"] / "lxd_cpi/bin/cpi")], INFO, environ=odd)
     assert answer["error"] is None
 
 
 def test_a_missing_package_is_answered_as_bosh_wants_it(public_path: Path) -> None:
     job = bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
-    answer, said = bosh_job.call([str(job / "bin/cpi")], INFO, environ={"BOSH_PACKAGES_DIR": str(public_path / "no 'such\" thing")})
+    answer, said = bosh_job.call(
+        [str(job / "bin/cpi")], INFO, environ={"BOSH_PACKAGES_DIR": str(public_path / "no 'such\" thing")}
+    )
     assert answer["error"]["type"] == "Bosh::Clouds::CpiError"
     assert "no 'such\" thing/bosh_lxd_cpi/bin/cpi" in said
 
@@ -178,12 +214,16 @@ def test_bin_cpi_starts_no_second_process(worker: dict[str, Path]) -> None:
 
 def test_proxies_are_exported_under_both_names_whatever_they_contain(public_path: Path) -> None:
     proxy = "http://user:p'a$s \"word@proxy:3128"
-    job = bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION | {"env": {"http_proxy": proxy, "no_proxy": "a,b"}})
+    job = bosh_job.render_job(
+        public_path / "jobs", bosh_job.CONNECTION | {"env": {"http_proxy": proxy, "no_proxy": "a,b"}}
+    )
     package = public_path / "packages/bosh_lxd_cpi/bin"
     package.mkdir(parents=True)
     (package / "cpi").write_text("#!/bin/sh\nexec /usr/bin/env -0\n")
     (package / "cpi").chmod(0o755)
-    run = subprocess.run([job / "bin/cpi"], env={"BOSH_PACKAGES_DIR": str(public_path / "packages")}, capture_output=True, check=True)
+    run = subprocess.run(
+        [job / "bin/cpi"], env={"BOSH_PACKAGES_DIR": str(public_path / "packages")}, capture_output=True, check=True
+    )
     seen = dict(entry.split("=", 1) for entry in run.stdout.decode().split("\0") if entry)
     assert seen["http_proxy"] == seen["HTTP_PROXY"] == proxy
     assert seen["no_proxy"] == "a,b"
@@ -197,8 +237,13 @@ def test_programs_beside_get_the_jobs_configuration_and_further_arguments(progra
     package.mkdir(parents=True)
     (package / program).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (package / program).chmod(0o755)
-    run = subprocess.run([job / "bin" / program, "--dry-run"], capture_output=True, text=True, check=True,
-                         env={"BOSH_PACKAGES_DIR": str(public_path / "packages"), "BOSH_JOBS_DIR": str(public_path / "jobs")})
+    run = subprocess.run(
+        [job / "bin" / program, "--dry-run"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"BOSH_PACKAGES_DIR": str(public_path / "packages"), "BOSH_JOBS_DIR": str(public_path / "jobs")},
+    )
     arguments = run.stdout.split()
     assert arguments[:2] == ["--config", str(job / "config/cpi.json")]
     assert arguments[-1] == "--dry-run"
@@ -206,7 +251,7 @@ def test_programs_beside_get_the_jobs_configuration_and_further_arguments(progra
 
 
 def pre_start(public_path: Path, schedule: object) -> dict[str, str]:
-    """What the two cron directories hold after pre-start, beginning with go-lxd-cpi's entry and an older one of ours."""
+    """What cron's directories hold after pre-start, beginning with go-lxd-cpi's entry and an older one of ours."""
     given = json.loads(json.dumps(bosh_job.CONNECTION))
     given["lxd_cpi"]["cleanup"] = {"schedule": schedule}
     job = bosh_job.render_job(public_path / "jobs", given)
@@ -215,15 +260,28 @@ def pre_start(public_path: Path, schedule: object) -> dict[str, str]:
         echo old > /etc/cron.d/lxd_cpi-cleanup; echo theirs > /etc/cron.daily/lxd-cleanup
         "$1"
         "$1"
-        cd /etc; stat -c %a-%U cron.d/* >&2; for file in $(find cron.d cron.daily -type f); do echo "== $file"; cat "$file"; done"""
-    run = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", job / "bin/pre-start"], capture_output=True, text=True,
-                         check=False, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        cd /etc; stat -c %a-%U cron.d/* >&2
+        for file in $(find cron.d cron.daily -type f); do echo "== $file"; cat "$file"; done"""
+    run = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", job / "bin/pre-start"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
     assert set(run.stderr.split()) <= {"600-root"} or schedule in (False, "off"), run.stderr
     return {name: text for name, _, text in (part.partition("\n") for part in run.stdout.split("== ")[1:])}
 
 
-@pytest.mark.parametrize(("schedule", "fields"), [("hourly", "17 * * * *"), ("daily", "17 3 * * *"), ("weekly", "17 3 * * 0"),
-                                                  ("*/20 1-5 * JAN,FEB mon", "*/20 1-5 * JAN,FEB mon")])
+@pytest.mark.parametrize(
+    ("schedule", "fields"),
+    [
+        ("hourly", "17 * * * *"),
+        ("daily", "17 3 * * *"),
+        ("weekly", "17 3 * * 0"),
+        ("*/20 1-5 * JAN,FEB mon", "*/20 1-5 * JAN,FEB mon"),
+    ],
+)
 def test_pre_start_has_cron_start_the_clean_up(schedule: str, fields: str, public_path: Path) -> None:
     files = pre_start(public_path, schedule)
     text = files.pop("cron.d/lxd_cpi-cleanup")
@@ -248,5 +306,7 @@ def test_a_schedule_that_cron_would_not_take_fails_when_it_is_rendered(schedule:
 def test_templates_use_no_links_and_nothing_of_the_deployment() -> None:
     """create-env has neither (facts: bosh-contract 5.3)."""
     for template in (bosh_job.JOB / "templates").iterdir():
-        assert not re.search(r"\b(link|if_link|spec|name|index)[.(]", template.read_text("utf-8").replace("name.upcase", "")
-                             .replace("name.split", "")), template.name
+        assert not re.search(
+            r"\b(link|if_link|spec|name|index)[.(]",
+            template.read_text("utf-8").replace("name.upcase", "").replace("name.split", ""),
+        ), template.name

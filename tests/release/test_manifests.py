@@ -23,7 +23,9 @@ resource_pools:
 - {name: vms, network: default, env: {bosh: {mbus: {cert: ((mbus_bootstrap_ssl))}}}}
 disk_pools: [{name: disks, disk_size: 65536}]
 networks:
-- {name: default, type: manual, subnets: [{range: ((internal_cidr)), gateway: ((internal_gw)), static: [((internal_ip))], dns: [8.8.8.8]}]}
+- name: default
+  type: manual
+  subnets: [{range: ((internal_cidr)), gateway: ((internal_gw)), static: [((internal_ip))], dns: [8.8.8.8]}]
 instance_groups:
 - name: bosh
   instances: 1
@@ -56,7 +58,10 @@ def with_cpi(*ops: Path) -> Any:
 
 def sides(manifest: Any) -> dict[str, Any]:
     """What the job's templates see, for either caller."""
-    return {"director": manifest["instance_groups"][0]["properties"], "create-env": manifest["cloud_provider"]["properties"]}
+    return {
+        "director": manifest["instance_groups"][0]["properties"],
+        "create-env": manifest["cloud_provider"]["properties"],
+    }
 
 
 def load(given: dict[str, Any], caller: str, path: Path) -> config.Config:
@@ -69,8 +74,13 @@ def test_cpi_yml_gives_both_callers_a_configuration_that_loads(caller: str, tmp_
     given = sides(with_cpi())[caller]
     given["lxd_cpi"]["server"] |= {"url": "https://lxd:8443", "insecure_skip_verify": "true"}
     loaded = load(given, caller, tmp_path / "cpi.json")
-    assert loaded.agent.mbus == {"director": "nats://((internal_ip)):4222",
-                                 "create-env": "https://mbus:((mbus_bootstrap_password))@0.0.0.0:6868"}[caller]
+    assert (
+        loaded.agent.mbus
+        == {
+            "director": "nats://((internal_ip)):4222",
+            "create-env": "https://mbus:((mbus_bootstrap_password))@0.0.0.0:6868",
+        }[caller]
+    )
     assert loaded.server.project_name == "((lxd_project_name))"
 
 
@@ -82,14 +92,25 @@ def test_cpi_yml_puts_the_release_in_every_place_that_wants_it() -> None:
     assert manifest["instance_groups"][0]["properties"]["director"]["cpi_job"] == "lxd_cpi"
     assert release["release"] in {one["name"] for one in manifest["releases"]}
     assert "openstack-kvm" in manifest["resource_pools"][0]["stemcell"]["url"]
-    assert properties.vm(manifest["resource_pools"][0]["cloud_properties"]).limits() == {"limits.cpu": "4", "limits.memory": "8192MiB"}
+    assert properties.vm(manifest["resource_pools"][0]["cloud_properties"]).limits() == {
+        "limits.cpu": "4",
+        "limits.memory": "8192MiB",
+    }
 
 
 def test_every_variable_is_in_the_vars_file_or_on_the_command_line() -> None:
     known = read(MANIFESTS / "bosh-vars.yml").keys() | COMMAND_LINE
     assert bosh_ops.variables(read(MANIFESTS / "cpi.yml")) <= known
-    assert {"director_name", "lxd_project_name", "lxd_profile_name", "lxd_network_name", "lxd_storage_pool_name",
-            "internal_cidr", "internal_gw", "internal_ip"} == read(MANIFESTS / "bosh-vars.yml").keys()
+    assert {
+        "director_name",
+        "lxd_project_name",
+        "lxd_profile_name",
+        "lxd_network_name",
+        "lxd_storage_pool_name",
+        "internal_cidr",
+        "internal_gw",
+        "internal_ip",
+    } == read(MANIFESTS / "bosh-vars.yml").keys()
 
 
 @pytest.mark.parametrize("path", OPS, ids=lambda path: path.stem)
@@ -103,15 +124,20 @@ def test_every_ops_file_goes_onto_the_manifest_and_sets_only_known_properties(pa
                 assert f"lxd_cpi.{section}.{key}" in bosh_job.SPEC["properties"]
 
 
-@pytest.mark.parametrize("name", ["enable-incus", "enable-lxd", "enable-dhcp-network-assignment", "enable-default-secureboot"])
+@pytest.mark.parametrize(
+    "name", ["enable-incus", "enable-lxd", "enable-dhcp-network-assignment", "enable-default-secureboot"]
+)
 @pytest.mark.parametrize("caller", ["director", "create-env"])
 def test_what_an_ops_file_sets_loads_for_both_callers(name: str, caller: str, tmp_path: Path) -> None:
     given = sides(with_cpi(MANIFESTS / f"ops/{name}.yml"))[caller]
     given["lxd_cpi"]["server"] |= {"url": "https://lxd:8443", "insecure_skip_verify": False}
     server = load(given, caller, tmp_path / "cpi.json").server
-    assert {"enable-incus": server.type == "incus", "enable-lxd": server.type == "lxd",
-            "enable-dhcp-network-assignment": server.managed_network_assignment == "dhcp",
-            "enable-default-secureboot": server.instance_config == {"default": {"security.secureboot": "true"}}}[name]
+    assert {
+        "enable-incus": server.type == "incus",
+        "enable-lxd": server.type == "lxd",
+        "enable-dhcp-network-assignment": server.managed_network_assignment == "dhcp",
+        "enable-default-secureboot": server.instance_config == {"default": {"security.secureboot": "true"}},
+    }[name]
 
 
 def test_server_variables_take_the_place_of_all_of_ours() -> None:
@@ -139,7 +165,9 @@ def test_all_cloud_properties_of_the_cloud_config_are_known() -> None:
         properties.vm(one.get("cloud_properties"))
     for one in cloud["disk_types"]:
         properties.disk(one.get("cloud_properties"))
-    assert {cloud["compilation"]["vm_type"], "small", "minimal", "small-highmem"} <= {one["name"] for one in cloud["vm_types"]}
+    assert {cloud["compilation"]["vm_type"], "small", "minimal", "small-highmem"} <= {
+        one["name"] for one in cloud["vm_types"]
+    }
 
 
 def test_the_cpi_config_overlays_the_job_without_faults(tmp_path: Path) -> None:
@@ -165,7 +193,9 @@ def test_the_addresses_of_the_sample_deployments_are_static_ones_of_the_cloud_co
 
 def test_the_runtime_config_and_the_postgres_manifest_are_complete() -> None:
     runtime = read(MANIFESTS / "runtime-config.yml")
-    assert {job["release"] for addon in runtime["addons"] for job in addon["jobs"]} == {one["name"] for one in runtime["releases"]}
+    assert {job["release"] for addon in runtime["addons"] for job in addon["jobs"]} == {
+        one["name"] for one in runtime["releases"]
+    }
     postgres = read(MANIFESTS / "postgres.yml")
     known = read(MANIFESTS / "postgres-vars.yml").keys() | {one["name"] for one in postgres["variables"]}
     assert bosh_ops.variables(postgres) <= known

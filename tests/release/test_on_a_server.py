@@ -1,4 +1,5 @@
 """The compiled release against real servers that `util init_lxd` prepared, with the least privileges it needs."""
+
 from __future__ import annotations
 
 import importlib
@@ -31,9 +32,24 @@ internal_cidr: 10.250.0.0/24
 internal_gw: 10.250.0.1
 internal_ip: 10.250.0.11
 """
-STEMCELL = {"name": "bosh-openstack-kvm-ubuntu-noble", "version": "1", "disk": 64, "disk_format": "qcow2", "architecture": "x86_64"}
-NETWORKS = {"default": {"type": "manual", "ip": "10.250.0.20", "netmask": "255.255.255.0", "gateway": "10.250.0.1",
-                        "dns": ["10.250.0.1"], "default": ["dns", "gateway"], "cloud_properties": {}}}
+STEMCELL = {
+    "name": "bosh-openstack-kvm-ubuntu-noble",
+    "version": "1",
+    "disk": 64,
+    "disk_format": "qcow2",
+    "architecture": "x86_64",
+}
+NETWORKS = {
+    "default": {
+        "type": "manual",
+        "ip": "10.250.0.20",
+        "netmask": "255.255.255.0",
+        "gateway": "10.250.0.1",
+        "dns": ["10.250.0.1"],
+        "default": ["dns", "gateway"],
+        "cloud_properties": {},
+    }
+}
 
 
 @pytest.fixture(params=["incus", "lxd"])
@@ -48,19 +64,52 @@ def init_lxd(host: Any, folder: Path) -> str:
     program = folder / "bin" / ("incus" if host.type == "incus" else "lxc")
     program.parent.mkdir(exist_ok=True)
     path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"  # without the folder of this very program: the host sees it too
-    program.write_text(f"#!/bin/sh\n{path} exec {' '.join(server.client_command(host.name))} \"$@\"\n")
+    program.write_text(f'#!/bin/sh\n{path} exec {" ".join(server.client_command(host.name))} "$@"\n')
     program.chmod(0o755)
     (folder / "bosh-vars.yml").write_text(VARIABLES)
-    environ = {"HOME": str(folder), "PATH": f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin", "SERVER_TYPE": host.type, "CPI_CONFIG_DIR": str(folder),
-               "SERVER_CLIENT_CERT": str(folder / "client.crt")}
-    run = subprocess.run([bosh_release.ROOT / "bin/util", "init_lxd"], env=environ, cwd=folder, capture_output=True, text=True, check=False)
+    environ = {
+        "HOME": str(folder),
+        "PATH": f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+        "SERVER_TYPE": host.type,
+        "CPI_CONFIG_DIR": str(folder),
+        "SERVER_CLIENT_CERT": str(folder / "client.crt"),
+    }
+    run = subprocess.run(
+        [bosh_release.ROOT / "bin/util", "init_lxd"],
+        env=environ,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
 
 def make_certificate(folder: Path) -> None:
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                    "-subj", "/CN=release", "-keyout", "client.key", "-out", "client.crt"], cwd=folder, capture_output=True, check=True)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=release",
+            "-keyout",
+            "client.key",
+            "-out",
+            "client.crt",
+        ],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+    )
 
 
 @pytest.fixture
@@ -68,23 +117,44 @@ def cpi(host: Any, public_path: Path, blobs: None) -> Callable[..., Any]:
     """The compiled release's job on a server with a restricted certificate; gives the result of a call, or fails."""
     tools = bosh_release.tools(public_path / "tools", Path("/usr/bin/python3"))
     for package in ("python3", "bosh_lxd_cpi"):
-        run = bosh_release.compile_package(package, source=bosh_release.pack(package, public_path / "compile" / package),
-                                           packages=public_path / "packages", path=tools)
+        run = bosh_release.compile_package(
+            package,
+            source=bosh_release.pack(package, public_path / "compile" / package),
+            packages=public_path / "packages",
+            path=tools,
+        )
         assert run.status == 0, run.stderr
     make_certificate(public_path)
     init_lxd(host, public_path)
     assert init_lxd(host, public_path) == "", "the second time there is nothing left to do"
-    given = {"agent": {"mbus": "nats://10.250.0.11:4222"}, "lxd_cpi": {"server": {
-        "url": host.url, "tls_server_cert": Path(host.server_cert).read_text(), "project_name": "boshdev", "profile_name": "bosh",
-        "network_name": "boshdevbr0", "storage_pool_name": "devpool", "tls_client_cert": (public_path / "client.crt").read_text(),
-        "tls_client_key": (public_path / "client.key").read_text()}}}
+    given = {
+        "agent": {"mbus": "nats://10.250.0.11:4222"},
+        "lxd_cpi": {
+            "server": {
+                "url": host.url,
+                "tls_server_cert": Path(host.server_cert).read_text(),
+                "project_name": "boshdev",
+                "profile_name": "bosh",
+                "network_name": "boshdevbr0",
+                "storage_pool_name": "devpool",
+                "tls_client_cert": (public_path / "client.crt").read_text(),
+                "tls_client_key": (public_path / "client.key").read_text(),
+            }
+        },
+    }
     job = bosh_job.render_job(public_path / "jobs", given)
-    environ = bosh_job.worker_environ(public_path) | {"BOSH_PACKAGES_DIR": str(public_path / "packages"),
-                                                      "BOSH_JOBS_DIR": str(public_path / "jobs")}
+    environ = bosh_job.worker_environ(public_path) | {
+        "BOSH_PACKAGES_DIR": str(public_path / "packages"),
+        "BOSH_JOBS_DIR": str(public_path / "jobs"),
+    }
 
     def call(method: str, *arguments: Any) -> Any:
-        request = {"method": method, "arguments": arguments, "api_version": 2,
-                   "context": {"director_uuid": "d", "request_id": "cpi-1", "vm": {"stemcell": {"api_version": 3}}}}
+        request = {
+            "method": method,
+            "arguments": arguments,
+            "api_version": 2,
+            "context": {"director_uuid": "d", "request_id": "cpi-1", "vm": {"stemcell": {"api_version": 3}}},
+        }
         answer, said = bosh_job.call([*server.netns_command(host.name), str(job / "bin/cpi")], request, environ=environ)
         assert answer["error"] is None, said
         return answer["result"]
@@ -102,9 +172,13 @@ def stemcell_image(tmp_path: Path) -> str:
 
 
 @pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img")
-def test_a_vms_whole_life_with_a_certificate_that_is_restricted_to_one_project(cpi: Callable[..., Any], host: Any, stemcell_image: str) -> None:
+def test_a_vms_whole_life_with_a_certificate_that_is_restricted_to_one_project(
+    cpi: Callable[..., Any], host: Any, stemcell_image: str
+) -> None:
     stemcell = cpi("create_stemcell", stemcell_image, STEMCELL, None)
-    vm, networks = cpi("create_vm", "agent", stemcell, {"instance_type": "c1-m1", "ephemeral_disk": 512}, NETWORKS, [], {"bosh": {}})
+    vm, networks = cpi(
+        "create_vm", "agent", stemcell, {"instance_type": "c1-m1", "ephemeral_disk": 512}, NETWORKS, [], {"bosh": {}}
+    )
     assert networks["default"]["ip"] == "10.250.0.20"
     assert cpi("has_vm", vm)
     cpi("set_vm_metadata", vm, {"director": "d", "deployment": "x", "job": "j", "index": "0"})
@@ -119,5 +193,7 @@ def test_a_vms_whole_life_with_a_certificate_that_is_restricted_to_one_project(c
     assert not cpi("has_vm", vm)
     cpi("delete_disk", disk)
     cpi("delete_stemcell", stemcell)
-    left = json.loads(server.client(host.name, "--project", "boshdev", "storage", "volume", "list", "devpool", "--format=json").stdout)
+    left = json.loads(
+        server.client(host.name, "--project", "boshdev", "storage", "volume", "list", "devpool", "--format=json").stdout
+    )
     assert [volume["name"] for volume in left if volume["type"] == "custom"] == []

@@ -15,7 +15,9 @@ def test_every_glob_matches_a_file(package: str, blobs: None) -> None:
 
 def test_every_module_of_the_cpi_is_packed(blobs: None) -> None:
     package = (bosh_release.ROOT / "bosh_lxd_cpi").resolve()
-    tracked = subprocess.run(["git", "ls-files", "."], cwd=package, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", "."], cwd=package, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert {f"bosh_lxd_cpi/{path}" for path in tracked} <= bosh_release.packed("bosh_lxd_cpi").keys()
 
 
@@ -32,7 +34,7 @@ def test_the_spec_has_its_directorys_name_and_leaves_packaging_to_the_cli(packag
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_cli_takes_every_file_and_the_packaging_script(package: str, blobs: None) -> None:
-    """It passes over what it reaches by a link, silently; a release without packaging fails only when it is compiled."""
+    """It passes over what it reaches by a link, silently. Without packaging a release fails only when compiled."""
     files = [bosh_release.ROOT / "packages" / package / "packaging", *bosh_release.packed(package).values()]
     assert [str(file) for file in files if not bosh_release.is_packageable(file)] == []
 
@@ -41,6 +43,8 @@ def test_every_package_of_the_job_is_there() -> None:
     import yaml
 
     job = yaml.safe_load((bosh_release.ROOT / "jobs/lxd_cpi/spec").read_text("utf-8"))
-    needed = {dependency for package in job["packages"] for dependency in bosh_release.spec(package).get("dependencies", [])}
+    needed = {
+        dependency for package in job["packages"] for dependency in bosh_release.spec(package).get("dependencies", [])
+    }
     assert needed <= set(job["packages"])
     assert set(job["packages"]) == set(PACKAGES)

@@ -10,31 +10,48 @@ import pytest
 
 INFO = '{"method":"info","arguments":[],"context":{"director_uuid":"d"},"api_version":1}'
 HAS_VM = '{"method":"has_vm","arguments":["vm-1"],"context":{"director_uuid":"d"},"api_version":2}'
-CONFIG = json.dumps({"server": {"url": "https://127.0.0.1:1", "tls_client_cert": "x", "tls_client_key": "y"},
-                     "agent": {"mbus": "nats://10.0.0.1:4222"}})
+CONFIG = json.dumps(
+    {
+        "server": {"url": "https://127.0.0.1:1", "tls_client_cert": "x", "tls_client_key": "y"},
+        "agent": {"mbus": "nats://10.0.0.1:4222"},
+    }
+)
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.[6-9].*/bin/python3.[6-9]"))
 
 
-def install(tmp_path: Path, path: Path, *, director: bool = False, shell: str = "bash",
-            hide: Path | None = None) -> bosh_release.Compiled:
+def install(
+    tmp_path: Path, path: Path, *, director: bool = False, shell: str = "bash", hide: Path | None = None
+) -> bosh_release.Compiled:
     """Both packages compiled in the order of their dependencies; the second one's run."""
     packages = tmp_path / "packages"
     for package in ("python3", "bosh_lxd_cpi"):
-        run = bosh_release.compile_package(package, source=bosh_release.pack(package, tmp_path / "compile" / package),
-                                           packages=packages, path=path, director=director, shell=shell, hide=hide)
+        run = bosh_release.compile_package(
+            package,
+            source=bosh_release.pack(package, tmp_path / "compile" / package),
+            packages=packages,
+            path=path,
+            director=director,
+            shell=shell,
+            hide=hide,
+        )
     return run
 
 
 def call(package: Path, request: str, *arguments: str, environ: dict[str, str] | None = None) -> dict[str, object]:
-    run = subprocess.run([package / "bin/cpi", *arguments], input=request, capture_output=True, text=True, check=True,
-                         env=environ or {})
+    run = subprocess.run(
+        [package / "bin/cpi", *arguments], input=request, capture_output=True, text=True, check=True, env=environ or {}
+    )
     return json.loads(run.stdout)
 
 
 @pytest.mark.parametrize("director", [False, True], ids=["create-env", "director"])
-@pytest.mark.parametrize("python", bosh_release.interpreters(), ids=lambda path: "-".join(path.parts[1:2] + path.parts[-1:]))
-def test_the_release_compiles_without_network_for_both_callers_with(python: Path, director: bool, tmp_path: Path, blobs: None) -> None:
+@pytest.mark.parametrize(
+    "python", bosh_release.interpreters(), ids=lambda path: "-".join(path.parts[1:2] + path.parts[-1:])
+)
+def test_the_release_compiles_without_network_for_both_callers_with(
+    python: Path, director: bool, tmp_path: Path, blobs: None
+) -> None:
     run = install(tmp_path, bosh_release.tools(tmp_path / "tools", python), director=director)
     assert run.status == 0, run.stderr
     assert (run.target / "python3").readlink().name == python.name
@@ -43,7 +60,9 @@ def test_the_release_compiles_without_network_for_both_callers_with(python: Path
 
 def test_the_newest_python_is_chosen(tmp_path: Path, blobs: None) -> None:
     pythons = bosh_release.interpreters()
-    run = install(tmp_path, bosh_release.tools(tmp_path / "tools", *{python.name: python for python in pythons}.values()))
+    run = install(
+        tmp_path, bosh_release.tools(tmp_path / "tools", *{python.name: python for python in pythons}.values())
+    )
     newest = max(pythons, key=lambda python: int(python.name.partition(".")[2]))
     assert (run.target / "python3").readlink().name == newest.name
 
@@ -53,11 +72,14 @@ def test_a_compiled_python3_package_goes_before_the_machines_own(tmp_path: Path,
     path = bosh_release.tools(tmp_path / "tools")
     packages = tmp_path / "packages"
     vendored.mkdir(parents=True)
-    (vendored / "python3").write_text(f'#!/bin/sh\n[ "$1" = -I ] && [ "$2" = -c ] && [ -z "$5" ] && '
-                                      f'{{ echo "$0"; exit; }}\nexec {SYSTEM_PYTHON} "$@"\n')
+    (vendored / "python3").write_text(
+        f'#!/bin/sh\n[ "$1" = -I ] && [ "$2" = -c ] && [ -z "$5" ] && '
+        f'{{ echo "$0"; exit; }}\nexec {SYSTEM_PYTHON} "$@"\n'
+    )
     (vendored / "python3").chmod(0o755)
-    run = bosh_release.compile_package("bosh_lxd_cpi", source=bosh_release.pack("bosh_lxd_cpi", tmp_path / "compile"),
-                                       packages=packages, path=path)
+    run = bosh_release.compile_package(
+        "bosh_lxd_cpi", source=bosh_release.pack("bosh_lxd_cpi", tmp_path / "compile"), packages=packages, path=path
+    )
     assert run.status == 0, run.stderr
     assert (run.target / "python3").readlink() == vendored / "python3"
 
@@ -73,8 +95,9 @@ def test_without_a_suitable_python_packaging_ends_with_one_clear_line(tmp_path: 
 def test_a_release_without_its_libraries_says_to_vendor_them(tmp_path: Path, blobs: None) -> None:
     source = bosh_release.pack("bosh_lxd_cpi", tmp_path / "compile")
     (source / "vendor/pyyaml-6.0.3.tar.gz").unlink()
-    run = bosh_release.compile_package("bosh_lxd_cpi", source=source, packages=tmp_path / "packages",
-                                       path=bosh_release.tools(tmp_path / "tools"))
+    run = bosh_release.compile_package(
+        "bosh_lxd_cpi", source=source, packages=tmp_path / "packages", path=bosh_release.tools(tmp_path / "tools")
+    )
     assert run.status == 1
     assert "bin/vendor" in run.stderr.splitlines()[-1]
 
@@ -86,12 +109,16 @@ def test_packaging_needs_no_feature_of_a_newer_bash_and_no_gnu_tool(tmp_path: Pa
     assert call(run.target, INFO)["error"] is None
 
 
-def test_the_installed_cpi_reads_yaml_and_speaks_https_with_what_the_release_brought(tmp_path: Path, blobs: None) -> None:
+def test_the_installed_cpi_reads_yaml_and_speaks_https_with_what_the_release_brought(
+    tmp_path: Path, blobs: None
+) -> None:
     run = install(tmp_path, bosh_release.tools(tmp_path / "tools", SYSTEM_PYTHON))
     config = tmp_path / "cpi.yml"
     config.write_text(f"# YAML\nlxd_cpi: {CONFIG}\n")
-    code = "import sys; sys.path.insert(0, '.'); import urllib3, yaml; print(urllib3.__file__, yaml.__file__, yaml.safe_load('a: 1'))"
-    modules = subprocess.run([run.target / "python3", "-IS", "-c", code], cwd=run.target, capture_output=True, text=True, check=True)
+    code = "import sys; sys.path.insert(0, '.'); import urllib3, yaml; print(urllib3.__file__, yaml.__file__)"
+    modules = subprocess.run(
+        [run.target / "python3", "-IS", "-c", code], cwd=run.target, capture_output=True, text=True, check=True
+    )
     assert modules.stdout.count(str(run.target)) == 2
     answer = call(run.target, HAS_VM, "--config", str(config))
     assert "tls_client_cert" in str(answer["error"]) or "PEM" in str(answer["error"])
@@ -123,8 +150,9 @@ def test_python3_without_source_is_a_note(tmp_path: Path) -> None:
     source = bosh_release.pack("python3", tmp_path / "compile")
     for blob in source.glob("python3/Python-*"):
         blob.unlink()
-    run = bosh_release.compile_package("python3", source=source, packages=tmp_path / "packages",
-                                       path=bosh_release.tools(tmp_path / "tools"))
+    run = bosh_release.compile_package(
+        "python3", source=source, packages=tmp_path / "packages", path=bosh_release.tools(tmp_path / "tools")
+    )
     assert run.status == 0, run.stderr
     assert [path.name for path in run.target.iterdir()] == ["README"]
 
@@ -135,7 +163,9 @@ def test_python3_that_cannot_be_compiled_says_why_in_its_last_line(tmp_path: Pat
     source = bosh_release.pack("python3", tmp_path / "compile")
     tree = tmp_path / "Python-3.13.1"
     tree.mkdir()
-    (tree / "configure").write_text("#!/bin/sh\necho 'configure: error: no acceptable C compiler found in $PATH'\nexit 1\n")
+    (tree / "configure").write_text(
+        "#!/bin/sh\necho 'configure: error: no acceptable C compiler found in $PATH'\nexit 1\n"
+    )
     (tree / "configure").chmod(0o755)
     with tarfile.open(source / "python3/Python-3.13.1.tgz", "w:gz") as archive:
         archive.add(tree, arcname=tree.name)

@@ -35,20 +35,40 @@ class Bench:
         (folder / "stubs").mkdir()
         (folder / "here").mkdir()
 
-    def util(self, *arguments: str, status: int = 0, typed: str = "", fail: str = "nothing",
-             program: tuple[str, ...] = (str(bosh_release.ROOT / "bin/util"),), **environ: str) -> list[list[str]]:
+    def util(
+        self,
+        *arguments: str,
+        status: int = 0,
+        typed: str = "",
+        fail: str = "nothing",
+        program: tuple[str, ...] = (str(bosh_release.ROOT / "bin/util"),),
+        **environ: str,
+    ) -> list[list[str]]:
         """The commands that were started."""
         self.calls_file.unlink(missing_ok=True)
         (self.folder / "answers").write_text(json.dumps(self.answers))
         for name in ("bosh", "lxc", "incus", "curl", "ssh-keygen", "mv"):
             stub = self.folder / "stubs" / name
-            stub.write_text(STUB.format(python=sys.executable, calls=str(self.calls_file), answers=str(self.folder / "answers"), fail=fail))
+            stub.write_text(
+                STUB.format(
+                    python=sys.executable, calls=str(self.calls_file), answers=str(self.folder / "answers"), fail=fail
+                )
+            )
             stub.chmod(0o755)
-        run = subprocess.run([*program, *arguments], cwd=self.folder / "here", env=self.environ | environ, input=typed,
-                             capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [*program, *arguments],
+            cwd=self.folder / "here",
+            env=self.environ | environ,
+            input=typed,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         self.says, self.complains = run.stdout, run.stderr
         assert run.returncode == status, run.stderr
-        return [json.loads(line) for line in self.calls_file.read_text().splitlines()] if self.calls_file.exists() else []
+        return (
+            [json.loads(line) for line in self.calls_file.read_text().splitlines()] if self.calls_file.exists() else []
+        )
 
 
 @pytest.fixture
@@ -66,7 +86,9 @@ def ops(command: list[str]) -> list[str]:
 
 def test_it_has_go_lxd_cpis_subcommands(bench: Bench) -> None:
     bench.util()
-    for name in """capture_requests cloud_config deploy_bosh deploy_cf deploy_concourse deploy_postgres destroy generate_certs
+    for (
+        name
+    ) in """capture_requests cloud_config deploy_bosh deploy_cf deploy_concourse deploy_postgres destroy generate_certs
                    help init_lxd runtime_config upload_releases upload_stemcells""".split():
         assert f"  {name} " in bench.says
 
@@ -93,8 +115,16 @@ def test_a_dry_run_prints_all_commands_and_runs_none_that_changes_anything(bench
 
 
 def test_a_director_is_deployed_with_what_is_needed_and_nothing_else(bench: Bench) -> None:
-    *_, create_env = bench.util("deploy_bosh", "-o", "more.yml", SERVER_URL="https://lxd:8443", SERVER_LOCAL_RELEASE=__file__,
-                                BOSH_DEPLOYMENT_DIR="/bd", SERVER_CLIENT_CERT="/my.crt", SERVER_CLIENT_KEY="/my.key")
+    *_, create_env = bench.util(
+        "deploy_bosh",
+        "-o",
+        "more.yml",
+        SERVER_URL="https://lxd:8443",
+        SERVER_LOCAL_RELEASE=__file__,
+        BOSH_DEPLOYMENT_DIR="/bd",
+        SERVER_CLIENT_CERT="/my.crt",
+        SERVER_CLIENT_KEY="/my.key",
+    )
     assert create_env[:3] == ["bosh", "create-env", "/bd/bosh.yml"]
     assert create_env[-2:] == ["-o", "more.yml"]
     assert ops(create_env) == ["cpi.yml", "enable-lxd.yml", "bbr.yml", "uaa.yml", "credhub.yml"]
@@ -105,12 +135,30 @@ def test_a_director_is_deployed_with_what_is_needed_and_nothing_else(bench: Benc
 
 def test_every_option_in_the_environment_adds_its_ops_file(bench: Bench) -> None:
     bench.answers["bosh interpolate creds/bosh.yml --path /jumpbox_ssh/private_key"] = "KEY\n"
-    calls = bench.util("deploy_bosh", SERVER_URL="https://i:8443", SERVER_TYPE="incus", BOSH_JUMPBOX_ENABLE="1",
-                       BOSH_SNAPSHOTS_ENABLE="1", BOSH_RESIZE_DISK_ENABLE="1", SERVER_ENABLE_AGENT="1", SERVER_CERT="/server.crt",
-                       SERVER_LOCAL_RELEASE=__file__)
+    calls = bench.util(
+        "deploy_bosh",
+        SERVER_URL="https://i:8443",
+        SERVER_TYPE="incus",
+        BOSH_JUMPBOX_ENABLE="1",
+        BOSH_SNAPSHOTS_ENABLE="1",
+        BOSH_RESIZE_DISK_ENABLE="1",
+        SERVER_ENABLE_AGENT="1",
+        SERVER_CERT="/server.crt",
+        SERVER_LOCAL_RELEASE=__file__,
+    )
     create_env = calls[0]
-    assert ops(create_env) == ["cpi.yml", "enable-incus.yml", "bbr.yml", "uaa.yml", "credhub.yml", "jumpbox-user.yml",
-                               "enable-snapshots.yml", "enable-resize-disk.yml", "enable-incus-agent.yml", "pin-server-certificate.yml"]
+    assert ops(create_env) == [
+        "cpi.yml",
+        "enable-incus.yml",
+        "bbr.yml",
+        "uaa.yml",
+        "credhub.yml",
+        "jumpbox-user.yml",
+        "enable-snapshots.yml",
+        "enable-resize-disk.yml",
+        "enable-incus-agent.yml",
+        "pin-server-certificate.yml",
+    ]
     ours = [path for path in options(create_env, "ops-file") if path.startswith(str(bosh_release.ROOT))]
     assert all(Path(path).is_file() for path in ours)
     key = bench.folder / "here/creds/jumpbox.pk"
@@ -123,16 +171,19 @@ def test_variables_called_server_are_taken_as_they_are(bench: Bench) -> None:
     configuration.mkdir()
     text = (bosh_release.ROOT / "manifests/bosh-vars.yml").read_text("utf-8").replace("lxd_", "server_")
     (configuration / "bosh-vars.yml").write_text(text + "internal_dns:\n  - 192.168.1.1\n")
-    *_, create_env = bench.util("deploy_bosh", SERVER_URL="https://lxd:8443", CPI_CONFIG_DIR=str(configuration),
-                                SERVER_LOCAL_RELEASE=__file__)
+    *_, create_env = bench.util(
+        "deploy_bosh", SERVER_URL="https://lxd:8443", CPI_CONFIG_DIR=str(configuration), SERVER_LOCAL_RELEASE=__file__
+    )
     assert ops(create_env)[:2] == ["cpi.yml", "server-variables.yml"]
     assert "dns.yml" in ops(create_env)
     assert options(create_env, "var")[0] == "server_url=https://lxd:8443"
     assert options(create_env, "vars-file") == [str(configuration / "bosh-vars.yml")]
 
 
-@pytest.mark.parametrize(("subcommand", "variable"), [("deploy_bosh", "SERVER_URL"), ("deploy_cf", "CF_DEPLOYMENT_DIR"),
-                                                      ("deploy_concourse", "CONCOURSE_DIR")])
+@pytest.mark.parametrize(
+    ("subcommand", "variable"),
+    [("deploy_bosh", "SERVER_URL"), ("deploy_cf", "CF_DEPLOYMENT_DIR"), ("deploy_concourse", "CONCOURSE_DIR")],
+)
 def test_what_is_missing_is_named(subcommand: str, variable: str, bench: Bench) -> None:
     assert bench.util(subcommand, status=1) == []
     assert bench.complains.startswith(f"util: {variable} must be set")
@@ -145,10 +196,14 @@ def test_an_unknown_subcommand_and_a_failing_command_end_with_status_1(bench: Be
     assert "bosh failed with status 1" in bench.complains
 
 
-@pytest.mark.parametrize(("subcommand", "manifest", "variables"), [
-    ("deploy_postgres", f"{bosh_release.ROOT}/manifests/postgres.yml", "postgres-vars.yml"),
-    ("deploy_concourse", "/concourse/cluster/concourse.yml", "concourse-vars.yml"),
-    ("deploy_cf", "/cf/cf-deployment.yml", "cloudfoundry-vars.yml")])
+@pytest.mark.parametrize(
+    ("subcommand", "manifest", "variables"),
+    [
+        ("deploy_postgres", f"{bosh_release.ROOT}/manifests/postgres.yml", "postgres-vars.yml"),
+        ("deploy_concourse", "/concourse/cluster/concourse.yml", "concourse-vars.yml"),
+        ("deploy_cf", "/cf/cf-deployment.yml", "cloudfoundry-vars.yml"),
+    ],
+)
 def test_deployments(subcommand: str, manifest: str, variables: str, bench: Bench) -> None:
     *_, deploy = bench.util(subcommand, CONCOURSE_DIR="/concourse", CF_DEPLOYMENT_DIR="/cf")
     assert deploy[:3] == ["bosh", "deploy", manifest]
@@ -163,8 +218,13 @@ def test_the_directors_credentials_go_through_the_environment_not_the_command_li
 
 
 def test_runtime_configs(bench: Bench) -> None:
-    names = [options(call, "name") for call in bench.util("runtime_config", BOSH_DEPLOYMENT_DIR="/bd", SERVER_TYPE="incus",
-                                                          SERVER_ENABLE_AGENT="1") if "update-runtime-config" in call]
+    names = [
+        options(call, "name")
+        for call in bench.util(
+            "runtime_config", BOSH_DEPLOYMENT_DIR="/bd", SERVER_TYPE="incus", SERVER_ENABLE_AGENT="1"
+        )
+        if "update-runtime-config" in call
+    ]
     assert names == [["bosh-dns"], ["incus-agent"]]
     assert not [call for call in bench.util("runtime_config") if "update-runtime-config" in call]
     assert "bosh-dns is left out" in bench.complains
@@ -177,8 +237,9 @@ def table(**row: str) -> str:
 def test_a_stemcell_is_fetched_and_uploaded_once(bench: Bench) -> None:
     calls = bench.util("upload_stemcells", "jammy", "noble")
     assert [call[-1].rpartition("ubuntu-")[2] for call in calls if call[0] == "curl"] == ["jammy-go_agent", "noble"]
-    assert [call[1:] for call in calls if "upload-stemcell" in call] == [["upload-stemcell", f"stemcell/ubuntu-{line}"]
-                                                                        for line in ("jammy", "noble")]
+    assert [call[1:] for call in calls if "upload-stemcell" in call] == [
+        ["upload-stemcell", f"stemcell/ubuntu-{line}"] for line in ("jammy", "noble")
+    ]
     bench.answers["bosh stemcells --json"] = table(os="ubuntu-jammy")
     assert not [call for call in bench.util("upload_stemcells") if "upload-stemcell" in call]
     assert [call for call in bench.util("upload_stemcells", "new") if "upload-stemcell" in call]
@@ -191,8 +252,10 @@ def test_a_release_is_fetched_and_uploaded_once(bench: Bench) -> None:
 
 
 def test_a_client_certificate_is_made_with_a_private_key_for_nobody_else(bench: Bench) -> None:
-    bench.answers = {"bosh interpolate creds/bosh-cert.yml --path /bosh_client/certificate": "CERTIFICATE\n",
-                     "bosh interpolate creds/bosh-cert.yml --path /bosh_client/private_key": "KEY\n"}
+    bench.answers = {
+        "bosh interpolate creds/bosh-cert.yml --path /bosh_client/certificate": "CERTIFICATE\n",
+        "bosh interpolate creds/bosh-cert.yml --path /bosh_client/private_key": "KEY\n",
+    }
     bench.util("generate_certs")
     here = bench.folder / "here"
     assert (here / "bosh-client.crt").read_text() == "CERTIFICATE\n"
@@ -203,21 +266,32 @@ def test_a_client_certificate_is_made_with_a_private_key_for_nobody_else(bench: 
 @pytest.mark.parametrize(("kind", "client", "add"), [("lxd", "lxc", "add"), ("incus", "incus", "add-certificate")])
 def test_a_bare_server_gets_all_that_bosh_needs(kind: str, client: str, add: str, bench: Bench) -> None:
     (bench.folder / "here/bosh-client.crt").write_text("PEM")
-    calls = [" ".join(call[1:]) for call in bench.util("init_lxd", SERVER_TYPE=kind, SERVER_STORAGE="zfs source=/dev/sdb", fail="show")
-             if call[0] == client]
+    calls = [
+        " ".join(call[1:])
+        for call in bench.util("init_lxd", SERVER_TYPE=kind, SERVER_STORAGE="zfs source=/dev/sdb", fail="show")
+        if call[0] == client
+    ]
     assert "config set core.https_address :8443" in calls
     assert "storage create default zfs source=/dev/sdb" in calls
     assert "network create boshdevbr0 --type=bridge ipv4.address=10.245.0.1/24 ipv4.nat=true ipv6.address=none" in calls
     assert any(call.startswith("project create boshdev ") for call in calls)
     assert "--project boshdev profile device add default root disk path=/ pool=default" in calls
-    assert f"config trust {add} {bench.folder}/here/bosh-client.crt --name=bosh --restricted --projects=boshdev" in calls
+    assert (
+        f"config trust {add} {bench.folder}/here/bosh-client.crt --name=bosh --restricted --projects=boshdev" in calls
+    )
 
 
 def test_a_server_that_has_it_all_is_left_alone(bench: Bench) -> None:
     (bench.folder / "here/bosh-client.crt").write_text("-----BEGIN-----\nA\nB\n")
-    bench.answers = {"lxc config get": ":8443\n", "lxc storage show": "x", "lxc network show": "x", "lxc project show": "x",
-                     f"{LXC} profile show": "x", f"{LXC} profile device get": "default\n",
-                     "lxc config trust list": json.dumps([{"certificate": "-----BEGIN-----\nA\nB"}])}
+    bench.answers = {
+        "lxc config get": ":8443\n",
+        "lxc storage show": "x",
+        "lxc network show": "x",
+        "lxc project show": "x",
+        f"{LXC} profile show": "x",
+        f"{LXC} profile device get": "default\n",
+        "lxc config trust list": json.dumps([{"certificate": "-----BEGIN-----\nA\nB"}]),
+    }
     bench.util("init_lxd")
     assert bench.says == ""
 
@@ -232,21 +306,33 @@ def test_destroy_deletes_what_bosh_made_and_only_that(bench: Bench) -> None:
     bench.answers = things(
         list=[{"name": f"vm-{UUID}"}, {"name": "pet"}, {"name": f"vm-{UUID}-mine"}],
         image_list=[{"fingerprint": "f1", "aliases": [{"name": f"img-{UUID}"}]}, {"fingerprint": "f2", "aliases": []}],
-        storage_volume_list=[{"type": "custom", "name": f"vol-p-{UUID}"}, {"type": "custom", "name": "photos"},
-                             {"type": "virtual-machine", "name": f"vol-p-{UUID}"}])
+        storage_volume_list=[
+            {"type": "custom", "name": f"vol-p-{UUID}"},
+            {"type": "custom", "name": "photos"},
+            {"type": "virtual-machine", "name": f"vol-p-{UUID}"},
+        ],
+    )
     assert not [call for call in bench.util("destroy", typed="no\n", status=1) if "delete" in call]
     assert (here / "state.json").exists()
     deletions = [call[3:] for call in bench.util("destroy", typed="yes\n") if "delete" in call]
-    assert deletions == [["delete", "--force", f"vm-{UUID}"], ["image", "delete", "f1"],
-                         ["storage", "volume", "delete", "default", f"vol-p-{UUID}"]]
+    assert deletions == [
+        ["delete", "--force", f"vm-{UUID}"],
+        ["image", "delete", "f1"],
+        ["storage", "volume", "delete", "default", f"vol-p-{UUID}"],
+    ]
     assert not (here / "state.json").exists()
 
 
 def test_requests_are_taken_out_of_a_log_without_their_secrets(bench: Bench) -> None:
-    request = {"method": "create_vm", "arguments": [{"env": {"bosh": {"password": "crypted-pw"}}}], "context": {"director_uuid": "d"}}
+    request = {
+        "method": "create_vm",
+        "arguments": [{"env": {"bosh": {"password": "crypted-pw"}}}],
+        "context": {"director_uuid": "d"},
+    }
     (bench.folder / "here/log").write_text(
         f"[cpiCmdRunner] DEBUG - Exit Code 0 when executing external CPI command 'x'\nSTDIN: '{json.dumps(request)}'\n"
-        f"STDOUT: '{json.dumps({'result': 'vm-1', 'error': None, 'log': ''})}'\nSTDERR: ''\n")
+        f"STDOUT: '{json.dumps({'result': 'vm-1', 'error': None, 'log': ''})}'\nSTDERR: ''\n"
+    )
     bench.util("capture_requests")
     requests = bench.folder / "here/requests"
     assert sorted(os.listdir(requests)) == ["request-1.json", "response-1.json"]

@@ -17,8 +17,14 @@ import pytest
 import yaml
 
 LIBRARY = b"a source distribution"
-PIN = {"name": "Some.Lib", "version": "1.0", "file": "some_lib-1.0.tar.gz", "size": len(LIBRARY),
-       "sha256": hashlib.sha256(LIBRARY).hexdigest(), "licence": "MIT"}
+PIN = {
+    "name": "Some.Lib",
+    "version": "1.0",
+    "file": "some_lib-1.0.tar.gz",
+    "size": len(LIBRARY),
+    "sha256": hashlib.sha256(LIBRARY).hexdigest(),
+    "licence": "MIT",
+}
 
 
 @pytest.fixture
@@ -74,38 +80,58 @@ def test_files_from_a_folder_become_blobs_and_are_indexed(vendor: ModuleType, fo
     assert vendor.main(["--from", str(folder)]) == 0
     assert (vendor.ROOT / "blobs/vendor/some_lib-1.0.tar.gz").read_bytes() == LIBRARY
     assert yaml.safe_load((vendor.ROOT / "config/blobs.yml").read_text()) == {
-        "vendor/some_lib-1.0.tar.gz": {"size": PIN["size"], "sha": f"sha256:{PIN['sha256']}"}}
+        "vendor/some_lib-1.0.tar.gz": {"size": PIN["size"], "sha": f"sha256:{PIN['sha256']}"}
+    }
     assert vendor.main(["--check"]) == 0
 
 
-@pytest.mark.parametrize("page", [
-    '<a href="../../files/some_lib-1.0.tar.gz#sha256=aa" data-requires-python="&gt;=3.8">some_lib-1.0.tar.gz</a>',
-    json.dumps({"files": [{"filename": "some_lib-1.0.tar.gz", "hashes": {"sha256": "aa"}, "url": "../../files/some_lib-1.0.tar.gz"}]}),
-], ids=["HTML", "JSON"])
-def test_an_index_is_read_in_either_form(page: str, vendor: ModuleType, index: Callable[[str], str],
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "page",
+    [
+        '<a href="../../files/some_lib-1.0.tar.gz#sha256=aa" data-requires-python="&gt;=3.8">some_lib-1.0.tar.gz</a>',
+        json.dumps(
+            {
+                "files": [
+                    {
+                        "filename": "some_lib-1.0.tar.gz",
+                        "hashes": {"sha256": "aa"},
+                        "url": "../../files/some_lib-1.0.tar.gz",
+                    }
+                ]
+            }
+        ),
+    ],
+    ids=["HTML", "JSON"],
+)
+def test_an_index_is_read_in_either_form(
+    page: str, vendor: ModuleType, index: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", index(page))
     assert vendor.main([]) == 0
     assert vendor.main(["--check"]) == 0
 
 
-def test_what_is_there_already_is_not_asked_for_again(vendor: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_already_is_not_asked_for_again(
+    vendor: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vendor.main(["--from", str(folder)])
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     assert vendor.main([]) == 0
 
 
 @pytest.mark.parametrize("data", [LIBRARY + b"!", LIBRARY[::-1]], ids=["another size", "other bytes"])
-def test_a_file_that_is_not_what_was_pinned_is_refused(data: bytes, vendor: ModuleType, folder: Path,
-                                                       capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_what_was_pinned_is_refused(
+    data: bytes, vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / str(PIN["file"])).write_bytes(data)
     assert vendor.main(["--from", str(folder)]) == 1
     assert "is not what was pinned" in capsys.readouterr().err
     assert not (vendor.ROOT / "blobs").exists()
 
 
-def test_without_index_it_says_what_else_can_be_done(vendor: ModuleType, monkeypatch: pytest.MonkeyPatch,
-                                                     capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_index_it_says_what_else_can_be_done(
+    vendor: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     assert vendor.main([]) == 1
     assert "--from DIR" in capsys.readouterr().err
@@ -135,7 +161,9 @@ def test_cpythons_source_is_added_indexed_and_replaced_by_another(vendor: Module
     assert vendor.main(["--python", str(folder / str(PIN["file"]))]) == 1
 
 
-def test_the_sbom_names_everything_with_licence_and_digest(vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sbom_names_everything_with_licence_and_digest(
+    vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "Python-3.13.1.tgz").write_text("CPython")
     vendor.main(["--from", str(folder), "--python", str(folder / "Python-3.13.1.tgz")])
     capsys.readouterr()
@@ -143,9 +171,13 @@ def test_the_sbom_names_everything_with_licence_and_digest(vendor: ModuleType, f
     sbom = json.loads(capsys.readouterr().out)
     assert sbom["metadata"]["component"]["version"] == "7.8.9"
     assert [(part["name"], part["version"], part["licenses"][0]["license"]["id"]) for part in sbom["components"]] == [
-        ("Some.Lib", "1.0", "MIT"), ("CPython", "3.13.1", "PSF-2.0")]
+        ("Some.Lib", "1.0", "MIT"),
+        ("CPython", "3.13.1", "PSF-2.0"),
+    ]
     assert [part["hashes"][0]["content"] for part in sbom["components"]] == [
-        PIN["sha256"], hashlib.sha256(b"CPython").hexdigest()]
+        PIN["sha256"],
+        hashlib.sha256(b"CPython").hexdigest(),
+    ]
 
 
 def test_the_index_of_blobs_in_the_repository_is_that_of_the_pins(vendor: ModuleType) -> None:

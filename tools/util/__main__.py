@@ -3,6 +3,7 @@
 Runs the commands that set up a server, deploy a director and deployments on it, and tear all down again; prints each
 before it runs. ARGUMENTs of deploy_* go to bosh. `source ./util.sh` makes `util` available in your shell.
 """
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Subcommands that deploy a director, and deployments on it."""
+
 from __future__ import annotations
 
 import json
@@ -27,26 +28,47 @@ class Director(Shell):
         deployment = self._bosh_deployment()
         names, config, kind = self.variables(), self.cpi / "manifests", self.setting("SERVER_TYPE", "lxd")
         prefix = "server" if "server_project_name" in names else "lxd"
-        ops = [config / "cpi.yml", config / f"ops/enable-{kind}.yml", *(deployment / f"{name}.yml" for name in ("bbr", "uaa", "credhub"))]
+        ops = [
+            config / "cpi.yml",
+            config / f"ops/enable-{kind}.yml",
+            *(deployment / f"{name}.yml" for name in ("bbr", "uaa", "credhub")),
+        ]
         if prefix == "server":
             ops.insert(1, config / "ops/server-variables.yml")
-        for wanted, path in ((self.setting("BOSH_JUMPBOX_ENABLE"), deployment / "jumpbox-user.yml"),
-                             (self.setting("BOSH_SNAPSHOTS_ENABLE"), config / "ops/enable-snapshots.yml"),
-                             (self.setting("BOSH_RESIZE_DISK_ENABLE"), config / "ops/enable-resize-disk.yml"),
-                             ("internal_dns" in names, deployment / "misc/dns.yml"),
-                             (self.setting("SERVER_ENABLE_AGENT"), config / f"ops/enable-{kind}-agent.yml"),
-                             (self.setting("SERVER_CERT"), config / "ops/pin-server-certificate.yml")):
+        for wanted, path in (
+            (self.setting("BOSH_JUMPBOX_ENABLE"), deployment / "jumpbox-user.yml"),
+            (self.setting("BOSH_SNAPSHOTS_ENABLE"), config / "ops/enable-snapshots.yml"),
+            (self.setting("BOSH_RESIZE_DISK_ENABLE"), config / "ops/enable-resize-disk.yml"),
+            ("internal_dns" in names, deployment / "misc/dns.yml"),
+            (self.setting("SERVER_ENABLE_AGENT"), config / f"ops/enable-{kind}-agent.yml"),
+            (self.setting("SERVER_CERT"), config / "ops/pin-server-certificate.yml"),
+        ):
             ops += [path] if wanted else []
-        variables = [f"--var={prefix}_url={self.needed('SERVER_URL')}",
-                     f"--var={prefix}_insecure={self.setting('SERVER_INSECURE', 'false')}",
-                     f"--var-file={prefix}_client_cert={self.setting('SERVER_CLIENT_CERT', 'bosh-client.crt')}",
-                     f"--var-file={prefix}_client_key={self.setting('SERVER_CLIENT_KEY', 'bosh-client.key')}",
-                     *([f"--var-file=lxd_server_cert={self.setting('SERVER_CERT')}"] if self.setting("SERVER_CERT") else []),
-                     f"--var=cpi_path={self._release()}"]
-        self.run("bosh", "create-env", deployment / "bosh.yml", *(f"--ops-file={path}" for path in ops), "--state=state.json",
-                 "--vars-store=creds/bosh.yml", f"--vars-file={self.configuration / 'bosh-vars.yml'}", *variables, *more)
+        variables = [
+            f"--var={prefix}_url={self.needed('SERVER_URL')}",
+            f"--var={prefix}_insecure={self.setting('SERVER_INSECURE', 'false')}",
+            f"--var-file={prefix}_client_cert={self.setting('SERVER_CLIENT_CERT', 'bosh-client.crt')}",
+            f"--var-file={prefix}_client_key={self.setting('SERVER_CLIENT_KEY', 'bosh-client.key')}",
+            *([f"--var-file=lxd_server_cert={self.setting('SERVER_CERT')}"] if self.setting("SERVER_CERT") else []),
+            f"--var=cpi_path={self._release()}",
+        ]
+        self.run(
+            "bosh",
+            "create-env",
+            deployment / "bosh.yml",
+            *(f"--ops-file={path}" for path in ops),
+            "--state=state.json",
+            "--vars-store=creds/bosh.yml",
+            f"--vars-file={self.configuration / 'bosh-vars.yml'}",
+            *variables,
+            *more,
+        )
         if self.setting("BOSH_JUMPBOX_ENABLE"):
-            self.write("creds/jumpbox.pk", self.ask("bosh", "interpolate", "creds/bosh.yml", "--path", "/jumpbox_ssh/private_key"), 0o600)
+            self.write(
+                "creds/jumpbox.pk",
+                self.ask("bosh", "interpolate", "creds/bosh.yml", "--path", "/jumpbox_ssh/private_key"),
+                0o600,
+            )
             self.run("ssh-keygen", "-R", names["internal_ip"])
 
     def _release(self) -> Path:
@@ -67,16 +89,25 @@ class Director(Shell):
         self.run("bosh", "update-cloud-config", self.configuration / "cloud-config.yml")
 
     def do_runtime_config(self) -> None:
-        """Upload the runtime configs: bosh-dns from bosh-deployment, and the server's agent if SERVER_ENABLE_AGENT is set."""
+        """Upload bosh-dns's runtime config, and with SERVER_ENABLE_AGENT that of the server's own agent."""
         self.enter_director()
         if self.setting("BOSH_DEPLOYMENT_DIR"):
-            self.run("bosh", "update-runtime-config", "--name=bosh-dns", self._bosh_deployment() / "runtime-configs/dns.yml")
+            self.run(
+                "bosh", "update-runtime-config", "--name=bosh-dns", self._bosh_deployment() / "runtime-configs/dns.yml"
+            )
         else:
-            print("util: BOSH_DEPLOYMENT_DIR is not set, so bosh-dns is left out; Cloud Foundry needs it", file=sys.stderr)
+            print(
+                "util: BOSH_DEPLOYMENT_DIR is not set, so bosh-dns is left out; Cloud Foundry needs it", file=sys.stderr
+            )
         if self.setting("SERVER_ENABLE_AGENT"):
             kind = self.setting("SERVER_TYPE", "lxd")
-            self.run("bosh", "update-runtime-config", f"--name={kind}-agent", f"--var=server_type={kind}",
-                     self.cpi / "manifests/runtime-config.yml")
+            self.run(
+                "bosh",
+                "update-runtime-config",
+                f"--name={kind}-agent",
+                f"--var=server_type={kind}",
+                self.cpi / "manifests/runtime-config.yml",
+            )
 
     def do_upload_stemcells(self, *which: str) -> None:
         """Upload the stemcells of the named lines, by default jammy. `new` fetches them even if one is there."""
@@ -87,7 +118,11 @@ class Director(Shell):
                 print(f"the director has a stemcell of {line}")
             else:
                 suffix = "-go_agent" if line in ("bionic", "jammy", "xenial") else ""
-                self.run("bosh", "upload-stemcell", self._download(f"stemcell/ubuntu-{line}", STEMCELLS.format(line + suffix), which))
+                self.run(
+                    "bosh",
+                    "upload-stemcell",
+                    self._download(f"stemcell/ubuntu-{line}", STEMCELLS.format(line + suffix), which),
+                )
 
     def do_upload_releases(self, *which: str) -> None:
         """Upload the release that deploy_postgres needs. `new` fetches it even if one is there."""
@@ -110,28 +145,54 @@ class Director(Shell):
 
     def do_deploy_postgres(self, *more: str) -> None:
         """Deploy a PostgreSQL."""
-        self._deploy("postgres", self.cpi / "manifests/postgres.yml", [], [self.configuration / "postgres-vars.yml"], *more)
+        self._deploy(
+            "postgres", self.cpi / "manifests/postgres.yml", [], [self.configuration / "postgres-vars.yml"], *more
+        )
 
     def do_deploy_concourse(self, *more: str) -> None:
         """Deploy Concourse."""
         source = Path(self.needed("CONCOURSE_DIR"))
-        operations = [source / f"cluster/operations/{name}.yml"
-                      for name in ("backup-atc", "basic-auth", "static-web", "privileged-http")]
-        self._deploy("concourse", source / "cluster/concourse.yml", operations,
-                     [source / "versions.yml", self.configuration / "concourse-vars.yml"], *more)
+        operations = [
+            source / f"cluster/operations/{name}.yml"
+            for name in ("backup-atc", "basic-auth", "static-web", "privileged-http")
+        ]
+        self._deploy(
+            "concourse",
+            source / "cluster/concourse.yml",
+            operations,
+            [source / "versions.yml", self.configuration / "concourse-vars.yml"],
+            *more,
+        )
 
     def do_deploy_cf(self, *more: str) -> None:
         """Deploy Cloud Foundry."""
         source = Path(self.needed("CF_DEPLOYMENT_DIR"))
-        operations = [source / f"operations/{name}.yml" for name in (
-            "use-compiled-releases", "use-latest-stemcell", "override-app-domains", "scale-to-one-az", "use-haproxy")]
-        self._deploy("cf", source / "cf-deployment.yml", operations, [self.configuration / "cloudfoundry-vars.yml"], *more)
+        operations = [
+            source / f"operations/{name}.yml"
+            for name in (
+                "use-compiled-releases",
+                "use-latest-stemcell",
+                "override-app-domains",
+                "scale-to-one-az",
+                "use-haproxy",
+            )
+        ]
+        self._deploy(
+            "cf", source / "cf-deployment.yml", operations, [self.configuration / "cloudfoundry-vars.yml"], *more
+        )
 
     def _deploy(self, name: str, manifest: Path, ops: list[Path], variables: list[Path], *more: str) -> None:
         self.enter_director(name)
         store = [] if name == "cf" else [f"--vars-store=creds/{name}.yml"]  # cf's are in the director's CredHub
-        self.run("bosh", "deploy", manifest, *(f"--ops-file={path}" for path in ops), *store,
-                 *(f"--vars-file={path}" for path in variables), *more)
+        self.run(
+            "bosh",
+            "deploy",
+            manifest,
+            *(f"--ops-file={path}" for path in ops),
+            *store,
+            *(f"--vars-file={path}" for path in variables),
+            *more,
+        )
 
     def do_capture_requests(self, log: str = "log") -> None:
         """Take requests and answers out of a debug log of bosh, without their secrets, into requests/."""

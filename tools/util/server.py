@@ -1,4 +1,5 @@
 """Subcommands that prepare an LXD or Incus server for BOSH, and clear it."""
+
 from __future__ import annotations
 
 import json
@@ -18,15 +19,28 @@ class Server(Shell):
         """Make a client certificate, bosh-client.crt and bosh-client.key."""
         authority = {"common_name": "bosh", "is_ca": True, "duration": 3650}
         client = {"common_name": "bosh", "ca": "bosh_ca", "duration": 3650, "extended_key_usage": ["client_auth"]}
-        self.write("creds/bosh-cert-manifest.yml", json.dumps({"variables": [
-            {"name": "bosh_ca", "type": "certificate", "options": authority},
-            {"name": "bosh_client", "type": "certificate", "options": client}]}) + "\n")
+        self.write(
+            "creds/bosh-cert-manifest.yml",
+            json.dumps(
+                {
+                    "variables": [
+                        {"name": "bosh_ca", "type": "certificate", "options": authority},
+                        {"name": "bosh_client", "type": "certificate", "options": client},
+                    ]
+                }
+            )
+            + "\n",
+        )
         self.run("bosh", "interpolate", "creds/bosh-cert-manifest.yml", "--vars-store=creds/bosh-cert.yml")
         for field, path, mode in (("certificate", "bosh-client.crt", 0o644), ("private_key", "bosh-client.key", 0o600)):
-            self.write(path, self.ask("bosh", "interpolate", "creds/bosh-cert.yml", "--path", f"/bosh_client/{field}"), mode)
+            self.write(
+                path, self.ask("bosh", "interpolate", "creds/bosh-cert.yml", "--path", f"/bosh_client/{field}"), mode
+            )
 
     def do_init_lxd(self) -> None:
-        """Make pool, project, network and profile on the server of your client program, and have it trust the certificate.
+        """Make pool, project, network and profile, and have the server trust the client certificate.
+
+        The server is the one that lxc or incus on this machine talks to.
 
         What is there already is left as it is.
         """
@@ -39,25 +53,67 @@ class Server(Shell):
             self.run(client, "storage", "create", pool, *self.setting("SERVER_STORAGE", "dir").split())
         if not self.ask(client, "network", "show", network):
             address = f"{names['internal_gw']}/{names['internal_cidr'].partition('/')[2]}"
-            self.run(client, "network", "create", network, "--type=bridge", f"ipv4.address={address}", "ipv4.nat=true",
-                     "ipv6.address=none")
+            self.run(
+                client,
+                "network",
+                "create",
+                network,
+                "--type=bridge",
+                f"ipv4.address={address}",
+                "ipv4.nat=true",
+                "ipv6.address=none",
+            )
         if not self.ask(client, "project", "show", project):
-            self.run(client, "project", "create", project, "-c", "features.images=true", "-c", "features.profiles=true",
-                     "-c", "features.storage.volumes=true", "-c", "features.networks=false")
+            self.run(
+                client,
+                "project",
+                "create",
+                project,
+                "-c",
+                "features.images=true",
+                "-c",
+                "features.profiles=true",
+                "-c",
+                "features.storage.volumes=true",
+                "-c",
+                "features.networks=false",
+            )
         if not self.ask(client, "--project", project, "profile", "show", profile):
             self.run(client, "--project", project, "profile", "create", profile)
         if not self.ask(client, "--project", project, "profile", "device", "get", profile, "root", "pool"):
-            self.run(client, "--project", project, "profile", "device", "add", profile, "root", "disk", "path=/", f"pool={pool}")
+            self.run(
+                client,
+                "--project",
+                project,
+                "profile",
+                "device",
+                "add",
+                profile,
+                "root",
+                "disk",
+                "path=/",
+                f"pool={pool}",
+            )
         self._trust(self.setting("SERVER_CLIENT_CERT", "bosh-client.crt"), project)
 
     def _trust(self, certificate: str, project: str) -> None:
         if not Path(certificate).is_file():
-            raise UtilError(f"there is no client certificate {certificate}: run util generate_certs, or set SERVER_CLIENT_CERT")
+            raise UtilError(
+                f"there is no client certificate {certificate}: run util generate_certs, or set SERVER_CLIENT_CERT"
+            )
         pem = "".join(Path(certificate).read_text("utf-8").split())
         trusted = json.loads(self.ask(self.client, "config", "trust", "list", "--format=json") or "[]")
         if pem not in ("".join(one.get("certificate", "").split()) for one in trusted):
-            self.run(self.client, "config", "trust", "add-certificate" if self.client == "incus" else "add", Path(certificate).resolve(),
-                     "--name=bosh", "--restricted", f"--projects={project}")
+            self.run(
+                self.client,
+                "config",
+                "trust",
+                "add-certificate" if self.client == "incus" else "add",
+                Path(certificate).resolve(),
+                "--name=bosh",
+                "--restricted",
+                f"--projects={project}",
+            )
 
     def do_destroy(self) -> None:
         """Delete every VM, disk and image that BOSH made in the project, and the state and credentials here."""
@@ -71,7 +127,9 @@ class Server(Shell):
         for row in self._list(*client, "storage", "volume", "list", pool):
             if row.get("type") == "custom" and re.fullmatch(f"vol-[pec]-{UUID}", row["name"]):
                 doomed.append((*client, "storage", "volume", "delete", pool, row["name"]))
-        print(f"This deletes {len(doomed)} things in project {names['lxd_project_name']}, and creds/, state.json and cpi here.")
+        print(
+            f"This deletes {len(doomed)} things in project {names['lxd_project_name']}; here creds/, state.json and cpi."
+        )
         if not (self.dry_run or self.environ.get("BOSH_NON_INTERACTIVE")) and input("Type yes to go on: ") != "yes":
             raise UtilError("nothing was deleted")
         for command in doomed:

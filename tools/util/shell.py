@@ -1,4 +1,5 @@
 """What all subcommands stand on: the environment, the configuration, and running commands in plain sight."""
+
 from __future__ import annotations
 
 import os
@@ -18,7 +19,7 @@ ENVIRONMENT = {
     "SERVER_CLIENT_KEY": "path of its key (default: bosh-client.key)",
     "SERVER_ENABLE_AGENT": "set to have the server's own agent in the VMs",
     "SERVER_LOCAL_RELEASE": "path of a release tarball to use (default: build one)",
-    "SERVER_STORAGE": "for init_lxd: driver of a pool to make, and its source (default: dir; for example `zfs source=/dev/sdb`)",
+    "SERVER_STORAGE": "for init_lxd: driver of a pool to make, and its options (default: dir), as zfs source=/dev/sdb",
     "BOSH_DEPLOYMENT_DIR": "checkout of bosh-deployment (default: ~/Documents/Source/bosh-deployment)",
     "BOSH_JUMPBOX_ENABLE": "set to have a user for ssh on the director",
     "BOSH_SNAPSHOTS_ENABLE": "set to have disk snapshots",
@@ -62,12 +63,16 @@ class Shell:
             self._start(command)
 
     def ask(self, *command: str | Path) -> str:
-        """What a command that changes nothing says; empty if it fails. Raises UtilError only if there is no such program."""
+        """What a command that changes nothing says; empty if it fails. Raises UtilError if there is no such program."""
         return self._start(command, check=False, capture_output=True, text=True).stdout or ""
 
-    def _start(self, command: tuple[str | Path, ...], check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    def _start(
+        self, command: tuple[str | Path, ...], check: bool = True, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(list(map(str, command)), env={"BOSH_NON_INTERACTIVE": "true", **self.environ}, check=check, **options)
+            return subprocess.run(
+                list(map(str, command)), env={"BOSH_NON_INTERACTIVE": "true", **self.environ}, check=check, **options
+            )
         except FileNotFoundError:
             raise UtilError(f"there is no program {command[0]}") from None
         except subprocess.CalledProcessError as failure:
