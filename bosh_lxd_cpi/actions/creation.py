@@ -113,7 +113,7 @@ def _plan(cpi: Cpi, cid: str, agent_id: str, stemcell_cid: str, wanted: VmProper
                                metadata_path=config.agent_config.metadata_path,
                                userdata_path=config.agent_config.userdata_path)
     boot = firmware.config(stemcell, dialect=features.firmware, overrides=server.instance_config)
-    pool = wanted.storage_pool or server.storage_pool_name
+    pool = cpi.client.names["pool"] = wanted.storage_pool or server.storage_pool_name
     plan = Plan(cid=cid, properties=wanted, features=features, image=image, nics=devices, drive=drive, pool=pool,
                 instance_config={**boot, **wanted.config, **wanted.limits(), **vms.tags(dict(wanted.tags)), **cpi.marks()},
                 ephemeral_pool=wanted.ephemeral_storage_pool or pool,

@@ -38,7 +38,7 @@ def create_disk(cpi: Cpi, size: Any, cloud_properties: Any, vm_cid: Any = None) 
 
     size = properties.mib(size, "disk size")
     wanted = properties.disk(cloud_properties)
-    pool = wanted.storage_pool or cpi.config.server.storage_pool_name
+    pool = cpi.client.names["pool"] = wanted.storage_pool or cpi.config.server.storage_pool_name
     cid = f"{disks.PERSISTENT}{cpi.new_id()}"
     target = wanted.target or (_location(cpi, identifier(vm_cid, "vm_cid")) if vm_cid and cpi.config.server.target else "")
     with cpi.undo() as undo:

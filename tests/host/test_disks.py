@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
+import processes
 import pytest
 import server
 from director import Refused, environment, manual_network
@@ -183,16 +185,21 @@ def test_absurd_disks_are_refused_before_anything_is_made(cpi, arguments):
     assert cpi.last.requests == 0
 
 
+@pytest.fixture
+def full_pool(host):
+    """A storage pool without any room left."""
+    server.client(host.name, "storage", "create", "full", "btrfs", "size=256MiB")
+    fill = f"dd if=/dev/zero of=/var/lib/{host.type}/storage-pools/full/fill bs=64K; sync"
+    subprocess.run(processes.inside(host.name, "sh", "-c", fill), stderr=subprocess.DEVNULL, check=True)
+    yield "full"
+    server.client(host.name, "storage", "delete", "full")
+
+
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_a_full_pool_is_no_disk_space(host, cpi):
-    server.client(host.name, "storage", "create", "small", "btrfs", "size=200MiB")
-    made = []
-    try:
-        with pytest.raises(Refused) as refused:
-            cpi.call("create_stemcell", "/nonexistent", {})
-        assert "cannot be read" in refused.value.message
-    finally:
-        for cid in made:
-            cpi.call("delete_disk", cid)
-        server.client(host.name, "storage", "delete", "small")
+def test_a_full_pool_is_no_disk_space_and_keeps_nothing(cpi, stemcell_cids, full_pool):
+    with pytest.raises(Refused) as refused:
+        cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.375", "storage_pool": full_pool},
+                 {"n": manual_network(IP)}, [], environment())
+    assert (refused.value.type, refused.value.ok_to_retry) == ("Bosh::Clouds::NoDiskSpace", False)
+    assert "storage info full" in refused.value.message
