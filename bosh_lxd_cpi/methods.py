@@ -136,7 +136,12 @@ def _act(request: Request, method: Method, settings: Config, *, clock: Clock, tr
     deadline = Deadline(clock, method.deadline, what=request.method)
     with contextlib.ExitStack() as stack:
         if method.throttled and settings.throttle_config.enabled:
-            stack.enter_context(_slot(request, settings, deadline, log))
+            try:
+                stack.enter_context(_slot(request, settings, deadline, log))
+            except errors.ThrottleTimeout as failure:
+                if request.method != "create_vm":
+                    raise
+                raise errors.VMCreationFailed(failure.brief, hint=failure.hint, ok_to_retry=True) from failure
         client = Client(transport, project=settings.server.project_name, deadline=deadline, log=log)
         cpi = Cpi(config=settings, client=client, clock=clock, log=log, director=request.director)
         module, _, function = method.action.partition(".")

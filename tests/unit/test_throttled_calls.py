@@ -1,0 +1,30 @@
+"""What BOSH is told when no throttle slot becomes free."""
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bosh_lxd_cpi import cli, throttle
+
+
+def call(tmp_path, method, *arguments):
+    slots = tmp_path / "slots"
+    config = {"server": {"url": "https://127.0.0.1:1", "tls_client_cert": "c", "tls_client_key": "k"}, "agent": {"mbus": "m"},
+              "throttle_config": {"enabled": True, "path": str(slots), "limit": 1, "wait": "50ms"}}
+    file = tmp_path / "cpi.json"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    request = {"method": method, "arguments": list(arguments), "context": {"request_id": "cpi-2"}}
+    holder = throttle.Settings(True, str(slots), 1, 0, 0)
+    with throttle.slot(holder, label="delete_vm cpi-1", log=print):
+        return json.loads(cli.answer(json.dumps(request).encode(), ["--config", str(file)], {}))["error"]
+
+
+@pytest.mark.usefixtures("real_time")
+@pytest.mark.parametrize(("method", "arguments", "kind", "retry"), [
+    ("create_vm", ["a", "img-1", {}, {}], "Bosh::Clouds::VMCreationFailed", True),
+    ("delete_vm", ["vm-1"], "Bosh::Clouds::CloudError", False)])
+def test_waiting_in_vain_names_the_holder_and_lets_the_director_retry_a_creation(tmp_path, method, arguments, kind, retry):
+    error = call(tmp_path, method, *arguments)
+    assert (error["type"], error["ok_to_retry"]) == (kind, retry)
+    assert "delete_vm cpi-1" in error["message"]
