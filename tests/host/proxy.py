@@ -1,0 +1,226 @@
+"""A TLS server in front of a test host's own socket that counts requests and, at a chosen one, does what networks and
+servers do on bad days.
+
+It listens on 127.0.0.1 of this machine, outside the host's namespace, with a certificate of its own for the CPI to pin.
+"""
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import server
+
+REFUSED_SECONDS = 0.5
+"""How long a refusal that passes lasts."""
+
+
+class Fault(NamedTuple):
+    """What happens to a request."""
+
+    name: str
+    delivered: bool = False
+    """Whether the server gets the request, and carries it out."""
+    answer: str = "none"
+    """What the CPI gets: `none` (the connection is cut), `half`, `late` (nothing, and the connection stays), `whole`, or
+    `error`; `refused` is a request that not even finds a listener."""
+    status: int = 0
+    text: str = ""
+    """Of an `error`."""
+    reset: bool = False
+    """Whether the connection is cut by RST instead of FIN."""
+    restart: bool = False
+    """Whether the daemon is killed once it has answered, and started again."""
+    lasting: bool = False
+    """Whether it goes on until `heal`."""
+
+
+NONE = Fault("none", delivered=True, answer="whole")
+FAULTS = {fault.name: fault for fault in (
+    Fault("refused", answer="refused"),
+    Fault("cut before", reset=True),
+    Fault("cut after", delivered=True),
+    Fault("cut amid", delivered=True, answer="half"),
+    Fault("stalled", delivered=True, answer="late"),
+    Fault("503", answer="error", status=503, text="Daemon is starting up"),
+    Fault("locked", answer="error", status=500, text="Failed to begin transaction: database is locked"),
+    Fault("412", answer="error", status=412, text="Precondition failed"),
+    Fault("500", answer="error", status=500, text="Something that nobody has seen before"),
+    Fault("crash", delivered=True, restart=True),
+    Fault("gone", delivered=True, lasting=True),
+)}
+
+
+class Exchange(NamedTuple):
+    """A request that reached the proxy, and what the server said; status 0 if it was not asked or not heard."""
+
+    method: str
+    path: str
+    """With its query."""
+    status: int
+    sent: int
+    received: int
+    """Bytes of the bodies."""
+
+
+class Proxy:
+    """A context manager; `url` and `certificate` are for the CPI, `seen` is what came through since `arm`."""
+
+    def __init__(self, directory: Path, host: server.Facts) -> None:
+        """`directory` is for the certificate."""
+        self.seen: list[Exchange] = []
+        self.fired = False
+        self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
+        self._fault, self._at = NONE, 0
+        key, certificate = directory / "proxy.key", directory / "proxy.crt"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                        "-subj", "/CN=proxy", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        self.certificate = certificate.read_text("utf-8")
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.load_cert_chain(certificate, key)
+        self._lock = threading.Lock()
+        self._listener: socket.socket | None = None
+        self._port = 0
+
+    def __enter__(self) -> Proxy:
+        self._listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._deaf()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self._port}"
+
+    def settings(self) -> dict[str, str]:
+        """The properties under `server` that lead a CPI here."""
+        return {"url": self.url, "tls_server_cert": self.certificate}
+
+    def arm(self, fault: Fault, at: int) -> None:
+        """Let this happen to request number `at` from now on, and count anew."""
+        self.seen, self.fired, self._fault, self._at = [], False, fault, at
+        if at == 1:
+            self._refuse()
+
+    def heal(self) -> None:
+        """From now on all is well."""
+        self._at = 0
+        self._listen()
+
+    # -- the listener ------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        with self._lock:
+            if self._listener:
+                return
+            listener = socket.socket()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self._port))
+            listener.listen(64)
+            self._port, self._listener = listener.getsockname()[1], listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def _deaf(self) -> None:
+        with self._lock:
+            if self._listener:
+                self._listener.shutdown(socket.SHUT_RDWR)
+                self._listener.close()
+                self._listener = None
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _refuse(self) -> bool:
+        """Whether the next request shall find nobody."""
+        if self._fault.answer != "refused" or len(self.seen) + 1 != self._at:
+            return False
+        self.fired = True
+        self._deaf()
+        threading.Timer(REFUSED_SECONDS, self._listen).start()
+        return True
+
+    # -- one connection ----------------------------------------------------------------------------------------------
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, self._tls.wrap_socket(connection, server_side=True) as client:
+                stream = client.makefile("rb")
+                while request := _Request.read(stream):
+                    if not self._exchange(client, request) or self._refuse():
+                        return
+        except OSError:
+            pass  # the client went away, or we cut it
+
+    def _exchange(self, client: ssl.SSLSocket, request: _Request) -> bool:
+        """Handle a request; answers whether the connection lives on."""
+        number = len(self.seen) + 1
+        hit = bool(self._at) and (number >= self._at if self._fault.lasting else number == self._at)
+        fault = self._fault if hit and self._fault.answer != "refused" else NONE
+        self.fired |= hit
+        try:
+            status, headers, body = self._ask(request) if fault.delivered else (0, [], b"")
+        except OSError:
+            status, headers, body, fault = 0, [], b"", Fault("daemon down")
+        self.seen.append(Exchange(request.method, request.path, status, len(request.body), len(body)))
+        if fault.restart:
+            self._deaf()
+            server.restart(self._host.name, hard=True)
+            self._listen()
+        if fault.answer == "error":
+            document = {"type": "error", "error": fault.text, "error_code": fault.status, "metadata": None}
+            status, headers, body = fault.status, [("Content-Type", "application/json")], json.dumps(document).encode()
+        if fault.answer == "late":
+            client.recv(1)  # until the client gives up
+        if fault.reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if fault.answer in ("none", "late"):
+            return False
+        head = f"HTTP/1.1 {status} {http.client.responses.get(status, '')}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers) + f"Content-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + (body[:len(body) // 2] if fault.answer == "half" else body))
+        return fault.answer != "half"
+
+    def _ask(self, request: _Request) -> tuple[int, list[tuple[str, str]], bytes]:
+        with socket.socket(socket.AF_UNIX) as daemon:
+            daemon.connect(self._backend)
+            daemon.sendall(request.head + request.body)
+            answer = http.client.HTTPResponse(daemon, method=request.method)
+            try:
+                answer.begin()
+                body = answer.read()
+            except http.client.HTTPException as failure:
+                raise OSError("the daemon went away") from failure
+        dropped = ("content-length", "transfer-encoding", "connection")
+        return answer.status, [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped], body
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    head: bytes
+    body: bytes
+
+    @classmethod
+    def read(cls, stream: io.BufferedReader) -> _Request | None:
+        """The next request, with a Content-Length as the CPI always sends, or None when there are no more."""
+        lines = [stream.readline()]
+        while lines[-1] not in (b"\r\n", b""):
+            lines.append(stream.readline())
+        if not lines[-1]:
+            return None
+        method, path, _ = lines[0].decode().split(" ", 2)
+        lengths = [int(line.partition(b":")[2]) for line in lines if line.lower().startswith(b"content-length:")]
+        return cls(method, path, b"".join(lines), stream.read(lengths[0]) if lengths else b"")

@@ -1,0 +1,148 @@
+"""Every HTTP request of every method, as a proxy in front of the server sees them: what docs/api-calls.md lists is what
+happens, and it stays within the budget."""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import server
+from director import ROOT, Director, configuration, environment, manual_network
+from proxy import Exchange, Proxy
+from tiny import STEMCELL, VM, stemcell_image
+
+DOCUMENT = ROOT / "docs/api-calls.md"
+TITLES = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
+BUDGET = {
+    "create_stemcell": 5, "create_stemcell, once more": 2, "delete_stemcell": 4, "delete_stemcell, not the last of its image": 3,
+    "create_vm": 9, "create_vm without ephemeral disk": 8, "has_vm": 1, "set_vm_metadata": 2, "reboot_vm": 3, "reboot_vm, stopped": 5,
+    "delete_vm": 9, "delete_vm, gone": 5, "create_disk": 1, "has_disk": 1, "has_disk, not there": 2, "set_disk_metadata": 2,
+    "attach_disk": 4, "attach_disk, once more": 3, "get_disks": 1, "detach_disk": 4, "detach_disk, not attached": 1, "resize_disk": 2,
+    "resize_disk to the same size": 1, "update_disk": 2, "snapshot_disk": 3, "delete_snapshot": 2, "delete_disk": 1,
+    "delete_disk, gone": 2, "info": 0, "calculate_vm_cloud_properties": 0}
+MORE = {"lxd": {"create_vm": 4, "create_vm without ephemeral disk": 4, "detach_disk": 1, "set_vm_metadata": 1}}
+"""LXD 5.0 cannot start what it creates in one request, and tells the guest of changes, which takes a look afterwards."""
+
+HEAD = """\
+# Every request
+
+What the CPI asks the server for, method by method, as seen by a proxy in front of a server that is not clustered. Written
+by `bin/test tests/host/test_requests.py --all-servers --write-docs`; without the last option the same test fails where this
+page is not what happens. All paths begin with `/1.0` and carry `?project=`. A `/wait` is repeated every 30 seconds.
+"""
+
+
+class Recorder:
+    """Makes calls through a proxy and keeps the requests of each."""
+
+    def __init__(self, director: Director, proxy: Proxy) -> None:
+        self.director, self.proxy, self.calls = director, proxy, {}
+
+    def __call__(self, title: str, *arguments: Any) -> Any:
+        """`title` is the method, and what is special about this call."""
+        del self.proxy.seen[:]
+        result = self.director.call(re.split("[ ,]", title)[0], *arguments)
+        self.calls[title] = list(self.proxy.seen)
+        return result
+
+
+@pytest.fixture(scope="module")
+def calls(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Exchange]]]:
+    """The requests of each call of a VM's life."""
+    directory = tmp_path_factory.mktemp("requests")
+    with Proxy(directory, host) as proxy:
+        recorder = Recorder(Director(configuration(host, **proxy.settings()), directory), proxy)
+        live(recorder, stemcell_image(directory), stop=lambda vm: server.client(
+            host.name, "stop", "--force", "--project", host.project, vm))
+        yield recorder.calls
+
+
+def live(call: Recorder, image: Path, *, stop: Callable[[str], object]) -> None:
+    call("info")
+    call("calculate_vm_cloud_properties", {"cpu": 1, "ram": 512, "ephemeral_disk_size": 100})
+    stemcell = call("create_stemcell", str(image), STEMCELL)
+    second = call("create_stemcell, once more", str(image), STEMCELL)
+    network = {"default": manual_network("10.245.0.61")}
+    vm, _ = call("create_vm without ephemeral disk", "agent", stemcell, {**VM, "ephemeral_disk": 0}, network, [], environment())
+    call.director.call("delete_vm", vm)
+    vm, _ = call("create_vm", "agent", stemcell, VM, network, [], environment())
+    call("has_vm", vm)
+    call("set_vm_metadata", vm, {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1", "name": "web/1"})
+    disk = call("create_disk", 16, {}, vm)
+    call("has_disk", disk)
+    call("set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1", "instance_group": "web"})
+    call("attach_disk", vm, disk)
+    call("attach_disk, once more", vm, disk)
+    call("get_disks", vm)
+    snapshot = call("snapshot_disk", disk, {"deployment": "d", "job": "web", "index": 0})
+    call("delete_snapshot", snapshot)
+    call("reboot_vm", vm)
+    call("detach_disk", vm, disk)
+    call("detach_disk, not attached", vm, disk)
+    call("resize_disk", disk, 32)
+    call("resize_disk to the same size", disk, 32)
+    call("update_disk", disk, 48, {})
+    call("delete_disk", disk)
+    call("delete_disk, gone", disk)
+    call("has_disk, not there", disk)
+    stop(vm)
+    call("reboot_vm, stopped", vm)
+    call("delete_vm", vm)
+    call("delete_vm, gone", vm)
+    call("delete_stemcell, not the last of its image", second)
+    call("delete_stemcell", stemcell)
+
+
+@pytest.mark.every_server
+def test_each_method_keeps_within_its_budget(host, calls):
+    budget = {title: most + MORE.get(host.kind, {}).get(title, 0) for title, most in BUDGET.items()}
+    assert calls.keys() == budget.keys()
+    assert {title: len(lines(seen)) for title, seen in calls.items() if len(lines(seen)) > budget[title]} == {}
+
+
+@pytest.mark.every_server
+def test_every_request_of_every_method_is_documented(host, calls, request):
+    text = DOCUMENT.read_text("utf-8") if DOCUMENT.exists() else ""
+    parts = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    title, rows = TITLES[host.kind], table(calls)
+    usual = parts.get(TITLES["incus"], "").splitlines()
+    if host.kind == "incus":
+        wanted = "\n".join(["", HEADING, *rows, ""])
+    else:
+        others = [row for row in rows if row not in usual]
+        wanted = "\n".join(["", "As Incus 6.0" + (", but:\n" if others else "."), *([HEADING, *others] if others else []), ""])
+    if request.config.getoption("--write-docs"):
+        parts[title] = wanted
+        DOCUMENT.write_text("\n".join([HEAD, *(f"## {title}\n{parts[title]}" for title in TITLES.values() if title in parts)]), "utf-8")
+    assert parts.get(title, "").strip() == wanted.strip(), "see the head of docs/api-calls.md"
+
+
+HEADING = "| call | requests | which |\n|---|---|---|"
+
+
+def table(calls: dict[str, list[Exchange]]) -> list[str]:
+    """A row for each call."""
+    return [f"| {title} | {len(lines(seen))} | {'<br>'.join(f'`{line}`' for line in lines(seen))} |"
+            for title, seen in sorted(calls.items())]
+
+
+NAMES = [(re.compile(pattern), name) for pattern, name in (
+    (r"/operations/[0-9a-f-]{36}", "/operations/OPERATION"), (r"vm-[0-9a-f-]{36}", "VM"), (r"vol-p-[0-9a-f-]{36}", "DISK"),
+    (r"vol-e-[0-9a-f-]{36}", "EPHEMERAL"), (r"vol-c-[0-9a-f-]{36}", "DRIVE"), (r"snap-[0-9a-f-]{36}", "SNAPSHOT"),
+    (r"img-[0-9a-f-]{36}", "STEMCELL"), (r"[0-9a-f]{64}", "IMAGE"), (r"[?&]project=[^&]*", ""), (r"^(\w+) /1\.0/?", r"\1 /"))]
+
+
+def lines(seen: list[Exchange]) -> list[str]:
+    """Method and path of each request, with words for names, and once what was waited for twice."""
+    found: list[str] = []
+    for exchange in seen:
+        line = f"{exchange.method} {exchange.path}"
+        for pattern, name in NAMES:
+            line = pattern.sub(name, line)
+        line = re.sub(r"^([^?]*)&", r"\1?", line)
+        line = re.sub(r"\?timeout=\d+", "", line)
+        if not (found and found[-1] == line and line.endswith("/wait")):
+            found.append(line)
+    return found
