@@ -10,7 +10,7 @@ from bosh_lxd_cpi import cli, throttle
 
 def call(tmp_path, method, *arguments):
     slots = tmp_path / "slots"
-    config = {"server": {"url": "https://127.0.0.1:1", "tls_client_cert": "c", "tls_client_key": "k"}, "agent": {"mbus": "m"},
+    config = {"server": {"url": "unix:///nowhere"}, "agent": {"mbus": "m"},
               "throttle_config": {"enabled": True, "path": str(slots), "limit": 1, "wait": "50ms"}}
     file = tmp_path / "cpi.json"
     file.write_text(json.dumps(config), encoding="utf-8")
