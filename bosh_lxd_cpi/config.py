@@ -169,7 +169,7 @@ def _yaml(path: str, text: str) -> Any:
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as failure:
+    except (yaml.YAMLError, ValueError) as failure:  # a date such as 2026-02-31 is a ValueError
         where = getattr(failure, "problem_mark", None)
         at = f" at line {where.line + 1}" if where else ""
         raise ConfigError(f"the configuration file {path} is neither JSON nor YAML{at}") from None
@@ -177,16 +177,13 @@ def _yaml(path: str, text: str) -> Any:
 
 def overlay(context: dict[str, Any]) -> dict[str, Any]:
     """A request's context as a property tree: flat keys are server properties, sections may be given whole."""
-    tree: dict[str, Any] = {}
-    flat = {key: value for key, value in context.items() if key not in DIRECTORS_OWN}
-    wrapped = flat.pop("lxd_cpi", None)
-    if isinstance(wrapped, dict):
-        flat.update(wrapped)
-    for key, value in flat.items():
-        if key in Config._fields:
-            tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
-        else:
-            tree.setdefault("server", {})[SHORT_NAMES.get(key, key)] = value
+    given = {key: value for key, value in context.items() if key not in DIRECTORS_OWN and value is not None}
+    if isinstance(given.get("lxd_cpi"), dict):
+        given.update(given.pop("lxd_cpi"))
+    flat = {SHORT_NAMES.get(key, key): value for key, value in given.items() if key not in Config._fields}
+    tree = {key: value for key, value in given.items() if key in Config._fields and value is not None}
+    if flat and isinstance(tree.setdefault("server", {}), dict):
+        tree["server"] = {**tree["server"], **flat}
     return tree
 
 
@@ -198,7 +195,7 @@ def _values(tree: dict[str, Any], faults: list[str], unknown: Callable[[str], ob
             section = SECTIONS[name]
             values[name] = {key: _value(f"{name}.{key}", value, section._field_defaults[key], faults)
                             for key, value in given.items() if key in section._fields and value is not None}
-            for key in given.keys() - set(section._fields):
+            for key in (key for key in given if key not in section._fields):
                 unknown(f"unknown property {name}.{key}{did_you_mean(key, section._fields)}")
         elif name in SECTIONS:
             if given is not None:
@@ -218,8 +215,9 @@ def _value(name: str, given: Any, default: Any, faults: list[str]) -> Any:
             return str(given).lower() == "true"
         faults.append(f"{name} must be true or false")
     elif isinstance(default, int):
-        if str(given).isdigit() and int(given) > 0:
-            return int(given)
+        text = str(given)
+        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
+            return int(text)
         faults.append(f"{name} must be a positive number")
     elif isinstance(default, tuple):
         given = [given] if isinstance(given, str) and given else given or []
@@ -250,8 +248,9 @@ def _check_duration(name: str, given: Any, faults: list[str]) -> None:
 
 def _instance_config(name: str, given: Any, faults: list[str]) -> dict[str, dict[str, str]]:
     if isinstance(given, dict) and all(isinstance(keys, dict) for keys in given.values()):
-        return {line: {key: _text(value) for key, value in keys.items()} for line, keys in given.items()}
-    faults.append(f"{name} must map stemcell lines to instance options")
+        if all(isinstance(value, (str, int, float)) for keys in given.values() for value in keys.values()):
+            return {str(line): {str(key): _text(value) for key, value in keys.items()} for line, keys in given.items()}
+    faults.append(f"{name} must map stemcell lines to instance options, and those to texts")
     return {}
 
 

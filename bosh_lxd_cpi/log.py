@@ -4,6 +4,7 @@ BOSH appends stderr to the task log and redacts nothing of it, nor of the answer
 """
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,8 @@ from typing import Any, TextIO
 
 REDACTED = "<redacted>"
 LEVELS = ("debug", "info", "warn", "error")
-SECRET_WORDS = ("password", "secret", "private_key", "client_key", "token", "credential", "access_key", "mbus", "cert_key")
+SECRET_WORDS = ("password", "secret", "private_key", "client_key", "token", "credential", "access_key", "mbus", "cert_key",
+                "passphrase", "account_key", "json_key", "encryption_key")
 SHORTEST_SECRET = 4
 """Shorter values ("*", "x") are no secrets; replacing them would garble every line."""
 
@@ -47,6 +49,15 @@ def texts_in(document: Any) -> Iterator[str]:
         yield document
 
 
+def forms_of(text: str) -> set[str]:
+    """The text as it is, in JSON, in a traceback, in a URL, and out of one."""
+    import json
+    from urllib.parse import quote, unquote
+
+    return {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1],
+            quote(text, safe="", errors="surrogatepass"), unquote(text)}
+
+
 class Log:
     """A log bound to one call; `name` is method and request id."""
 
@@ -59,11 +70,11 @@ class Log:
         self._threshold = LEVELS.index(level)
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """From now on these texts never leave the program; of a text of several lines no line does."""
+        """From now on these texts never leave the program, as they are or escaped; of several lines no line does."""
         for secret in secrets:
-            pieces = (secret, secret.replace("\n", "\\n"), *secret.splitlines(), *passwords_in(secret))
-            self._secrets.update(piece for piece in pieces
-                                 if len(piece) >= SHORTEST_SECRET and not piece.startswith("-----"))
+            for piece in (secret, *secret.splitlines(), *passwords_in(secret)):
+                if not piece.startswith("-----"):
+                    self._secrets.update(form for form in forms_of(piece.strip()) if len(form) >= SHORTEST_SECRET)
 
     def redact(self, text: str) -> str:
         """The text without any hidden secret, longest first."""
@@ -87,5 +98,6 @@ class Log:
         if LEVELS.index(level) < self._threshold:
             return
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        for line in self.redact(text).splitlines():
-            print(f"{now} {level:5} {self._name}: {line}", file=self._stream, flush=True)
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more: no reason to stop half-way
+            for line in self.redact(text).splitlines():
+                print(f"{now} {level:5} {self._name}: {line}", file=self._stream, flush=True)

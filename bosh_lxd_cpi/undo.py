@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bosh_lxd_cpi.errors import CpiError
 from bosh_lxd_cpi.log import Log
 
 
@@ -38,5 +37,5 @@ class Undo:
             try:
                 self._log.info(f"undoing {what}")
                 step()
-            except (CpiError, OSError) as failure:
+            except Exception as failure:  # noqa: BLE001  the steps before it have to be taken back all the same
                 self._log.warn(f"could not undo {what}: {failure}; bin/cleanup will find it")
