@@ -46,15 +46,20 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cleanup", description=__doc__.partition("\n")[0], epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", metavar="FILE", default=JOB_CONFIG, help="the job's properties (default: %(default)s)")
-    parser.add_argument("--director", metavar="UUID", default="", help="whose things, or all for everybody's (default: the"
-                        " property director_uuid, else the only director with things on the server)")
-    parser.add_argument("--min-age", metavar="AGE", type=_duration, default="1h", help="such as 90m (default: %(default)s)")
+    parser.add_argument("--config", metavar="FILE", default=JOB_CONFIG,
+                        help="the job's properties (default: %(default)s)")
+    parser.add_argument("--director", metavar="UUID", default="",
+                        help="whose things, or all for everybody's (default: the property director_uuid, else the only"
+                        " director with things on the server)")
+    parser.add_argument("--min-age", metavar="AGE", type=_duration, default="1h",
+                        help="such as 90m (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, only tell what would be")
     parser.add_argument("--legacy", action="store_true", help="also remove go-lxd-cpi's unused configuration drives")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="list everything that BOSH made, of all directors unless one is named")
-    what.add_argument("--delete-disk", metavar="CID", help="remove this persistent disk, which no VM has, and nothing else")
+    what.add_argument("--list", action="store_true",
+                      help="list everything that BOSH made, of all directors unless one is named")
+    what.add_argument("--delete-disk", metavar="CID",
+                      help="remove this persistent disk, which no VM has, and nothing else")
     parser.add_argument("--json", action="store_true", help="with --list: for programs")
     return parser
 
@@ -88,7 +93,8 @@ def _serve(asked: argparse.Namespace, log: Log) -> int:
     elif asked.delete_disk:
         sweep.delete_disk(_orphan(found, asked.delete_disk, told))
     else:
-        sweep.run(found, Rules(director=_director(found, told), min_age=asked.min_age, legacy=asked.legacy, now=clock.time()))
+        sweep.run(found, Rules(director=_director(found, told), min_age=asked.min_age, legacy=asked.legacy,
+                               now=clock.time()))
         print(f"{clock.now()} cleanup: {sweep.summary(len(found.failures))}")
     return SOME_FAILED if sweep.failed or found.failures else DONE
 

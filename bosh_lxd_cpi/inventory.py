@@ -23,8 +23,9 @@ VOLUMES = {disks.PERSISTENT: DISK, disks.EPHEMERAL: EPHEMERAL, disks.CONFIG: CON
 NAME = re.compile(r"(vm-|img-|snap-|vol-[ecp]-)[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 UNMARKED = "?"
 """In place of a director: named in our manner, but with a UUID that says nothing, as go-lxd-cpi's."""
-HALF_MADE, ORPHAN, UNUSED, NO_ALIAS = "half-made", "orphan", "unused", "no alias"
+HALF_MADE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "half-made", "failed", "orphan", "unused", "no alias"
 STATE, CREATING = "user.bosh.state", "creating"
+VM_STATES = {CREATING: HALF_MADE, "failed": FAILED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +69,12 @@ class Inventory:
 
 
 def read(client: Client) -> Inventory:
-    """Requests: instances, images, pools, and the volumes of each pool. Raises CpiError, but goes on without a pool that
-    cannot be read."""
+    """Requests: instances, images, pools, and the volumes of each pool. Raises CpiError, but goes on without a pool
+    that cannot be read."""
     found = Inventory()
     instances, images = client.instances().metadata, client.images().metadata
-    volumes = [(pool["name"], volume) for pool in client.pools().metadata for volume in _volumes(client, pool["name"], found)]
+    pools = [pool["name"] for pool in client.pools().metadata]
+    volumes = [(pool, volume) for pool in pools for volume in _volumes(client, pool, found)]
     vms = {vm.uuid: vm for vm in _instances(instances)}
     found.things = [*vms.values(), *_of_pools(volumes, vms), *_images(images, instances)]
     found.directors = _directors({thing.director for thing in found.things} - {UNMARKED}, instances, images, volumes)
@@ -112,12 +114,12 @@ def seconds(text: str) -> float | None:
 def _instances(instances: Iterable[dict[str, Any]]) -> Iterator[Thing]:
     for instance in instances:
         if (director := owner(instance["name"])) and instance["name"].startswith("vm-"):
-            config = instance["config"]
-            root = next((device for device in (instance.get("expanded_devices") or {}).values() if device.get("path") == "/"), {})
+            config, devices = instance["config"], (instance.get("expanded_devices") or {}).values()
+            root = next((device for device in devices if device.get("path") == "/"), {})
             yield Thing(kind=VM, cid=instance["name"], director=director, location=instance.get("location") or "",
                         created=_created(instance["name"], instance.get("created_at") or ""),
                         size=sizes.mib(root.get("size", "")), pool=root.get("pool", ""),
-                        state=HALF_MADE if config.get(STATE) == CREATING else "", **_tags(config))
+                        state=VM_STATES.get(config.get(STATE, ""), ""), **_tags(config))
 
 
 def _of_pools(volumes: Iterable[tuple[str, dict[str, Any]]], vms: Mapping[str, Thing]) -> Iterator[Thing]:
@@ -134,7 +136,7 @@ def _of_pools(volumes: Iterable[tuple[str, dict[str, Any]]], vms: Mapping[str, T
 
 
 def snapshots(client: Client, found: Inventory) -> list[Thing]:
-    """The snapshots of all persistent disks: a request for each disk, since Incus 7 does not list them with the volumes."""
+    """The snapshots of all persistent disks: a request for each disk. Incus 7 does not list them with the volumes."""
     return [snapshot for disk in found.things if disk.kind == DISK for snapshot in _snapshots_of(client, disk)]
 
 
@@ -146,8 +148,9 @@ def _snapshots_of(client: Client, disk: Thing) -> Iterator[Thing]:
     for snapshot in listed:
         name = _last(snapshot["name"])  # what comes before it is the volume's
         if director := owner(name):
-            yield Thing(kind=SNAPSHOT, cid=f"{disk.cid}_{name}", director=director, pool=disk.pool, location=disk.location,
-                        created=_created(name, snapshot.get("created_at") or ""), size=disk.size, **_tags(_metadata(snapshot)))
+            yield Thing(kind=SNAPSHOT, cid=f"{disk.cid}_{name}", director=director, pool=disk.pool, size=disk.size,
+                        location=disk.location, created=_created(name, snapshot.get("created_at") or ""),
+                        **_tags(_metadata(snapshot)))
 
 
 def _images(images: Iterable[dict[str, Any]], instances: list[dict[str, Any]]) -> Iterator[Thing]:
@@ -185,7 +188,8 @@ def _tags(config: Mapping[str, str]) -> dict[str, str]:
     tags = {key.removeprefix("user.bosh."): value for key, value in config.items()}
     group = tags.get("instance_group") or tags.get("job") or tags.get("compiling", "")
     which = tags.get("instance_index") or tags.get("index") or tags.get("instance_id") or tags.get("id") or ""
-    return {"deployment": tags.get("deployment", ""), "instance": "/".join(filter(None, [group, which])) if group else ""}
+    instance = "/".join(filter(None, [group, which])) if group else ""
+    return {"deployment": tags.get("deployment", ""), "instance": instance}
 
 
 def _directors(digests: set[str], instances: Iterable[dict[str, Any]], images: Iterable[dict[str, Any]],

@@ -34,8 +34,8 @@ def _object(thing: Thing, found: Inventory, now: float) -> dict[str, object]:
 
 def _row(thing: Thing, found: Inventory, now: float) -> tuple[str, ...]:
     director = found.directors.get(thing.director, thing.director)
-    return (thing.kind, age(None if thing.created is None else now - thing.created), size(thing.size), thing.pool or "-",
-            thing.deployment or "-", thing.instance or "-", director[:8], thing.state or "-",
+    return (thing.kind, age(None if thing.created is None else now - thing.created), size(thing.size),
+            thing.pool or "-", thing.deployment or "-", thing.instance or "-", director[:8], thing.state or "-",
             ",".join(thing.used_by) or "-", thing.cid[:12] if thing.cid.isalnum() else thing.cid)
 
 

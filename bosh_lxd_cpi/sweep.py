@@ -4,11 +4,11 @@ Why this harms no create_vm that is under way, whatever the minimum age:
 
 1. The server is read first, the locks after that. create_vm holds a lock named after its VM (see `pending`) from before
    the first thing exists. So whatever was found, and its lock is free, belongs to a create_vm that is over or dead.
-2. A create_vm that succeeded has its VM marked as created, and the VM uses its volumes. So a VM that seemed half-made is
-   read again, after its lock was seen free; and no server deletes a volume that an instance has, running or not.
+2. A create_vm that succeeded has its VM marked as created, and the VM uses its volumes. So a VM that seemed half-made
+   is read again, after its lock was seen free; and no server deletes a volume that an instance has, running or not.
 
-The locks are those of this machine. For what another one makes, and where TMPDIR or throttle_config.path differ from the
-director's, there is the age: create_vm gives up after half an hour, so nothing that is an hour old is being made.
+The locks are those of this machine. For what another one makes, and where TMPDIR or throttle_config.path differ from
+the director's, there is the age: create_vm gives up after half an hour, so nothing that is an hour old is being made.
 """
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Rules(NamedTuple):
         """Empty when the thing can go."""
         if thing.kind in (inventory.DISK, inventory.SNAPSHOT):
             return "persistent"
-        if not thing.state:
-            return IN_USE
+        if thing.state in ("", inventory.FAILED):
+            return "kept for inspection" if thing.state else IN_USE
         if thing.director == inventory.UNMARKED:
             if not (self.legacy and thing.kind == inventory.CONFIG):
                 return "unmarked"
@@ -62,14 +62,15 @@ class Sweep:
 
     def __init__(self, client: Client, locks: str, *, dry_run: bool) -> None:
         self._client, self._locks, self._dry_run = client, locks, dry_run
+        self._verb = "would remove" if dry_run else "removed"
         self.removed, self.failed = 0, 0
         self.kept: Counter[str] = Counter()
 
     def summary(self, unread: int) -> str:
         """One line: how many things were removed, kept and why, and failed."""
         kept = ", ".join(f"{count} {reason}" for reason, count in sorted(self.kept.items()))
-        return (f"{'would remove' if self._dry_run else 'removed'} {self.removed}, kept {sum(self.kept.values())}"
-                f"{f' ({kept})' if kept else ''}, failed {self.failed + unread}")
+        return (f"{self._verb} {self.removed}, kept {sum(self.kept.values())}{f' ({kept})' if kept else ''},"
+                f" failed {self.failed + unread}")
 
     def run(self, found: Inventory, rules: Rules) -> None:
         """Remove everything that the rules allow, half-made VMs first and each followed by its own volumes."""
@@ -92,7 +93,9 @@ class Sweep:
 
     def _remove(self, thing: Thing) -> bool:
         """Whether it is gone, or would be."""
-        what = f"{thing.kind} {thing.cid}" + (f" in pool {thing.pool}" if thing.pool and thing.kind != inventory.VM else "")
+        what = f"{thing.kind} {thing.cid}"
+        if thing.pool and thing.kind != inventory.VM:
+            what += f" in pool {thing.pool}"
         self._client.deadline = Deadline(self._client.deadline.clock, SECONDS, what=f"removing {what}")
         try:
             kept = self._delete(thing, what)
@@ -110,7 +113,7 @@ class Sweep:
             return False
         self.removed += 1
         age = None if thing.created is None else self._client.deadline.clock.time() - thing.created
-        print(f"{'would remove' if self._dry_run else 'removed'} {what} ({thing.state or 'its disk'}, {listing.age(age)} old)", flush=True)
+        print(f"{self._verb} {what} ({thing.state or 'its disk'}, {listing.age(age)} old)", flush=True)
         return True
 
     def _delete(self, thing: Thing, what: str) -> str:
@@ -131,8 +134,8 @@ class Sweep:
                 operations.finish(self._client, lambda: self._client.delete_image(thing.cid), what=f"deleting {what}")
             else:
                 member = "" if thing.location == "none" else thing.location
-                operations.finish(self._client, lambda: self._client.delete_volume(thing.pool, thing.cid, target=member),
-                                  what=f"deleting {what}")
+                operations.finish(self._client, what=f"deleting {what}",
+                                  request=lambda: self._client.delete_volume(thing.pool, thing.cid, target=member))
         return ""
 
     def _still_half_made(self, name: str) -> bool:

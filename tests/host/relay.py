@@ -14,8 +14,8 @@ SETTLED = 0.05
 
 
 class Relay:
-    """Passes everything on until request number `stop`: that one is delivered, then `stopped` is called, and its answer is
-    never passed on. A context manager; `requests` are the methods and paths that came through."""
+    """Passes everything on until request number `stop`: that one is delivered, then `stopped` is called, and its answer
+    is never passed on. A context manager; `requests` are the methods and paths that came through."""
 
     def __init__(self, path: Path, server: Path, *, stop: int, stopped: Callable[[], object]) -> None:
         self.requests: list[str] = []
@@ -48,7 +48,8 @@ class Relay:
         """A client asks one thing at a time, so every request begins with what is received after an answer."""
         while True:
             stopping = len(self.requests) == self._stop
-            ready, _, _ = select.select([client] if stopping else [client, server], [], [], SETTLED if stopping else None)
+            senders, patience = ([client], SETTLED) if stopping else ([client, server], None)
+            ready, _, _ = select.select(senders, [], [], patience)
             if not ready:
                 self._stopped()
                 return

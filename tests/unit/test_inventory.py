@@ -87,6 +87,7 @@ def test_one_mark_anywhere_tells_the_uuid_of_a_director():
 def test_a_vm_that_is_marked_as_being_created_is_half_made():
     assert only(Server(instances=[instance(f"vm-{ours(1)}", **{"user.bosh.state": "creating"})])).state == "half-made"
     assert only(Server(instances=[instance(f"vm-{ours(1)}", **{"user.bosh.state": "created"})])).state == ""
+    assert only(Server(instances=[instance(f"vm-{ours(1)}", **{"user.bosh.state": "failed"})])).state == "failed"
 
 
 @pytest.mark.parametrize("prefix, kind, state", [("vol-c-", "config", "unused"), ("vol-e-", "ephemeral", "unused"),

@@ -36,6 +36,10 @@ def test_what_is_in_use_stays(kind):
     assert rules(min_age=0, legacy=True, director=ALL).reason_to_keep(thing(kind, state="")) == "in use"
 
 
+def test_a_failed_vm_that_was_kept_on_purpose_stays():
+    assert rules(min_age=0).reason_to_keep(thing(VM, state="failed")) == "kept for inspection"
+
+
 @pytest.mark.parametrize("kind", [DISK, SNAPSHOT])
 @pytest.mark.parametrize("director", [OURS, OTHERS, UNMARKED])
 def test_what_is_persistent_stays(kind, director):
