@@ -4,17 +4,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bosh_lxd_cpi.errors import ConfigError
+
 
 def image(settings: dict[str, Any], *, kind: str, label: str, metadata_path: str, userdata_path: str) -> bytes:
     """The drive's bytes, the same for the same settings: ISO9660 for kind CDROM, FAT for FAT32.
 
     The metadata file only has to exist: without it the agent looks for an SSH key over HTTP, for minutes.
+    Raises ConfigError for a label or path that the file system does not allow.
     """
     files = {metadata_path: b"{}", userdata_path: json.dumps(settings, sort_keys=True).encode()}
     if kind == "FAT32":
-        from bosh_lxd_cpi.guest import fat
-
-        return fat.image(files, label=label)
-    from bosh_lxd_cpi.guest import iso9660
-
-    return iso9660.image(files, label=label)
+        from bosh_lxd_cpi.guest.fat import image as build
+    else:
+        from bosh_lxd_cpi.guest.iso9660 import image as build
+    try:
+        return build(files, label=label)
+    except ValueError as failure:
+        raise ConfigError(f"agent_config makes no config drive: {failure}") from None

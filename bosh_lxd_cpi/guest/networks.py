@@ -58,15 +58,15 @@ def nics(networks: Any, *, default: str, uuid: str) -> list[Nic]:
 
 def _nic(index: int, members: Mapping[str, Any], *, default: str, uuid: str) -> Nic:
     given = [properties.network(network.get("cloud_properties"), name) for name, network in members.items()]
-    parents = {one.name for one in given if one.name} or {default}
-    if len(parents) > 1:
-        raise InvalidProperties(f"networks {', '.join(members)} share a NIC but name different LXD networks: "
-                                f"{', '.join(sorted(parents))}")
-    if parents == {""}:
+    wanted = {one for one in given if one != NetworkProperties()} or {NetworkProperties()}
+    if len(wanted) > 1:
+        raise InvalidProperties(f"networks {', '.join(members)} share a NIC, so their cloud_properties must be the same")
+    one = wanted.pop()
+    if not (one.name or default):
         raise InvalidProperties(f"network {', '.join(members)}: no LXD network to connect to",
                                 hint="Set server.network_name or the network's cloud_properties.name")
     octets = b"\x06" + hashlib.sha256(f"{uuid}/{index}".encode()).digest()[:5]  # 06: unicast, locally administered
-    return Nic(device=f"eth{index}", mac=octets.hex(":"), networks=members, parent=parents.pop(), properties=given[0])
+    return Nic(device=f"eth{index}", mac=octets.hex(":"), networks=members, parent=one.name or default, properties=one)
 
 
 def _checked(networks: Any) -> dict[str, Any]:
@@ -86,19 +86,20 @@ def _checked(networks: Any) -> dict[str, Any]:
 
 def _check_addresses(name: str, network: Mapping[str, Any]) -> None:
     for key in ("ip", "netmask", "gateway"):
+        given = network.get(key) or ""
         try:
-            if network.get(key) or key == "ip":
-                ipaddress.ip_address(network.get(key) or "")
+            if given or key == "ip":
+                ipaddress.ip_address(given if isinstance(given, str) else "")  # it would take a number, too
         except ValueError:
             raise InvalidProperties(f"network {name}: {key} {network.get(key)!r} is not an IP address") from None
 
 
 def target(nics: list[Nic], vm_target: str) -> str:
     """The cluster member that VM and networks agree on. Raises InvalidProperties when they do not."""
-    targets = {nic.properties.target for nic in nics if nic.properties.target}
-    if len(targets | ({vm_target} if vm_target else set())) > 1:
-        raise InvalidProperties(f"VM and networks name different targets: {', '.join(sorted(targets | {vm_target}))}")
-    return targets.pop() if targets else vm_target
+    targets = {target for target in (vm_target, *(nic.properties.target for nic in nics)) if target}
+    if len(targets) > 1:
+        raise InvalidProperties(f"VM and networks name different targets: {', '.join(sorted(targets))}")
+    return targets.pop() if targets else ""
 
 
 def devices(nics: list[Nic], known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from bosh_lxd_cpi.errors import InvalidProperties
 from bosh_lxd_cpi.nearest import did_you_mean
 
-INSTANCE_TYPE = re.compile(r"(?:c(?P<cpu>\d+(?:\.\d+)?))?-?(?:m(?P<ram>\d+(?:\.\d+)?))?")
+INSTANCE_TYPE = re.compile(r"(?:c(?P<cpu>[0-9]{1,20}(?:\.[0-9]+)?))?-?(?:m(?P<ram>[0-9]{1,20}(?:\.[0-9]+)?))?")
 MOST_MIB = 1 << 40
 """An exbibyte: nothing larger is a disk size, it is a mistake."""
 MOST_CPUS = 4096
+MOST_MTU, MOST_VLAN = 65535, 4094
 
 OWNED_CONFIG = ("limits.cpu", "limits.memory", "volatile.", "user.bosh.", "image.")
 """Instance options that the CPI or the server itself writes."""
@@ -112,7 +113,7 @@ def vm(given: Any) -> VmProperties:
         if "type" not in device:
             raise InvalidProperties(f"VM cloud_properties: devices.{name} has no type")
     limits = properties.limits()
-    if int(limits.get("limits.cpu", 0)) > MOST_CPUS or len(limits.get("limits.memory", "")) > len(f"{MOST_MIB}MiB"):
+    if int(limits.get("limits.cpu", 0)) > MOST_CPUS or int(limits.get("limits.memory", "0").removesuffix("MiB")) > MOST_MIB:
         raise InvalidProperties(f"VM cloud_properties: no server has that much: {limits}")
     if properties.instance_type and not properties.named_type() and not properties.limits():
         raise InvalidProperties(f"VM cloud_properties: instance_type {properties.instance_type!r} names no size",
@@ -130,7 +131,11 @@ def disk(given: Any) -> DiskProperties:
 
 def network(given: Any, name: str) -> NetworkProperties:
     """Raises InvalidProperties."""
-    return _read(NetworkProperties, given, f"network {name}")
+    properties = _read(NetworkProperties, given, f"network {name}")
+    for key, most in ("mtu", MOST_MTU), ("vlan", MOST_VLAN):
+        if getattr(properties, key) > most:
+            raise InvalidProperties(f"network {name} cloud_properties: {key} can be {most} at most")
+    return properties
 
 
 def stemcell(given: Any) -> StemcellProperties:
