@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bosh_release  # noqa: E402
+from util_bench import Bench  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -30,4 +31,23 @@ def public_path() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="release-"))
     path.chmod(0o755)
     yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def packages(blobs: None) -> Iterator[Path]:
+    """The release compiled with the system's Python, in a directory that every user may read; not to be changed."""
+    path = Path(tempfile.mkdtemp(prefix="packages-"))
+    path.chmod(0o755)
+    tools = bosh_release.tools(path / "tools", Path("/usr/bin/python3"))
+    for package in ("python3", "bosh_lxd_cpi"):
+        source = bosh_release.pack(package, path / "compile" / package)
+        run = bosh_release.compile_package(package, source=source, packages=path / "packages", path=tools)
+        assert run.status == 0, run.stderr
+    yield path / "packages"
     shutil.rmtree(path)

@@ -2,27 +2,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import stat
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import bosh_job
-import bosh_release
 import pytest
 
 from bosh_lxd_cpi import config
 
-NOBODY = 65534
 CALLERS = ("create-env", "director")
 INFO = {"method": "info", "arguments": [], "context": {"director_uuid": "d"}, "api_version": 1}
-HAS_VM = {
-    "method": "has_vm",
-    "arguments": ["vm-1"],
-    "context": {"director_uuid": "d", "request_id": "cpi-1"},
-    "api_version": 2,
-}
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -49,33 +39,6 @@ def load(tmp_path: Path, given: dict[str, Any], caller: str = "director") -> tup
     path.write_text(bosh_job.render("cpi.json.erb", given, caller), encoding="utf-8")
     warnings: list[str] = []
     return config.load(str(path), warn=warnings.append), warnings
-
-
-@pytest.fixture
-def worker(public_path: Path, blobs: None) -> dict[str, Path]:
-    """A director's VM: package and job in place, and a TMPDIR for its workers."""
-    tools = bosh_release.tools(public_path / "tools", Path("/usr/bin/python3"))
-    run = bosh_release.compile_package(
-        "bosh_lxd_cpi",
-        source=bosh_release.pack("bosh_lxd_cpi", public_path / "compile"),
-        packages=public_path / "packages",
-        path=tools,
-    )
-    assert run.status == 0, run.stderr
-    bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
-    temporary = public_path / "tmp"
-    temporary.mkdir()
-    shutil.chown(temporary, NOBODY, NOBODY)
-    return {"packages": public_path / "packages", "jobs": public_path / "jobs", "tmp": temporary}
-
-
-def call(worker: dict[str, Path], request: dict[str, Any], *, uid: int = 0) -> tuple[dict[str, Any], str]:
-    """As a director's worker starts it, but for two variables that say that /var/vcap is elsewhere."""
-    environ = bosh_job.worker_environ(worker["tmp"]) | {
-        "BOSH_PACKAGES_DIR": str(worker["packages"]),
-        "BOSH_JOBS_DIR": str(worker["jobs"]),
-    }
-    return bosh_job.call([str(worker["jobs"] / "lxd_cpi/bin/cpi")], request, environ=environ, uid=uid)
 
 
 def test_every_property_is_described_and_has_a_default_or_an_example() -> None:
@@ -156,47 +119,6 @@ def test_awkward_values_survive(caller: str, tmp_path: Path) -> None:
     assert loaded.server.project_name == "ü\u2028'"
 
 
-def test_a_call_as_vcap_with_a_workers_environment_reaches_for_the_server(worker: dict[str, Path]) -> None:
-    assert call(worker, INFO, uid=NOBODY)[0]["result"]["api_version"] == 2
-    answer, _ = call(worker, HAS_VM, uid=NOBODY)
-    assert answer["error"]["type"] == "Bosh::Clouds::CpiError"
-    assert "cpi.json" not in answer["error"]["message"], "the configuration was found and read"
-
-
-def test_a_call_as_vcap_writes_nothing_into_package_or_job(worker: dict[str, Path]) -> None:
-    def files() -> dict[str, float]:
-        return {str(path): path.lstat().st_mtime for place in ("packages", "jobs") for path in worker[place].rglob("*")}
-
-    before = files()
-    call(worker, HAS_VM, uid=NOBODY)
-    call(worker, HAS_VM)  # root could
-    assert files() == before
-
-
-def test_throttle_slots_are_made_in_the_workers_tmpdir(worker: dict[str, Path]) -> None:
-    given = json.loads(json.dumps(bosh_job.CONNECTION))
-    given["lxd_cpi"]["throttle_config"] = {"enabled": True}
-    bosh_job.render_job(worker["jobs"], given)
-    call(worker, {**HAS_VM, "method": "create_disk", "arguments": [1024, {}, None]}, uid=NOBODY)
-    assert (worker["tmp"] / "lxd_cpi/slot-00").is_file()
-    assert stat.S_IMODE((worker["tmp"] / "lxd_cpi").stat().st_mode) == 0o770
-
-
-def test_an_operators_odd_environment_does_no_harm(worker: dict[str, Path]) -> None:
-    odd = {
-        "PYTHONPATH": "/nonexistent",
-        "PYTHONHOME": "/nonexistent",
-        "PYTHONSTARTUP": "/nonexistent",
-        "LC_ALL": "xx_YY",
-        "BOSH_PACKAGES_DIR": str(worker["packages"]),
-        "BOSH_JOBS_DIR": str(worker["jobs"]),
-        "CDPATH": "/",
-        "ENV": "/nonexistent",
-    }
-    answer, _ = bosh_job.call([str(worker["jobs"] / "lxd_cpi/bin/cpi")], INFO, environ=odd)
-    assert answer["error"] is None
-
-
 def test_a_missing_package_is_answered_as_bosh_wants_it(public_path: Path) -> None:
     job = bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
     answer, said = bosh_job.call(
@@ -204,12 +126,6 @@ def test_a_missing_package_is_answered_as_bosh_wants_it(public_path: Path) -> No
     )
     assert answer["error"]["type"] == "Bosh::Clouds::CpiError"
     assert "no 'such\" thing/bosh_lxd_cpi/bin/cpi" in said
-
-
-def test_bin_cpi_starts_no_second_process(worker: dict[str, Path]) -> None:
-    """Each start costs a call milliseconds, and BOSH asks for info before every call."""
-    script = (worker["jobs"] / "lxd_cpi/bin/cpi").read_text()
-    assert "$(" not in script and "`" not in script and "|" not in script.replace("||", "")
 
 
 def test_proxies_are_exported_under_both_names_whatever_they_contain(public_path: Path) -> None:

@@ -113,17 +113,8 @@ def make_certificate(folder: Path) -> None:
 
 
 @pytest.fixture
-def cpi(host: Any, public_path: Path, blobs: None) -> Callable[..., Any]:
+def cpi(host: Any, public_path: Path, packages: Path) -> Callable[..., Any]:
     """The compiled release's job on a server with a restricted certificate; gives the result of a call, or fails."""
-    tools = bosh_release.tools(public_path / "tools", Path("/usr/bin/python3"))
-    for package in ("python3", "bosh_lxd_cpi"):
-        run = bosh_release.compile_package(
-            package,
-            source=bosh_release.pack(package, public_path / "compile" / package),
-            packages=public_path / "packages",
-            path=tools,
-        )
-        assert run.status == 0, run.stderr
     make_certificate(public_path)
     init_lxd(host, public_path)
     assert init_lxd(host, public_path) == "", "the second time there is nothing left to do"
@@ -144,7 +135,7 @@ def cpi(host: Any, public_path: Path, blobs: None) -> Callable[..., Any]:
     }
     job = bosh_job.render_job(public_path / "jobs", given)
     environ = bosh_job.worker_environ(public_path) | {
-        "BOSH_PACKAGES_DIR": str(public_path / "packages"),
+        "BOSH_PACKAGES_DIR": str(packages),
         "BOSH_JOBS_DIR": str(public_path / "jobs"),
     }
 

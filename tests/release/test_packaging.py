@@ -110,32 +110,32 @@ def test_packaging_needs_no_feature_of_a_newer_bash_and_no_gnu_tool(tmp_path: Pa
 
 
 def test_the_installed_cpi_reads_yaml_and_speaks_https_with_what_the_release_brought(
-    tmp_path: Path, blobs: None
+    tmp_path: Path, packages: Path
 ) -> None:
-    run = install(tmp_path, bosh_release.tools(tmp_path / "tools", SYSTEM_PYTHON))
+    package = packages / "bosh_lxd_cpi"
     config = tmp_path / "cpi.yml"
     config.write_text(f"# YAML\nlxd_cpi: {CONFIG}\n")
     code = "import sys; sys.path.insert(0, '.'); import urllib3, yaml; print(urllib3.__file__, yaml.__file__)"
     modules = subprocess.run(
-        [run.target / "python3", "-IS", "-c", code], cwd=run.target, capture_output=True, text=True, check=True
+        [package / "python3", "-IS", "-c", code], cwd=package, capture_output=True, text=True, check=True
     )
-    assert modules.stdout.count(str(run.target)) == 2
-    answer = call(run.target, HAS_VM, "--config", str(config))
+    assert modules.stdout.count(str(package)) == 2
+    answer = call(package, HAS_VM, "--config", str(config))
     assert "tls_client_cert" in str(answer["error"]) or "PEM" in str(answer["error"])
 
 
-def test_every_module_is_compiled_and_never_checked_against_its_source(tmp_path: Path, blobs: None) -> None:
-    run = install(tmp_path, bosh_release.tools(tmp_path / "tools", SYSTEM_PYTHON))
-    sources = [path for path in run.target.rglob("*.py") if path.parent.name != "__pycache__"]
-    caches = list(run.target.rglob("*.pyc"))
+def test_every_module_is_compiled_and_never_checked_against_its_source(packages: Path) -> None:
+    package = packages / "bosh_lxd_cpi"
+    sources = [path for path in package.rglob("*.py") if path.parent.name != "__pycache__"]
+    caches = list(package.rglob("*.pyc"))
     assert len(caches) == len(sources) > 50
     flags = {int.from_bytes(cache.read_bytes()[4:8], "little") for cache in caches}
     assert flags == {0b01}, "hash-based, and not to be checked (PEP 552)"
 
 
-def test_the_licences_of_the_libraries_come_with_them(tmp_path: Path, blobs: None) -> None:
-    run = install(tmp_path, bosh_release.tools(tmp_path / "tools", SYSTEM_PYTHON))
-    assert {path.name for path in (run.target / "licenses").iterdir()} == {"urllib3", "PyYAML"}
+def test_the_licences_of_the_libraries_come_with_them(packages: Path) -> None:
+    package = packages / "bosh_lxd_cpi"
+    assert {path.name for path in (package / "licenses").iterdir()} == {"urllib3", "PyYAML"}
 
 
 def test_when_the_chosen_python_is_gone_another_is_found(tmp_path: Path, blobs: None) -> None:

@@ -2,78 +2,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import bosh_release
 import pytest
-
-STUB = """#!{python} -S
-import json, os, sys
-with open({calls!r}, "a") as file:
-    print(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]), file=file)
-line = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
-for beginning, answer in json.load(open({answers!r})).items():
-    if line.startswith(beginning):
-        sys.stdout.write(answer)
-        sys.exit()
-sys.exit(1 if {fail!r} in line else 0)
-"""
-UUID = "01ae91cd-0385-4f72-658a-b9496717212b"
-LXC = "lxc --project boshdev"
-
-
-class Bench:
-    """bin/util in an empty directory, with stubs that note how they are called and give canned answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.calls_file, self.answers = folder, folder / "calls", {}
-        self.environ: dict[str, str] = {"PATH": f"{folder / 'stubs'}:/usr/bin:/bin", "HOME": str(folder)}
-        self.says = self.complains = ""
-        (folder / "stubs").mkdir()
-        (folder / "here").mkdir()
-
-    def util(
-        self,
-        *arguments: str,
-        status: int = 0,
-        typed: str = "",
-        fail: str = "nothing",
-        program: tuple[str, ...] = (str(bosh_release.ROOT / "bin/util"),),
-        **environ: str,
-    ) -> list[list[str]]:
-        """The commands that were started."""
-        self.calls_file.unlink(missing_ok=True)
-        (self.folder / "answers").write_text(json.dumps(self.answers))
-        for name in ("bosh", "lxc", "incus", "curl", "ssh-keygen", "mv"):
-            stub = self.folder / "stubs" / name
-            stub.write_text(
-                STUB.format(
-                    python=sys.executable, calls=str(self.calls_file), answers=str(self.folder / "answers"), fail=fail
-                )
-            )
-            stub.chmod(0o755)
-        run = subprocess.run(
-            [*program, *arguments],
-            cwd=self.folder / "here",
-            env=self.environ | environ,
-            input=typed,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        self.says, self.complains = run.stdout, run.stderr
-        assert run.returncode == status, run.stderr
-        return (
-            [json.loads(line) for line in self.calls_file.read_text().splitlines()] if self.calls_file.exists() else []
-        )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+from util_bench import Bench
 
 
 def options(command: list[str], name: str) -> list[str]:
@@ -249,78 +182,6 @@ def test_a_release_is_fetched_and_uploaded_once(bench: Bench) -> None:
     assert bench.util("upload_releases")[-1] == ["bosh", "upload-release", "release/postgres-release"]
     bench.answers["bosh releases --json"] = table(name="postgres")
     assert not [call for call in bench.util("upload_releases") if "upload-release" in call]
-
-
-def test_a_client_certificate_is_made_with_a_private_key_for_nobody_else(bench: Bench) -> None:
-    bench.answers = {
-        "bosh interpolate creds/bosh-cert.yml --path /bosh_client/certificate": "CERTIFICATE\n",
-        "bosh interpolate creds/bosh-cert.yml --path /bosh_client/private_key": "KEY\n",
-    }
-    bench.util("generate_certs")
-    here = bench.folder / "here"
-    assert (here / "bosh-client.crt").read_text() == "CERTIFICATE\n"
-    assert (here / "bosh-client.key").read_text() == "KEY\n"
-    assert (here / "bosh-client.key").stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize(("kind", "client", "add"), [("lxd", "lxc", "add"), ("incus", "incus", "add-certificate")])
-def test_a_bare_server_gets_all_that_bosh_needs(kind: str, client: str, add: str, bench: Bench) -> None:
-    (bench.folder / "here/bosh-client.crt").write_text("PEM")
-    calls = [
-        " ".join(call[1:])
-        for call in bench.util("init_lxd", SERVER_TYPE=kind, SERVER_STORAGE="zfs source=/dev/sdb", fail="show")
-        if call[0] == client
-    ]
-    assert "config set core.https_address :8443" in calls
-    assert "storage create default zfs source=/dev/sdb" in calls
-    assert "network create boshdevbr0 --type=bridge ipv4.address=10.245.0.1/24 ipv4.nat=true ipv6.address=none" in calls
-    assert any(call.startswith("project create boshdev ") for call in calls)
-    assert "--project boshdev profile device add default root disk path=/ pool=default" in calls
-    assert (
-        f"config trust {add} {bench.folder}/here/bosh-client.crt --name=bosh --restricted --projects=boshdev" in calls
-    )
-
-
-def test_a_server_that_has_it_all_is_left_alone(bench: Bench) -> None:
-    (bench.folder / "here/bosh-client.crt").write_text("-----BEGIN-----\nA\nB\n")
-    bench.answers = {
-        "lxc config get": ":8443\n",
-        "lxc storage show": "x",
-        "lxc network show": "x",
-        "lxc project show": "x",
-        f"{LXC} profile show": "x",
-        f"{LXC} profile device get": "default\n",
-        "lxc config trust list": json.dumps([{"certificate": "-----BEGIN-----\nA\nB"}]),
-    }
-    bench.util("init_lxd")
-    assert bench.says == ""
-
-
-def things(**lists: Any) -> dict[str, str]:
-    return {f"{LXC} {what.replace('_', ' ')}": json.dumps(rows) for what, rows in lists.items()}
-
-
-def test_destroy_deletes_what_bosh_made_and_only_that(bench: Bench) -> None:
-    here = bench.folder / "here"
-    (here / "state.json").write_text("{}")
-    bench.answers = things(
-        list=[{"name": f"vm-{UUID}"}, {"name": "pet"}, {"name": f"vm-{UUID}-mine"}],
-        image_list=[{"fingerprint": "f1", "aliases": [{"name": f"img-{UUID}"}]}, {"fingerprint": "f2", "aliases": []}],
-        storage_volume_list=[
-            {"type": "custom", "name": f"vol-p-{UUID}"},
-            {"type": "custom", "name": "photos"},
-            {"type": "virtual-machine", "name": f"vol-p-{UUID}"},
-        ],
-    )
-    assert not [call for call in bench.util("destroy", typed="no\n", status=1) if "delete" in call]
-    assert (here / "state.json").exists()
-    deletions = [call[3:] for call in bench.util("destroy", typed="yes\n") if "delete" in call]
-    assert deletions == [
-        ["delete", "--force", f"vm-{UUID}"],
-        ["image", "delete", "f1"],
-        ["storage", "volume", "delete", "default", f"vol-p-{UUID}"],
-    ]
-    assert not (here / "state.json").exists()
 
 
 def test_requests_are_taken_out_of_a_log_without_their_secrets(bench: Bench) -> None:
