@@ -118,6 +118,10 @@ class Wire:
         self.rest += steps
 
     @property
+    def requests(self) -> int:
+        return len(self.asked)
+
+    @property
     def lines(self) -> list[str]:
         return [asked.line for asked in self.asked]
 

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import fcntl
+import importlib
+import inspect
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bosh_lxd_cpi import errors, methods, throttle
+from bosh_lxd_cpi.methods import METHODS
+from bosh_lxd_cpi.rpc import Request
+
+OFFLINE = {"info", "ping", "calculate_vm_cloud_properties"}
+DIRECTORS = {"info", "create_stemcell", "delete_stemcell", "create_vm", "delete_vm", "has_vm", "reboot_vm", "set_vm_metadata",
+             "set_disk_metadata", "calculate_vm_cloud_properties", "create_disk", "delete_disk", "has_disk", "attach_disk", "detach_disk",
+             "get_disks", "snapshot_disk", "delete_snapshot", "resize_disk", "update_disk", "ping"}
+"""All that a director calls and does not tolerate to be missing (facts: bosh-contract 1.4), and more."""
+
+
+@pytest.fixture
+def call(tmp_path: Path, clock, wire, log) -> Callable[..., Any]:
+    """Serves a method with the scripted server; `changed` are sections of the configuration."""
+
+    def call(method: str, *arguments: Any, context: dict[str, Any] | None = None, changed: dict[str, Any] | None = None) -> Any:
+        tree = {"server": {"url": "unix:///run/lxd", "project_name": "prod"}, "agent": {"mbus": "nats://u:sesame@h"}, **(changed or {})}
+        (tmp_path / "cpi.json").write_text(json.dumps(tree), encoding="utf-8")
+        request = Request(method, list(arguments), {"request_id": "cpi-7", "director_uuid": "d", **(context or {})})
+        return methods.call(request, config_path=str(tmp_path / "cpi.json"), environ={}, log=log, world=(clock, wire))
+
+    return call
+
+
+def test_the_table_has_all_that_a_director_calls():
+    assert METHODS.keys() | OFFLINE == DIRECTORS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_action_is_there_and_takes_as_many_arguments_as_the_table_says(name):
+    module, _, function = METHODS[name].action.partition(".")
+    action = getattr(importlib.import_module(f"bosh_lxd_cpi.actions.{module}"), function)
+    cpi, *parameters = inspect.signature(action).parameters.values()
+    needed = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    assert cpi.name == "cpi"
+    assert (len(needed), len(parameters)) == (METHODS[name].least, METHODS[name].most)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_wrong_number_of_arguments_is_refused(call, name):
+    for count in {METHODS[name].least - 1, METHODS[name].most + 1} - {-1}:
+        with pytest.raises(errors.BadRequest, match=f"^{name} takes .* arguments, not {count}$"):
+            call(name, *["x"] * count)
+
+
+@pytest.mark.parametrize("name", ["create_network", "delete_network", "current_vm_id", "configure_networks", "__init__", "x" * 1000])
+def test_what_is_not_in_the_table_is_not_implemented(call, name):
+    with pytest.raises(errors.MethodNotImplemented, match="^this CPI has no method ") as raised:
+        call(name)
+    assert len(raised.value.message) < 100
+
+
+def test_ping_is_answered_offline(call):
+    assert call("ping") == "pong"
+
+
+def test_info_says_version_2_and_both_formats(call):
+    assert call("info") == {"stemcell_formats": ["openstack-qcow2", "openstack-raw"], "api_version": 2}
+
+
+@pytest.mark.parametrize("wanted", [{"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024}, {"cpu": 0, "ram": 0, "ephemeral_disk_size": 0},
+                                    {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024, "new": "key"}])
+def test_calculated_properties_are_the_numbers_that_were_asked_for(call, wanted):
+    assert call("calculate_vm_cloud_properties", wanted) == {
+        "cpu": wanted["cpu"], "ram": wanted["ram"], "ephemeral_disk": wanted["ephemeral_disk_size"]}
+
+
+@pytest.mark.parametrize("key", ["cpu", "ram", "ephemeral_disk_size"])
+@pytest.mark.parametrize("value", [None, -1, 1.5, "2", True, [], {}])
+def test_numbers_that_are_none_are_refused(call, key, value):
+    with pytest.raises(errors.BadRequest, match="needs whole numbers for cpu, ram, ephemeral_disk_size"):
+        call("calculate_vm_cloud_properties", {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024, key: value})
+
+
+@pytest.mark.parametrize("wanted", [None, [], "x", {}, {"cpu": 1, "ram": 1}])
+def test_a_wish_that_is_none_is_refused(call, wanted):
+    with pytest.raises(errors.BadRequest):
+        call("calculate_vm_cloud_properties", wanted)
+
+
+def test_what_is_calculated_can_be_created(call):
+    from bosh_lxd_cpi.guest import properties
+
+    calculated = call("calculate_vm_cloud_properties", {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024})
+    assert properties.vm(calculated).limits() == {"limits.cpu": "2", "limits.memory": "512MiB"}
+
+
+def test_a_call_goes_to_the_configured_project_and_counts_its_requests(call, wire, replies, log):
+    wire.script(("GET /1.0/instances/vm-1", replies.sync({})))
+    assert call("has_vm", "vm-1") is True
+    assert wire.asked[0].query == {"project": "prod"}
+    assert "1 requests in 0.00 s" in log.stream.getvalue()
+
+
+def test_the_context_sends_a_call_elsewhere(call, wire, replies):
+    wire.script(("GET /1.0/instances/vm-1", replies.sync({})))
+    call("has_vm", "vm-1", context={"project": "other"})
+    assert wire.asked[0].query == {"project": "other"}
+
+
+def test_a_context_that_makes_no_sense_is_refused_before_anything_is_asked(call):
+    with pytest.raises(errors.ConfigError, match="unknown property server.projekt"):
+        call("has_vm", "vm-1", context={"projekt": "other"})
+
+
+def test_requests_are_counted_although_the_call_fails(call, wire, replies, log):
+    wire.script(("GET /1.0/instances/vm-1", replies.error("odd", 400)))
+    with pytest.raises(errors.ServerError):
+        call("has_vm", "vm-1")
+    assert "1 requests in" in log.stream.getvalue()
+
+
+def test_every_call_is_over_at_its_deadline(call, wire, clock, replies):
+    wire.script(("GET /1.0/instances/vm-1", lambda: clock.sleep(600) or replies.error("Instance not found", 404)))
+    with pytest.raises(errors.DeadlineExceeded, match="^delete_vm did not finish within 600 seconds$"):
+        call("delete_vm", "vm-1")
+
+
+def test_secrets_of_arguments_context_and_configuration_are_hidden(call, log):
+    with pytest.raises(errors.BadRequest):
+        call("set_vm_metadata", "vm-1", [{"password": "hunter22"}], context={"client_key": "KEYKEY"})
+    assert log.redact("hunter22 KEYKEY sesame nats://u:sesame@h") == "<redacted> <redacted> <redacted> <redacted>"
+
+
+def test_the_log_is_as_loud_as_configured(call, wire, replies, log):
+    wire.script(("GET /1.0/instances/vm-1", replies.sync({})))
+    call("has_vm", "vm-1", changed={"log_level": "error"})
+    assert log.stream.getvalue() == ""
+
+
+def test_unknown_properties_in_the_file_are_warned_about(call, wire, replies, log):
+    wire.script(("GET /1.0/instances/vm-1", replies.sync({})))
+    call("has_vm", "vm-1", changed={"throtle_config": {}})
+    assert "unknown property throtle_config (did you mean throttle_config?)" in log.stream.getvalue()
+
+
+@pytest.mark.parametrize("enabled, name, held", [(True, "delete_disk", ["delete_disk cpi-7"]), (False, "delete_disk", []), (True, "has_disk", [])])
+def test_a_slot_is_held_while_the_server_works(call, wire, replies, tmp_path, enabled, name, held):
+    seen = []
+
+    def look() -> Any:
+        seen.extend(holder.label for holder in throttle.holders(str(tmp_path / "locks")))
+        return replies.sync({"config": {}})
+
+    wire.script((f"{'DELETE' if name == 'delete_disk' else 'GET'} /1.0/storage-pools/default/volumes/custom/vol-p-1", look))
+    call(name, "vol-p-1", changed={"throttle_config": {"enabled": enabled, "path": str(tmp_path / "locks"), "limit": 1}})
+    assert seen == held
+    assert throttle.holders(str(tmp_path / "locks")) == []
+
+
+@pytest.mark.parametrize("name, arguments, error", [("delete_disk", ["vol-p-1"], errors.ThrottleTimeout),
+                                                    ("create_vm", ["a", "img-1", {}, {}], errors.VMCreationFailed)])
+def test_without_a_slot_nothing_is_asked_and_a_vm_may_be_tried_again(call, tmp_path, real_time, name, arguments, error):
+    os.makedirs(tmp_path / "locks")
+    with open(tmp_path / "locks" / "slot-00", "w", encoding="utf-8") as slot:
+        fcntl.flock(slot, fcntl.LOCK_EX)
+        with pytest.raises(error, match="no throttle slot became free") as raised:
+            call(name, *arguments, changed={"throttle_config": {"enabled": True, "path": str(tmp_path / "locks"), "limit": 1, "wait": "1ms"}})
+    assert raised.value.ok_to_retry is (name == "create_vm")
+
+
+def test_long_calls_have_long_deadlines_and_only_work_is_throttled():
+    assert METHODS["create_stemcell"].deadline == 3600 and METHODS["has_vm"].deadline == 300
+    assert {name for name, method in METHODS.items() if not method.throttled} == {
+        "has_vm", "has_disk", "get_disks", "set_vm_metadata", "set_disk_metadata"}
