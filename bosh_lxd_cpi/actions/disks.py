@@ -11,6 +11,7 @@ from bosh_lxd_cpi import errors, mends
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import disks
+from bosh_lxd_cpi.lxd import sizes
 
 REPEATS = 10
 """How often a change is made again on what somebody else has just changed."""
@@ -209,7 +210,7 @@ def update_disk(cpi: Cpi, disk_cid: str, new_size: Any, cloud_properties: Any) -
 
 
 def _resize(cpi: Cpi, disk: Disk, cid: str, size: int, config: dict[str, str]) -> None:
-    now = mib_of(disk.volume["config"].get("size", "0"))
+    now = sizes.mib(disk.volume["config"].get("size", "")) or 0
     if size < now:
         raise errors.NotSupported(f"disk {cid} has {now:g} MiB and cannot shrink to {size}")
     if size > now:
@@ -221,16 +222,6 @@ def _resize(cpi: Cpi, disk: Disk, cid: str, size: int, config: dict[str, str]) -
     except errors.InUse as failure:
         raise errors.CloudError(f"disk {cid} cannot grow while it is attached to {', '.join(disk.users)}",
                                 detail=str(failure), hint=mends.text("attached_grow")) from failure
-
-
-UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4, "PB": 1000**5, "EB": 1000**6,
-         "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50, "EiB": 1 << 60}
-
-
-def mib_of(text: str) -> float:
-    """A size as LXD writes it, in MiB."""
-    digits = text.rstrip("BkKMGTPEi ")
-    return int(digits or 0) * UNITS[text[len(digits):].strip()] / (1 << 20)
 
 
 def set_disk_metadata(cpi: Cpi, disk_cid: str, metadata: Any) -> None:

@@ -69,7 +69,7 @@ class Client:
 
     def create_instance(self, body: dict[str, Any], *, target: str = "") -> Reply:
         return self._send("POST", "/1.0/instances", query=_target(target), json_body=body,
-                          what=f"creating instance {body['name']}")
+                          what=f"creating instance {body['name']}{f' on {target}' if target else ''}")
 
     def replace_instance(self, name: str, body: dict[str, Any], etag: str) -> Reply:
         return self._send("PUT", f"/1.0/instances/{_segment(name)}", headers={"If-Match": etag}, json_body=body,

@@ -39,6 +39,7 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"Requested profile .* doesn't exist|Profile not found", errors.CloudError, "no_profile"),
     (r"Failed loading (managed )?network|Failed to load network|network .* not found|Parent device .* doesn't exist",
      errors.CloudError, "no_network"),
+    (r"Cluster member (\".*\" )?not found", errors.CloudError, "no_target"),
     (r"Image not provided for instance creation|Image alias not found|Image not found", errors.NotFound, "no_image"),
     (r"Instance type \"virtual-machine\" is not supported", errors.CloudError, "no_vms"),
     (r"required (UEFI|EDK2|BIOS|CSM)? ?firmware files", errors.CloudError, "no_bios"),

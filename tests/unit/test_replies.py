@@ -97,6 +97,8 @@ TEXTS = [
     ("Profile not found", errors.CloudError, "no_profile"),
     ('Failed loading managed network "x": Network not found', errors.CloudError, "no_network"),
     ('Invalid devices: Device validation failed for "eth0": Parent device "br9" doesn\'t exist', errors.CloudError, "no_network"),
+    ("Cluster member not found", errors.CloudError, "no_target"),
+    ('Cluster member "node2" not found', errors.CloudError, "no_target"),
     ("Image alias not found", errors.NotFound, "no_image"),
     ("Image not provided for instance creation", errors.NotFound, "no_image"),
     ('Instance type "virtual-machine" is not supported on this server: vhost_vsock kernel module not loaded', errors.CloudError,
