@@ -54,7 +54,7 @@ FAULTS = {fault.name: fault for fault in (
     Fault("412", answer="error", status=412, text="Precondition failed"),
     Fault("500", answer="error", status=500, text="Something that nobody has seen before"),
     Fault("crash", delivered=True, restart=True),
-    Fault("gone", delivered=True, lasting=True),
+    Fault("gone", delivered=True, lasting=True),  # and those after it are not even delivered
 )}
 
 
@@ -76,7 +76,6 @@ class Proxy:
     def __init__(self, directory: Path, host: server.Facts) -> None:
         """`directory` is for the certificate."""
         self.seen: list[Exchange] = []
-        self.fired = False
         self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
         self._fault, self._at = NONE, 0
         key, certificate = directory / "proxy.key", directory / "proxy.crt"
@@ -106,7 +105,7 @@ class Proxy:
 
     def arm(self, fault: Fault, at: int) -> None:
         """Let this happen to request number `at` from now on, and count anew."""
-        self.seen, self.fired, self._fault, self._at = [], False, fault, at
+        self.seen, self._fault, self._at = [], fault, at
         if at == 1:
             self._refuse()
 
@@ -147,7 +146,6 @@ class Proxy:
         """Whether the next request shall find nobody."""
         if self._fault.answer != "refused" or len(self.seen) + 1 != self._at:
             return False
-        self.fired = True
         self._deaf()
         threading.Timer(REFUSED_SECONDS, self._listen).start()
         return True
@@ -169,7 +167,8 @@ class Proxy:
         number = len(self.seen) + 1
         hit = bool(self._at) and (number >= self._at if self._fault.lasting else number == self._at)
         fault = self._fault if hit and self._fault.answer != "refused" else NONE
-        self.fired |= hit
+        if fault.lasting and number > self._at:
+            fault = fault._replace(delivered=False)
         try:
             status, headers, body = self._ask(request) if fault.delivered else (0, [], b"")
         except OSError:
