@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,19 +33,11 @@ def spec(package: str) -> dict[str, Any]:
     return yaml.safe_load((ROOT / "packages" / package / "spec").read_text("utf-8"))
 
 
-def expand(pattern: str) -> list[str]:
-    """A glob with {a,b} as globs without."""
-    parts = [part[1:-1].split(",") if part.startswith("{") else [part] for part in re.split(r"(\{[^}]*\})", pattern)]
-    return ["".join(choice) for choice in product(*parts)]
-
-
 def matches(pattern: str) -> dict[str, Path]:
     """What a glob matches in src and, where src has no such file, in blobs: the file by its path in the package."""
     found: dict[str, Path] = {}
     for place in (ROOT / "src", ROOT / "blobs"):
-        for path in sorted(
-            {path for one in expand(pattern) for path in glob.glob(one, root_dir=place, recursive=True)}
-        ):
+        for path in sorted(glob.glob(pattern, root_dir=place, recursive=True)):
             if (place / path).is_file():
                 found.setdefault(path, place / path)
     return found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 
 import bosh_release
@@ -48,3 +49,10 @@ def test_every_package_of_the_job_is_there() -> None:
     }
     assert needed <= set(job["packages"])
     assert set(job["packages"]) == set(PACKAGES)
+
+
+def test_every_program_that_the_jobs_scripts_start_is_packed(blobs: None) -> None:
+    scripts = "".join(path.read_text("utf-8") for path in (bosh_release.ROOT / "jobs/lxd_cpi/templates").iterdir())
+    programs = set(re.findall(r"BOSH_PACKAGES_DIR/bosh_lxd_cpi/(bin/\w+)", scripts))
+    assert programs == {"bin/cpi", "bin/cleanup", "bin/doctor"}
+    assert programs <= bosh_release.packed("bosh_lxd_cpi").keys()
