@@ -68,7 +68,7 @@ def exists(read: Callable[[], Reply]) -> bool:
 
 def identifier(value: Any, what: str) -> str:
     """A CID as BOSH sends it. Raises BadRequest for what no CID of ours can be."""
-    if not isinstance(value, str) or not value or len(value) > 200 or not set(value) <= ALLOWED:
+    if not isinstance(value, str) or not value or len(value) > 200 or not set(value) <= ALLOWED or value[0] == ".":
         raise errors.BadRequest(f"{what} must be a CID, not {str(value)[:60]!r}")
     return value
 
