@@ -28,13 +28,15 @@ LOOK_SECONDS = 5.0
 """For the one request that a capture adds, to say which server this was."""
 
 
+CERTIFICATES = ("tls_client_cert", "tls_client_key", "tls_server_cert", "tls_ca_cert")
+
+
 def call(act: Callable[[Clock, Transport], Any], request: Request, settings: Config, *, directory: str, clock: Clock,
          transport: Transport, log: Log) -> Any:
     """Do `act` and write a capture of it into the directory. Whatever happens to the capture, the call never fails by it."""
     began, watch = clock.time(), RecordingClock(clock)
-    server = settings.server
     redactor = Redactor((request.arguments, request.context),
-                        (*settings.secrets(), server.tls_client_cert, server.tls_server_cert, server.tls_ca_cert))
+                        (*settings.secrets(), *(getattr(settings.server, name) for name in CERTIFICATES)))
     recorder = Recorder(transport, clock, redactor)
     answer = b"null"
     try:
@@ -65,7 +67,9 @@ def _nothing_but_a_warning(log: Log) -> Iterator[None]:
 
 
 def tree(settings: Config) -> dict[str, Any]:
-    """The properties that are not as they would be anyway, as a configuration file has them."""
+    """The properties that are not as they would be anyway, as a configuration file has them, without certificates."""
+    present = {name: "***" for name in CERTIFICATES if getattr(settings.server, name)}
+    settings = settings._replace(server=settings.server._replace(**present))
     found = {}
     for name, value in settings._asdict().items():
         if hasattr(value, "_asdict"):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors, methods, rpc
-from bosh_lxd_cpi.lxd.cassette import Mismatch, Player, ReplayClock, line, pretty
 from bosh_lxd_cpi.log import Log
+from bosh_lxd_cpi.lxd.cassette import Mismatch, Player, ReplayClock, line, pretty
 
 FORMAT = 1
 
@@ -43,26 +43,34 @@ def load(path: Path) -> dict[str, Any]:
 
 def play(call: Mapping[str, Any], *, stemcell: str = "") -> Outcome:
     """Make a recorded call again; `stemcell` stands in for the file that a create_stemcell was given."""
+    clock = ReplayClock(**call["clock"])
+    player = Player(call["interactions"], clock)
+    try:
+        answer, log = answered(call, clock, player, stemcell=stemcell)
+    except Mismatch as failure:
+        return Outcome(None, [str(failure)], [], "")
+    faults = [f"recorded as {one['n']}, and not asked for: {line(one['request'])}" for one in player.rest()]
+    return _compare(answer, call["stdout"], faults, log)
+
+
+def answered(call: Mapping[str, Any], clock: ReplayClock, player: Player, *, stemcell: str = "") -> tuple[dict[str, Any], str]:
+    """What BOSH is answered when the player stands in for the server, and what is logged. Raises Mismatch."""
     request = rpc.Request(**call["stdin"])
     if stemcell and request.method == "create_stemcell":
         request.arguments = [stemcell, *request.arguments[1:]]
-    clock = ReplayClock(call["clock"]["times"], call["clock"]["random"])
-    player = Player(call["interactions"], clock)
     written = io.StringIO()
     log = Log(request.method, stream=written)
     with tempfile.TemporaryDirectory() as scratch:
         file = os.path.join(scratch, "cpi.json")
-        config = {**call["config"], "throttle_config": {"path": os.path.join(scratch, "locks")}}
         with open(file, "w", encoding="utf-8") as opened:
-            json.dump(config, opened)
+            json.dump({**call["config"], "throttle_config": {"path": os.path.join(scratch, "locks")}}, opened)
         try:
             answer = rpc.success(methods.call(request, config_path=file, environ={}, log=log, world=(clock, player)))
-        except Mismatch as failure:
-            return Outcome(None, [str(failure)], [], written.getvalue())
+        except Mismatch:
+            raise
         except Exception as failure:  # noqa: BLE001  as cli does
             answer = rpc.failure(failure)
-    faults = [f"recorded as {one['n']}, and not asked for: {line(one['request'])}" for one in player.rest()]
-    return _compare(json.loads(answer), call["stdout"], faults, written.getvalue())
+    return json.loads(answer), written.getvalue()
 
 
 def _compare(answer: dict[str, Any], recorded: dict[str, Any], faults: list[str], log: str) -> Outcome:

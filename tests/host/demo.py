@@ -9,6 +9,8 @@ server of yours, say where it is and with which certificate:
 LXD_URL, LXD_CLIENT_CERT and LXD_CLIENT_KEY do as well. Optional, for such a server: SERVER_CERT (its certificate or
 fingerprint; without it the server is not verified), SERVER_PROJECT_NAME, SERVER_PROFILE_NAME, SERVER_NETWORK_NAME,
 SERVER_STORAGE_POOL_NAME, SERVER_IP (for the VM; default: the last but one address of the network).
+
+Where no test host is possible, and with --replay, a recording of all this is played back to the CPI instead.
 """
 from __future__ import annotations
 
@@ -20,17 +22,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parent / "replay")]
 
 import server  # noqa: E402
 from director import MBUS, Director, Refused, configuration, environment, manual_network  # noqa: E402
 from guest import build, report  # noqa: E402
 from machine import HostError, possible  # noqa: E402
+
+if TYPE_CHECKING:
+    from bosh_lxd_cpi.lxd.client import Client
 
 BOOT_SECONDS = 300
 
@@ -43,23 +48,30 @@ class Place(NamedTuple):
     ip: str
     netmask: str
     gateway: str
+    console: Callable[[str], str] = lambda vm: ""
+    """What a VM has written to its serial console, for servers whose VMs cannot be reached from here."""
+    recorded: Any = None
+    """Stands in for the guest when a recording is played back, see session.Guest."""
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bin/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", choices=("incus", "lxd", "incus7"), default="incus", help="kind of the test host")
+    parser.add_argument("--replay", action="store_true", help="play a recording back instead of using a server")
     parser.add_argument("--keep-host", action="store_true", help="leave the test host running, for a faster next time")
     asked = parser.parse_args(argv)
     own = {name: os.environ.get(f"SERVER_{name}") or os.environ.get(f"LXD_{name}") for name in ("URL", "CLIENT_CERT", "CLIENT_KEY")}
     try:
         with tempfile.TemporaryDirectory() as scratch:
+            if asked.replay:
+                return show_recording(Path(scratch))
             if own["URL"]:
                 return show(own_server(own), Path(scratch))
             if reason := possible():
-                print(f"No test host is possible here: {reason}.\n"
-                      "Run this as root on x86-64 Linux, or set SERVER_URL, SERVER_CLIENT_CERT and SERVER_CLIENT_KEY to use a"
-                      " server of yours (bin/demo --help).", file=sys.stderr)
-                return 2
+                print(f"No test host is possible here: {reason}. So this will be a replay.\n"
+                      "To see a real server, run this as root on x86-64 Linux, or set SERVER_URL, SERVER_CLIENT_CERT and"
+                      " SERVER_CLIENT_KEY to use one of yours (bin/demo --help).\n", flush=True)
+                return show_recording(Path(scratch))
             with test_host(asked.server, keep=asked.keep_host) as place:
                 return show(place, Path(scratch))
     except (HostError, Refused, report.Unreachable) as failure:
@@ -86,35 +98,69 @@ def test_host(kind: str, *, keep: bool) -> Iterator[Place]:
 
 def own_server(own: dict[str, str | None]) -> Place:
     """The server that the environment names. Raises HostError."""
-    if not (own["CLIENT_CERT"] and own["CLIENT_KEY"]):
+    if not own["URL"].startswith("unix:") and not (own["CLIENT_CERT"] and own["CLIENT_KEY"]):
         raise HostError("SERVER_URL is set, but not SERVER_CLIENT_CERT and SERVER_CLIENT_KEY")
     certificate = os.environ.get("SERVER_CERT", "")
     names = {f"{name}_name": os.environ[f"SERVER_{name.upper()}_NAME"]
              for name in ("project", "profile", "network", "storage_pool") if os.environ.get(f"SERVER_{name.upper()}_NAME")}
-    settings = {"url": own["URL"], "tls_client_cert": os.path.abspath(own["CLIENT_CERT"]),
-                "tls_client_key": os.path.abspath(own["CLIENT_KEY"]), "tls_server_cert": certificate,
+    settings = {"url": own["URL"], "tls_client_cert": os.path.abspath(own["CLIENT_CERT"] or ""),
+                "tls_client_key": os.path.abspath(own["CLIENT_KEY"] or ""), "tls_server_cert": certificate,
                 "insecure_skip_verify": not certificate, **names}
-    network = _network(settings)
+    client = _client(settings)
+    network = _network(client, settings.get("network_name"))
     subnet = ipaddress.ip_interface(network["config"]["ipv4.address"])
     ip = os.environ.get("SERVER_IP") or str(subnet.network[-3])
     config = {"server": {**settings, "network_name": network["name"]}, "agent": {"mbus": MBUS}}
-    return Place(config, [], ip, str(subnet.netmask), str(subnet.ip))
+    return Place(config, [], ip, str(subnet.netmask), str(subnet.ip), console=lambda vm: _console(client, vm))
 
 
-def _network(settings: dict[str, Any]) -> dict[str, Any]:
-    """The network named in the settings, else the first managed bridge with IPv4."""
+def show_recording(scratch: Path) -> int:
+    """The main job against a recording, served over mTLS. Raises HostError."""
+    import fixtures
+    import session
+
+    played = session.Session(fixtures.load("demo", "session"))
+    recorded = played.fixture["recorded"]
+    print(f"REPLAY. There is no server and no VM: the real bin/cpi talks over TLS to a recording of {recorded['server']['kind']}"
+          f" {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request must be as it was then; the stemcell is"
+          " an empty one, and the guest's report is that of then.", flush=True)
+    network = played.fixture["calls"][1]["stdin"]["arguments"][3]["default"]
+    try:
+        with session.serving(played, scratch) as served:
+            config = {"server": {**played.fixture["calls"][0]["config"]["server"], **served._asdict()},
+                      "agent": {"mbus": MBUS, "ntp": [network["gateway"]]}}
+            status = show(Place(config, [], network["ip"], network["netmask"], network["gateway"], recorded=session.Guest(played)),
+                          scratch)
+    except RuntimeError as failure:
+        raise HostError(str(failure)) from failure
+    left = len(played.interactions) - played.played
+    print(f"\nThis was a replay of {played.played} recorded exchanges{f'; {left} more were not asked for' if left else ''}.")
+    return status or int(bool(left))
+
+
+def _client(settings: dict[str, Any]) -> Client:
     from bosh_lxd_cpi.clock import Clock, Deadline
     from bosh_lxd_cpi.config import Server
-    from bosh_lxd_cpi.errors import CpiError
     from bosh_lxd_cpi.log import Log
     from bosh_lxd_cpi.lxd.client import Client
     from bosh_lxd_cpi.lxd.transport import HttpTransport
 
+    return Client(HttpTransport(Server(**settings)), project=settings.get("project_name", "default"),
+                  deadline=Deadline(Clock(), 2 * BOOT_SECONDS), log=Log("demo"))
+
+
+def _console(client: Client, vm: str) -> str:
+    path = f"/1.0/instances/{vm}/console"
+    return client.transport.request("GET", path, query={"project": client.project}).body.decode(errors="replace")
+
+
+def _network(client: Client, name: str | None) -> dict[str, Any]:
+    """The network of that name, else the first managed one with IPv4. Raises HostError."""
+    from bosh_lxd_cpi.errors import CpiError
+
     try:
-        client = Client(HttpTransport(Server(**settings)), project=settings.get("project_name", "default"),
-                        deadline=Deadline(Clock(), 30), log=Log("demo"))
         for network in client.networks().metadata:
-            wanted = settings.get("network_name") in (None, network["name"])
+            wanted = name in (None, network["name"])
             if wanted and network["managed"] and network["config"].get("ipv4.address", "none") != "none":
                 return network
     except CpiError as failure:
@@ -159,23 +205,22 @@ class Steps:
 
 def show(place: Place, scratch: Path) -> int:
     """Do the main job; 0 only if the guest reports what it was told."""
-    print("Building the guest: a small stemcell that reports what it sees (once) ...", flush=True)
-    directory = build.build(scratch / "guest", name="bosh-openstack-kvm-ubuntu-jammy", version="demo")
+    guest = place.recorded or Guest(place)
+    image, properties = guest.stemcell(scratch)
     director = Director(place.config, scratch, prefix=place.prefix)
     steps = Steps(director)
     network = manual_network(place.ip, gateway=place.gateway, netmask=place.netmask)
     stemcell = vm = disk = None
     try:
-        stemcell = steps.call("upload the stemcell", "create_stemcell", str(directory / "image"), _properties(directory))
+        stemcell = steps.call("upload the stemcell", "create_stemcell", image, properties)
         print(f"   -> {stemcell}")
         vm, _ = steps.call(f"1 CPU, 512 MiB, 256 MiB ephemeral disk, address {place.ip}", "create_vm", "demo-agent", stemcell,
                            {"instance_type": "c1-m0.5", "ephemeral_disk": 256}, {"default": network}, [], environment())
         print(f"   -> {vm}")
-        seen = steps.wait("the guest boots and reports", lambda progress: report.wait_for_report(
-            place.ip, netns_command=place.prefix, seconds=BOOT_SECONDS, progress=progress))
+        seen = steps.wait("the guest boots and reports", lambda progress: guest.first_report(vm, progress))
         disk = steps.call("64 MiB", "create_disk", 64, {}, vm)
         hint = steps.call("hot-plugged", "attach_disk", vm, disk)
-        found = report.fetch(place.ip, netns_command=place.prefix)["by_id"].get(hint["path"].rsplit("/", 1)[1])
+        found = guest.find(hint["path"])
         print(f"   -> {hint['path']}, in the guest: {found}")
         steps.call("hot-unplugged", "detach_disk", vm, disk)
     finally:
@@ -184,6 +229,40 @@ def show(place: Place, scratch: Path) -> int:
             if cid:
                 steps.call(text, method, cid)
     return judge(seen, vm=vm, ip=place.ip, found=found)
+
+
+class Guest:
+    """The guest of the demo: its stemcell, and what it reports."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def stemcell(self, scratch: Path) -> tuple[str, dict[str, Any]]:
+        """Path of the image, and its cloud_properties."""
+        print("Building the guest: a small stemcell that reports what it sees (once) ...", flush=True)
+        directory = build.build(scratch / "guest", name="bosh-openstack-kvm-ubuntu-jammy", version="demo")
+        return str(directory / "image"), _properties(directory)
+
+    def first_report(self, vm: str, progress: Callable[[str], None]) -> dict[str, Any]:
+        """The guest's report over TCP, or from its console where its address cannot be reached from here."""
+        end = time.monotonic() + BOOT_SECONDS
+        while True:
+            try:
+                return report.wait_for_report(self.place.ip, netns_command=self.place.prefix, seconds=0, progress=progress)
+            except report.Unreachable:
+                with suppress(LookupError):
+                    return report.from_console(self.place.console(vm))
+                progress("")
+                if time.monotonic() > end:
+                    raise
+
+    def find(self, path: str) -> str:
+        """The device that a path leads to in the guest."""
+        try:
+            seen = report.fetch(self.place.ip, netns_command=self.place.prefix)
+        except report.Unreachable:
+            return "not asked, its address cannot be reached from here"
+        return seen["by_id"].get(path.rsplit("/", 1)[1], "")
 
 
 def _properties(directory: Path) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Record the scenarios on real servers as fixtures, or check that the servers still answer as recorded."""
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from recording import ROOT, record, record_demo, shape, worlds  # also finds the others
+from scenarios import SCENARIOS
+from synthetic import TABLE, Mismatch
+
+import fixtures
+import server
+import synthetic
+from kinds import KINDS
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bin/record", description=__doc__)
+    parser.add_argument("--kind", action="append", choices=KINDS, help="only on this kind of server (may be repeated)")
+    parser.add_argument("--check", action="store_true", help="keep nothing; report where the shape of a recording has changed")
+    parser.add_argument("--demo", action="store_true", help="record what bin/demo --replay plays, with a guest that boots")
+    parser.add_argument("--derive", action="store_true", help="only derive the synthetic fixtures anew; needs no server")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"only these: {', '.join(SCENARIOS)}")
+    asked = parser.parse_args(argv)
+    if unknown := set(asked.scenarios) - SCENARIOS.keys():
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    os.chdir(ROOT)  # the path of the stemcell is recorded
+    if asked.derive:
+        return derive()
+    if asked.demo:
+        fixtures.write("demo", "session", record_demo())
+        fixtures.write_manifest()
+        return 0
+    try:
+        drifted = [run(kind, asked.scenarios or list(SCENARIOS), check=asked.check) for kind in asked.kind or KINDS]
+    except server.HostError as failure:
+        print(f"record: {failure}", file=sys.stderr)
+        return 2
+    if not asked.check:
+        fixtures.write_manifest()
+        return derive()
+    return int(any(drifted))
+
+
+def derive() -> int:
+    """Write the derived fixtures, as far as they can be: a CPI that asks for something else needs other rows."""
+    status = 0
+    for row in TABLE:
+        try:
+            fixtures.write(row.server, row.scenario, synthetic.derive(row, fixtures.load(*row.base.partition("#")[0].split("/"))))
+        except Mismatch as failure:
+            print(f"{row.server}/{row.scenario}: {failure}", file=sys.stderr)
+            status = 1
+    fixtures.write_manifest()
+    return status
+
+
+def run(kind: str, names: list[str], *, check: bool) -> bool:
+    """Do the scenarios on a server of their own; whether one of them has drifted."""
+    facts = server.up(kind, name=f"rec-{kind}")
+    drifted = False
+    try:
+        with tempfile.TemporaryDirectory() as scratch, worlds(facts, Path(scratch)) as make:
+            for name in names:
+                began = time.monotonic()
+                print(f"{kind}: {name}", end="", flush=True)
+                fixture = record(name, make(name))
+                if check:
+                    found = drift(fixtures.load(kind, name), fixture)
+                    drifted = drifted or bool(found)
+                else:
+                    found = ""
+                    fixtures.write(kind, name, fixture)
+                print(f"  [{len(fixture['calls'])} calls, {time.monotonic() - began:.1f} s]{found and ' DRIFT'}\n{found}".rstrip())
+    finally:
+        server.down(facts.name, wipe=True)
+    return drifted
+
+
+def drift(recorded: dict, now: dict) -> str:
+    """Where the shape of a recording differs; empty if it does not."""
+    return "\n".join(difflib.unified_diff(shape(recorded), shape(now), "recorded", "now", lineterm="", n=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

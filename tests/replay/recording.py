@@ -1,0 +1,215 @@
+"""Runs scenarios against a real server and keeps what the CPI captured of them; and tells drift from what was kept."""
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/host"), str(ROOT / "tests/replay")]
+
+import demo  # noqa: E402
+import server  # noqa: E402
+from director import Director, Refused, configuration  # noqa: E402
+from scenarios import IMAGE, JAMMY, SCENARIOS  # noqa: E402
+
+from bosh_lxd_cpi.capture import FORMAT, describe  # noqa: E402
+from bosh_lxd_cpi.lxd.cassette import same  # noqa: E402
+from bosh_lxd_cpi.redaction import Redactor  # noqa: E402
+
+POLL_KEEPS = 2
+"""Of a row of equal looks at an operation, the first and the last are kept."""
+
+
+class World(Director):
+    """What a scenario has: a server of its own, a director whose calls are captured, and a stemcell."""
+
+    def __init__(self, facts: server.Facts, directory: Path) -> None:
+        super().__init__(configuration(facts), directory, prefix=server.netns_command(facts.name))
+        self.facts, self.recording = facts, True
+        self.captures: list[Path] = []
+        self.stemcell = ""
+        self.server = describe(json.loads(server.client(facts.name, "query", "/1.0").stdout))
+
+    def environment(self) -> dict[str, str]:
+        """See `Director`; with the directory for this call's capture, if it is recorded."""
+        if not self.recording:
+            return super().environment()
+        self.captures.append(self.directory / f"call-{len(self.captures):03}")
+        return {**super().environment(), "BOSH_LXD_CPI_CAPTURE": str(self.captures[-1])}
+
+    def refused(self, method: str, *arguments: Any) -> Refused:
+        """What a call that must fail is refused with."""
+        try:
+            result = self.call(method, *arguments)
+        except Refused as refused:
+            return refused
+        raise AssertionError(f"{method} should have been refused, and answered {result}")
+
+    @contextlib.contextmanager
+    def configured(self, section: str = "", **properties: Any) -> Iterator[None]:
+        """With other properties for a while."""
+        before = self.config
+        self.config = {**before, section: {**before.get(section, {}), **properties}} if section else {**before, **properties}
+        yield
+        self.config = before
+
+    def behind(self, *words: str) -> str:
+        """Do something with the server's own client, behind the CPI's back."""
+        return server.client(self.facts.name, *words, "--project", self.facts.project).stdout
+
+    def behind_command(self, *words: str) -> list[str]:
+        return server.client_command(self.facts.name, *words, "--project", self.facts.project)
+
+    def stranger(self) -> tuple[str, str]:
+        """A certificate that the server does not know, and its key."""
+        certificate, key = self.directory / "stranger.crt", self.directory / "stranger.key"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes", "-days", "2",
+                        "-subj", "/CN=stranger", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        return certificate.read_text(encoding="utf-8"), key.read_text(encoding="utf-8")
+
+    @contextlib.contextmanager
+    def daemon_stopped(self, *, seconds: float) -> Iterator[None]:
+        """The server refuses connections for so long, then starts."""
+        server.stop_daemon(self.facts.name)
+        waker = threading.Timer(seconds, server.start_daemon, [self.facts.name])
+        waker.start()
+        yield
+        waker.join()
+
+    def tidy(self) -> None:
+        """Delete all that the CPI made, but the stemcell that is shared."""
+        def names(*words: str) -> list[str]:
+            listed = json.loads(self.behind(*words, "--format", "json"))
+            return [one["name"] for one in listed if one["name"].startswith(("vm-", "vol-"))]
+
+        for name in names("list"):
+            self.behind("delete", "--force", name)
+        for name in names("storage", "volume", "list", self.facts.pool):
+            if "/" not in name:
+                self.behind("storage", "volume", "delete", self.facts.pool, name)
+
+
+@contextlib.contextmanager
+def worlds(facts: server.Facts, directory: Path) -> Iterator[Any]:
+    """A maker of worlds on a server, which share a stemcell."""
+    preparing = World(facts, directory)
+    preparing.recording = False
+    stemcell = preparing.call("create_stemcell", IMAGE, JAMMY)
+
+    def make(name: str) -> World:
+        (directory / name).mkdir()
+        world = World(facts, directory / name)
+        world.stemcell = stemcell
+        return world
+
+    yield make
+    preparing.call("delete_stemcell", stemcell)
+
+
+def record(name: str, world: World) -> dict[str, Any]:
+    """Run a scenario; the fixture that its captures make."""
+    try:
+        SCENARIOS[name](world)
+    finally:
+        world.tidy()
+    captures = [json.loads(path.read_text(encoding="utf-8")) for place in world.captures for path in place.iterdir()]
+    assert len(captures) == len(world.captures), f"{name}: a call was not captured"
+    shutil.rmtree(world.directory)
+    calls = [{**capture["calls"][0], "interactions": collapsed(capture["calls"][0]["interactions"])} for capture in captures]
+    return {"format": FORMAT, "scenario": name, "recorded": {**captures[0]["recorded"], "server": world.server},
+            "synthetic": None, "calls": calls}
+
+
+def record_demo() -> dict[str, Any]:
+    """Run the demo on a real Incus; the fixture of its calls, and what its guest reported."""
+    told: dict[str, Any] = {}
+
+    class Reporting(demo.Guest):
+        def first_report(self, vm: str, progress: Any) -> dict[str, Any]:
+            told["report"] = super().first_report(vm, progress)
+            return told["report"]
+
+        def find(self, path: str) -> str:
+            told["found"] = super().find(path)
+            return told["found"]
+
+    with tempfile.TemporaryDirectory() as scratch, demo.test_host("incus", keep=False) as place:
+        captures = Path(scratch) / "captures"
+        config = {**place.config, "capture": {"path": str(captures)}}
+        place = place._replace(config=config, recorded=Reporting(place))
+        assert demo.show(place, Path(scratch)) == 0
+        files = sorted(captures.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    calls = [{**one["calls"][0], "interactions": collapsed(one["calls"][0]["interactions"])} for one in documents]
+    calls[0]["stdin"]["arguments"][0] = "image"
+    return {"format": FORMAT, "scenario": "session", "recorded": documents[0]["recorded"], "synthetic": None, "calls": calls,
+            "guest": Redactor([config]).document(told)}
+
+
+def collapsed(interactions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the looks at an operation between the first and the last of a row."""
+    kept: list[dict[str, Any]] = []
+    for one in interactions:
+        is_poll = one["request"]["path"].startswith("/1.0/operations/")
+        row = [other for other in kept[-POLL_KEEPS:] if is_poll and same(one["request"], other["request"])]
+        if len(row) == POLL_KEEPS:
+            kept.pop()
+        kept.append(one)
+    return kept
+
+
+# -- drift ------------------------------------------------------------------------------------------------------------
+
+VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\b[0-9a-f]{12,64}\b|\d{4}-\d\d-\d\dT[\d:.]+Z|\d+")
+
+
+def shape(fixture: dict[str, Any]) -> list[str]:
+    """A line for every call and exchange: what stays the same from one recording to the next."""
+    lines = []
+    for call in fixture["calls"]:
+        error = call["stdout"]["error"]
+        lines.append(f"{call['stdin']['method']} -> {error['type'] if error else _keys(call['stdout']['result'])}")
+        polls: set[str] = set()
+        for one in call["interactions"]:
+            path = VARIABLE.sub("#", one["request"]["path"])
+            text = f"  {one['request']['method']} {path} {_keys(one['request'].get('body'))} -> {_outcome(one)}"
+            if one["request"]["path"].startswith("/1.0/operations/"):
+                if text in polls:
+                    continue
+                polls.add(text)
+            lines.append(text)
+    return lines
+
+
+def _outcome(one: dict[str, Any]) -> str:
+    if "error" in one:
+        return str(one["error"]["type"])
+    response = one["response"]
+    body = response.get("body", response.get("text"))
+    if not isinstance(body, dict):
+        return f"{response['status']} text"
+    if body.get("type") == "error":
+        return f"{response['status']} error {VARIABLE.sub('#', body['error'])}"
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict) and metadata.get("class") == "task":
+        return f"{response['status']} {body['type']} operation {metadata['status']} {VARIABLE.sub('#', metadata['err'])}".rstrip()
+    return f"{response['status']} {body['type']} {_keys(metadata)}"
+
+
+def _keys(value: Any) -> str:
+    """Types and keys, without values; a list is what its members are together."""
+    if isinstance(value, dict):
+        members = sorted({f"{VARIABLE.sub('#', key)}:{_keys(below)}" for key, below in value.items()})
+        return "{" + " ".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + " ".join(sorted({_keys(item) for item in value})) + "]"
+    return {type(None): "null", bool: "bool", str: "text"}.get(type(value), "number")

@@ -1,0 +1,54 @@
+"""Every recorded call, made again by the real code: the same requests in the same order, the same answer."""
+from __future__ import annotations
+
+import fixtures
+import pytest
+
+from bosh_lxd_cpi import methods, replay
+
+RECORDED = ("incus", "incus7", "lxd")
+ALL = [f"{path.parent.name}/{path.stem}" for path in fixtures.paths()]
+OFFLINE_ONLY = {"info", "ping", "calculate_vm_cloud_properties"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_calls_ask_and_answer_as_recorded(name, offline):
+    faults = {number: outcome.faults for number, call in enumerate(fixtures.load(*name.split("/"))["calls"])
+              if (outcome := replay.play(call)).faults}
+    assert faults == {}, "\n".join(text for texts in faults.values() for text in texts)
+
+
+@pytest.mark.parametrize("server", RECORDED)
+def test_every_method_is_recorded_with_success_and_most_with_failure(server):
+    calls = [call for name in ALL if name.startswith(f"{server}/") for call in fixtures.load(*name.split("/"))["calls"]]
+    succeeded = {call["stdin"]["method"] for call in calls if not call["stdout"]["error"]}
+    refused = {call["stdin"]["method"] for call in calls if call["stdout"]["error"]}
+    assert succeeded == set(methods.METHODS)
+    assert set(methods.METHODS) - refused == {"delete_stemcell", "delete_vm", "has_disk", "detach_disk", "delete_snapshot"} - refused
+
+
+@pytest.mark.parametrize("server", RECORDED)
+def test_every_type_of_error_is_recorded(server):
+    calls = [call for name in ALL if name.startswith(f"{server}/") for call in fixtures.load(*name.split("/"))["calls"]]
+    assert {call["stdout"]["error"]["type"].removeprefix("Bosh::Clouds::") for call in calls if call["stdout"]["error"]} >= {
+        "CloudError", "VMNotFound", "DiskNotFound", "VMCreationFailed", "NotSupported"}
+
+
+@pytest.mark.parametrize("server", RECORDED)
+def test_every_scenario_is_recorded_on_every_server(server):
+    assert {name.partition("/")[2] for name in ALL if name.startswith(f"{server}/")} == {
+        name.partition("/")[2] for name in ALL if name.partition("/")[0] in RECORDED}
+
+
+def test_another_request_is_noticed(offline):
+    call = fixtures.load("incus", "vm")["calls"][0]
+    call["stdin"]["arguments"][0] = "agent-2"
+    [fault] = replay.play(call).faults
+    assert '+  "sha256"' in fault and "recorded as 5" in fault, "another agent id is another drive"
+
+
+def test_a_request_too_few_is_noticed(offline):
+    call = fixtures.load("incus", "vm")["calls"][0]
+    call["interactions"].append(call["interactions"][-1])
+    assert replay.play(call).faults == [
+        f"recorded as 9, and not asked for: PATCH /1.0/instances/{call['stdout']['result'][0]}"]

@@ -1,0 +1,74 @@
+"""The derived fixtures: how many there are, that they are derived and not written, and what the CPI does with them."""
+from __future__ import annotations
+
+from collections import Counter
+
+import fixtures
+import pytest
+import synthetic
+
+NAMES = [f"{row.server}/{row.scenario}" for row in synthetic.TABLE]
+
+
+def requests(server, scenario, method, part):
+    return [one["request"] for call in fixtures.load(server, scenario)["calls"] for one in call["interactions"]
+            if one["request"]["method"] == method and part in one["request"]["path"]]
+
+
+def test_they_are_counted():
+    marked = Counter(path.parent.name for path in fixtures.paths() if fixtures.load(path.parent.name, path.stem)["synthetic"])
+    assert marked == {"lxd-5.21": 4, "lxd-6.6": 3, "lxd-6.7": 2, "faults": 12}
+    recorded = len(fixtures.paths()) - sum(marked.values())
+    assert recorded >= 3 * sum(marked.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_what_its_row_makes_of_its_base(name, offline):
+    row = synthetic.TABLE[NAMES.index(name)]
+    base = fixtures.load(*row.base.partition("#")[0].split("/"))
+    assert base["synthetic"] is None
+    assert fixtures.load(row.server, row.scenario) == synthetic.derive(row, base)
+    assert row.change and row.source
+
+
+@pytest.mark.parametrize(("server", "scenario", "firmware"), [
+    ("lxd-5.21", "vm", {"security.csm": "true", "security.secureboot": "false"}),
+    ("lxd-5.21", "vm_by_uefi", {"security.secureboot": "false"}),
+    ("lxd-6.7", "vm", {"boot.mode": "bios"}),
+    ("lxd-6.7", "vm_by_uefi", {"boot.mode": "uefi-nosecureboot"})])
+def test_firmware_is_chosen_by_extension(server, scenario, firmware):
+    [body] = [request["body"] for request in requests(server, scenario, "POST", "/1.0/instances")]
+    assert {key: value for key, value in body["config"].items() if key.startswith(("security.", "boot.", "raw."))} == firmware
+
+
+def test_lxd_names_the_disks_in_its_guests():
+    answers = [call["stdout"]["result"] for call in fixtures.load("lxd-5.21", "disk_attached")["calls"]
+               if call["stdin"]["method"] == "attach_disk" and not call["stdout"]["error"]]
+    assert len(answers) == 2
+    assert all(answer["path"].startswith("/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_p") for answer in answers)
+
+
+def test_changes_of_volumes_are_waited_for_when_they_are_operations():
+    changes = [one for call in fixtures.load("lxd-6.6", "disk")["calls"] for one in call["interactions"]
+               if one["request"]["method"] != "GET" and one["response"]["body"]["type"] == "async"]
+    assert len(changes) == len(requests("lxd-6.6", "disk", "GET", "/wait")) == 6
+    assert requests("incus", "disk", "GET", "/wait") == []
+
+
+@pytest.mark.parametrize(("scenario", "error"), [
+    ("wait_times_out_with_an_error", None), ("wait_times_out_with_the_state", None), ("operation_is_forgotten", None),
+    ("operation_is_cancelled", "VMCreationFailed"), ("answer_is_lost_while_the_server_works_on", None),
+    ("answer_is_lost_and_the_name_taken", None), ("somebody_else_changed_it", None), ("database_is_locked", None),
+    ("server_is_starting", None), ("no_space", "NoDiskSpace"), ("nobody_answers", "CloudError"), ("a_proxy_answers", None)])
+def test_a_fault_ends_well_or_with_the_right_error(scenario, error):
+    [call] = fixtures.load("faults", scenario)["calls"]
+    found = call["stdout"]["error"]
+    assert (found and found["type"].removeprefix("Bosh::Clouds::")) == error
+    assert call["duration_ms"] < 90_000
+
+
+def test_a_change_that_the_cpi_does_not_ask_for_is_none(offline):
+    row = next(row for row in synthetic.TABLE if row.scenario == "database_is_locked")
+    unasked = row._replace(changes=(*row.changes, lambda call: call["interactions"].append(synthetic.exchange("GET", "/1.0"))))
+    with pytest.raises(synthetic.Mismatch, match="not asked for"):
+        synthetic.derive(unasked, fixtures.load("incus", "disk"))
