@@ -11,10 +11,12 @@ from bosh_lxd_cpi import errors, mends
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import disks
-from bosh_lxd_cpi.lxd import sizes
+from bosh_lxd_cpi.lxd import operations, sizes
 
 REPEATS = 10
 """How often a change is made again on what somebody else has just changed."""
+IN_DOUBT = (errors.Changed, errors.AgentNotRunning, errors.LostAnswer, operations.Forgotten)
+"""After these the change may have been made, or may have to be made again."""
 
 Value = TypeVar("Value")
 
@@ -134,7 +136,7 @@ def attach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> dict[str, str]:
         try:
             cpi.finish(lambda: cpi.client.patch_instance(vm, body, etag), what=f"attaching {disk_cid} to {vm}", name=vm)
             return disks.hint(device, kind=features.kind)
-        except (errors.Changed, errors.AgentNotRunning) as failure:
+        except IN_DOUBT as failure:
             cpi.log.info(f"{failure}; looking again")
     raise errors.CloudError(f"instance {vm} kept changing while {disk_cid} was attached to it")
 
@@ -179,7 +181,7 @@ def detach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> None:
             cpi.finish(lambda: cpi.client.replace_instance(vm, {**body, "devices": left}, etag),
                        what=f"detaching {disk} from {vm}", name=vm)
             return
-        except (errors.Changed, errors.AgentNotRunning, errors.LostAnswer) as failure:
+        except IN_DOUBT as failure:
             cpi.log.info(f"{failure}; looking again")
     raise errors.CloudError(f"instance {vm} kept changing while {disk} was detached from it")
 
@@ -249,5 +251,12 @@ def describe(metadata: dict[str, Any]) -> str:
 
 def _replace(cpi: Cpi, disk: Disk, cid: str, *, config: dict[str, str], what: str, description: str | None = None) -> None:
     body = {"config": config, "description": disk.volume["description"] if description is None else description}
-    cpi.finish(lambda: cpi.client.replace_volume(disk.pool, cid, body, disk.etag), what=what, name=cid,
-               made=lambda: _disk(cpi, disk.pool, cid).volume["config"] == config)
+
+    def made() -> bool:
+        return _disk(cpi, disk.pool, cid).volume["config"] == config
+
+    try:
+        cpi.finish(lambda: cpi.client.replace_volume(disk.pool, cid, body, disk.etag), what=what, name=cid, made=made)
+    except errors.Changed:  # by ourselves, when the first answer got lost and the request was repeated
+        if not made():
+            raise
