@@ -19,13 +19,14 @@ def snapshot_disk(cpi: Cpi, disk_cid: str, metadata: Any = None) -> str:
     if not isinstance(metadata or {}, dict):
         raise errors.BadRequest("metadata must be a mapping")
     name = f"snap-{cpi.new_id()}"
-    pool = disks.in_any_pool(cpi, lambda pool: _snapshot(cpi, pool, cid, name))
-    if pool is None:
-        raise errors.DiskNotFound(f"there is no disk {cid} to make a snapshot of")
     with cpi.undo() as undo:
         undo.add(f"snapshot {name}", lambda: delete_snapshot(cpi, f"{cid}_{name}"))
-        description = _description(metadata or {}, by=cpi.director)
-        cpi.finish(lambda: cpi.client.describe_snapshot(pool, cid, name, description), what=f"describing snapshot {name}")
+        pool = disks.in_any_pool(cpi, lambda pool: _snapshot(cpi, pool, cid, name))
+        if pool is not None:
+            description = _description(metadata or {}, by=cpi.director)
+            cpi.finish(lambda: cpi.client.describe_snapshot(pool, cid, name, description), what=f"describing snapshot {name}")
+    if pool is None:
+        raise errors.DiskNotFound(f"there is no disk {cid} to make a snapshot of")
     return f"{cid}_{name}"
 
 

@@ -1,0 +1,41 @@
+"""What no test server does on demand; the rest of volumes is proven on real ones."""
+from __future__ import annotations
+
+import pytest
+
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.actions import volumes
+
+VOLUMES = "/1.0/storage-pools/fast/volumes/custom"
+WAIT = "GET /1.0/operations/op-1/wait"
+
+
+def test_a_volume_is_made_where_it_is_wanted(cpi, wire, replies):
+    wire.script((f"POST {VOLUMES}", replies.sync()))
+    volumes.create_volume(cpi(), "fast", "v", 64, config={"a": "b"}, target="m1")
+    assert wire.asked[0].query["target"] == "m1"
+    assert wire.asked[0].body == {"name": "v", "type": "custom", "content_type": "block", "description": "made by BOSH",
+                                  "config": {"a": "b", "size": "64MiB"}}
+
+
+def test_a_volume_whose_operation_is_forgotten_is_looked_at(cpi, wire, replies):
+    wire.script((f"POST {VOLUMES}", replies.asynchronous()), (WAIT, replies.error("Operation not found", 404)), ("GET /1.0/operations", replies.sync({})),
+                (f"GET {VOLUMES}/v", replies.sync({})))
+    volumes.create_volume(cpi(), "fast", "v", 64, config={})
+
+
+def test_a_volume_that_is_gone_is_deleted(cpi, wire, replies):
+    wire.script((f"DELETE {VOLUMES}/v", replies.error("no", 404)))
+    volumes.delete_volume(cpi(), "fast", "v")
+
+
+def test_a_deletion_that_took_place_behind_a_lost_operation_is_enough(cpi, wire, replies):
+    wire.script((f"DELETE {VOLUMES}/v", replies.asynchronous()), (WAIT, replies.error("Operation not found", 404)), ("GET /1.0/operations", replies.sync({})),
+                (f"GET {VOLUMES}/v", replies.error("no", 404)))
+    volumes.delete_volume(cpi(), "fast", "v")
+
+
+def test_a_volume_in_use_is_an_error(cpi, wire, replies):
+    wire.script((f"DELETE {VOLUMES}/v", replies.error("In use")))
+    with pytest.raises(errors.InUse):
+        volumes.delete_volume(cpi(), "fast", "v")
