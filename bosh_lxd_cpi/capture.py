@@ -33,7 +33,7 @@ CERTIFICATES = ("tls_client_cert", "tls_client_key", "tls_server_cert", "tls_ca_
 
 def call(act: Callable[[Clock, Transport], Any], request: Request, settings: Config, *, directory: str, clock: Clock,
          transport: Transport, log: Log) -> Any:
-    """Do `act` and write a capture of it into the directory. Whatever happens to the capture, the call never fails by it."""
+    """Do `act` and write a capture of it into the directory. Whatever befalls the capture, the call never fails by it."""
     began, watch = clock.time(), RecordingClock(clock)
     redactor = Redactor((request.arguments, request.context),
                         (*settings.secrets(), *(getattr(settings.server, name) for name in CERTIFICATES)))

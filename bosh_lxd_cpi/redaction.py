@@ -22,7 +22,8 @@ class Redactor:
     def __init__(self, documents: Iterable[Any] = (), secrets: Iterable[str] = ()) -> None:
         documents = list(documents)
         known = {*secrets, *secrets_in(documents), *(text for text in texts_in(documents) if PEM in text)}
-        forms = {form: _stars(piece) for secret in known for piece in _pieces(secret) for form in (piece, _escaped(piece))}
+        pieces = {piece for secret in known for piece in _pieces(secret)}
+        forms = {form: _stars(piece) for piece in pieces for form in (piece, _escaped(piece))}
         self._forms = sorted(forms.items(), key=lambda form: len(form[0]), reverse=True)
 
     def document(self, value: Any, *, private: tuple[str, ...] = ()) -> Any:

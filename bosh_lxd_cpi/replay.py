@@ -53,7 +53,8 @@ def play(call: Mapping[str, Any], *, stemcell: str = "") -> Outcome:
     return _compare(answer, call["stdout"], faults, log)
 
 
-def answered(call: Mapping[str, Any], clock: ReplayClock, player: Player, *, stemcell: str = "") -> tuple[dict[str, Any], str]:
+def answered(call: Mapping[str, Any], clock: ReplayClock, player: Player, *,
+             stemcell: str = "") -> tuple[dict[str, Any], str]:
     """What BOSH is answered when the player stands in for the server, and what is logged. Raises Mismatch."""
     request = rpc.Request(**call["stdin"])
     if stemcell and request.method == "create_stemcell":
@@ -76,8 +77,8 @@ def answered(call: Mapping[str, Any], clock: ReplayClock, player: Player, *, ste
 def _compare(answer: dict[str, Any], recorded: dict[str, Any], faults: list[str], log: str) -> Outcome:
     if answer == recorded:
         return Outcome(answer, faults, [], log)
-    diff = "\n".join(difflib.unified_diff(pretty(recorded).splitlines(), pretty(answer).splitlines(), "recorded", "answered",
-                                          lineterm=""))
+    diff = "\n".join(difflib.unified_diff(pretty(recorded).splitlines(), pretty(answer).splitlines(), "recorded",
+                                          "answered", lineterm=""))
     if _without_wording(answer) == _without_wording(recorded):
         return Outcome(answer, faults, [f"the error has other words:\n{diff}"], log)
     return Outcome(answer, [*faults, f"the answer is not the recorded one:\n{diff}"], [], log)
@@ -90,10 +91,10 @@ def _without_wording(answer: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """Play files back; 0 when nothing differs, 1 when something does, 2 for a file that is no capture."""
-    parser = argparse.ArgumentParser(prog="bin/replay", description="Make the calls in captures or fixtures again, offline, and show"
-                                     " where what this CPI does differs from what was recorded.")
+    parser = argparse.ArgumentParser(prog="bin/replay", description="Make the calls in captures or fixtures again,"
+                                     " offline, and show where what this CPI does differs from what was recorded.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--stemcell", default="", metavar="IMAGE", help="the image that a captured create_stemcell uploaded")
+    parser.add_argument("--stemcell", default="", metavar="IMAGE", help="the image that a create_stemcell uploaded")
     parser.add_argument("--log", action="store_true", help="show what the calls log")
     asked = parser.parse_args(argv)
     try:
@@ -110,7 +111,8 @@ def _show(path: Path, *, stemcell: str, show_log: bool) -> int:
     status = 0
     for call in document["calls"]:
         outcome = play(call, stemcell=stemcell)
-        print(f"  {'FAIL' if outcome.faults else 'ok  '}  {call['stdin']['method']}, {len(call['interactions'])} exchanges")
+        verdict = "FAIL" if outcome.faults else "ok  "
+        print(f"  {verdict}  {call['stdin']['method']}, {len(call['interactions'])} exchanges")
         for text in [*outcome.faults, *outcome.notes, *([outcome.log] if show_log else [])]:
             print("\n".join(f"        {row}" for row in text.splitlines()))
         status = status or int(bool(outcome.faults))

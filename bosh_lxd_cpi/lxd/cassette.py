@@ -71,13 +71,14 @@ class Recorder:
             outcome = {"response": response_record(response, self._redactor)}
             return response
         except errors.CpiError as failure:
-            texts = {"type": type(failure).__name__, "brief": failure.brief, "detail": failure.detail, "hint": failure.hint}
-            outcome = {"error": self._redactor.document({key: text for key, text in texts.items() if text})}
+            texts = {name: text for name in ("brief", "detail", "hint") if (text := getattr(failure, name))}
+            outcome = {"error": self._redactor.document({"type": type(failure).__name__, **texts})}
             raise
         finally:
             request = request_record(method, path, query=query, headers=headers, body=sent, redactor=self._redactor)
+            took = self._clock.monotonic() - began
             self.interactions.append({"n": self.requests + 1, "t_ms": round((began - self._began) * 1000),
-                                      "ms": round((self._clock.monotonic() - began) * 1000), "request": request, **outcome})
+                                      "ms": round(took * 1000), "request": request, **outcome})
 
 
 class Stream:
@@ -97,14 +98,15 @@ class Stream:
     @property
     def record(self) -> dict[str, Any]:
         """What is kept of it."""
-        return {"length": self.length, "sha256": self._hash.hexdigest(), **({} if self.complete else {"complete": False})}
+        whole = {"length": self.length, "sha256": self._hash.hexdigest()}
+        return whole if self.complete else {**whole, "complete": False}
 
 
 def request_record(method: str, path: str, *, query: Mapping[str, str] | None, headers: Mapping[str, str] | None,
                    body: bytes | Stream | None, redactor: Redactor) -> dict[str, Any]:
     """A request as it is kept and compared."""
-    record = {"method": method, "path": path, "query": dict(query or {}),
-              "headers": {name: value for name, value in (headers or {}).items() if name.lower().startswith(REQUEST_HEADERS)}}
+    kept = {name: value for name, value in (headers or {}).items() if name.lower().startswith(REQUEST_HEADERS)}
+    record = {"method": method, "path": path, "query": dict(query or {}), "headers": kept}
     if isinstance(body, Stream):
         return {**redactor.document(record), "body": body.record}
     if body is not None and record["headers"].get("Content-Type") == "application/json":
@@ -217,7 +219,13 @@ class Player:
         rest = self.rest()
         if not rest:
             return f"request {self.requests} comes after the end of the recording:\n{pretty(asked)}"
-        nearest = max(rest, key=lambda one: difflib.SequenceMatcher(None, pretty(one["request"]), pretty(asked)).ratio())
+        likeness = difflib.SequenceMatcher(b=pretty(asked))
+
+        def like(one: dict[str, Any]) -> float:
+            likeness.set_seq1(pretty(one["request"]))
+            return likeness.ratio()
+
+        nearest = max(rest, key=like)
         diff = difflib.unified_diff(pretty(nearest["request"]).splitlines(), pretty(asked).splitlines(), lineterm="",
                                     fromfile=f"recorded as {nearest['n']}", tofile=f"asked as request {self.requests}")
         order = "" if nearest is rest[0] else f"\nNext in the recording was {rest[0]['n']}: {line(rest[0]['request'])}"
@@ -236,8 +244,9 @@ def same(asked: dict[str, Any], recorded: dict[str, Any]) -> bool:
 
 
 def _comparable(request: dict[str, Any]) -> dict[str, Any]:
-    query = {key: value for key, value in request.get("query", {}).items() if not (_is_poll(request) and key == "timeout")}
-    return {**request, "query": query}
+    if not _is_poll(request):
+        return request
+    return {**request, "query": {key: value for key, value in request["query"].items() if key != "timeout"}}
 
 
 def _is_poll(request: dict[str, Any]) -> bool:

@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from recording import ROOT, record, record_demo, shape, worlds  # also finds the others
+from recording import ROOT, record, record_demo, worlds  # first: it finds the others
+
+from drift import drift
 from scenarios import SCENARIOS
 from synthetic import TABLE, Mismatch
 
@@ -22,9 +23,10 @@ from kinds import KINDS
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bin/record", description=__doc__)
     parser.add_argument("--kind", action="append", choices=KINDS, help="only on this kind of server (may be repeated)")
-    parser.add_argument("--check", action="store_true", help="keep nothing; report where the shape of a recording has changed")
-    parser.add_argument("--demo", action="store_true", help="record what bin/demo --replay plays, with a guest that boots")
-    parser.add_argument("--derive", action="store_true", help="only derive the synthetic fixtures anew; needs no server")
+    for option, text in (("--check", "keep nothing; report where the shape of a recording has changed"),
+                         ("--demo", "record what bin/demo --replay plays, with a guest that boots"),
+                         ("--derive", "only derive the synthetic fixtures anew; needs no server")):
+        parser.add_argument(option, action="store_true", help=text)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"only these: {', '.join(SCENARIOS)}")
     asked = parser.parse_args(argv)
     if unknown := set(asked.scenarios) - SCENARIOS.keys():
@@ -52,7 +54,8 @@ def derive() -> int:
     status = 0
     for row in TABLE:
         try:
-            fixtures.write(row.server, row.scenario, synthetic.derive(row, fixtures.load(*row.base.partition("#")[0].split("/"))))
+            base = fixtures.load(*row.base.partition("#")[0].split("/"))
+            fixtures.write(row.server, row.scenario, synthetic.derive(row, base))
         except Mismatch as failure:
             print(f"{row.server}/{row.scenario}: {failure}", file=sys.stderr)
             status = 1
@@ -76,15 +79,10 @@ def run(kind: str, names: list[str], *, check: bool) -> bool:
                 else:
                     found = ""
                     fixtures.write(kind, name, fixture)
-                print(f"  [{len(fixture['calls'])} calls, {time.monotonic() - began:.1f} s]{found and ' DRIFT'}\n{found}".rstrip())
+                print(f"  [{len(fixture['calls'])} calls, {time.monotonic() - began:.1f} s]", "DRIFT\n" + found if found else "")
     finally:
         server.down(facts.name, wipe=True)
     return drifted
-
-
-def drift(recorded: dict, now: dict) -> str:
-    """Where the shape of a recording differs; empty if it does not."""
-    return "\n".join(difflib.unified_diff(shape(recorded), shape(now), "recorded", "now", lineterm="", n=1))
 
 
 if __name__ == "__main__":

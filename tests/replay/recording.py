@@ -1,11 +1,9 @@
-"""Runs scenarios against a real server and keeps what the CPI captured of them; and tells drift from what was kept."""
+"""Runs scenarios against a real server and keeps what the CPI captured of them."""
 from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +18,7 @@ import demo  # noqa: E402
 import server  # noqa: E402
 from director import Director, Refused, configuration  # noqa: E402
 from scenarios import IMAGE, JAMMY, SCENARIOS  # noqa: E402
+from session import make_certificate  # noqa: E402
 
 from bosh_lxd_cpi.capture import FORMAT, describe  # noqa: E402
 from bosh_lxd_cpi.lxd.cassette import same  # noqa: E402
@@ -58,7 +57,8 @@ class World(Director):
     def configured(self, section: str = "", **properties: Any) -> Iterator[None]:
         """With other properties for a while."""
         before = self.config
-        self.config = {**before, section: {**before.get(section, {}), **properties}} if section else {**before, **properties}
+        changed = {section: {**before.get(section, {}), **properties}} if section else properties
+        self.config = {**before, **changed}
         yield
         self.config = before
 
@@ -72,8 +72,7 @@ class World(Director):
     def stranger(self) -> tuple[str, str]:
         """A certificate that the server does not know, and its key."""
         certificate, key = self.directory / "stranger.crt", self.directory / "stranger.key"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes", "-days", "2",
-                        "-subj", "/CN=stranger", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        make_certificate(certificate, key)
         return certificate.read_text(encoding="utf-8"), key.read_text(encoding="utf-8")
 
     @contextlib.contextmanager
@@ -124,7 +123,7 @@ def record(name: str, world: World) -> dict[str, Any]:
     captures = [json.loads(path.read_text(encoding="utf-8")) for place in world.captures for path in place.iterdir()]
     assert len(captures) == len(world.captures), f"{name}: a call was not captured"
     shutil.rmtree(world.directory)
-    calls = [{**capture["calls"][0], "interactions": collapsed(capture["calls"][0]["interactions"])} for capture in captures]
+    calls = [{**call, "interactions": collapsed(call["interactions"])} for capture in captures for call in capture["calls"]]
     return {"format": FORMAT, "scenario": name, "recorded": {**captures[0]["recorded"], "server": world.server},
             "synthetic": None, "calls": calls}
 
@@ -149,10 +148,10 @@ def record_demo() -> dict[str, Any]:
         assert demo.show(place, Path(scratch)) == 0
         files = sorted(captures.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    calls = [{**one["calls"][0], "interactions": collapsed(one["calls"][0]["interactions"])} for one in documents]
+    calls = [{**call, "interactions": collapsed(call["interactions"])} for one in documents for call in one["calls"]]
     calls[0]["stdin"]["arguments"][0] = "image"
-    return {"format": FORMAT, "scenario": "session", "recorded": documents[0]["recorded"], "synthetic": None, "calls": calls,
-            "guest": Redactor([config]).document(told)}
+    return {"format": FORMAT, "scenario": "session", "recorded": documents[0]["recorded"], "synthetic": None,
+            "calls": calls, "guest": Redactor([config]).document(told)}
 
 
 def collapsed(interactions: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -165,51 +164,3 @@ def collapsed(interactions: list[dict[str, Any]]) -> list[dict[str, Any]]:
             kept.pop()
         kept.append(one)
     return kept
-
-
-# -- drift ------------------------------------------------------------------------------------------------------------
-
-VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\b[0-9a-f]{12,64}\b|\d{4}-\d\d-\d\dT[\d:.]+Z|\d+")
-
-
-def shape(fixture: dict[str, Any]) -> list[str]:
-    """A line for every call and exchange: what stays the same from one recording to the next."""
-    lines = []
-    for call in fixture["calls"]:
-        error = call["stdout"]["error"]
-        lines.append(f"{call['stdin']['method']} -> {error['type'] if error else _keys(call['stdout']['result'])}")
-        polls: set[str] = set()
-        for one in call["interactions"]:
-            path = VARIABLE.sub("#", one["request"]["path"])
-            text = f"  {one['request']['method']} {path} {_keys(one['request'].get('body'))} -> {_outcome(one)}"
-            if one["request"]["path"].startswith("/1.0/operations/"):
-                if text in polls:
-                    continue
-                polls.add(text)
-            lines.append(text)
-    return lines
-
-
-def _outcome(one: dict[str, Any]) -> str:
-    if "error" in one:
-        return str(one["error"]["type"])
-    response = one["response"]
-    body = response.get("body", response.get("text"))
-    if not isinstance(body, dict):
-        return f"{response['status']} text"
-    if body.get("type") == "error":
-        return f"{response['status']} error {VARIABLE.sub('#', body['error'])}"
-    metadata = body.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("class") == "task":
-        return f"{response['status']} {body['type']} operation {metadata['status']} {VARIABLE.sub('#', metadata['err'])}".rstrip()
-    return f"{response['status']} {body['type']} {_keys(metadata)}"
-
-
-def _keys(value: Any) -> str:
-    """Types and keys, without values; a list is what its members are together."""
-    if isinstance(value, dict):
-        members = sorted({f"{VARIABLE.sub('#', key)}:{_keys(below)}" for key, below in value.items()})
-        return "{" + " ".join(members) + "}"
-    if isinstance(value, list):
-        return "[" + " ".join(sorted({_keys(item) for item in value})) + "]"
-    return {type(None): "null", bool: "bool", str: "text"}.get(type(value), "number")

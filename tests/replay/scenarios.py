@@ -34,8 +34,12 @@ def scenario(function: Scenario) -> Scenario:
 
 
 def create_vm(world: World, properties: dict[str, Any] | None = None, networks: dict[str, Any] | None = None) -> str:
-    return world.call("create_vm", "agent-1", world.stemcell, SMALL if properties is None else properties,
-                      networks or {"default": manual_network(IP)}, [], environment())[0]
+    return world.call("create_vm", *creation(world, properties, networks))[0]
+
+
+def creation(world: World, properties: dict[str, Any] | None = None, networks: dict[str, Any] | None = None) -> list[Any]:
+    """The arguments of a create_vm."""
+    return ["agent-1", world.stemcell, properties or SMALL, networks or {"default": manual_network(IP)}, [], environment()]
 
 
 @contextlib.contextmanager
@@ -92,8 +96,9 @@ def vm(world: World) -> None:
     cid = create_vm(world, {**SMALL, "ephemeral_disk": 64, "root_disk": 128, "tags": {"team": "a"}})
     world.call("has_vm", cid)
     for deployment in ("cf", "cf2"):
-        world.call("set_vm_metadata", cid, {"director": "d", "deployment": deployment, "instance_group": "web", "index": 3,
-                                            "name": "web/uuid", "list": [1, {"a": None}], "odd key!": "é", "null": None})
+        world.call("set_vm_metadata", cid, {
+            "director": "d", "deployment": deployment, "instance_group": "web", "index": 3, "name": "web/uuid",
+            "list": [1, {"a": None}], "odd key!": "é", "null": None})
     world.call("get_disks", cid)
     world.call("reboot_vm", cid)
     world.behind("stop", "--force", cid)
@@ -135,22 +140,21 @@ def vm_by_uefi(world: World) -> None:
 def vm_refused(world: World) -> None:
     more = {**SMALL, "ephemeral_disk": 64}
     world.refused("create_vm", "agent-1", f"img-{GONE}", SMALL, {"default": manual_network(IP)}, [], environment())
-    for properties in ({**more, "root_disk": 16}, {**more, "ephemeral_storage_pool": NOWHERE}, {**more, "profiles": [NOWHERE]},
-                       {**more, "config": {"no.such.key": "1"}}, {"instance_typ": "c1-m1"}):
-        world.refused("create_vm", "agent-1", world.stemcell, properties, {"default": manual_network(IP)}, [], environment())
+    for properties in ({**more, "root_disk": 16}, {**more, "ephemeral_storage_pool": NOWHERE},
+                       {**more, "profiles": [NOWHERE]}, {**more, "config": {"no.such.key": "1"}}, {"instance_typ": "c1-m1"}):
+        world.refused("create_vm", *creation(world, properties))
     for network in (manual_network("192.0.2.7"), manual_network(IP, cloud_properties={"name": NOWHERE}),
                     manual_network("10.245.0.1")):
-        world.refused("create_vm", "agent-1", world.stemcell, more, {"default": network}, [], environment())
+        world.refused("create_vm", *creation(world, more, {"default": network}))
 
 
 @scenario
 def vm_whose_address_is_taken(world: World) -> None:
     with unrecorded(world):
         taken = create_vm(world)
-    arguments = ("agent-1", world.stemcell, SMALL, {"default": manual_network(IP)}, [], environment())
-    world.refused("create_vm", *arguments)
+    world.refused("create_vm", *creation(world))
     with world.configured(keep_failed_vms=True):
-        kept = world.refused("create_vm", *arguments).message.partition("so vm-")[2].split()[0]
+        kept = world.refused("create_vm", *creation(world)).message.partition("so vm-")[2].split()[0]
     world.call("delete_vm", taken)
     world.call("delete_vm", f"vm-{kept}")
 
@@ -160,7 +164,8 @@ def vm_that_is_gone(world: World) -> None:
     cid = f"vm-{GONE}"
     world.call("has_vm", cid)
     world.call("delete_vm", cid)
-    for method, *arguments in (("reboot_vm",), ("set_vm_metadata", {"a": "b"}), ("get_disks",), ("detach_disk", f"vol-p-{GONE}")):
+    for method, *arguments in (("reboot_vm",), ("set_vm_metadata", {"a": "b"}), ("get_disks",),
+                               ("detach_disk", f"vol-p-{GONE}")):
         world.refused(method, cid, *arguments)
     with unrecorded(world):
         vanished, disk = create_vm(world, {**SMALL, "ephemeral_disk": 64}), world.call("create_disk", 16, {}, None)
@@ -272,7 +277,7 @@ def disk_in_another_pool(world: World) -> None:
 def server_without_our_project(world: World) -> None:
     with world.configured("server", project_name=NOWHERE):
         world.refused("create_disk", 16, {}, None)
-        world.refused("create_vm", "agent-1", world.stemcell, SMALL, {"default": manual_network(IP)}, [], environment())
+        world.refused("create_vm", *creation(world))
 
 
 @scenario
@@ -280,7 +285,7 @@ def server_that_does_not_trust_us(world: World) -> None:
     certificate, key = world.stranger()
     with world.configured("server", tls_client_cert=certificate, tls_client_key=key):
         world.refused("has_vm", f"vm-{GONE}")
-        world.refused("create_vm", "agent-1", world.stemcell, SMALL, {"default": manual_network(IP)}, [], environment())
+        world.refused("create_vm", *creation(world))
 
 
 @scenario

@@ -25,8 +25,8 @@ import fixtures
 from bosh_lxd_cpi.lxd.cassette import pretty, request_record
 from bosh_lxd_cpi.redaction import Redactor
 
-TOKEN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])|(?<=p)[0-9a-f]{12}(?![0-9a-f])"
-                   r"|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+TOKEN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
+                   r"|(?<=p)[0-9a-f]{12}(?![0-9a-f])|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 CHUNK = 1 << 16
 
 
@@ -53,11 +53,11 @@ class Session:
         """The recorded response to the next request, or a refusal that shows how the request differs."""
         if not self.fault and self.played < len(self.interactions):
             one = self.interactions[self.played]
-            if self._learn(_text(one["request"]), _text(asked)):
+            recorded, live = _text(one["request"]), _text(asked)
+            if self._learn(recorded, live):
                 self.played += 1
                 return json.loads(self.now(json.dumps(one["response"])))
-            diff = difflib.unified_diff(self.now(_text(one["request"])).splitlines(), _text(asked).splitlines(), "recorded", "asked",
-                                        lineterm="")
+            diff = difflib.unified_diff(self.now(recorded).splitlines(), live.splitlines(), "recorded", "asked", lineterm="")
             self.fault = f"the request differs from exchange {self.played + 1} of the recording:\n" + "\n".join(diff)
         self.fault = self.fault or f"the recording is over, and was asked for {asked['method']} {asked['path']}"
         body = {"type": "error", "error": f"This is a replay: {self.fault}", "error_code": 400, "metadata": None}
@@ -111,8 +111,8 @@ def serving(session: Session, directory: Path) -> Iterator[Served]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        certificate, key = (directory / f"client.{end}" for end in ("crt", "key"))
-        yield Served(f"https://127.0.0.1:{server.server_port}", str(certificate), str(key), str(directory / "server.crt"))
+        files = (str(directory / name) for name in ("client.crt", "client.key", "server.crt"))
+        yield Served(f"https://127.0.0.1:{server.server_port}", *files)
     finally:
         server.shutdown()
         thread.join()
@@ -120,11 +120,11 @@ def serving(session: Session, directory: Path) -> Iterator[Served]:
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
-    """A self-signed certificate for a day. Raises RuntimeError."""
+    """A self-signed certificate for two days. Raises RuntimeError."""
     if not shutil.which("openssl"):
-        raise RuntimeError("the openssl command is needed for the certificates of the replay, and is not on this machine")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-                    "-subj", "/CN=replay", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        raise RuntimeError("a certificate is to be made, and there is no openssl command on this machine")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes",
+                    "-days", "2", "-subj", "/CN=replay", "-keyout", key, "-out", certificate], check=True, capture_output=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -138,8 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = b"" if streamed else self.rfile.read(length)
         while streamed and length > 0:
             length -= len(self.rfile.read(min(CHUNK, length)))
-        asked = request_record(self.command, target.path, query=dict(parse_qsl(target.query)), headers=dict(self.headers),
-                               body=body if body or streamed else None, redactor=Redactor())
+        asked = request_record(self.command, target.path, query=dict(parse_qsl(target.query)),
+                               headers=dict(self.headers), body=body if body or streamed else None, redactor=Redactor())
         response = self.session.answer(asked)
         content = json.dumps(response["body"]).encode()
         self.send_response(response["status"])

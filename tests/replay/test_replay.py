@@ -7,8 +7,8 @@ import pytest
 from bosh_lxd_cpi import methods, replay
 
 RECORDED = ("incus", "incus7", "lxd")
-ALL = [f"{path.parent.name}/{path.stem}" for path in fixtures.paths()]
-OFFLINE_ONLY = {"info", "ping", "calculate_vm_cloud_properties"}
+ALL = [f"{path.parent.name}/{path.stem}" for path in fixtures.paths()
+       if path.parent.name != "demo"]  # whose stemcell is too large to keep; test_demo plays it
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -24,14 +24,15 @@ def test_every_method_is_recorded_with_success_and_most_with_failure(server):
     succeeded = {call["stdin"]["method"] for call in calls if not call["stdout"]["error"]}
     refused = {call["stdin"]["method"] for call in calls if call["stdout"]["error"]}
     assert succeeded == set(methods.METHODS)
-    assert set(methods.METHODS) - refused == {"delete_stemcell", "delete_vm", "has_disk", "detach_disk", "delete_snapshot"} - refused
+    assert set(methods.METHODS) - refused <= {"delete_stemcell", "delete_vm", "has_disk", "delete_snapshot"}
 
 
 @pytest.mark.parametrize("server", RECORDED)
 def test_every_type_of_error_is_recorded(server):
     calls = [call for name in ALL if name.startswith(f"{server}/") for call in fixtures.load(*name.split("/"))["calls"]]
-    assert {call["stdout"]["error"]["type"].removeprefix("Bosh::Clouds::") for call in calls if call["stdout"]["error"]} >= {
-        "CloudError", "VMNotFound", "DiskNotFound", "VMCreationFailed", "NotSupported"}
+    errors = {call["stdout"]["error"]["type"] for call in calls if call["stdout"]["error"]}
+    assert errors >= {f"Bosh::Clouds::{name}"
+                      for name in ("CloudError", "VMNotFound", "DiskNotFound", "VMCreationFailed", "NotSupported")}
 
 
 @pytest.mark.parametrize("server", RECORDED)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import changes
 import fixtures
 import pytest
 import synthetic
@@ -16,7 +17,8 @@ def requests(server, scenario, method, part):
 
 
 def test_they_are_counted():
-    marked = Counter(path.parent.name for path in fixtures.paths() if fixtures.load(path.parent.name, path.stem)["synthetic"])
+    marked = Counter(path.parent.name for path in fixtures.paths()
+                     if fixtures.load(path.parent.name, path.stem)["synthetic"])
     assert marked == {"lxd-5.21": 4, "lxd-6.6": 3, "lxd-6.7": 2, "faults": 12}
     recorded = len(fixtures.paths()) - sum(marked.values())
     assert recorded >= 3 * sum(marked.values())
@@ -38,7 +40,8 @@ def test_each_is_what_its_row_makes_of_its_base(name, offline):
     ("lxd-6.7", "vm_by_uefi", {"boot.mode": "uefi-nosecureboot"})])
 def test_firmware_is_chosen_by_extension(server, scenario, firmware):
     [body] = [request["body"] for request in requests(server, scenario, "POST", "/1.0/instances")]
-    assert {key: value for key, value in body["config"].items() if key.startswith(("security.", "boot.", "raw."))} == firmware
+    chosen = {key: value for key, value in body["config"].items() if key.startswith(("security.", "boot.", "raw."))}
+    assert chosen == firmware
 
 
 def test_lxd_names_the_disks_in_its_guests():
@@ -59,7 +62,8 @@ def test_changes_of_volumes_are_waited_for_when_they_are_operations():
     ("wait_times_out_with_an_error", None), ("wait_times_out_with_the_state", None), ("operation_is_forgotten", None),
     ("operation_is_cancelled", "VMCreationFailed"), ("answer_is_lost_while_the_server_works_on", None),
     ("answer_is_lost_and_the_name_taken", None), ("somebody_else_changed_it", None), ("database_is_locked", None),
-    ("server_is_starting", None), ("no_space", "NoDiskSpace"), ("nobody_answers", "CloudError"), ("a_proxy_answers", None)])
+    ("server_is_starting", None), ("no_space", "NoDiskSpace"), ("nobody_answers", "CloudError"),
+    ("a_proxy_answers", None)])
 def test_a_fault_ends_well_or_with_the_right_error(scenario, error):
     [call] = fixtures.load("faults", scenario)["calls"]
     found = call["stdout"]["error"]
@@ -69,6 +73,7 @@ def test_a_fault_ends_well_or_with_the_right_error(scenario, error):
 
 def test_a_change_that_the_cpi_does_not_ask_for_is_none(offline):
     row = next(row for row in synthetic.TABLE if row.scenario == "database_is_locked")
-    unasked = row._replace(changes=(*row.changes, lambda call: call["interactions"].append(synthetic.exchange("GET", "/1.0"))))
+    more = changes.exchange("GET", "/1.0")
+    unasked = row._replace(changes=(*row.changes, lambda call: call["interactions"].append(more)))
     with pytest.raises(synthetic.Mismatch, match="not asked for"):
         synthetic.derive(unasked, fixtures.load("incus", "disk"))

@@ -10,8 +10,8 @@ import pytest
 from bosh_lxd_cpi import capture, errors, replay, rpc
 from bosh_lxd_cpi.config import Agent, Capture, Config, Server
 
-SETTINGS = Config(server=Server(url="https://lxd:8443", tls_client_cert="-----BEGIN CERTIFICATE-----\nMIIB\n", tls_client_key="the-client-key",
-                                project_name="prod"), agent=Agent(mbus="nats://nats:sesame@10.0.0.6"))
+SETTINGS = Config(server=Server(url="https://lxd:8443", tls_client_cert="-----BEGIN CERTIFICATE-----\nMIIB\n",
+                                tls_client_key="the-client-key", project_name="prod"), agent=Agent(mbus="nats://nats:sesame@10.0.0.6"))
 REQUEST = rpc.Request("has_vm", ["vm-1"], {"director_uuid": "d1r", "request_id": "cpi/7", "token": "open-it"})
 
 
@@ -33,8 +33,9 @@ def ask(clock, transport):
     return json.loads(transport.request("GET", "/1.0/instances/vm-1").body)["metadata"]
 
 
-SERVER = {"api_extensions": ["b", "a"], "environment": {"server": "incus", "server_version": "6.0.4", "server_clustered": True,
-                                                        "storage": "zfs", "driver": "qemu", "driver_version": "10.0"}}
+SERVER = {"api_extensions": ["b", "a"], "environment": {
+    "server": "incus", "server_version": "6.0.4", "server_clustered": True, "storage": "zfs", "driver": "qemu",
+    "driver_version": "10.0"}}
 
 
 def test_a_capture_holds_the_whole_call_and_none_of_its_secrets(captured, wire, replies):
@@ -44,13 +45,15 @@ def test_a_capture_holds_the_whole_call_and_none_of_its_secrets(captured, wire, 
     document = json.loads(text)
     [call] = document["calls"]
     assert [secret for secret in ("sesame", "open-it", "the-client-key", "MIIB") if secret in text] == []
-    assert call["stdin"] == {"method": "has_vm", "arguments": ["vm-1"], "context": {**REQUEST.context, "token": "*******"}}
+    assert call["stdin"] == {"method": "has_vm", "arguments": ["vm-1"],
+                             "context": {**REQUEST.context, "token": "*******"}}
     assert call["stdout"] == {"result": "******", "error": None, "log": ""}
     assert call["config"]["server"]["project_name"] == "prod"
     assert len(call["interactions"]) == 1, "the look at the server is none of the call's"
     assert document["recorded"]["at"] == call["at"] == "2026-01-31T10:00:00Z"
     assert document["recorded"]["server"] == {
-        "kind": "incus", "version": "6.0.4", "api_extensions": 2, "clustered": True, "storage_driver": "zfs", "instance_driver": "qemu 10.0",
+        "kind": "incus", "version": "6.0.4", "api_extensions": 2, "clustered": True, "storage_driver": "zfs",
+        "instance_driver": "qemu 10.0",
         "api_extensions_sha256": hashlib.sha256(b"a\nb").hexdigest()}
 
 
@@ -82,7 +85,8 @@ def test_a_failed_call_is_captured_with_its_error(tmp_path, wire, clock, log):
     with pytest.raises(errors.VMNotFound):
         capture.call(fail, REQUEST, SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log)
     [path] = tmp_path.iterdir()
-    assert json.loads(path.read_text(encoding="utf-8"))["calls"][0]["stdout"]["error"]["type"] == "Bosh::Clouds::VMNotFound"
+    [call] = json.loads(path.read_text(encoding="utf-8"))["calls"]
+    assert call["stdout"]["error"]["type"] == "Bosh::Clouds::VMNotFound"
 
 
 @pytest.mark.parametrize("directory", ["/dev/null/captures", "\0"])
@@ -111,9 +115,8 @@ def test_a_server_that_does_not_say_what_it_is_costs_only_the_capture(tmp_path, 
 
 def test_a_configuration_is_captured_as_far_as_it_says_something_and_without_certificates():
     settings = SETTINGS._replace(keep_failed_vms=True, capture=Capture("/tmp"))
-    assert capture.tree(settings) == {"server": {"url": "https://lxd:8443", "tls_client_cert": "***", "tls_client_key": "***",
-                                                 "project_name": "prod"},
-                                      "agent": {"mbus": SETTINGS.agent.mbus}, "keep_failed_vms": True}
+    server = {"url": "https://lxd:8443", "tls_client_cert": "***", "tls_client_key": "***", "project_name": "prod"}
+    assert capture.tree(settings) == {"server": server, "agent": {"mbus": SETTINGS.agent.mbus}, "keep_failed_vms": True}
 
 
 def test_a_list_of_texts_takes_one_line():

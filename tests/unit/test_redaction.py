@@ -18,7 +18,8 @@ def test_a_known_value_is_hidden_wherever_it_stands():
 
 
 def test_what_stands_under_a_telling_name_is_hidden_in_the_document_and_everywhere_else():
-    arguments = {"env": {"bosh": {"mbus": {"cert": {"private_key": KEY, "port": 1}}}}, "blobstore": {"secret_access_key": "sesame"}}
+    arguments = {"env": {"bosh": {"mbus": {"cert": {"private_key": KEY, "port": 1}}}},
+                 "blobstore": {"secret_access_key": "sesame"}}
     redactor = Redactor([arguments])
     hidden = redactor.document(arguments)
     assert hidden["env"]["bosh"]["mbus"]["cert"] == {"private_key": "*" * len(json.dumps(KEY)[1:-1]), "port": 1}

@@ -1,0 +1,226 @@
+"""What can be changed in a recorded call: the answers of other servers, and of servers in trouble.
+
+A change is a function that takes a recorded call and puts other answers in it. The requests that go with them are not its
+business: they are what the CPI asks when it gets these answers, see synthetic.py.
+"""
+from __future__ import annotations
+
+import copy
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from bosh_lxd_cpi.lxd.cassette import line
+
+Call = dict[str, Any]
+Exchange = dict[str, Any]
+Change = Callable[[Call], None]
+JSON = {"Content-Type": "application/json"}
+POOL_VOLUMES = "/volumes/custom"
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def sync(metadata: Any) -> dict[str, Any]:
+    body = {"type": "sync", "status": "Success", "status_code": 200, "operation": "", "error_code": 0, "error": "",
+            "metadata": metadata}
+    return {"status": 200, "headers": JSON, "body": body}
+
+
+def refusal(text: str, code: int, *, status: int = 0) -> dict[str, Any]:
+    """A refusal; `status` is the HTTP status if that is another than the code."""
+    body = {"type": "error", "error": text, "error_code": code, "metadata": None, "status": "", "status_code": 0}
+    return {"status": status or code, "headers": JSON, "body": body}
+
+
+def exchange(method: str, path: str, response: dict[str, Any] | None = None, *, ms: int = 5, **more: Any) -> Exchange:
+    answered = {"response": response} if response else {}
+    return {"request": {"method": method, "path": path}, "ms": ms, **answered, **more}
+
+
+def first(call: Call, method: str, pattern: str) -> int:
+    """The index of the first exchange with this method and path."""
+    return next(index for index, one in enumerate(call["interactions"])
+                if one["request"]["method"] == method and re.search(pattern, one["request"]["path"]))
+
+
+def put_before(method: str, pattern: str, *answers: dict[str, Any]) -> Change:
+    """The first such request gets these answers before the recorded one."""
+    def change(call: Call) -> None:
+        at = first(call, method, pattern)
+        path = call["interactions"][at]["request"]["path"]
+        call["interactions"][at:at] = [exchange(method, path, answer) for answer in answers]
+    return change
+
+
+# -- other servers ----------------------------------------------------------------------------------------------------
+
+
+def lxd(version: str, *extensions: str) -> Change:
+    """The server says that it is an LXD with these extensions more; texts are LXD's."""
+    def change(call: Call) -> None:
+        call["config"]["server"]["type"] = "lxd"
+        for one in call["interactions"]:
+            body = one.get("response", {}).get("body", {})
+            if body.get("type") == "error":
+                body["error"] = re.sub(r'^Failed to fetch instance ".*?" in project ".*?": ', "", body["error"])
+            if one["request"]["path"] == "/1.0":
+                metadata = body["metadata"]
+                metadata["environment"].update(server="lxd", server_version=version)
+                known = [name for name in metadata["api_extensions"] if "incus" not in name]
+                metadata["api_extensions"] = [*known, *extensions]
+    return change
+
+
+def the_project_is_there(call: Call) -> None:
+    """LXD answers 404 for an instance of a project that is none, too: then the CPI looks whether there is one."""
+    if call["stdin"]["method"] == "has_vm" and call["interactions"][-1]["response"]["status"] == 404:
+        project = sync({"name": "bosh", "config": {}, "description": ""})
+        call["interactions"].append(exchange("GET", "/1.0/projects/bosh", project))
+
+
+def volumes_are_asynchronous(call: Call) -> None:
+    """Every change of a volume that succeeded at once is an operation that has to be waited for."""
+    changed = []
+    for one in call["interactions"]:
+        request, response = one["request"], one.get("response", {})
+        is_change = request["method"] != "GET" and "/volumes/custom" in request["path"]
+        if not is_change or response.get("body", {}).get("type") != "sync":
+            changed.append(one)
+            continue
+        path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, line(request) + call['at'])}"
+        resource = request["path"] if request["method"] != "POST" else f"{request['path']}/{request['body']['name']}"
+        operation = {"id": path.rsplit("/", 1)[1], "class": "task", "description": "Changing storage volume",
+                     "created_at": call["at"], "updated_at": call["at"], "status": "Running", "status_code": 103,
+                     "resources": {"storage_volumes": [resource]}, "metadata": None, "may_cancel": False, "err": "",
+                     "location": "none"}
+        body = {**sync(operation)["body"], "type": "async", "status": "Operation created", "status_code": 100,
+                "operation": path}
+        changed.append({**one, "response": {"status": 202, "headers": {**JSON, "Location": path}, "body": body}})
+        changed.append(exchange("GET", f"{path}/wait", sync({**operation, "status": "Success", "status_code": 200})))
+    call["interactions"] = changed
+
+
+AGENT = refusal("LXD VM agent isn't currently running", 500)
+
+
+def the_guest_could_not_be_told(call: Call) -> None:
+    """Attaching works, and is refused all the same; the next look shows the disk."""
+    if "PATCH" not in [one["request"]["method"] for one in call["interactions"]]:
+        return
+    at = first(call, "PATCH", "/instances/")
+    patch = call["interactions"][at]
+    looked = copy.deepcopy(call["interactions"][at - 1])
+    looked["response"]["body"]["metadata"]["devices"].update(patch["request"]["body"]["devices"])
+    patch["response"] = copy.deepcopy(AGENT)
+    call["interactions"].insert(at + 1, looked)
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+DEADLINE = refusal("context deadline exceeded", 500, status=200)
+LOST = {"type": "LostAnswer", "brief": "https://127.0.0.1:8443 gave no answer: Connection aborted"}
+REFUSED = {"type": "Unreachable", "brief": "no connection to https://127.0.0.1:8443: Connection refused"}
+
+
+def creation(call: Call) -> tuple[int, str, str]:
+    """In a create_vm: the index of the wait for the instance, the operation's path, the instance's path."""
+    at = first(call, "POST", "^/1.0/instances$")
+    name = call["interactions"][at]["request"]["body"]["name"]
+    return at + 1, call["interactions"][at]["response"]["body"]["operation"], f"/1.0/instances/{name}"
+
+
+def state(call: Call, **changes: Any) -> dict[str, Any]:
+    """The instance's creation with its state changed."""
+    at, _, _ = creation(call)
+    return sync({**call["interactions"][at]["response"]["body"]["metadata"], **changes})
+
+
+RUNNING = {"status": "Running", "status_code": 103}
+
+
+def wait_times_out_with_an_error(call: Call) -> None:
+    at, operation, _ = creation(call)
+    call["interactions"][at:at] = [exchange("GET", f"{operation}/wait", DEADLINE, ms=30000),
+                                   exchange("GET", operation, state(call, **RUNNING))]
+
+
+def wait_times_out_with_the_state(call: Call) -> None:
+    at, operation, _ = creation(call)
+    call["interactions"].insert(at, exchange("GET", f"{operation}/wait", state(call, **RUNNING), ms=30000))
+
+
+def instance_runs(call: Call, path: str) -> Exchange:
+    metadata = {"name": path.rsplit("/", 1)[1], **RUNNING, "type": "virtual-machine", "location": "none"}
+    return exchange("GET", path, sync(metadata))
+
+
+def operation_is_forgotten(call: Call) -> None:
+    at, operation, path = creation(call)
+    call["interactions"][at:at + 1] = [
+        exchange("GET", f"{operation}/wait", refusal("Operation not found", 404)),
+        exchange("GET", "/1.0/operations", sync({})), instance_runs(call, path), instance_runs(call, path)]
+
+
+def operation_is_cancelled(call: Call) -> None:
+    at, operation, path = creation(call)
+    ended = state(call, status="Cancelled", status_code=401)
+    call["interactions"][at:] = [exchange("GET", f"{operation}/wait", ended)] + _nothing_left(call, path)
+
+
+def _nothing_left(call: Call, path: str) -> list[Exchange]:
+    """What the clean-up after a failed creation meets when the server has undone its own part: only the volumes."""
+    posts = [one["request"] for one in call["interactions"] if one["request"]["method"] == "POST"]
+    volumes = [post["headers"].get("X-LXD-name") or post["body"]["name"] for post in posts if POOL_VOLUMES in post["path"]]
+    pools = sync([{"name": "default"}])
+    return [exchange("GET", path, refusal("Instance not found", 404)), exchange("GET", "/1.0/storage-pools", pools),
+            *(exchange("DELETE", f"/1.0/storage-pools/default{POOL_VOLUMES}/{name}", sync({})) for name in sorted(volumes))]
+
+
+def answer_is_lost_while_the_server_works_on(call: Call) -> None:
+    at, operation, path = creation(call)
+    running = sync({"running": [{**state(call, **RUNNING)["body"]["metadata"]}]})
+    post, wait = call["interactions"][at - 1], call["interactions"][at]
+    post.pop("response")
+    post["error"] = LOST
+    call["interactions"][at:at + 1] = [exchange("GET", "/1.0/operations", running), wait, instance_runs(call, path),
+                                       instance_runs(call, path)]
+
+
+def answer_is_lost_and_the_name_taken(call: Call) -> None:
+    """The volume is not there yet at the first look, and is there when it is made once more."""
+    [made] = call["interactions"]
+    path, name = made["request"]["path"], made["request"]["body"]["name"]
+    volume = sync({**made["request"]["body"], "used_by": [], "location": "none", "project": "bosh"})
+    operations = exchange("GET", "/1.0/operations", sync({}))
+    call["interactions"] = [
+        exchange("POST", path, error=LOST), operations,
+        exchange("GET", f"{path}/{name}", refusal("Storage pool volume not found", 404)),
+        exchange("POST", path, refusal("Volume by that name already exists", 409)), operations,
+        exchange("GET", f"{path}/{name}", volume)]
+
+
+def somebody_else_changed_it(call: Call) -> None:
+    at = first(call, "PATCH", "/instances/")
+    path = call["interactions"][at]["request"]["path"]
+    looked = copy.deepcopy(call["interactions"][at - 1])
+    text = f"ETag doesn't match: {'ab' * 32} vs {looked['response']['headers']['ETag'].strip(chr(34))}"
+    looked["response"]["headers"]["ETag"] = f'"{"ab" * 32}"'
+    call["interactions"][at:at] = [exchange("PATCH", path, refusal(text, 412)), looked]
+
+
+def nobody_answers(call: Call) -> None:
+    path = call["interactions"][0]["request"]["path"]
+    call["interactions"] = [exchange("GET", path, error=REFUSED, repeat=True)]
+
+
+BAD_GATEWAY = {"status": 502, "headers": {"Content-Type": "text/html"}, "text": "<html><h1>502 Bad Gateway</h1></html>"}
+
+
+def there_is_no_space(call: Call) -> None:
+    [made] = call["interactions"]
+    path, name = made["request"]["path"], made["request"]["body"]["name"]
+    call["interactions"] = [exchange("POST", path, refusal("Failed creating volume: no space left on device", 500)),
+                            exchange("DELETE", f"{path}/{name}", refusal("Storage pool volume not found", 404))]
