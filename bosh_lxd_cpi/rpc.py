@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 INFO = b'{"result":{"stemcell_formats":["openstack-qcow2","openstack-raw"],"api_version":2},"error":null,"log":""}'
 """The one answer that is needed before every other: written out, so that nothing has to be imported for it."""
 
+LONGEST_MESSAGE = 2000
+"""Characters of an error; what it quotes may be of any length, and its end holds the hint."""
+
 
 class Request:
     """What BOSH asks."""
@@ -89,9 +92,11 @@ def failure(error: BaseException, redact: Any = str) -> bytes:
     import json
 
     known = isinstance(error, errors.CpiError)
-    message = error.message if known else f"unexpected {type(error).__name__}: {error}"
+    message = redact(error.message if known else f"unexpected {type(error).__name__}: {error}")
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2:]}"
     return json.dumps({"result": None, "log": "", "error": {
-        "type": error.type if known else errors.CpiError.type, "message": redact(message),
+        "type": error.type if known else errors.CpiError.type, "message": message,
         "ok_to_retry": bool(known and error.ok_to_retry)}}).encode()
 
 

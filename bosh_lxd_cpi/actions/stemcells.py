@@ -20,6 +20,8 @@ def create_stemcell(cpi: Cpi, image_path: str, cloud_properties: Any, tags: Any 
 
     Requests: list images, upload, wait, alias; without the middle two when the image is there already.
     """
+    if not isinstance(image_path, str) or not image_path.isprintable():
+        raise errors.BadRequest("image_path must be the path of a file")
     stemcell = properties.stemcell(cloud_properties)
     light = bool(stemcell.image_alias or stemcell.image_fingerprint)
     if light:

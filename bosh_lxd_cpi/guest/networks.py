@@ -73,6 +73,7 @@ def _checked(networks: Any) -> dict[str, Any]:
     if not isinstance(networks, dict) or not all(isinstance(network, dict) for network in networks.values()):
         raise InvalidProperties("networks must be a mapping of mappings")
     for name, network in networks.items():
+        _check_lists(name, network)
         kind = network.get("type") or "manual"
         if kind not in ("manual", "dynamic", "vip"):
             raise InvalidProperties(f"network {name}: unknown type {kind!r}", hint="Use manual or dynamic")
@@ -82,6 +83,13 @@ def _checked(networks: Any) -> dict[str, Any]:
         if kind == "manual":
             _check_addresses(name, network)
     return networks
+
+
+def _check_lists(name: str, network: Mapping[str, Any]) -> None:
+    for key, of in (("dns", str), ("default", str), ("routes", dict)):
+        given = network.get(key) or []
+        if not isinstance(given, list) or not all(isinstance(item, of) for item in given):
+            raise InvalidProperties(f"network {name}: {key} must be a list of {'mappings' if of is dict else 'texts'}")
 
 
 def _check_addresses(name: str, network: Mapping[str, Any]) -> None:
