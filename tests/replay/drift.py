@@ -3,55 +3,70 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from typing import Any
 
-VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\b[0-9a-f]{12,64}\b|\d{4}-\d\d-\d\dT[\d:.]+Z|\d+")
+VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\bp?[0-9a-f]{12,64}\b|\d{4}-\d\d-\d\dT[\d:.]+Z|\d+")
 
 
 def drift(recorded: dict[str, Any], now: dict[str, Any]) -> str:
     """Where the shape of a recording differs, as a diff; empty if it does not."""
-    return "\n".join(difflib.unified_diff(shape(recorded), shape(now), "recorded", "now", lineterm="", n=1))
+    return "\n".join(difflib.unified_diff(shape(recorded), shape(now), "recorded", "now", lineterm="", n=2))
 
 
 def shape(fixture: dict[str, Any]) -> list[str]:
-    """A line for every call and exchange: what stays the same from one recording to the next."""
-    lines = []
-    for call in fixture["calls"]:
-        error = call["stdout"]["error"]
-        lines.append(f"{call['stdin']['method']} -> {error['type'] if error else _keys(call['stdout']['result'])}")
-        polls: set[str] = set()
-        for one in call["interactions"]:
-            path = VARIABLE.sub("#", one["request"]["path"])
-            text = f"  {one['request']['method']} {path} {_keys(one['request'].get('body'))} -> {_outcome(one)}"
-            if one["request"]["path"].startswith("/1.0/operations/"):
-                if text in polls:
-                    continue
-                polls.add(text)
-            lines.append(text)
-    return lines
+    """A line for every call, exchange and key: what stays the same from one recording to the next."""
+    return [line for call in fixture["calls"] for line in _call(call)]
+
+
+def _call(call: dict[str, Any]) -> Iterator[str]:
+    error = call["stdout"]["error"]
+    yield f"{call['stdin']['method']} -> {error['type'] if error else 'a result'}"
+    yield from _keys(call["stdout"]["result"], "  result")
+    seen: list[list[str]] = []
+    for one in call["interactions"]:
+        lines = list(_exchange(one))
+        if lines not in seen:  # how often something is looked at, or tried again, is a matter of time
+            yield from lines
+        seen.append(lines)
+
+
+def _exchange(one: dict[str, Any]) -> Iterator[str]:
+    request = one["request"]
+    yield f"  {request['method']} {VARIABLE.sub('#', request['path'])} -> {_outcome(one)}"
+    yield from _keys(request.get("body"), "    sent")
+    metadata = _body(one).get("metadata")
+    if not _is_operation(metadata):
+        yield from _keys(metadata, "    got")
 
 
 def _outcome(one: dict[str, Any]) -> str:
+    body, status = _body(one), one.get("response", {}).get("status")
     if "error" in one:
         return str(one["error"]["type"])
-    response = one["response"]
-    body = response.get("body", response.get("text"))
-    if not isinstance(body, dict):
-        return f"{response['status']} text"
     if body.get("type") == "error":
-        return f"{response['status']} error {VARIABLE.sub('#', body['error'])}"
-    metadata = body.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("class") == "task":
-        state = f"{metadata['status']} {VARIABLE.sub('#', metadata['err'])}".strip()
-        return f"{response['status']} {body['type']} operation {state}"
-    return f"{response['status']} {body['type']} {_keys(metadata)}"
+        return f"{status} error {VARIABLE.sub('#', body['error'])}"
+    if _is_operation(body.get("metadata")):
+        state = f"{body['metadata']['status']} {VARIABLE.sub('#', body['metadata']['err'])}"
+        return f"{status} {body['type']} operation {state}".strip()
+    return f"{status} {body.get('type', 'text')}"
 
 
-def _keys(value: Any) -> str:
-    """Types and keys, without values; a list is what its members are together."""
+def _body(one: dict[str, Any]) -> dict[str, Any]:
+    return one.get("response", {}).get("body") or {}
+
+
+def _is_operation(metadata: Any) -> bool:
+    """Its own keys, the progress above all, depend on how long it took."""
+    return isinstance(metadata, dict) and metadata.get("class") == "task"
+
+
+def _keys(value: Any, path: str) -> list[str]:
+    """A line for every key with the type of its value; a list is what its members are together."""
     if isinstance(value, dict):
-        members = sorted({f"{VARIABLE.sub('#', key)}:{_keys(below)}" for key, below in value.items()})
-        return "{" + " ".join(members) + "}"
-    if isinstance(value, list):
-        return "[" + " ".join(sorted({_keys(item) for item in value})) + "]"
-    return {type(None): "null", bool: "bool", str: "text"}.get(type(value), "number")
+        found = {line for key, below in value.items() for line in _keys(below, f"{path}.{VARIABLE.sub('#', key)}")}
+    elif isinstance(value, list):
+        found = {line for item in value for line in _keys(item, f"{path}[]")}
+    else:
+        found = {f"{path}: " + {type(None): "null", bool: "bool", str: "text"}.get(type(value), "number")}
+    return sorted(found)

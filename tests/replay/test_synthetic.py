@@ -24,6 +24,13 @@ def test_they_are_counted():
     assert recorded >= 3 * sum(marked.values())
 
 
+def test_they_are_listed_in_the_documentation():
+    page = (fixtures.PLACE.parents[1] / "docs/capture.md").read_text(encoding="utf-8")
+    for row in synthetic.TABLE:
+        assert f"| {row.server} | {row.scenario} | {row.base} | {row.change} | {row.source} |" in page
+    assert f"another counts them: {len(synthetic.TABLE)}." in page
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_what_its_row_makes_of_its_base(name, offline):
     row = synthetic.TABLE[NAMES.index(name)]
