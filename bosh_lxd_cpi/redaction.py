@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bosh_lxd_cpi.log import SECRET_WORDS, SHORTEST_SECRET, passwords_in, secrets_in, texts_in
+from bosh_lxd_cpi.log import SECRET_WORDS, SHORTEST_SECRET, forms_of, passwords_in, secrets_in, texts_in
 
 PRIVATE = ("certificate", "certificate_fingerprint", "auth_user_name", "server_name", "addresses", "kernel_version")
 """What a server says about itself that is nobody else's business."""
@@ -23,7 +23,7 @@ class Redactor:
         documents = list(documents)
         known = {*secrets, *secrets_in(documents), *(text for text in texts_in(documents) if PEM in text)}
         pieces = {piece for secret in known for piece in _pieces(secret)}
-        forms = {form: _stars(piece) for piece in pieces for form in (piece, _escaped(piece))}
+        forms = {form: _stars(piece) for piece in pieces for form in forms_of(piece) if len(form) >= SHORTEST_SECRET}
         self._forms = sorted(forms.items(), key=lambda form: len(form[0]), reverse=True)
 
     def document(self, value: Any, *, private: tuple[str, ...] = ()) -> Any:
@@ -49,7 +49,7 @@ class Redactor:
     def content(self, content: bytes) -> bytes:
         """The bytes with stars for secrets, of the same length if these stand there as JSON writes them."""
         for form, stars in self._forms:
-            content = content.replace(form.encode(), stars.encode())
+            content = content.replace(form.encode("utf-8", "surrogatepass"), stars.encode())
         return content
 
     def _hidden(self, value: Any) -> Any:
@@ -71,9 +71,5 @@ def _pieces(secret: str) -> Iterator[str]:
             yield piece
 
 
-def _escaped(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
 def _stars(text: str) -> str:
-    return "*" * len(_escaped(text))
+    return "*" * len(json.dumps(text)[1:-1])

@@ -24,6 +24,9 @@ IP = "10.245.0.21"
 GONE = "01a2030b-da83-881f-9150-c4285a92c4e3"
 NOWHERE = "nowhere"
 
+UNSTEADY = ("vm_that_is_busy",)
+"""Two who race: each recording is true, and may differ from the one before."""
+
 Scenario = Callable[["World"], None]
 SCENARIOS: dict[str, Scenario] = {}
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import shutil
 import ssl
@@ -31,6 +32,17 @@ def test_the_demo_replays_the_whole_recording_and_says_so():
     assert demo.stdout.startswith("REPLAY. There is no server and no VM")
     assert demo.stdout.endswith(f"This was a replay of {exchanges} recorded exchanges.\n")
     assert "The guest reported what it was told." in demo.stdout
+
+
+def test_where_no_test_host_is_possible_the_demo_is_a_replay(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "tests/host"), *sys.path])
+    demo = importlib.import_module("demo")
+    monkeypatch.setattr(demo, "possible", lambda: "there is no root")
+    monkeypatch.setattr(demo, "show_recording", lambda scratch: 0)
+    for name in ("SERVER_URL", "LXD_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert demo.main([]) == 0
+    assert "No test host is possible here: there is no root. So this will be a replay." in capsys.readouterr().out
 
 
 @needs_openssl
