@@ -1,10 +1,11 @@
-"""The servers still answer as they did when the fixtures were recorded: a slice of bin/record --check."""
+"""Captures of real servers; and these still answer as recorded in the fixtures: a slice of bin/record --check."""
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
 import pytest
+from director import MBUS, MBUS_PASSWORD, Refused, environment, manual_network
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/replay"))
@@ -12,6 +13,8 @@ sys.path.insert(0, str(ROOT / "tests/replay"))
 import fixtures  # noqa: E402
 import recording  # noqa: E402
 from drift import drift  # noqa: E402
+
+from bosh_lxd_cpi import replay  # noqa: E402
 
 SLICE = ("stemcells", "vm", "vm_refused", "disk")
 
@@ -23,3 +26,23 @@ def test_the_server_answers_as_recorded(host, tmp_path, monkeypatch):
         drifted = {name: found for name in SLICE
                    if (found := drift(fixtures.load(host.kind, name), recording.record(name, make(name))))}
     assert drifted == {}, "\n".join(drifted.values())
+
+
+@pytest.mark.every_server
+def test_a_capture_holds_no_secret_and_can_be_replayed(host, cpi, stemcell_cids, tmp_path):
+    cpi.config["capture"] = {"path": str(tmp_path / "captures")}
+    env = environment(mbus={"cert": {"private_key": "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n"}})
+    vm, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.25"},
+                     {"n": manual_network("10.245.0.61")}, [], env)
+    cpi.call("delete_vm", vm)
+    with pytest.raises(Refused):
+        cpi.call("reboot_vm", vm)
+    files = sorted((tmp_path / "captures").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    documents = [replay.load(path) for path in files]
+    assert [document["calls"][0]["stdin"]["method"] for document in documents] == ["create_vm", "delete_vm", "reboot_vm"]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert {document["recorded"]["server"]["version"] for document in documents} == {host.version}
+    secrets = [MBUS, MBUS_PASSWORD, "MIGHAgEAMBMG", *Path(host.client_key).read_text(encoding="utf-8").splitlines()[1:-1]]
+    everything = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert [secret for secret in secrets if secret in everything] == []
+    assert [replay.play(document["calls"][0]).faults for document in documents] == [[], [], []]
