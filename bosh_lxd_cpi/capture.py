@@ -11,6 +11,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,17 +28,13 @@ FORMAT = 1
 LOOK_SECONDS = 5.0
 """For the one request that a capture adds, to say which server this was."""
 
-
 CERTIFICATES = ("tls_client_cert", "tls_client_key", "tls_server_cert", "tls_ca_cert")
 
 
 def call(act: Callable[[Clock, Transport], Any], request: Request, settings: Config, *, directory: str, clock: Clock,
          transport: Transport, log: Log) -> Any:
     """Do `act` and write a capture of it into the directory. Whatever befalls the capture, the call never fails by it."""
-    began, watch = clock.time(), RecordingClock(clock)
-    redactor = Redactor((request.arguments, request.context),
-                        (*settings.secrets(), *(getattr(settings.server, name) for name in CERTIFICATES)))
-    recorder = Recorder(transport, clock, redactor)
+    began, watch, recorder = clock.time(), RecordingClock(clock), Recorder(transport, clock)
     answer = b"null"
     try:
         result = act(watch, recorder)
@@ -48,12 +45,15 @@ def call(act: Callable[[Clock, Transport], Any], request: Request, settings: Con
         raise
     finally:
         with _nothing_but_a_warning(log):
+            secrets = (*settings.secrets(), *(getattr(settings.server, name) for name in CERTIFICATES))
+            redactor = Redactor((request.arguments, request.context), secrets)
+            interactions = recorder.interactions(redactor)
             stdin = {"method": request.method, "arguments": request.arguments, "context": request.context}
-            recorded = {"at": _utc(began), "cpi": __version__, "server": _server(recorder, transport, settings)}
             one = {"at": _utc(began), "duration_ms": round((clock.time() - began) * 1000),
                    "config": redactor.document(tree(settings)), "stdin": redactor.document(stdin),
                    "stdout": redactor.document(json.loads(answer)),
-                   "clock": {"times": watch.times, "random": watch.random}, "interactions": recorder.interactions}
+                   "clock": {"times": watch.times, "random": watch.random}, "interactions": interactions}
+            recorded = {"at": _utc(began), "cpi": __version__, "server": _server(interactions, transport, settings)}
             document = {"format": FORMAT, "recorded": recorded, "synthetic": None, "calls": [one]}
             log.debug(f"captured as {_write(directory, document, name=_name(request, began))}")
 
@@ -79,12 +79,11 @@ def tree(settings: Config) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in ({}, ())}
 
 
-def _server(recorder: Recorder, transport: Transport, settings: Config) -> dict[str, Any]:
+def _server(interactions: list[dict[str, Any]], transport: Transport, settings: Config) -> dict[str, Any]:
     """What the server says it is: in the recording, or asked now if it answered at all."""
-    answers = [one["response"] for one in recorder.interactions if "response" in one]
-    known = [one["response"]["body"]["metadata"] for one in recorder.interactions
+    known = [one["response"]["body"]["metadata"] for one in interactions
              if one["request"]["path"] == "/1.0" and one.get("response", {}).get("status") == 200]
-    if not known and answers:
+    if not known and any("response" in one for one in interactions):
         query = {"project": settings.server.project_name}
         known = [json.loads(transport.request("GET", "/1.0", query=query, timeout=LOOK_SECONDS).body)["metadata"]]
     return describe(known[0]) if known else {}
@@ -106,8 +105,6 @@ def _name(request: Request, began: float) -> str:
 
 
 def _utc(seconds: float) -> str:
-    import time
-
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.clock import Clock
@@ -50,35 +50,44 @@ class RecordingClock(Clock):
 class Recorder:
     """A transport that hands every request on to another one and keeps what went to and fro."""
 
-    def __init__(self, transport: Transport, clock: Clock, redactor: Redactor) -> None:
-        self._transport, self._clock, self._redactor = transport, clock, redactor
+    def __init__(self, transport: Transport, clock: Clock) -> None:
+        self._transport, self._clock = transport, clock
         self._began = clock.monotonic()
-        self.interactions: list[dict[str, Any]] = []
+        self._exchanges: list[_Exchange] = []
 
     @property
     def requests(self) -> int:
-        return len(self.interactions)
+        return len(self._exchanges)
 
     def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None,
                 headers: Mapping[str, str] | None = None, body: bytes | Iterable[bytes] | None = None,
                 timeout: float = READ_SECONDS) -> Response:
-        """See `Transport`."""
+        """See `Transport`. Nothing is made of it yet, so nothing of ours can fail here."""
         sent = body if isinstance(body, (bytes, type(None))) else Stream(body)
+        request = {"method": method, "path": path, "query": query, "headers": headers, "body": sent}
         began = self._clock.monotonic()
-        outcome: dict[str, Any] = {"error": {"type": "Interrupted", "brief": "the call ended before the answer came"}}
+        outcome: Response | BaseException | None = None
         try:
-            response = self._transport.request(method, path, query=query, headers=headers, body=sent, timeout=timeout)
-            outcome = {"response": response_record(response, self._redactor)}
-            return response
-        except errors.CpiError as failure:
-            texts = {name: text for name in ("brief", "detail", "hint") if (text := getattr(failure, name))}
-            outcome = {"error": self._redactor.document({"type": type(failure).__name__, **texts})}
+            outcome = self._transport.request(method, path, query=query, headers=headers, body=sent, timeout=timeout)
+            return outcome
+        except BaseException as failure:
+            outcome = failure
             raise
         finally:
-            request = request_record(method, path, query=query, headers=headers, body=sent, redactor=self._redactor)
-            took = self._clock.monotonic() - began
-            self.interactions.append({"n": self.requests + 1, "t_ms": round((began - self._began) * 1000),
-                                      "ms": round(took * 1000), "request": request, **outcome})
+            self._exchanges.append(_Exchange(request, outcome, began - self._began, self._clock.monotonic() - began))
+
+    def interactions(self, redactor: Redactor) -> list[dict[str, Any]]:
+        """What is kept of it."""
+        return [{"n": number, "t_ms": round(one.began * 1000), "ms": round(one.took * 1000),
+                 "request": request_record(**one.request, redactor=redactor), **_outcome_record(one.outcome, redactor)}
+                for number, one in enumerate(self._exchanges, 1)]
+
+
+class _Exchange(NamedTuple):
+    request: dict[str, Any]
+    outcome: Response | BaseException | None
+    began: float
+    took: float
 
 
 class Stream:
@@ -121,8 +130,15 @@ def _content_record(body: bytes, redactor: Redactor) -> dict[str, Any]:
     return {"length": len(clean), "sha256": hashlib.sha256(clean).hexdigest()}
 
 
-def response_record(response: Response, redactor: Redactor) -> dict[str, Any]:
-    """A response as it is kept: with `body`, or `text` if it is not JSON."""
+def _outcome_record(outcome: Response | BaseException | None, redactor: Redactor) -> dict[str, Any]:
+    if isinstance(outcome, Response):
+        return {"response": _response_record(outcome, redactor)}
+    texts = {name: text for name in ("brief", "detail", "hint") if (text := getattr(outcome, name, ""))}
+    return {"error": redactor.document({"type": type(outcome).__name__, "brief": str(outcome), **texts})}
+
+
+def _response_record(response: Response, redactor: Redactor) -> dict[str, Any]:
+    """With `body`, or `text` if it is not JSON."""
     headers = {name: response.headers[name] for name in RESPONSE_HEADERS if name in response.headers}
     record = {"status": response.status, "headers": headers}
     try:

@@ -9,6 +9,7 @@ import pytest
 
 from bosh_lxd_cpi import capture, errors, replay, rpc
 from bosh_lxd_cpi.config import Agent, Capture, Config, Server
+from bosh_lxd_cpi.lxd.transport import Response
 
 SETTINGS = Config(server=Server(url="https://lxd:8443", tls_client_cert="-----BEGIN CERTIFICATE-----\nMIIB\n",
                                 tls_client_key="the-client-key", project_name="prod"), agent=Agent(mbus="nats://nats:sesame@10.0.0.6"))
@@ -141,3 +142,19 @@ def test_a_captured_call_can_be_played_back(captured, wire, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})), ("GET /1.0", replies.sync(SERVER)))
     path = captured(act, rpc.Request("has_vm", ["vm-1"], {}))
     assert replay.play(replay.load(path)["calls"][0]).faults == []
+
+
+def test_what_cannot_be_made_sense_of_costs_only_the_capture(tmp_path, wire, clock, log):
+    deep = request = []
+    for _ in range(5000):
+        deep.append([])
+        deep = deep[0]
+    wire.script(("GET /1.0/instances/vm-1", Response(200, {}, b'{"metadata": "here", "x": ' + b"[" * 99999 + b"}")))
+
+    def act(clock, transport):
+        return transport.request("GET", "/1.0/instances/vm-1") and "here"
+
+    deep_request = rpc.Request("has_vm", request, {})
+    assert capture.call(act, deep_request, SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log) == "here"
+    assert "no capture of this call: RecursionError" in log.stream.getvalue()
+    assert list(tmp_path.iterdir()) == []

@@ -36,16 +36,12 @@ def test_another_answer_is_a_fault_with_a_diff():
 
 
 def test_other_words_in_an_error_are_only_noted_another_type_is_a_fault():
-    reboot = {"stdin": {"method": "reboot_vm", "arguments": [VM], "context": {}}, "interactions": [{
-        "n": 1, "t_ms": 0, "ms": 1, "request": {
-            "method": "PUT", "path": f"/1.0/instances/{VM}/state", "query": {"project": "default"},
-            "headers": {"Content-Type": "application/json"},
-            "body": {"action": "restart", "force": True, "timeout": -1}},
-        "response": {"status": 404, "headers": {},
-                     "body": {"type": "error", "error": "Instance not found", "error_code": 404}}}]}
-    outcome = replay.play(call(**reboot, stdout=refused("other words")))
+    gone = call(stdin={"method": "get_disks", "arguments": [VM], "context": {}})
+    body = {"type": "error", "error": "Instance not found", "error_code": 404}
+    gone["interactions"][0]["response"] = {"status": 404, "headers": {}, "body": body}
+    outcome = replay.play({**gone, "stdout": refused("other words")}))
     assert (outcome.faults, len(outcome.notes)) == ([], 1)
-    assert len(replay.play(call(**reboot, stdout=refused("other words", "Bosh::Clouds::CloudError"))).faults) == 1
+    assert len(replay.play({**gone, "stdout": refused("other words", "Bosh::Clouds::CloudError")}).faults) == 1
 
 
 def test_a_request_that_was_not_recorded_is_a_fault():
