@@ -39,7 +39,7 @@ def test_other_words_in_an_error_are_only_noted_another_type_is_a_fault():
     gone = call(stdin={"method": "get_disks", "arguments": [VM], "context": {}})
     body = {"type": "error", "error": "Instance not found", "error_code": 404}
     gone["interactions"][0]["response"] = {"status": 404, "headers": {}, "body": body}
-    outcome = replay.play({**gone, "stdout": refused("other words")}))
+    outcome = replay.play({**gone, "stdout": refused("other words")})
     assert (outcome.faults, len(outcome.notes)) == ([], 1)
     assert len(replay.play({**gone, "stdout": refused("other words", "Bosh::Clouds::CloudError")}).faults) == 1
 
