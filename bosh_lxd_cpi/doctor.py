@@ -129,13 +129,12 @@ def _surface(patient: Patient, wanted: Wanted) -> Iterator[Finding]:
     yield from _guarded(patient, "virtual machines", lambda: server.virtual_machines(patient, features))
     yield from _guarded(patient, "cluster", lambda: server.cluster(patient, features))
     yield from _guarded(patient, "firmware", lambda: server.boot(patient, features))
-    yield from _guarded(patient, "pool", lambda: storage.pool(patient, features))
     yield from _guarded(patient, "project", lambda: project.project(patient, features))
-    if not patient.project:
-        return
-    yield from _guarded(patient, "profile", lambda: project.profile(patient))
+    yield from _guarded(patient, "pool", lambda: storage.pool(patient, features))
     yield from _guarded(patient, "network", lambda: network.network(patient, wanted))
-    yield from _guarded(patient, "leftovers", lambda: project.leftovers(patient))
+    if patient.server.project_name in patient.projects:
+        yield from _guarded(patient, "profile", lambda: project.profile(patient))
+        yield from _guarded(patient, "leftovers", lambda: project.leftovers(patient))
 
 
 def _guarded(patient: Patient, check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -45,6 +45,8 @@ MENDS = {
                  " `server.storage_pool_name: {pool}-{driver}`",
     "small_root_disks": "`{client} storage unset {pool} volume.size`, or set cloud_properties.root_disk everywhere",
     "grow_pool": "`{client} storage set {pool} size={size}`, if the server's disk has the room",
+    "larger_pool": "Make a larger one, `{client} storage create {pool}-large {driver} size={size}`, and set"
+                   " `server.storage_pool_name: {pool}-large`; or free some of it with `bosh clean-up --all`",
     "predeploy": "Set `server.predeploy_stemcell: true`",
     "create_network": "Create it with `{client} network create {network}`, or set server.network_name to one of:"
                       " {networks}",

@@ -113,15 +113,12 @@ def _address(patient: Patient, bridge: ipaddress.IPv4Interface, ip: ipaddress.IP
 
 
 def used(patient: Patient) -> dict[ipaddress.IPv4Address, str]:
-    """Addresses that the network's DHCP has given out or keeps for somebody, and for whom."""
+    """Addresses that the network's DHCP has given out or keeps, and for whom, in all projects that we see."""
     assert patient.network
-    name, client, leases = patient.network["name"], patient.client(), []
-    for project in (patient.network.get("project") or "default", client.project):
-        try:
-            leases = client.leases(name, project=project).metadata
-            break
-        except errors.ServerError:
-            continue  # a restricted certificate sees those of its own project only; an unmanaged network has none
+    client, leases = patient.client(), []
+    for project in patient.projects:
+        with contextlib.suppress(errors.ServerError):  # it is not to be seen from there
+            leases += client.leases(patient.network["name"], project=project).metadata
     return {ipaddress.IPv4Address(lease["address"]): lease["hostname"] or lease["hwaddr"] for lease in leases
             if ":" not in lease["address"]}
 

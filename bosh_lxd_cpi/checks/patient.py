@@ -28,7 +28,8 @@ class Patient:
         self.features: Features | None = None
         self.restricted: list[str] | None = None
         """The projects that a restricted certificate is good for."""
-        self.project: dict[str, Any] | None = None
+        self.projects: dict[str, dict[str, Any]] = {}
+        """All that we may see, by name."""
         self.network: dict[str, Any] | None = None
         self.names = {"url": self.server.url, "project": self.server.project_name, "profile": self.server.profile_name,
                       "pool": self.server.storage_pool_name, "network": self.server.network_name}
@@ -36,9 +37,12 @@ class Patient:
             self.names["client"] = "incus" if self.server.type == "incus" else "lxc"
 
     def client(self) -> Client:
-        """The server as its project sees it. Only once there is a transport."""
+        """The server as its project sees it, or any other while that is missing. Only once there is a transport."""
         assert self.transport
-        client = Client(self.transport, project=self.server.project_name, log=self.log,
+        project = self.server.project_name
+        if project not in self.projects:
+            project = next(iter(self.projects), project)
+        client = Client(self.transport, project=project, log=self.log,
                         deadline=Deadline(self.clock, SECONDS, what="looking at the server"))
         client.names.update(self.names)
         return client

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bosh_lxd_cpi import errors, ids, inventory, sweep
+from bosh_lxd_cpi import ids, inventory, sweep
 from bosh_lxd_cpi.checks.finding import Finding
 from bosh_lxd_cpi.checks.patient import Patient
 from bosh_lxd_cpi.checks.server import LINES, boot_options
@@ -35,17 +35,13 @@ TARGET = Restriction("restricted.cluster.target", "block", ("block",), "allow", 
 
 def project(patient: Patient, features: Features) -> Iterator[Finding]:
     """Whether it is there, is BOSH's own, and lets us do what is needed."""
-    name, client = patient.server.project_name, patient.client()
-    try:
-        found: dict[str, Any] = client.own_project().metadata
-    except errors.NotFound:
-        yield patient.fail("project", f"there is no project {name}", "no_project")
-        return
-    except errors.Untrusted:
+    name = patient.server.project_name
+    patient.projects = {found["name"]: found for found in patient.client().projects().metadata}
+    if name not in patient.projects:
         if patient.restricted is None or name in patient.restricted:  # else the reason has been told
-            yield patient.fail("project", f"the certificate may not use project {name}", "forbidden")
+            yield patient.fail("project", f"there is no project {name}", "no_project")
         return
-    patient.project, config = found, found.get("config") or {}
+    config = patient.projects[name].get("config") or {}
     faults = list(_faults(patient, features, name, config))
     yield from faults or [patient.ok("project", f"{name}, with " + _own(name, config))]
 
@@ -86,19 +82,17 @@ def _in_the_way(patient: Patient, features: Features) -> Iterator[Restriction]:
 
 def profile(patient: Patient) -> Iterator[Finding]:
     """Whether the profile is there."""
-    name = patient.server.profile_name
-    try:
-        devices = patient.client().profile(name).metadata.get("devices") or {}
-    except errors.NotFound:
-        yield patient.fail("profile", f"there is no profile {name} in project {patient.server.project_name}",
-                           "create_profile")
-        return
-    yield patient.ok("profile", f"{name}, devices: {', '.join(sorted(devices)) or 'none'}")
+    name, project = patient.server.profile_name, patient.server.project_name
+    devices = {found["name"]: found.get("devices") or {} for found in patient.client().profiles().metadata}
+    if name not in devices:
+        yield patient.fail("profile", f"there is no profile {name} in project {project}", "create_profile")
+    else:
+        yield patient.ok("profile", f"{name}, devices: {', '.join(sorted(devices[name])) or 'none'}")
 
 
 def leftovers(patient: Patient) -> Iterator[Finding]:
     """What bin/cleanup would remove, and persistent disks without a VM, which it keeps."""
-    found = inventory.read(patient.client())
+    found = inventory.read(patient.client(), patient.server.storage_pool_name)
     director = patient.settings.director_uuid
     rules = sweep.Rules(ids.director_digest(director) if director else sweep.ALL, HOUR, False, patient.clock.time())
     unused = sum(not rules.reason_to_keep(thing) for thing in found.things)

@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.checks.finding import Finding
 from bosh_lxd_cpi.checks.patient import Patient
 from bosh_lxd_cpi.lxd import sizes
@@ -17,20 +16,20 @@ STEMCELL_MIB = 5120.0
 """The root disk of Ubuntu stemcells for OpenStack."""
 PREFERRED = ("zfs", "btrfs", "lvm", "dir")
 IN_A_FILE = ("btrfs", "zfs", "lvm")
+GROWING = "storage_pool_loop_resize"
 GROW = 30
 """GiB; as much as the server gives a new pool in a file at most."""
 
 
 def pool(patient: Patient, features: Features) -> Iterator[Finding]:
     """Whether it is there, has room, and makes no VM slow or impossible."""
-    name, client = patient.server.storage_pool_name, patient.client()
-    try:
-        found: dict[str, Any] = client.pool(name).metadata
-    except errors.NotFound:
-        pools = ", ".join(sorted(other["name"] for other in client.pools().metadata)) or "none"
-        yield patient.fail("pool", f"there is no storage pool {name}", "create_pool", pools=pools,
-                           driver=_best_driver(patient))
+    name = patient.server.storage_pool_name
+    pools: dict[str, dict[str, Any]] = {found["name"]: found for found in patient.client().pools().metadata}
+    if name not in pools:
+        yield patient.fail("pool", f"there is no storage pool {name}", "create_pool",
+                           pools=", ".join(sorted(pools)) or "none", driver=_best_driver(patient))
         return
+    found = pools[name]
     driver, config = found["driver"], found.get("config") or {}
     if found.get("status", "Created") != "Created":
         yield patient.fail("pool", f"{name} is {found['status'].lower()}", "pool_pending")
@@ -76,11 +75,12 @@ def _room(patient: Patient, name: str, driver: str, config: dict[str, str]) -> I
     free, total = _space(patient)
     if not total or free >= LITTLE:
         return
-    in_a_file = driver in IN_A_FILE and config.get("source", "").endswith(".img")
-    problem = "grow_pool" if in_a_file else "no_space"
-    found = f"{name} has {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+    problem = "no_space"
+    if driver in IN_A_FILE and config.get("source", "").endswith(".img"):
+        problem = "grow_pool" if GROWING in patient.metadata["api_extensions"] else "larger_pool"
     make = patient.fail if free < NOTHING else patient.warn
-    yield make("pool", found, problem, size=f"{-(-total // GIB) + GROW}GiB")
+    yield make("pool", f"{name} has {free / GIB:.1f} of {total / GIB:.1f} GiB free", problem, driver=driver,
+               size=f"{-(-total // GIB) + GROW}GiB")
 
 
 def _root_disks(patient: Patient, name: str, config: dict[str, str]) -> Iterator[Finding]:

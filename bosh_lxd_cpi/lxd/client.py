@@ -171,11 +171,11 @@ class Client:
         query = {"recursion": "1", **({"project": project} if project else {})}
         return self._send("GET", "/1.0/networks", query=query, what="listing networks")
 
-    def profile(self, name: str) -> Reply:
-        return self._send("GET", f"/1.0/profiles/{_segment(name)}", what=f"reading profile {name}")
+    def projects(self) -> Reply:
+        return self._send("GET", "/1.0/projects", query={"recursion": "1"}, what="listing projects")
 
-    def pool(self, name: str) -> Reply:
-        return self._send("GET", f"/1.0/storage-pools/{_segment(name)}", what=f"reading storage pool {name}")
+    def profiles(self) -> Reply:
+        return self._send("GET", "/1.0/profiles", query={"recursion": "1"}, what="listing profiles")
 
     def pool_space(self, name: str) -> Reply:
         return self._send("GET", f"/1.0/storage-pools/{_segment(name)}/resources", what=f"reading the space in pool {name}")
@@ -184,7 +184,7 @@ class Client:
         return self._send("GET", f"/1.0/projects/{_segment(self.project)}/state", what=f"reading the limits of project {self.project}")
 
     def leases(self, network: str, *, project: str) -> Reply:
-        """Addresses that the network's DHCP gave out or keeps, for instances of all projects if `project` is the network's."""
+        """Addresses that the network's DHCP gave out to instances of a project, or keeps for them."""
         return self._send("GET", f"/1.0/networks/{_segment(network)}/leases", query={"project": project},
                           what=f"listing the addresses on network {network}")
 
@@ -192,7 +192,8 @@ class Client:
         return self._send("GET", f"/1.0/certificates/{fingerprint}", what="reading our certificate's entry")
 
     def warnings(self) -> Reply:
-        return self._send("GET", "/1.0/warnings", query={"recursion": "1"}, what="listing the server's warnings")
+        """Those of no project: the ones about the server itself."""
+        return self._send("GET", "/1.0/warnings", query={"recursion": "1", "project": ""}, what="listing the server's warnings")
 
     def cluster_members(self) -> Reply:
         return self._send("GET", "/1.0/cluster/members", query={"recursion": "1"}, what="listing the cluster's members")

@@ -27,13 +27,14 @@ class Features(NamedTuple):
 def features(server: dict[str, Any]) -> Features:
     """Read the metadata of GET /1.0."""
     extensions = set(server.get("api_extensions") or ())
+    hidden = server.get("api_extensions", ()) is None  # by Incus 7, from those it does not trust
     environment = server.get("environment") or {}
     if "instance_boot_mode" in extensions:
         firmware = "boot.mode"
     else:
         firmware = "security.csm" if "security_csm" in extensions else "raw.qemu"
     return Features(
-        kind=environment.get("server") or ("incus" if "dev_incus_events" in extensions else "lxd"),
+        kind=environment.get("server") or ("incus" if "dev_incus_events" in extensions or hidden else "lxd"),
         version=environment.get("server_version", ""),
         clustered=bool(environment.get("server_clustered")),
         virtual_machines="qemu" in environment.get("driver", ""),

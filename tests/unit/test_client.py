@@ -49,12 +49,12 @@ ENDPOINTS = [
     (lambda c: c.networks(project="default"), "GET /1.0/networks", {"recursion": "1", "project": "default"}, None),
     (lambda c: c.own_project(), "GET /1.0/projects/prod", {}, None),
     (lambda c: c.project_state(), "GET /1.0/projects/prod/state", {}, None),
-    (lambda c: c.profile("p"), "GET /1.0/profiles/p", {}, None),
-    (lambda c: c.pool("fast"), "GET /1.0/storage-pools/fast", {}, None),
+    (lambda c: c.projects(), "GET /1.0/projects", {"recursion": "1"}, None),
+    (lambda c: c.profiles(), "GET /1.0/profiles", {"recursion": "1"}, None),
     (lambda c: c.pool_space("fast"), "GET /1.0/storage-pools/fast/resources", {}, None),
     (lambda c: c.leases("lxdbr0", project="default"), "GET /1.0/networks/lxdbr0/leases", {"project": "default"}, None),
     (lambda c: c.certificate("abc"), "GET /1.0/certificates/abc", {}, None),
-    (lambda c: c.warnings(), "GET /1.0/warnings", {"recursion": "1"}, None),
+    (lambda c: c.warnings(), "GET /1.0/warnings", {"recursion": "1", "project": ""}, None),
     (lambda c: c.cluster_members(), "GET /1.0/cluster/members", {"recursion": "1"}, None),
 ]
 
