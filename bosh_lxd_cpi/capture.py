@@ -33,7 +33,7 @@ CERTIFICATES = ("tls_client_cert", "tls_client_key", "tls_server_cert", "tls_ca_
 
 def call(act: Callable[[Clock, Transport], Any], request: Request, settings: Config, *, directory: str, clock: Clock,
          transport: Transport, log: Log) -> Any:
-    """Do `act` and write a capture of it into the directory. Whatever befalls the capture, the call never fails by it."""
+    """Do `act` and write a capture of it into the directory. Whatever befalls the capture, it never fails the call."""
     began, watch, recorder = clock.time(), RecordingClock(clock), Recorder(transport, clock)
     answer = b"null"
     try:

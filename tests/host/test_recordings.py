@@ -31,18 +31,20 @@ def test_the_server_answers_as_recorded(host, tmp_path, monkeypatch):
 @pytest.mark.every_server
 def test_a_capture_holds_no_secret_and_can_be_replayed(host, cpi, stemcell_cids, tmp_path):
     cpi.config["capture"] = {"path": str(tmp_path / "captures")}
-    env = environment(mbus={"cert": {"private_key": "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n"}})
+    key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n"
     vm, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.25"},
-                     {"n": manual_network("10.245.0.61")}, [], env)
+                     {"n": manual_network("10.245.0.61")}, [], environment(mbus={"cert": {"private_key": key}}))
     cpi.call("delete_vm", vm)
     with pytest.raises(Refused):
         cpi.call("reboot_vm", vm)
     files = sorted((tmp_path / "captures").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     documents = [replay.load(path) for path in files]
-    assert [document["calls"][0]["stdin"]["method"] for document in documents] == ["create_vm", "delete_vm", "reboot_vm"]
+    calls = [document["calls"][0] for document in documents]
+    assert [call["stdin"]["method"] for call in calls] == ["create_vm", "delete_vm", "reboot_vm"]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     assert {document["recorded"]["server"]["version"] for document in documents} == {host.version}
-    secrets = [MBUS, MBUS_PASSWORD, "MIGHAgEAMBMG", *Path(host.client_key).read_text(encoding="utf-8").splitlines()[1:-1]]
+    client_key = Path(host.client_key).read_text(encoding="utf-8").splitlines()[1:-1]
+    secrets = [MBUS, MBUS_PASSWORD, "MIGHAgEAMBMG", *client_key]
     everything = "".join(path.read_text(encoding="utf-8") for path in files)
     assert [secret for secret in secrets if secret in everything] == []
-    assert [replay.play(document["calls"][0]).faults for document in documents] == [[], [], []]
+    assert [replay.play(call).faults for call in calls] == [[], [], []]

@@ -1,7 +1,7 @@
 """What can be changed in a recorded call: the answers of other servers, and of servers in trouble.
 
-A change is a function that takes a recorded call and puts other answers in it. The requests that go with them are not its
-business: they are what the CPI asks when it gets these answers, see synthetic.py.
+A change is a function that takes a recorded call and puts other answers in it. The requests that go with them are not
+its business: they are what the CPI asks when it gets these answers, see synthetic.py.
 """
 from __future__ import annotations
 
@@ -173,10 +173,11 @@ def operation_is_cancelled(call: Call) -> None:
 def _nothing_left(call: Call, path: str) -> list[Exchange]:
     """What the clean-up after a failed creation meets when the server has undone its own part: only the volumes."""
     posts = [one["request"] for one in call["interactions"] if one["request"]["method"] == "POST"]
-    volumes = [post["headers"].get("X-LXD-name") or post["body"]["name"] for post in posts if POOL_VOLUMES in post["path"]]
+    made = [post for post in posts if POOL_VOLUMES in post["path"]]
+    volumes = sorted(post["headers"].get("X-LXD-name") or post["body"]["name"] for post in made)
     pools = sync([{"name": "default"}])
     return [exchange("GET", path, refusal("Instance not found", 404)), exchange("GET", "/1.0/storage-pools", pools),
-            *(exchange("DELETE", f"/1.0/storage-pools/default{POOL_VOLUMES}/{name}", sync({})) for name in sorted(volumes))]
+            *(exchange("DELETE", f"/1.0/storage-pools/default{POOL_VOLUMES}/{name}", sync({})) for name in volumes)]
 
 
 def answer_is_lost_while_the_server_works_on(call: Call) -> None:

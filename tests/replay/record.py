@@ -80,7 +80,8 @@ def run(kind: str, names: list[str], *, check: bool) -> bool:
                     found = ""
                 if not check:
                     fixtures.write(kind, name, fixture)
-                print(f"  [{len(fixture['calls'])} calls, {time.monotonic() - began:.1f} s]", "DRIFT\n" + found if found else "")
+                seconds = time.monotonic() - began
+                print(f"  [{len(fixture['calls'])} calls, {seconds:.1f} s]", "DRIFT\n" + found if found else "")
     finally:
         server.down(facts.name, wipe=True)
     return drifted

@@ -123,9 +123,8 @@ def record(name: str, world: World) -> dict[str, Any]:
     captures = [json.loads(path.read_text(encoding="utf-8")) for place in world.captures for path in place.iterdir()]
     assert len(captures) == len(world.captures), f"{name}: a call was not captured"
     shutil.rmtree(world.directory)
-    calls = [{**call, "interactions": collapsed(call["interactions"])} for capture in captures for call in capture["calls"]]
     return {"format": FORMAT, "scenario": name, "recorded": {**captures[0]["recorded"], "server": world.server},
-            "synthetic": None, "calls": calls}
+            "synthetic": None, "calls": calls_of(captures)}
 
 
 def record_demo() -> dict[str, Any]:
@@ -148,10 +147,16 @@ def record_demo() -> dict[str, Any]:
         assert demo.show(place, Path(scratch)) == 0
         files = sorted(captures.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    calls = [{**call, "interactions": collapsed(call["interactions"])} for one in documents for call in one["calls"]]
+    calls = calls_of(documents)
     calls[0]["stdin"]["arguments"][0] = "image"
     return {"format": FORMAT, "scenario": "session", "recorded": documents[0]["recorded"], "synthetic": None,
             "calls": calls, "guest": Redactor([config]).document(told)}
+
+
+def calls_of(captures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The calls of captures, without what only tells how long an operation took."""
+    calls = [call for capture in captures for call in capture["calls"]]
+    return [{**call, "interactions": collapsed(call["interactions"])} for call in calls]
 
 
 def collapsed(interactions: list[dict[str, Any]]) -> list[dict[str, Any]]:

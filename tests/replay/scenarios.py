@@ -40,9 +40,11 @@ def create_vm(world: World, properties: dict[str, Any] | None = None, networks: 
     return world.call("create_vm", *creation(world, properties, networks))[0]
 
 
-def creation(world: World, properties: dict[str, Any] | None = None, networks: dict[str, Any] | None = None) -> list[Any]:
+def creation(world: World, properties: dict[str, Any] | None = None,
+             networks: dict[str, Any] | None = None) -> list[Any]:
     """The arguments of a create_vm."""
-    return ["agent-1", world.stemcell, properties or SMALL, networks or {"default": manual_network(IP)}, [], environment()]
+    networks = networks or {"default": manual_network(IP)}
+    return ["agent-1", world.stemcell, properties or SMALL, networks, [], environment()]
 
 
 @contextlib.contextmanager
@@ -144,7 +146,8 @@ def vm_refused(world: World) -> None:
     more = {**SMALL, "ephemeral_disk": 64}
     world.refused("create_vm", "agent-1", f"img-{GONE}", SMALL, {"default": manual_network(IP)}, [], environment())
     for properties in ({**more, "root_disk": 16}, {**more, "ephemeral_storage_pool": NOWHERE},
-                       {**more, "profiles": [NOWHERE]}, {**more, "config": {"no.such.key": "1"}}, {"instance_typ": "c1-m1"}):
+                       {**more, "profiles": [NOWHERE]}, {**more, "config": {"no.such.key": "1"}},
+                       {"instance_typ": "c1-m1"}):
         world.refused("create_vm", *creation(world, properties))
     for network in (manual_network("192.0.2.7"), manual_network(IP, cloud_properties={"name": NOWHERE}),
                     manual_network("10.245.0.1")):

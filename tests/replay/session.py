@@ -57,7 +57,8 @@ class Session:
             if self._learn(recorded, live):
                 self.played += 1
                 return json.loads(self.now(json.dumps(one["response"])))
-            diff = difflib.unified_diff(self.now(recorded).splitlines(), live.splitlines(), "recorded", "asked", lineterm="")
+            diff = difflib.unified_diff(self.now(recorded).splitlines(), live.splitlines(), "recorded", "asked",
+                                        lineterm="")
             self.fault = f"the request differs from exchange {self.played + 1} of the recording:\n" + "\n".join(diff)
         self.fault = self.fault or f"the recording is over, and was asked for {asked['method']} {asked['path']}"
         body = {"type": "error", "error": f"This is a replay: {self.fault}", "error_code": 400, "metadata": None}
@@ -124,7 +125,8 @@ def make_certificate(certificate: Path, key: Path) -> None:
     if not shutil.which("openssl"):
         raise RuntimeError("a certificate is to be made, and there is no openssl command on this machine")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes",
-                    "-days", "2", "-subj", "/CN=replay", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+                    "-days", "2", "-subj", "/CN=replay", "-keyout", key, "-out", certificate],
+                   check=True, capture_output=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
-"""Fixtures derived from recorded ones: for servers that the test host does not have, and faults that none has on demand.
+"""Fixtures derived from recorded ones: for servers that the test host does not have, and faults that none gives.
 
-Each is a row of TABLE: the recording it comes from, what is changed in the server's answers, and how that is known. What
-is asked of the changed answers is what the CPI asks when it gets them. bin/record derives them anew.
+Each is a row of TABLE: the recording it comes from, what is changed in the server's answers, and how that is known.
+What is asked of the changed answers is what the CPI asks when it gets them. bin/record derives them anew.
 """
 from __future__ import annotations
 
@@ -55,16 +55,17 @@ TABLE = (
     Row("lxd-6.6", "disk_snapshots", "incus/disk_snapshots", ASYNC, FACTS_66, (V66, volumes_are_asynchronous)),
     Row("lxd-6.7", "vm", "incus/vm", BOOT_MODE, FACTS_67, (V67, the_project_is_there, volumes_are_asynchronous)),
     Row("lxd-6.7", "vm_by_uefi", "incus/vm_by_uefi", BOOT_MODE, FACTS_67, (V67, volumes_are_asynchronous)),
-    Row("faults", "wait_times_out_with_an_error", "incus/vm#0", "the first wait ends after 30 s with an error under HTTP 200",
-        WAIT, (wait_times_out_with_an_error,)),
-    Row("faults", "wait_times_out_with_the_state", "incus7/vm#0", "the first wait ends after 30 s, the state is Running",
+    Row("faults", "wait_times_out_with_an_error", "incus/vm#0",
+        "the first wait ends after 30 s with an error under HTTP 200", WAIT, (wait_times_out_with_an_error,)),
+    Row("faults", "wait_times_out_with_the_state", "incus7/vm#0", "the first wait ends after 30 s, state Running",
         WAIT_SYNC, (wait_times_out_with_the_state,)),
     Row("faults", "operation_is_forgotten", "incus/vm#0", "the operation is not found, the instance runs",
         "operations are forgotten five seconds after their end, and with a restart", (operation_is_forgotten,)),
     Row("faults", "operation_is_cancelled", "incus/vm#0", "the operation ends as Cancelled, without a text",
         "shared/api/status_code.go: 401", (operation_is_cancelled,)),
     Row("faults", "answer_is_lost_while_the_server_works_on", "incus/vm#0",
-        "no answer to the creation; the list of operations shows it", BROKEN, (answer_is_lost_while_the_server_works_on,)),
+        "no answer to the creation; the list of operations shows it", BROKEN,
+        (answer_is_lost_while_the_server_works_on,)),
     Row("faults", "answer_is_lost_and_the_name_taken", "incus/disk#0",
         "no answer; the volume is not there, then its name is taken, then it is there", BROKEN,
         (answer_is_lost_and_the_name_taken,)),

@@ -16,7 +16,7 @@ import pytest
 import session
 
 ROOT = Path(__file__).resolve().parents[2]
-needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl command for the certificates")
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl command for certificates")
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ def test_a_recording_says_where_and_when_it_was_made(name):
     fixture, kind = fixtures.load(*name.split("/")), name.split("/")[0]
     server = fixture["recorded"]["server"]
     assert fixture["synthetic"] is None
-    assert f"{server['kind']} {server['version']}".startswith({"incus": "incus 6.0", "incus7": "incus 7.", "lxd": "lxd 5.0"}[kind])
+    begins = {"incus": "incus 6.0", "incus7": "incus 7.", "lxd": "lxd 5.0"}[kind]
+    assert f"{server['kind']} {server['version']}".startswith(begins)
     assert server["api_extensions"] > 300 and len(server["api_extensions_sha256"]) == 64
     assert (server["storage_driver"], server["clustered"]) == ("btrfs", False)
     assert fixture["recorded"]["at"] == fixture["calls"][0]["at"]
@@ -77,8 +78,8 @@ def base64(fixture):
     fixture["calls"][0]["stdout"]["note"] = "MIIB" * 20
 
 
-@pytest.mark.parametrize("change", [other_operation, other_etag, earlier, foreign_address, foreign_address_6, key, password,
-                                    host_name, base64])
+@pytest.mark.parametrize("change", [other_operation, other_etag, earlier, foreign_address, foreign_address_6, key,
+                                    password, host_name, base64])
 def test_a_change_by_hand_is_noticed(change):
     whole = fixtures.load("incus", "vm")
     whole["calls"] += fixtures.load("incus", "disk_attached")["calls"]

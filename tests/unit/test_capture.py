@@ -12,7 +12,8 @@ from bosh_lxd_cpi.config import Agent, Capture, Config, Server
 from bosh_lxd_cpi.lxd.transport import Response
 
 SETTINGS = Config(server=Server(url="https://lxd:8443", tls_client_cert="-----BEGIN CERTIFICATE-----\nMIIB\n",
-                                tls_client_key="the-client-key", project_name="prod"), agent=Agent(mbus="nats://nats:sesame@10.0.0.6"))
+                                tls_client_key="the-client-key", project_name="prod"),
+                  agent=Agent(mbus="nats://nats:sesame@10.0.0.6"))
 REQUEST = rpc.Request("has_vm", ["vm-1"], {"director_uuid": "d1r", "request_id": "cpi/7", "token": "open-it"})
 
 
@@ -154,7 +155,7 @@ def test_what_cannot_be_made_sense_of_costs_only_the_capture(tmp_path, wire, clo
     def act(clock, transport):
         return transport.request("GET", "/1.0/instances/vm-1") and "here"
 
-    deep_request = rpc.Request("has_vm", request, {})
-    assert capture.call(act, deep_request, SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log) == "here"
+    assert capture.call(act, rpc.Request("has_vm", request, {}), SETTINGS, directory=str(tmp_path), clock=clock,
+                        transport=wire, log=log) == "here"
     assert "no capture of this call: RecursionError" in log.stream.getvalue()
     assert list(tmp_path.iterdir()) == []
