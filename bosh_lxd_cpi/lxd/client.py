@@ -6,7 +6,7 @@ decided here and nowhere else, see `_may_repeat`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 WAIT_SLICE = 30
 """Seconds that one request waits for an operation."""
 WAIT_MARGIN = 10
+UPLOAD_SECONDS = 300.0
+"""Longest silence of a server that takes in an image: it may be busy writing gigabytes to its disk."""
 
 
 def _may_repeat(method: str, failure: errors.ServerError) -> bool:
@@ -146,8 +148,14 @@ class Client:
 
     def upload_image(self, body: Iterable[bytes], *, length: int, content_type: str) -> Reply:
         headers = {"Content-Type": content_type, "Content-Length": str(length)}
-        return self._send("POST", "/1.0/images", headers=headers, body=body, timeout=self.deadline.remaining(),
+        return self._send("POST", "/1.0/images", headers=headers, body=self._in_time(body), timeout=UPLOAD_SECONDS,
                           what="uploading the image")
+
+    def _in_time(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """The body for as long as there is time. Raises DeadlineExceeded."""
+        for chunk in body:
+            self.deadline.remaining()
+            yield chunk
 
     def delete_image(self, fingerprint: str) -> Reply:
         return self._send("DELETE", f"/1.0/images/{_segment(fingerprint)}", what=f"deleting image {fingerprint}")
@@ -176,6 +184,9 @@ class Client:
 
     def profiles(self) -> Reply:
         return self._send("GET", "/1.0/profiles", query={"recursion": "1"}, what="listing profiles")
+
+    def pool(self, name: str) -> Reply:
+        return self._send("GET", f"/1.0/storage-pools/{_segment(name)}", what=f"reading storage pool {name}")
 
     def pool_space(self, name: str) -> Reply:
         return self._send("GET", f"/1.0/storage-pools/{_segment(name)}/resources", what=f"reading the space in pool {name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import re
 import socket
 import ssl
 import struct
@@ -68,6 +69,20 @@ class Exchange(NamedTuple):
     sent: int
     received: int
     """Bytes of the bodies."""
+
+    @property
+    def line(self) -> str:
+        """Method and path, with words for names: always the same for the same call."""
+        line = f"{self.method} {self.path}"
+        for pattern, name in NAMES:
+            line = re.sub(pattern, name, line)
+        return line
+
+
+NAMES = ((r"/operations/[0-9a-f-]{36}", "/operations/OPERATION"), (r"vm-[0-9a-f-]{36}", "VM"), (r"vol-p-[0-9a-f-]{36}", "DISK"),
+         (r"vol-e-[0-9a-f-]{36}", "EPHEMERAL"), (r"vol-c-[0-9a-f-]{36}", "DRIVE"), (r"snap-[0-9a-f-]{36}", "SNAPSHOT"),
+         (r"img-[0-9a-f-]{36}", "STEMCELL"), (r"[0-9a-f]{64}", "IMAGE"), (r"[?&]project=[^&]*", ""), (r"^([^?]*)&", r"\1?"),
+         (r"\?timeout=\d+", ""), (r"^(\w+) /1\.0/?", r"\1 /"))
 
 
 class Proxy:

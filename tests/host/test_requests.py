@@ -128,21 +128,7 @@ def table(calls: dict[str, list[Exchange]]) -> list[str]:
             for title, seen in sorted(calls.items())]
 
 
-NAMES = [(re.compile(pattern), name) for pattern, name in (
-    (r"/operations/[0-9a-f-]{36}", "/operations/OPERATION"), (r"vm-[0-9a-f-]{36}", "VM"), (r"vol-p-[0-9a-f-]{36}", "DISK"),
-    (r"vol-e-[0-9a-f-]{36}", "EPHEMERAL"), (r"vol-c-[0-9a-f-]{36}", "DRIVE"), (r"snap-[0-9a-f-]{36}", "SNAPSHOT"),
-    (r"img-[0-9a-f-]{36}", "STEMCELL"), (r"[0-9a-f]{64}", "IMAGE"), (r"[?&]project=[^&]*", ""), (r"^(\w+) /1\.0/?", r"\1 /"))]
-
-
 def lines(seen: list[Exchange]) -> list[str]:
-    """Method and path of each request, with words for names, and once what was waited for twice."""
-    found: list[str] = []
-    for exchange in seen:
-        line = f"{exchange.method} {exchange.path}"
-        for pattern, name in NAMES:
-            line = pattern.sub(name, line)
-        line = re.sub(r"^([^?]*)&", r"\1?", line)
-        line = re.sub(r"\?timeout=\d+", "", line)
-        if not (found and found[-1] == line and line.endswith("/wait")):
-            found.append(line)
-    return found
+    """The requests in general terms; a wait that was repeated is one."""
+    every = [exchange.line for exchange in seen]
+    return [line for before, line in zip(["", *every], every) if line != before or not line.endswith("/wait")]
