@@ -159,7 +159,8 @@ def _clear(cpi: Cpi, *, looks: int) -> None:
     digest, quiet = ids.director_digest(cpi.director), 0
     for look in range(MOST_LOOKS):
         cpi.client.deadline = Deadline(cpi.clock, SECONDS, what="cleaning up")
-        left = [thing for thing in inventory.read(cpi.client).things if thing.director == digest]
+        everything = inventory.read(cpi.client, cpi.config.server.storage_pool_name).things
+        left = [thing for thing in everything if thing.director == digest]
         quiet = 0 if left else quiet + 1
         if quiet == looks:
             return

@@ -134,7 +134,8 @@ def _surface(patient: Patient, wanted: Wanted) -> Iterator[Finding]:
     yield from _guarded(patient, "network", lambda: network.network(patient, wanted))
     if patient.server.project_name in patient.projects:
         yield from _guarded(patient, "profile", lambda: project.profile(patient))
-        yield from _guarded(patient, "leftovers", lambda: project.leftovers(patient))
+        if patient.has_pool:
+            yield from _guarded(patient, "leftovers", lambda: project.leftovers(patient))
 
 
 def _guarded(patient: Patient, check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -23,7 +23,8 @@ MENDS = {
                " `server.tls_client_cert: bosh.crt` and `server.tls_client_key: bosh.key` (their text, or their paths)",
     "clock": "Set the clock that is wrong: `timedatectl set-ntp true` on that machine",
     "untrusted": "Add the client certificate, the text in server.tls_client_cert, on the server:"
-                 " `{client} config trust {add} bosh.crt`; also check that it has not expired",
+                 " `{client} config trust {add} bosh.crt`, which with --restricted --projects {project} gives no more"
+                 " than it needs; also check that it has not expired",
     "restricted": "Allow it this project too: `{client} query -X PATCH -d '{{\"projects\": {projects}}}'"
                   " /1.0/certificates/{fingerprint}`; or correct server.project_name",
     "forbidden": "`{client} config trust list` shows the certificates: if ours is not there,"
@@ -32,7 +33,6 @@ MENDS = {
     "wrong_type": "Set `server.type: {kind}`",
     "too_old": "Upgrade the server to LXD 5.0, Incus 6.0 or later",
     "member_offline": "`{client} cluster list` shows why; until it is back, set server.target to another member",
-    "no_member": "Set server.target to one of {members}, to @GROUP, or leave it empty",
     "no_project": "Create it with `{client} project create {project}`, or set server.project_name",
     "shared_with_default": "`{client} project set {project} {key}=true`, while the project is still empty",
     "project_setting": "`{client} project set {project} {key}={value}`",
@@ -84,7 +84,7 @@ MENDS = {
     "remote_lock_directory": "Set throttle_config.path to a directory on a local disk",
     "hidden_lock_directory": "Unset throttle_config.path, or list {path} under director.cpi_additional_volumes,"
                              " writable",
-    "bad_property": "Correct it in {file}; jobs/lxd_cpi/spec says what each property must be",
+    "bad_property": "Correct it in {file}; docs/configure.md says what each property must be",
     "unknown_property": "Rename it in {file}, or take it out",
     "leftovers": "`bin/cleanup --dry-run` shows what can go, `bin/cleanup` removes it",
     "orphans": "`bin/cleanup --list` shows them; `bosh clean-up --all` or `bin/cleanup --delete-disk CID` removes them",

@@ -30,6 +30,7 @@ class Patient:
         """The projects that a restricted certificate is good for."""
         self.projects: dict[str, dict[str, Any]] = {}
         """All that we may see, by name."""
+        self.has_pool = False
         self.network: dict[str, Any] | None = None
         self.names = {"url": self.server.url, "project": self.server.project_name, "profile": self.server.profile_name,
                       "pool": self.server.storage_pool_name, "network": self.server.network_name}

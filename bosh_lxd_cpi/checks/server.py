@@ -59,7 +59,7 @@ def cluster(patient: Patient, features: Features) -> Iterator[Finding]:
     names = [member["server_name"] for member in members]
     target = patient.server.target
     if target and not target.startswith("@") and target not in names:
-        yield patient.fail("cluster", f"server.target {target} is no member", "no_member", members=", ".join(names))
+        yield patient.fail("cluster", f"server.target {target} is none of {', '.join(names)}", "no_target")
     elif away := [member["server_name"] for member in members if member["status"] != "Online"]:
         yield patient.warn("cluster", f"not online: {', '.join(away)}", "member_offline")
     else:

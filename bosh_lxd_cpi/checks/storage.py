@@ -4,9 +4,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.checks.finding import Finding
 from bosh_lxd_cpi.checks.patient import Patient
-from bosh_lxd_cpi.lxd import sizes
+from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.dialect import Features
 
 GIB = 1 << 30
@@ -23,14 +24,17 @@ GROW = 30
 
 def pool(patient: Patient, features: Features) -> Iterator[Finding]:
     """Whether it is there, has room, and makes no VM slow or impossible."""
-    name = patient.server.storage_pool_name
-    pools: dict[str, dict[str, Any]] = {found["name"]: found for found in patient.client().pools().metadata}
-    if name not in pools:
-        yield patient.fail("pool", f"there is no storage pool {name}", "create_pool",
-                           pools=", ".join(sorted(pools)) or "none", driver=_best_driver(patient))
+    name, client = patient.server.storage_pool_name, patient.client()
+    try:
+        found: dict[str, Any] = client.pool(name).metadata
+    except errors.CloudError as failure:
+        if "not found" not in failure.brief:
+            raise
+        others = ", ".join(other for other in pools.names(client, name) if other != name)
+        yield patient.fail("pool", f"there is no storage pool {name}", "create_pool", pools=others or "none",
+                           driver=_best_driver(patient))
         return
-    found = pools[name]
-    driver, config = found["driver"], found.get("config") or {}
+    patient.has_pool, driver, config = True, found["driver"], found.get("config") or {}
     if found.get("status", "Created") != "Created":
         yield patient.fail("pool", f"{name} is {found['status'].lower()}", "pool_pending")
         return

@@ -51,6 +51,7 @@ ENDPOINTS = [
     (lambda c: c.project_state(), "GET /1.0/projects/prod/state", {}, None),
     (lambda c: c.projects(), "GET /1.0/projects", {"recursion": "1"}, None),
     (lambda c: c.profiles(), "GET /1.0/profiles", {"recursion": "1"}, None),
+    (lambda c: c.pool("fast"), "GET /1.0/storage-pools/fast", {}, None),
     (lambda c: c.pool_space("fast"), "GET /1.0/storage-pools/fast/resources", {}, None),
     (lambda c: c.leases("lxdbr0", project="default"), "GET /1.0/networks/lxdbr0/leases", {"project": "default"}, None),
     (lambda c: c.certificate("abc"), "GET /1.0/certificates/abc", {}, None),
