@@ -74,12 +74,16 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
 def remove_instance(cpi: Cpi, cid: str) -> dict[str, Any] | None:
     """Stop and delete an instance; answers what it was, or None when there was none."""
     try:
-        instance = cpi.client.instance(cid).metadata
-        if instance["status"] != "Stopped":
-            _stop(cpi, cid)
-        cpi.finish(lambda: cpi.client.delete_instance(cid), what=f"deleting {cid}", name=cid,
-                   made=lambda: not exists(lambda: cpi.client.instance(cid)))
-        return instance
+        while True:
+            instance = cpi.client.instance(cid).metadata
+            if instance["status"] != "Stopped":
+                _stop(cpi, cid)
+            try:
+                cpi.finish(lambda: cpi.client.delete_instance(cid), what=f"deleting {cid}", name=cid,
+                           made=lambda: not exists(lambda: cpi.client.instance(cid)))
+                return instance
+            except errors.AlreadyInState as failure:  # it was still being created when we looked, and then it started
+                cpi.log.info(f"{failure}; looking again")
     except errors.NotFound:
         return None
 

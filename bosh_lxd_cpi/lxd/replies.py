@@ -48,7 +48,7 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"not within network .* subnet", errors.CloudError, "address_outside"),
     (r"already defined on another NIC|is assigned to parent managed network", errors.AddressTaken, "address_taken"),
     (r"agent is(n't| not) currently running|Failed (to )?connect(ing)? to (the |lxd-|incus-)?agent", errors.AgentNotRunning),
-    (r"already (running|stopped)", errors.AlreadyInState),
+    (r"already (running|stopped)|^Instance is running$", errors.AlreadyInState),
     (r"is busy running a|Create \w+ operation:|database is locked|cannot start a transaction within|bad connection"
      r"|checkpoint in progress|Failed (to )?begin(ning)? transaction|no available dqlite leader|is shutting down"
      r"|is starting up|setup in progress|Shutting down", errors.Busy),

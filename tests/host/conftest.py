@@ -16,6 +16,8 @@ import director as director_module  # noqa: E402
 import server  # noqa: E402
 from director import Director, configuration  # noqa: E402
 from guest import build, report  # noqa: E402
+from proxy import Proxy  # noqa: E402
+from world import World  # noqa: E402
 
 KINDS = ("incus", "lxd", "incus7")
 
@@ -63,6 +65,16 @@ def stemcell_cids(host: server.Facts, guest_stemcell: dict[str, Any], tmp_path_f
     return {line: importer.call("create_stemcell", guest_stemcell["image"],
                                 {**guest_stemcell["properties"], "name": f"bosh-openstack-kvm-ubuntu-{line}"})
             for line in ("jammy", "noble")}
+
+
+@pytest.fixture(scope="module")
+def world(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A stemcell and a VM on the server, and a proxy in front of it."""
+    directory = tmp_path_factory.mktemp("world")
+    with Proxy(directory, host) as proxy:
+        world = World(host, directory, proxy)
+        yield world
+        world.close()
 
 
 @pytest.fixture

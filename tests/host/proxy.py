@@ -14,6 +14,7 @@ import ssl
 import struct
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,8 @@ class Fault(NamedTuple):
     """Whether the daemon is killed once it has answered, and started again."""
     lasting: bool = False
     """Whether it goes on until `heal`."""
+    signal: int = 0
+    """What the process that asks gets once the server has answered."""
 
 
 NONE = Fault("none", delivered=True, answer="whole")
@@ -92,7 +95,7 @@ class Proxy:
         """`directory` is for the certificate."""
         self.seen: list[Exchange] = []
         self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
-        self._fault, self._at = NONE, 0
+        self._fault, self._at, self._signal = NONE, 0, lambda: None
         key, certificate = directory / "proxy.key", directory / "proxy.crt"
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
                         "-subj", "/CN=proxy", "-keyout", key, "-out", certificate], check=True, capture_output=True)
@@ -118,9 +121,9 @@ class Proxy:
         """The properties under `server` that lead a CPI here."""
         return {"url": self.url, "tls_server_cert": self.certificate}
 
-    def arm(self, fault: Fault, at: int) -> None:
-        """Let this happen to request number `at` from now on, and count anew."""
-        self.seen, self._fault, self._at = [], fault, at
+    def arm(self, fault: Fault, at: int, *, then: Callable[[], object] = lambda: None) -> None:
+        """Let this happen to request number `at` from now on, and count anew; `then` sends the fault's signal."""
+        self.seen, self._fault, self._at, self._signal = [], fault, at, then
         if at == 1:
             self._refuse()
 
@@ -189,6 +192,8 @@ class Proxy:
         except OSError:
             status, headers, body, fault = 0, [], b"", Fault("daemon down")
         self.seen.append(Exchange(request.method, request.path, status, len(request.body), len(body)))
+        if hit and fault.signal:
+            self._signal()
         if fault.restart:
             self._deaf()
             server.restart(self._host.name, hard=True)

@@ -5,145 +5,17 @@ A call may succeed in spite of it. If it fails, then with an error of the right 
 """
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-import server
-from director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
-from proxy import FAULTS, NONE, Fault, Proxy
-from tiny import STEMCELL, VM, Connection, stemcell_image
-
-from bosh_lxd_cpi import cleanup, methods, rpc
-from bosh_lxd_cpi.log import Log
+from director import ROOT
+from proxy import FAULTS, Fault
+from tiny import STEMCELL
+from world import Outcome, World
 
 DOCUMENT = ROOT / "docs/reliability.md"
 SLICE = ("create_disk", "attach_disk", "snapshot_disk"), ("refused", "cut after", "locked")
 """Methods and faults of the short run."""
-LONGEST_CALL = 300
-"""Seconds after which a call counts as hanging."""
-
-IMPATIENT = """\
-#!/bin/sh
-# bin/cpi, but it waits seconds for what may take half a minute: the tests would take hours otherwise.
-exec {root}/.venv/bin/python3 -BIS -c '
-import os, sys
-sys.path.insert(0, "{root}")
-from bosh_lxd_cpi import cli
-cli._find_libraries()
-from bosh_lxd_cpi.lxd import client, operations
-client.PATIENCE = operations.PATIENCE = {patience}
-operations.WAIT_SLICE, client.WAIT_MARGIN, client.UPLOAD_SECONDS = 10, 2, 4
-client.Client._send.__kwdefaults__["timeout"] = 4.0
-sys.exit(cli.main(sys.argv[1:], os.environ))' "$@"
-"""
-
-
-def impatient(directory: Path, patience: int) -> Path:
-    """A bin/cpi that knocks at a closed door for `patience` seconds only."""
-    program = directory / f"cpi-{patience}"
-    program.write_text(IMPATIENT.format(root=ROOT, patience=patience), "utf-8")
-    program.chmod(0o755)
-    return program
-
-
-class Outcome(NamedTuple):
-    """How a call ended."""
-
-    result: Any
-    error: Refused | None
-
-
-class Calm(Director):
-    """A director whose calls meet no fault, and need no process."""
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        """The result of a call. Raises CpiError."""
-        file = self.command()[-1]
-        return methods.call(rpc.parse(self.request(method, *arguments)), config_path=file, environ=self.environment(), log=Log(method))
-
-    def cleanup(self, *arguments: str) -> str:
-        """What bin/cleanup says."""
-        output = io.StringIO()
-        with contextlib.redirect_stdout(output):
-            assert cleanup.main(["--config", self.command()[-1], *arguments]) == cleanup.DONE
-        return output.getvalue()
-
-
-class World:
-    """A server with a stemcell on it, a director whose calls meet a fault and one whose calls do not."""
-
-    def __init__(self, host: server.Facts, directory: Path, proxy: Proxy) -> None:
-        self.proxy, self.server = proxy, Connection(host)
-        config = {**configuration(host, **proxy.settings()), "director_uuid": UUID}
-        config["throttle_config"] = {"path": str(directory / "lxd_cpi")}
-        self.programs = {patience: impatient(directory, patience) for patience in (2, 10)}
-        self.troubled, self.calm = Director(config, directory), Calm(config, directory)
-        self.stemcell = self.calm.call("create_stemcell", str(stemcell_image(directory)), STEMCELL)
-        self.other_image = str(stemcell_image(directory, mib=17))
-        self._address = 10
-        self.shared_vm = self.vm()
-        self.armed, self.requests = (NONE, 0), []
-
-    def attempt(self, method: str, *arguments: Any) -> Outcome:
-        """Make the call that meets the fault."""
-        fault, at = self.armed
-        self.troubled.program = self.programs[2 if fault.lasting else 10]
-        self.proxy.arm(fault, at)
-        process = self.troubled.start(method, *arguments)
-        try:
-            process.wait(LONGEST_CALL)
-            return Outcome(self.troubled.finish(process, method, 0), None)
-        except Refused as refused:
-            return Outcome(None, refused)
-        finally:
-            process.kill()
-            process.communicate()
-            self.requests = [exchange.line for exchange in self.proxy.seen]
-            self.proxy.heal()
-
-    def run(self, scenario: Callable[[World], Outcome], fault: Fault, at: int) -> str:
-        """Play a scenario with a fault; answers how it went, empty if there was no such request. Raises AssertionError."""
-        self.armed = (fault, at)
-        before = self.server.names()
-        outcome = scenario(self)
-        assert self.server.names() == before, f"{fault.name} at request {at}, {outcome}"
-        if len(self.requests) < at:
-            return ""
-        if outcome.error is None:
-            return "ok"
-        method = scenario.__name__
-        assert outcome.error.type == f"Bosh::Clouds::{'VMCreationFailed' if method == 'create_vm' else 'CloudError'}", outcome.error
-        assert outcome.error.ok_to_retry == (method == "create_vm" and fault.name != "500"), outcome.error
-        return "error"
-
-    def power(self, action: str) -> None:
-        """Stop or start the shared VM."""
-        self.server.do("PUT", f"/1.0/instances/{self.shared_vm}/state", {"action": action, "force": action == "stop"})
-
-    def disk(self) -> str:
-        return self.calm.call("create_disk", 16, {}, self.shared_vm)
-
-    def vm(self) -> str:
-        return self.calm.call(*self.vm_call())[0]
-
-    def vm_call(self) -> tuple[Any, ...]:
-        self._address = 10 + (self._address + 1) % 200
-        return ("create_vm", "agent", self.stemcell, VM, {"n": manual_network(f"10.245.0.{self._address}")}, [], environment())
-
-    def cleanup(self, *arguments: str) -> str:
-        """Clean up what nobody works at any more."""
-        self.server.wait_until_idle()
-        return self.calm.cleanup(*(arguments or ("--min-age", "0")))
-
-    def listed(self) -> list[dict[str, Any]]:
-        """What bin/cleanup lists."""
-        return json.loads(self.cleanup("--list", "--json"))
-
 
 # -- the scenarios: a call, the director's next move, and what has to be true then --------------------------------------
 
@@ -249,14 +121,20 @@ SCENARIOS = {scenario.__name__: scenario for scenario in (
     create_stemcell, create_vm, delete_vm, create_disk, attach_disk, detach_disk, resize_disk, snapshot_disk)}
 
 
-@pytest.fixture(scope="module")
-def world(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    directory = tmp_path_factory.mktemp("faults")
-    with Proxy(directory, host) as proxy:
-        world = World(host, directory, proxy)
-        yield world
-        world.calm.call("delete_vm", world.shared_vm)
-        world.calm.call("delete_stemcell", world.stemcell)
+def play(world: World, scenario: Callable[[World], Outcome], fault: Fault, at: int) -> str:
+    """Play a scenario with a fault; answers how it went, empty if there was no such request. Raises AssertionError."""
+    world.armed = (fault, at)
+    before = world.server.names()
+    outcome = scenario(world)
+    assert world.server.names() == before, f"{fault.name} at request {at}, {outcome}"
+    if len(world.requests) < at:
+        return ""
+    if outcome.error is None:
+        return "ok"
+    method = scenario.__name__
+    assert outcome.error.type == f"Bosh::Clouds::{'VMCreationFailed' if method == 'create_vm' else 'CloudError'}", outcome.error
+    assert outcome.error.ok_to_retry == (method == "create_vm" and fault.name != "500"), outcome.error
+    return "error"
 
 
 @pytest.mark.parametrize("fault", SLICE[1])
@@ -269,7 +147,7 @@ def test_a_fault_at_any_request_leaves_nothing_behind(world, method, fault):
 def sweep(world: World, method: str, fault: Fault) -> Iterator[tuple[str, str]]:
     """The request and how the call went, for each of its requests."""
     at = 1
-    while how := world.run(SCENARIOS[method], fault, at):
+    while how := play(world, SCENARIOS[method], fault, at):
         yield world.requests[at - 1], how
         at += 1
 
