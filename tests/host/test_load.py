@@ -1,0 +1,154 @@
+"""Many calls at once for minutes: every answer is right, nothing is left, no process grows."""
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import server
+from director import ROOT, Director, environment, manual_network
+from test_throttle import watched
+from tiny import STEMCELL, VM, Connection, stemcell_image
+
+LIMIT = 4
+MOST_MEMORY = 64 << 10
+"""KiB that a process may ever hold."""
+GIB = 1 << 30
+
+WEIGHED = """\
+#!/bin/sh
+# bin/cpi, but its last word on stderr is the most memory that it ever held.
+exec {root}/.venv/bin/python3 -BIS -c '
+import os, sys
+sys.path.insert(0, "{root}")
+from bosh_lxd_cpi.cli import main
+main(sys.argv[1:], os.environ)
+print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")], file=sys.stderr)' "$@"
+"""
+
+
+@pytest.fixture
+def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
+    """Makes directors whose processes are weighed; they share the throttle."""
+    program = tmp_path / "cpi"
+    program.write_text(WEIGHED.format(root=ROOT), "utf-8")
+    program.chmod(0o755)
+    config = {**cpi.config, "throttle_config": {"enabled": True, "path": str(tmp_path / "slots"), "limit": LIMIT, "wait": "30m"}}
+    numbers = itertools.count()
+
+    def make() -> Director:
+        directory = tmp_path / f"director-{next(numbers)}"
+        directory.mkdir()
+        return Director(config, directory, prefix=cpi.prefix, cpi=program)
+
+    return make
+
+
+def peak(director: Director) -> int:
+    """KiB that the hungriest of its processes held."""
+    return max(int(re.findall(r"VmHWM:\s*(\d+) kB", call.stderr)[-1]) for call in director.calls)
+
+
+def disk_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:
+    """The life of a disk; each step answers whether it went as it should."""
+    disk = call("create_disk", 8, {}, None)
+    yield call("has_disk", disk) is True
+    yield call("set_disk_metadata", disk, {"deployment": f"load-{number}"}) is None
+    snapshot = call("snapshot_disk", disk, {"deployment": "load"})
+    yield snapshot.startswith(f"{disk}_snap-")
+    yield call("delete_snapshot", snapshot) is None
+    yield call("resize_disk", disk, 16) is None
+    yield call("delete_disk", disk) is None
+    yield call("has_disk", disk) is False
+
+
+def vm_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:
+    """The life of a VM with a disk."""
+    network = {"n": manual_network(f"10.245.0.{10 + number}")}
+    vm, networks = call("create_vm", f"agent-{number}", stemcell, VM, network, [], environment())
+    disk = call("create_disk", 8, {}, vm)
+    yield networks == network
+    yield call("has_vm", vm) is True
+    yield call("set_vm_metadata", vm, {"deployment": "load", "job": "web", "index": str(number)}) is None
+    yield call("get_disks", vm) == []
+    hint = call("attach_disk", vm, disk)
+    yield call("attach_disk", vm, disk) == hint
+    yield call("get_disks", vm) == [disk]
+    yield call("detach_disk", vm, disk) is None
+    yield call("get_disks", vm) == []
+    yield call("delete_vm", vm) is None
+    yield call("has_vm", vm) is False
+    yield call("delete_disk", disk) is None
+
+
+def load(caller: Callable[[], Director], stemcell: str, slots: Path, *, workers: int, seconds: float) -> int:
+    """Live lives for so long, every eighth one that of a VM; answers how many calls there were."""
+    end = time.monotonic() + seconds
+
+    def work(number: int) -> Director:
+        director = caller()
+        while time.monotonic() < end:
+            life = (disk_life, vm_life)[number % 8 == 0](director.call, stemcell, number)
+            assert all(life), f"{director.calls[-1]}"
+        return director
+
+    with ThreadPoolExecutor(workers) as pool, watched(slots) as inside:
+        directors = list(pool.map(work, range(workers)))
+    assert max(inside) <= LIMIT and inside[-1] == 0
+    assert not [name for name in os.listdir(slots) if name.startswith(("ticket-", "creating-"))]
+    assert max(peak(director) for director in directors) < MOST_MEMORY
+    return sum(len(director.calls) for director in directors)
+
+
+@pytest.fixture
+def stemcell(cpi: Director, tmp_path: Path) -> Iterator[str]:
+    cid = cpi.call("create_stemcell", str(stemcell_image(tmp_path)), STEMCELL)
+    yield cid
+    cpi.call("delete_stemcell", cid)
+
+
+def test_twelve_callers_get_right_answers_for_twenty_seconds(caller, stemcell, tmp_path):
+    assert load(caller, stemcell, tmp_path / "slots", workers=12, seconds=20) > 12
+
+
+@pytest.mark.long
+def test_fifty_callers_get_right_answers_for_five_minutes(caller, stemcell, tmp_path):
+    assert load(caller, stemcell, tmp_path / "slots", workers=50, seconds=300) > 50
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("disk_format", ["qcow2", "raw"])
+def test_a_large_stemcell_is_never_held(host: server.Facts, caller, tmp_path, disk_format):
+    """5 GiB, of which 1.5 GiB are data."""
+    image = large_stemcell(tmp_path, disk_format)
+    director = caller()
+    cid = director.call("create_stemcell", str(image), {**STEMCELL, "disk": 5120, "disk_format": disk_format, "version": disk_format})
+    fingerprint = Connection(host).ask("GET", f"/1.0/images/aliases/{cid}")["target"]
+    size = Connection(host).ask("GET", f"/1.0/images/{fingerprint}")["size"]
+    director.call("delete_stemcell", cid)
+    assert 1.5 * GIB <= size < 1.6 * GIB
+    assert peak(director) < MOST_MEMORY
+
+
+def large_stemcell(directory: Path, disk_format: str) -> Path:
+    raw, image = directory / "root.img", directory / "image"
+    with raw.open("wb") as file:
+        for megabyte in range(0, 1536):
+            file.seek(megabyte * (3 << 20))
+            file.write(os.urandom(1 << 20))
+        file.truncate(5 * GIB)
+    if disk_format == "qcow2":
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, f"{raw}.qcow2"], check=True)
+        os.rename(f"{raw}.qcow2", raw)
+    with tarfile.open(image, "w:gz", compresslevel=1) as tar:
+        tar.add(raw, "root.img")
+    raw.unlink()
+    return image
