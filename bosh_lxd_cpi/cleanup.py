@@ -80,7 +80,7 @@ def _serve(asked: argparse.Namespace, log: Log) -> int:
                     deadline=Deadline(clock, SECONDS, what="reading the server"), log=log)
     with patience("reading the server"):
         _check_trust(client, settings)
-        found = inventory.read(client)
+        found = inventory.read(client, settings.server.storage_pool_name)
     for failure in found.failures:
         print(log.redact(f"cleanup: {failure}"), file=sys.stderr)
     told = asked.director or settings.director_uuid

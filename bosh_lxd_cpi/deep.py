@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -19,13 +20,15 @@ from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
 from bosh_lxd_cpi import errors, ids, inventory, mends
-from bosh_lxd_cpi.actions import creation, disks, snapshots, stemcells, vms
+from bosh_lxd_cpi.actions import creation, disks, snapshots, stemcells, vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi
 from bosh_lxd_cpi.checks.finding import FAIL, OK, Finding
 from bosh_lxd_cpi.checks.network import subnet
 from bosh_lxd_cpi.checks.patient import Patient
 from bosh_lxd_cpi.checks.server import LINES
 from bosh_lxd_cpi.clock import Deadline
+from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.lxd.replies import Reply
 
 SECONDS = 300.0
 """Time for each step."""
@@ -157,19 +160,31 @@ def _check_running(cpi: Cpi, vm: str) -> None:
 def _clear(cpi: Cpi, *, looks: int) -> None:
     """Remove what is left of this run, until nothing was there at so many looks in a row. Raises CloudError."""
     digest, quiet = ids.director_digest(cpi.director), 0
+    if looks > 1:
+        cpi.clock.sleep(SETTLE)  # for what the server has only just been told to become an operation
     for look in range(MOST_LOOKS):
         cpi.client.deadline = Deadline(cpi.clock, SECONDS, what="cleaning up")
+        _await_operations(cpi, digest)
         everything = inventory.read(cpi.client, cpi.config.server.storage_pool_name).things
         left = [thing for thing in everything if thing.director == digest]
         quiet = 0 if left else quiet + 1
         if quiet == looks:
             return
         for thing in left:
-            with contextlib.suppress(errors.ServerError):  # still there at the next look
+            with contextlib.suppress(errors.CpiError):  # still there at the next look
                 _remove(cpi, thing)
         cpi.clock.sleep(SETTLE)
     raise errors.CloudError(f"left behind: {', '.join(thing.cid for thing in left) or 'perhaps something'}",
                             hint=f"bin/cleanup --director {cpi.director} --min-age 0")
+
+
+def _await_operations(cpi: Cpi, digest: str) -> None:
+    """Wait for what the server still does to things of this run. Incus 6.0 can never again delete a disk that was deleted
+    while a snapshot of it was being made."""
+    for operation in itertools.chain.from_iterable((cpi.client.operations().metadata or {}).values()):
+        if operation["status_code"] < operations.SUCCESS and digest in str(operation.get("resources")):
+            with contextlib.suppress(errors.ServerError):
+                operations.wait(cpi.client, Reply(None, f"/1.0/operations/{operation['id']}", ""), what="cleaning up")
 
 
 def _remove(cpi: Cpi, thing: inventory.Thing) -> None:
@@ -178,7 +193,7 @@ def _remove(cpi: Cpi, thing: inventory.Thing) -> None:
     elif thing.kind == inventory.DISK:
         disks.delete_disk(cpi, thing.cid)
     elif thing.kind in (inventory.EPHEMERAL, inventory.CONFIG):
-        vms.delete_volume(cpi, thing.pool, thing.cid)
+        volumes.delete_volume(cpi, thing.pool, thing.cid)
     elif thing.kind == inventory.IMAGE and thing.state == inventory.NO_ALIAS:
         cpi.finish(lambda: cpi.client.delete_image(thing.cid), what=f"deleting image {thing.cid}")
     elif thing.kind == inventory.IMAGE:

@@ -1,8 +1,7 @@
 """Everything on the server that BOSH made, read in one sweep.
 
-The name says whose a thing is (see `ids`). The mark user.bosh.director alone could not: a config drive uploaded as an
-ISO volume carries no mark, and BOSH's metadata has a key `director` of its own, the director's name, which takes the
-mark's place. What remains of the marks tells which UUID a digest in a name stands for.
+The name says whose a thing is (see `ids`). The mark user.bosh.director_uuid alone could not: a config drive uploaded as
+an ISO volume carries none. The marks tell which UUID a digest in a name stands for.
 """
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from typing import Any
 
 from bosh_lxd_cpi import errors, ids
 from bosh_lxd_cpi.guest import disks
-from bosh_lxd_cpi.lxd import sizes
+from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.client import Client
 
 VM, DISK, EPHEMERAL, CONFIG, SNAPSHOT, IMAGE = "vm", "disk", "ephemeral", "config", "snapshot", "image"
@@ -68,13 +67,12 @@ class Inventory:
                 if thing.kind in (EPHEMERAL, CONFIG) and thing.uuid == vm.uuid and set(thing.used_by) <= {vm.cid}]
 
 
-def read(client: Client) -> Inventory:
+def read(client: Client, pool: str) -> Inventory:
     """Requests: instances, images, pools, and the volumes of each pool. Raises CpiError, but goes on without a pool
     that cannot be read."""
     found = Inventory()
     instances, images = client.instances().metadata, client.images().metadata
-    pools = [pool["name"] for pool in client.pools().metadata]
-    volumes = [(pool, volume) for pool in pools for volume in _volumes(client, pool, found)]
+    volumes = [(name, volume) for name in pools.names(client, pool) for volume in _volumes(client, name, found)]
     vms = {vm.uuid: vm for vm in _instances(instances)}
     found.things = [*vms.values(), *_of_pools(volumes, vms), *_images(images, instances)]
     found.directors = _directors({thing.director for thing in found.things} - {UNMARKED}, instances, images, volumes)
@@ -194,7 +192,7 @@ def _tags(config: Mapping[str, str]) -> dict[str, str]:
 
 def _directors(digests: set[str], instances: Iterable[dict[str, Any]], images: Iterable[dict[str, Any]],
                volumes: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, str]:
-    marks = {item["config"].get("user.bosh.director", "") for item in (*instances, *(volume for _, volume in volumes))}
+    marks = {item["config"].get("user.bosh.director_uuid", "") for item in (*instances, *(volume for _, volume in volumes))}
     marks |= {(image.get("properties") or {}).get("bosh.director", "") for image in images}
     uuids = {ids.director_digest(mark): mark for mark in marks if mark}
     return {digest: uuids.get(digest, digest) for digest in sorted(digests)}

@@ -41,8 +41,8 @@ class Cpi:
         return ids.new_id(self.clock, self.director)
 
     def marks(self) -> dict[str, str]:
-        """Configuration keys that say whose a thing is; cleanup touches nothing without them."""
-        return {"user.bosh.director": self.director, "user.bosh.created_at": self.clock.now()}
+        """Configuration keys that say whose a thing is. (BOSH's own metadata has a `director`: its name.)"""
+        return {"user.bosh.director_uuid": self.director, "user.bosh.created_at": self.clock.now()}
 
     def finish(self, request: Callable[[], Reply], *, what: str, name: str = "",
                made: Callable[[], bool] | None = None) -> dict[str, Any]:

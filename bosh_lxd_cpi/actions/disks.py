@@ -4,14 +4,14 @@ guest.properties is imported where it is needed: look-ups do without, and they a
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from bosh_lxd_cpi import errors, mends
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import disks
-from bosh_lxd_cpi.lxd import operations, sizes
+from bosh_lxd_cpi.lxd import operations, pools, sizes
 
 REPEATS = 10
 """How often a change is made again on what somebody else has just changed."""
@@ -83,18 +83,12 @@ def _disk(cpi: Cpi, pool: str, cid: str) -> Disk:
 
 def in_any_pool(cpi: Cpi, attempt: Callable[[str], Value]) -> Value | None:
     """What `attempt` gives in the first pool where it does not raise NotFound; None when it does in all."""
-    for pool in _pools(cpi):
+    for pool in pools.names(cpi.client, cpi.config.server.storage_pool_name):
         try:
             return attempt(pool)
         except errors.NotFound:
             continue
     return None
-
-
-def _pools(cpi: Cpi) -> Iterator[str]:
-    configured = cpi.config.server.storage_pool_name
-    yield configured
-    yield from (pool["name"] for pool in cpi.client.pools().metadata if pool["name"] != configured)
 
 
 def delete_disk(cpi: Cpi, disk_cid: str) -> None:

@@ -8,6 +8,7 @@ from bosh_lxd_cpi import errors, mends
 from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import disks
+from bosh_lxd_cpi.lxd import pools
 
 LONGEST_VALUE = 8192
 """Characters of one metadata value that are kept; a database row is no place for more."""
@@ -27,19 +28,26 @@ def has_vm(cpi: Cpi, vm_cid: str) -> bool:
 
 
 def reboot_vm(cpi: Cpi, vm_cid: str) -> None:
-    """Restart a VM at once, or start one that is stopped: two requests, four for a stopped one. Raises VMNotFound.
+    """Restart a VM at once, or start one that is stopped: three requests. Raises VMNotFound.
 
     BOSH reboots VMs whose agent no longer answers, so the guest is not asked.
     """
     cid = identifier(vm_cid, "vm_cid")
     try:
-        try:
-            cpi.finish(lambda: cpi.client.set_instance_state(cid, "restart", force=True), what=f"restarting {cid}", name=cid,
-                       made=lambda: _status(cpi, cid) == "Running")
-        except errors.AlreadyInState:
+        if _status(cpi, cid) == "Stopped":
             start(cpi, cid)
+        else:
+            _restart(cpi, cid)
     except errors.NotFound:
         raise errors.VMNotFound(f"there is no VM {cid}") from None
+
+
+def _restart(cpi: Cpi, cid: str) -> None:
+    try:
+        cpi.finish(lambda: cpi.client.set_instance_state(cid, "restart", force=True), what=f"restarting {cid}", name=cid,
+                   made=lambda: _status(cpi, cid) == "Running")
+    except errors.AlreadyInState:
+        start(cpi, cid)  # it stopped in between
 
 
 def start(cpi: Cpi, cid: str) -> None:
@@ -60,8 +68,8 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
     instance = remove_instance(cpi, cid)
     if instance is None:
         cpi.log.info(f"{cid} is gone already; looking for what it left behind")
-        pools = [pool["name"] for pool in cpi.client.pools().metadata]
-        own = {(pool, volume) for pool in pools for volume in disks.own_volumes(cid)}
+        looked_in = pools.names(cpi.client, cpi.config.server.storage_pool_name)
+        own = {(pool, volume) for pool in looked_in for volume in disks.own_volumes(cid)}
     else:
         own = set(disks.volumes_to_delete(instance["devices"]))
         named = {volume for _, volume in own}

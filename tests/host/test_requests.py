@@ -17,7 +17,7 @@ DOCUMENT = ROOT / "docs/api-calls.md"
 TITLES = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
 BUDGET = {
     "create_stemcell": 5, "create_stemcell, once more": 2, "delete_stemcell": 4, "delete_stemcell, not the last of its image": 3,
-    "create_vm": 9, "create_vm without ephemeral disk": 8, "has_vm": 1, "set_vm_metadata": 2, "reboot_vm": 3, "reboot_vm, stopped": 5,
+    "create_vm": 9, "create_vm without ephemeral disk": 8, "has_vm": 1, "set_vm_metadata": 2, "reboot_vm": 3, "reboot_vm, stopped": 3,
     "delete_vm": 9, "delete_vm, gone": 5, "create_disk": 1, "has_disk": 1, "has_disk, not there": 2, "set_disk_metadata": 2,
     "attach_disk": 4, "attach_disk, once more": 3, "get_disks": 1, "detach_disk": 4, "detach_disk, not attached": 1, "resize_disk": 2,
     "resize_disk to the same size": 1, "update_disk": 2, "snapshot_disk": 3, "delete_snapshot": 2, "delete_disk": 1,

@@ -56,7 +56,7 @@ def test_the_configured_type_names_the_client_before_the_server_is_asked(cpi, cl
 
 
 def test_what_is_made_is_marked_with_director_and_time(cpi):
-    assert cpi().marks() == {"user.bosh.director": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z"}
+    assert cpi().marks() == {"user.bosh.director_uuid": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z"}
 
 
 def test_new_ids_say_when_they_were_made_and_for_whom(cpi, clock):

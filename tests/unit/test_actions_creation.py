@@ -95,14 +95,14 @@ def test_one_request_makes_and_starts_the_vm_with_all_it_needs(create, wire, ask
         "name": cid, "type": "virtual-machine", "source": {"type": "image", "fingerprint": "f1ng3r"}, "profiles": ["default"],
         "description": "being created by BOSH", "start": True,
         "config": {"security.csm": "true", "security.secureboot": "false", "limits.cpu": "2", "limits.memory": "512MiB", "boot.autostart": "false",
-                   "user.bosh.team": "a", "user.bosh.director": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z",
+                   "user.bosh.team": "a", "user.bosh.director_uuid": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z",
                    "user.bosh.state": "creating"},
         "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "10240MiB"}, "gpu": {"type": "gpu"},
                     "eth0": {"type": "nic", "name": "eth0", "hwaddr": nic.mac, "network": "lxdbr0", "ipv4.address": "10.0.0.5"},
                     "config": {"type": "disk", "pool": "default", "source": f"vol-c-{uuid}"},
                     "ephemeral": {"type": "disk", "pool": "default", "source": f"vol-e-{uuid}"}}}
     assert wire.asked[-1].body == {"description": "made by BOSH", "config": {"user.bosh.state": "created"}}
-    assert wire.asked[3].body["config"] == {"user.bosh.director": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z", "size": "1024MiB"}
+    assert wire.asked[3].body["config"] == {"user.bosh.director_uuid": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z", "size": "1024MiB"}
 
 
 def test_the_drive_tells_the_agent_the_same_mac_as_the_device(create, wire, asking, replies, cid, uuid):

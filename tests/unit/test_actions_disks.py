@@ -33,7 +33,7 @@ def test_a_disk_is_one_request_and_perhaps_a_wait(cpi, wire, replies, answer):
     wire.script((f"POST {VOLUMES}", getattr(replies, answer)()), *([(WAIT, replies.done())] if answer == "asynchronous" else []))
     cid = disks.create_disk(cpi(), "1024", {"config": {"snapshots.expiry": "1d"}}, None)
     assert wire.asked[0].body == {"name": cid, "type": "custom", "content_type": "block", "description": "made by BOSH", "config": {
-        "snapshots.expiry": "1d", "size": "1024MiB", "user.bosh.director": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z"}}
+        "snapshots.expiry": "1d", "size": "1024MiB", "user.bosh.director_uuid": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z"}}
 
 
 def test_a_disk_whose_answer_is_lost_is_found_by_its_name(cpi, wire, replies):

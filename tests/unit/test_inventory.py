@@ -37,9 +37,9 @@ class Server:
         return Reply([{"name": name} for name in self._pools], "", "")
 
     def volumes(self, pool: str) -> Reply:
-        if isinstance(self._pools[pool], Exception):
+        if isinstance(self._pools.get(pool), Exception):
             raise self._pools[pool]
-        return Reply(self._pools[pool], "", "")
+        return Reply(self._pools.get(pool, []), "", "")
 
     def snapshots(self, pool: str, disk: str) -> Reply:
         if disk not in self.of_disks:
@@ -58,14 +58,14 @@ def volume(name, *, used_by=(), **more):
 
 
 def only(server: Server) -> inventory.Thing:
-    [thing] = inventory.read(server).things
+    [thing] = inventory.read(server, "default").things
     return thing
 
 
 def test_a_vm_of_ours_has_all_that_its_name_and_its_marks_say():
     cid = f"vm-{ours(1)}"
     found = inventory.read(Server(instances=[instance(cid, **{
-        "user.bosh.director": DIRECTOR, "user.bosh.deployment": "zookeeper", "user.bosh.job": "zk", "user.bosh.index": "2"})]))
+        "user.bosh.director_uuid": DIRECTOR, "user.bosh.deployment": "zookeeper", "user.bosh.job": "zk", "user.bosh.index": "2"})]), "default")
     assert found.things == [inventory.Thing(kind="vm", cid=cid, director=DIGEST, created=MADE, size=3072.0, pool="default",
                                             location="none", deployment="zookeeper", instance="zk/2")]
     assert found.directors == {DIGEST: DIRECTOR}
@@ -73,14 +73,14 @@ def test_a_vm_of_ours_has_all_that_its_name_and_its_marks_say():
 
 def test_the_directors_name_in_place_of_its_uuid_changes_nothing():
     marks = {"user.bosh.director": "my-bosh"}
-    found = inventory.read(Server(instances=[instance(f"vm-{ours(1)}", **marks)]))
+    found = inventory.read(Server(instances=[instance(f"vm-{ours(1)}", **marks)]), "default")
     assert [thing.director for thing in found.things] == [DIGEST]
     assert found.directors == {DIGEST: DIGEST}, "no mark tells the UUID"
 
 
 def test_one_mark_anywhere_tells_the_uuid_of_a_director():
     found = inventory.read(Server(default=[volume(f"vol-c-{ours(1)}"),
-                                           volume(f"vol-p-{ours(2)}", config={"user.bosh.director": DIRECTOR})]))
+                                           volume(f"vol-p-{ours(2)}", config={"user.bosh.director_uuid": DIRECTOR})]), "default")
     assert found.directors == {DIGEST: DIRECTOR}
 
 
@@ -104,7 +104,7 @@ def test_a_vms_own_volumes_belong_to_its_deployment():
     user = [f"/1.0/instances/vm-{ours(1)}"]
     found = inventory.read(Server(instances=[vm], default=[
         volume(f"vol-c-{ours(1)}", used_by=user), volume(f"vol-e-{ours(1)}", used_by=["/1.0/instances/other"]),
-        volume(f"vol-p-{ours(2)}", used_by=user), volume(f"vol-c-{ours(3)}")]))
+        volume(f"vol-p-{ours(2)}", used_by=user), volume(f"vol-c-{ours(3)}")]), "default")
     vm, drive, ephemeral, *_ = found.things
     assert (drive.deployment, drive.instance) == ("web", "nginx/0")
     assert ephemeral.used_by == ("other",)
@@ -114,7 +114,7 @@ def test_a_vms_own_volumes_belong_to_its_deployment():
 def the_snapshot(*listed) -> inventory.Thing:
     server = Server(default=[volume(f"vol-p-{ours(1)}"), volume(f"vol-p-{ours(1)}/snap-{ours(2)}"), volume(f"vol-c-{ours(3)}")])
     server.of_disks = {f"vol-p-{ours(1)}": listed}
-    [thing] = inventory.snapshots(server, inventory.read(server))
+    [thing] = inventory.snapshots(server, inventory.read(server, "default"))
     return thing
 
 
@@ -137,23 +137,23 @@ def test_a_snapshot_may_be_described_in_any_way(description):
 
 def test_a_disk_that_vanishes_meanwhile_has_no_snapshots():
     server = Server(default=[volume(f"vol-p-{ours(1)}")])
-    assert inventory.snapshots(server, inventory.read(server)) == []
+    assert inventory.snapshots(server, inventory.read(server, "default")) == []
 
 
 @pytest.mark.parametrize("name", ["vm-web", "vol-c-notes", f"vol-c-{ours(1)}-copy", f"data-{ours(1)}", f"vol-x-{ours(1)}",
                                   f"my-vol-e-{ours(1)}", f"vol-p-{ours(1)}/before-upgrade", f"img-{ours(1)}", f"snap-{ours(1)}"])
 def test_what_is_not_named_in_our_manner_is_not_seen(name):
-    assert inventory.read(Server(instances=[instance(name)], default=[volume(name)])).things == []
+    assert inventory.read(Server(instances=[instance(name)], default=[volume(name)]), "default").things == []
 
 
 def test_a_volume_named_like_a_vm_is_none_and_the_other_way_round():
-    assert inventory.read(Server(instances=[instance(f"vol-c-{ours(1)}")], default=[volume(f"vm-{ours(1)}")])).things == []
+    assert inventory.read(Server(instances=[instance(f"vol-c-{ours(1)}")], default=[volume(f"vm-{ours(1)}")]), "default").things == []
 
 
 def test_go_lxd_cpis_things_are_seen_but_nobody_s():
-    found = inventory.read(Server(instances=[instance(f"vm-{theirs(1)}", **{"user.bosh.director": DIRECTOR})],
+    found = inventory.read(Server(instances=[instance(f"vm-{theirs(1)}", **{"user.bosh.director_uuid": DIRECTOR})],
                                   default=[volume(f"vol-c-{theirs(2)}")],
-                                  images=[image(f"img-{theirs(3)}")]))
+                                  images=[image(f"img-{theirs(3)}")]), "default")
     assert [(thing.kind, thing.director) for thing in found.things] == [("vm", "?"), ("config", "?"), ("image", "?")]
     assert {thing.created for thing in found.things} == {1769853600.0}, "by the server's clock"
     assert found.directors == {}
@@ -168,7 +168,7 @@ def test_an_image_is_there_once_for_each_stemcell_cid_and_known_by_its_vms():
     vm = instance(f"vm-{ours(1)}", **{"volatile.base_image": "f00d"})
     other = ids.director_digest("another")
     found = inventory.read(Server(instances=[vm, instance("web")], images=[image(f"img-{ours(2)}", "ubuntu", f"img-{ours(3, other)}",
-                                                                                 properties={"bosh.director": DIRECTOR})]))
+                                                                                 properties={"bosh.director": DIRECTOR})]), "default")
     images = found.things[1:]
     assert [(thing.cid, thing.director) for thing in images] == [(f"img-{ours(2)}", DIGEST), (f"img-{ours(3, other)}", other)]
     assert all((thing.used_by, thing.size, thing.state) == ((vm["name"],), 3.0, "") for thing in images)
@@ -181,11 +181,11 @@ def test_an_image_of_ours_without_alias_goes_by_its_fingerprint_and_upload():
 
 def test_images_of_others_are_not_seen():
     assert inventory.read(Server(images=[image(), image("ubuntu"), image("ubuntu", properties={"bosh.director": DIRECTOR}),
-                                         image("img-x", properties={"description": "x"})])).things == []
+                                         image("img-x", properties={"description": "x"})]), "default").things == []
 
 
 def test_a_pool_that_cannot_be_read_hides_no_other():
-    found = inventory.read(Server(broken=errors.ServerError("pool broken is unavailable"), good=[volume(f"vol-p-{ours(1)}")]))
+    found = inventory.read(Server(broken=errors.ServerError("pool broken is unavailable"), good=[volume(f"vol-p-{ours(1)}")]), "default")
     assert [thing.pool for thing in found.things] == ["good"]
     assert found.failures == ["pool broken is unavailable"]
 
