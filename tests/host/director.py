@@ -45,11 +45,17 @@ class Refused(Exception):
 class Director:
     """Makes calls with one configuration; `prefix` runs a command where the server can be reached."""
 
+    every: list[Director] = []
+    """All that there were in this run."""
+
     def __init__(self, config: dict[str, Any], directory: Path, *, prefix: Sequence[str] = (), cpi: Path = ROOT / "bin/cpi",
                  uuid: str = UUID) -> None:
         self.config, self.directory, self.prefix, self.program, self.uuid = config, directory, list(prefix), cpi, uuid
         self.calls: list[Call] = []
         self.context: dict[str, Any] = {}
+        self.asked: list[Any] = []
+        """Arguments and context of every call."""
+        self.every.append(self)
 
     def command(self) -> list[str]:
         """The program and its arguments; writes the configuration file."""
@@ -66,6 +72,7 @@ class Director:
     def request(self, method: str, *arguments: Any) -> bytes:
         """The JSON that a director would write."""
         context = {"director_uuid": self.uuid, "request_id": f"cpi-{100000 + len(self.calls)}", **self.context}
+        self.asked.append([arguments, context])
         return json.dumps({"method": method, "arguments": list(arguments), "context": context, "api_version": 2}).encode()
 
     def start(self, method: str, *arguments: Any) -> subprocess.Popen[bytes]:

@@ -1,0 +1,101 @@
+"""Whatever the CPI writes, it never writes a secret: to stdout, stderr, captures, locks or files of its own."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from director import MBUS_PASSWORD, Director, Refused, environment, manual_network
+from tiny import STEMCELL, VM, stemcell_image
+
+SECRET_KEYS = {"password", "secret", "secret_access_key", "private_key", "token", "credentials_source_token", "tls_client_key",
+               "client_key", "blobstore_password", "access_key_id_secret"}
+SHORTEST = 8
+"""Characters; what is shorter turns up by chance."""
+NOT_WRITTEN_BY_IT = ("cpi.json", "image")
+"""How the names of files begin that the tests themselves put into a director's directory."""
+
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAsecretline1111\nc2VjcmV0bGluZTIyMjIyMjIyMg==\n-----END RSA PRIVATE KEY-----\n"
+SECRETIVE = environment(password="$6$salt$hash-of-a-password", mbus={"cert": {"private_key": KEY, "certificate": "public"}},
+                        blobstores=[{"provider": "dav", "options": {"user": "agent", "password": "dav-p4ssw0rd\"with\\signs"}},
+                                    {"provider": "s3", "options": {"secret_access_key": "s3/secret+key=ünïcödé"}}])
+
+
+def secrets(director: Director) -> set[str]:
+    """What a director gave away in its configuration and its calls, in pieces as they could turn up; told by other means
+    than the CPI's own."""
+    found = {MBUS_PASSWORD, *texts_under(SECRET_KEYS, [director.config, director.asked])}
+    lines = {line for text in found for line in text.splitlines() if not line.startswith("-----")}
+    pieces = {line for line in lines if len(line) >= SHORTEST}
+    return pieces | {json.dumps(piece)[1:-1] for piece in pieces}
+
+
+def texts_under(keys: set[str], document: Any) -> Iterator[str]:
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if key in keys and isinstance(value, str):
+                yield value
+            else:
+                yield from texts_under(keys, value)
+    elif isinstance(document, (list, tuple)):
+        for item in document:
+            yield from texts_under(keys, item)
+
+
+def written(director: Director) -> Iterator[tuple[str, str]]:
+    """Where, and what it wrote there."""
+    for call in director.calls:
+        yield "stdout", call.stdout
+        yield "stderr", call.stderr
+    for path in sorted(director.directory.rglob("*")):
+        if path.is_file() and not path.name.startswith(NOT_WRITTEN_BY_IT):
+            yield str(path), path.read_bytes().decode("utf-8", "replace")
+
+
+def leaks(director: Director) -> list[str]:
+    hidden = secrets(director)
+    return [f"{where}: {secret[:12]}..." for where, text in written(director) for secret in hidden if secret in text]
+
+
+def refusal(director: Director, method: str, *arguments: Any) -> str:
+    with pytest.raises(Refused) as refused:
+        director.call(method, *arguments)
+    return refused.value.message
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_a_life_with_captures_and_errors_gives_nothing_away(host, cpi, tmp_path, level):
+    cpi.config |= {"log_level": level, "capture": {"path": str(tmp_path / "captures")},
+                   "throttle_config": {"enabled": True, "path": str(tmp_path / "locks")}}
+    network = {"n": manual_network("10.245.0.91")}
+    stemcell = cpi.call("create_stemcell", str(stemcell_image(tmp_path)), STEMCELL)
+    vm, _ = cpi.call("create_vm", "agent", stemcell, VM, network, [], SECRETIVE)
+    cpi.call("set_vm_metadata", vm, {"deployment": "d", "job": "web", "index": "0", "token": "metadata-t0ken"})
+    assert refusal(cpi, "create_vm", "agent", stemcell, {**VM, "password": "pr0perty-p4ss"}, network, [], SECRETIVE)
+    assert refusal(cpi, "create_vm", "agent", stemcell, VM, {"n": manual_network("10.99.0.1")}, [], SECRETIVE)
+    assert refusal(cpi, "create_vm", "agent", "img-gone", VM, network, [], SECRETIVE)
+    cpi.context = {"client_key": KEY}
+    assert "certificate" in refusal(cpi, "has_vm", vm)
+    cpi.context = {"tokn": {"password": "c0ntext-p4ss"}}
+    assert refusal(cpi, "has_vm", vm)
+    cpi.context = {}
+    cpi.call("delete_vm", vm)
+    cpi.call("delete_stemcell", stemcell)
+    captures = list((tmp_path / "captures").iterdir())
+    assert len(captures) >= 7 and list((tmp_path / "locks").glob("slot-*"))
+    assert leaks(cpi) == []
+
+
+def test_a_leak_would_be_found(tmp_path):
+    director = Director({"server": {"tls_client_key": KEY}}, tmp_path)
+    (tmp_path / "lock").write_text("held by nats://u:MIIEowIBAAKCAQEAsecretline1111@h", encoding="utf-8")
+    assert leaks(director) == [f"{tmp_path}/lock: MIIEowIBAAKC..."]
+    Director.every.remove(director)
+
+
+def test_nothing_that_the_cpi_ever_wrote_holds_a_secret():
+    """Runs after all others of this run."""
+    assert [leak for director in Director.every for leak in leaks(director)] == []
+
+
