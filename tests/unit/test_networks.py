@@ -83,6 +83,23 @@ def test_the_network_of_the_vm_or_the_server_is_used_where_none_is_named():
     assert [nic.parent for nic in found] == ["lxdbr0", "ovn1", "lxdbr0"]
 
 
+def test_a_network_that_is_named_needs_no_default():
+    assert nics({"a": manual(cloud_properties={"name": "x"})}, default="")[0].parent == "x"
+
+
+@pytest.mark.parametrize("key, value, of", [("dns", "8.8.8.8", "texts"), ("dns", [8], "texts"), ("default", {"a": "b"}, "texts"),
+                                            ("default", [None], "texts"), ("routes", ["a"], "mappings"), ("routes", "a", "mappings")])
+@pytest.mark.parametrize("kind", ["manual", "dynamic", "vip"])
+def test_lists_that_are_none_are_refused(kind, key, value, of):
+    with pytest.raises(InvalidProperties, match=f"^network a: {key} must be a list of {of}$"):
+        nics({"a": {**(manual() if kind == "manual" else {}), "type": kind, key: value}})
+
+
+@pytest.mark.parametrize("value", [None, []])
+def test_empty_lists_are_fine(value):
+    assert nics({"a": manual(dns=value, default=value, routes=value)})
+
+
 def test_no_network_at_all_is_refused():
     with pytest.raises(InvalidProperties, match="network a: no LXD network to connect to") as raised:
         nics({"a": manual()}, default="")
@@ -198,6 +215,7 @@ def test_only_bridges_and_ovn_keep_addresses(kind, kept):
 
 def test_an_unmanaged_bridge_is_a_parent_and_keeps_nothing():
     assert device(manual(), UNMANAGED) == {"nictype": "bridged", "parent": "br0"}
+    assert device(manual(), {**UNMANAGED, "config": BRIDGE["config"]}) == {"nictype": "bridged", "parent": "br0"}
 
 
 def test_any_other_interface_of_the_host_is_shared_by_macvlan():
@@ -278,6 +296,11 @@ def test_of_several_static_networks_on_a_nic_the_one_with_the_gateway_has_the_ma
 def test_dynamic_networks_on_a_shared_nic_are_no_aliases():
     found = settings({"a": {"type": "dynamic", "nic_group": "1"}, "b": manual(nic_group="1")})
     assert ("alias" in found["a"], "alias" in found["b"], found["a"]["mac"]) == (False, False, found["b"]["mac"])
+
+
+def test_a_network_that_dhcp_assigns_leaves_the_mac_to_the_static_one_beside_it():
+    found = settings({"a": manual(nic_group="1", default=["gateway"]), "b": manual("10.0.0.6", nic_group="1")}, ("a",))
+    assert "alias" not in found["b"] and found["b"]["mac"] == found["a"]["mac"]
 
 
 def test_the_answer_is_what_was_asked_for_but_dynamic_where_dhcp_assigns():

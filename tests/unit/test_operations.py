@@ -23,7 +23,8 @@ def make(client):
 
 def pending(replies, status="running", name="vm-1", kind="instances", id="op-7"):
     resources = {kind: [f"/1.0/{kind}/{name}?project=prod"]}
-    return replies.sync({status: [{"id": id, "resources": resources}], "success": [{"id": "op-old", "resources": resources}]})
+    over = {final: [{"id": f"op-{final}", "resources": resources}] for final in ("success", "failure", "cancelled")}
+    return replies.sync({status: [{"id": id, "resources": resources}], **over})
 
 
 def test_a_synchronous_answer_needs_no_waiting(client):
@@ -119,10 +120,11 @@ def test_a_time_out_says_nothing_when_the_operation_is_forgotten_meanwhile(clien
         wait(client, ASYNC, what="x")
 
 
-def test_a_forgotten_operation_says_nothing(client, wire, replies):
+def test_a_forgotten_operation_says_nothing_and_may_be_tried_again(client, wire, replies):
     wire.script((WAIT, replies.error("Operation not found", 404)))
-    with pytest.raises(Forgotten):
+    with pytest.raises(Forgotten) as raised:
         wait(client, ASYNC, what="x")
+    assert raised.value.transient
 
 
 def test_a_real_500_from_the_wait_is_an_error(client, wire, replies):
