@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors, mends, pending
 from bosh_lxd_cpi.actions import vms, volumes
@@ -18,8 +17,7 @@ STATE = "user.bosh.state"
 CREATING, CREATED, FAILED = "creating", "created", "failed"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """All that is to be made, decided before anything is."""
 
     cid: str

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import mends
 from bosh_lxd_cpi.errors import CloudError, InvalidProperties
@@ -19,8 +18,7 @@ from bosh_lxd_cpi.guest.properties import NetworkProperties
 AGENT_KEYS = ("type", "ip", "netmask", "gateway", "dns", "default", "routes")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Nic:
+class Nic(NamedTuple):
     """One NIC of a VM, and the BOSH networks on it: several when they share a nic_group."""
 
     device: str

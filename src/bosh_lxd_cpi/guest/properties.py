@@ -4,8 +4,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bosh_lxd_cpi.errors import InvalidProperties
 from bosh_lxd_cpi.nearest import did_you_mean
@@ -21,8 +20,7 @@ OWNED_CONFIG = ("limits.cpu", "limits.memory", "volatile.", "user.bosh.", "image
 OWNED_DEVICES = re.compile(r"root|config|ephemeral|eth\d+|p[0-9a-f]{12}|persistent-\d+")
 
 
-@dataclass(frozen=True, kw_only=True)
-class VmProperties:
+class VmProperties(NamedTuple):
     """cloud_properties of a VM: of its AZ, VM type and VM extensions, merged by the director. Sizes are MiB."""
 
     instance_type: str = ""
@@ -35,9 +33,9 @@ class VmProperties:
     target: str = ""
     network: str = ""
     profiles: tuple[str, ...] = ()
-    config: Mapping[str, str] = field(default_factory=dict)
-    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, str] = {}
+    devices: Mapping[str, Mapping[str, str]] = {}
+    tags: Mapping[str, str] = {}
 
     def limits(self) -> dict[str, str]:
         """limits.cpu and limits.memory. `cpu` and `ram` win over the instance type's `c` (CPUs) and `m` (GiB).
@@ -56,18 +54,16 @@ class VmProperties:
         return "" if INSTANCE_TYPE.fullmatch(self.instance_type) else self.instance_type
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiskProperties:
+class DiskProperties(NamedTuple):
     """cloud_properties of a persistent disk."""
 
     storage_pool: str = ""
     target: str = ""
     name: str = ""
-    config: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class NetworkProperties:
+class NetworkProperties(NamedTuple):
     """cloud_properties of one network of a VM."""
 
     name: str = ""
@@ -81,8 +77,7 @@ class NetworkProperties:
     port_isolation: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class StemcellProperties:
+class StemcellProperties(NamedTuple):
     """cloud_properties of a stemcell; `disk` is MiB. Keys that say nothing to LXD are left aside."""
 
     name: str = ""
@@ -140,9 +135,8 @@ def network(given: Any, name: str) -> NetworkProperties:
 
 def stemcell(given: Any) -> StemcellProperties:
     """Raises InvalidProperties. Unknown keys pass: every stemcell has a few that are not for us."""
-    known = {item.name for item in fields(StemcellProperties)}
-    return _read(StemcellProperties, {key: value for key, value in _mapping(given, "stemcell").items() if key in known},
-                 "stemcell")
+    known = {key: value for key, value in _mapping(given, "stemcell").items() if key in StemcellProperties._fields}
+    return _read(StemcellProperties, known, "stemcell")
 
 
 def mib(given: Any, what: str) -> int:
@@ -162,7 +156,8 @@ def _mapping(given: Any, what: str) -> dict[str, Any]:
 
 
 def _read(kind: type[Value], given: Any, what: str) -> Value:
-    known = {item.name: READERS[str(item.type)] for item in fields(kind)}  # type: ignore[arg-type]
+    defaults: dict[str, Any] = kind._field_defaults  # type: ignore[attr-defined]
+    known = {name: _maps if name == "devices" else READERS[type(default)] for name, default in defaults.items()}
     values = {}
     for key, value in _mapping(given, what).items():
         if key not in known:
@@ -216,6 +211,5 @@ def _maps(given: Any, what: str) -> dict[str, dict[str, str]]:
     return {str(key): _texts(value, f"{what}.{key}") for key, value in given.items()}
 
 
-READERS: dict[str, Callable[[Any, str], Any]] = {
-    "str": _word, "int": _number, "bool": _boolean, "tuple[str, ...]": _words, "Mapping[str, str]": _texts,
-    "Mapping[str, Mapping[str, str]]": _maps}
+READERS: dict[type, Callable[[Any, str], Any]] = {str: _word, int: _number, bool: _boolean, tuple: _words, dict: _texts}
+"""By the type of a property's default."""
