@@ -1,4 +1,4 @@
-"""bin/doctor on real servers: each thing broken, told with its mend, and well again after the mend as it was printed."""
+"""bin/doctor on real servers: each thing broken, told with its mend, and well again after the mend as printed."""
 from __future__ import annotations
 
 import hashlib
@@ -72,8 +72,8 @@ class Doctor:
                                env=server.CLIENT_ENVIRONMENT)
 
     def query(self, method: str, path: str, body=None, *, check: bool = True) -> None:
-        server.client(self.host.name, "query", "--wait", "-X", method, *(["-d", json.dumps(body)] if body else []), path,
-                      check=check)
+        data = ["-d", json.dumps(body)] if body else []
+        server.client(self.host.name, "query", "--wait", "-X", method, *data, path, check=check)
 
 
 @pytest.fixture
@@ -89,11 +89,12 @@ def client(host):
 
 def certificate(folder: Path, *, days: int = 90) -> dict[str, str]:
     """Properties with a new client certificate, which is also in bosh.crt."""
-    subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes", "-subj", "/CN=new",
-                    "-keyout", folder / "bosh.key", "-out", folder / "bosh.csr"], check=True, capture_output=True)
-    subprocess.run(["openssl", "x509", "-req", "-days", str(days), "-signkey", folder / "bosh.key", "-in", folder / "bosh.csr",
-                    "-out", folder / "bosh.crt"], check=True, capture_output=True)
-    return {"tls_client_cert": (folder / "bosh.crt").read_text(), "tls_client_key": (folder / "bosh.key").read_text()}
+    key, request, signed = (folder / f"bosh.{kind}" for kind in ("key", "csr", "crt"))
+    subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes",
+                    "-subj", "/CN=new", "-keyout", key, "-out", request], check=True, capture_output=True)
+    subprocess.run(["openssl", "x509", "-req", "-days", str(days), "-signkey", key, "-in", request, "-out", signed],
+                   check=True, capture_output=True)
+    return {"tls_client_cert": signed.read_text(), "tls_client_key": key.read_text()}
 
 
 def digest(file: Path | str) -> str:
@@ -121,12 +122,13 @@ def test_a_server_on_which_everything_works_passes(host, doctor):
     assert {one["status"] for one in findings} == {"ok"}
     looked_at = [one["check"] for one in findings]
     assert len(set(looked_at)) == len(looked_at)
-    assert {"configuration", "lock directory", "address", "server certificate", "client certificate", "clock", "trust", "server",
-            "virtual machines", "pool", "project", "profile", "network", "internal_cidr", "internal_ip", "leftovers"} <= {*looked_at}
+    assert {"configuration", "lock directory", "address", "server certificate", "client certificate", "clock", "trust",
+            "server", "virtual machines", "pool", "project", "profile", "network", "internal_cidr", "internal_ip",
+            "leftovers"} <= set(looked_at)
     told = {one["check"]: one["found"] for one in findings}
-    jammy = {"lxd": "raw.qemu=-bios bios-256k.bin security.secureboot=false"}.get(host.kind,
-                                                                                  "security.csm=true security.secureboot=false")
-    assert (told["firmware jammy"], told["firmware noble"]) == (jammy, "security.secureboot=false")
+    bios = "raw.qemu=-bios bios-256k.bin" if host.kind == "lxd" else "security.csm=true"
+    assert told["firmware jammy"] == f"{bios} security.secureboot=false"
+    assert told["firmware noble"] == "security.secureboot=false"
     assert host.version in told["server"] and "QEMU" in told["virtual machines"]
 
     printed = doctor.run(*plan)
@@ -142,7 +144,7 @@ def test_an_untrusted_certificate(doctor, stranger):
 
 
 @pytest.mark.every_server
-def test_an_expired_certificate(host, doctor, client, tmp_path):
+def test_an_expired_certificate(doctor, client, tmp_path):
     doctor.cpi.config["server"] |= certificate(tmp_path, days=-1)
     complaint = doctor.complaint("client certificate", "fail")
     assert "expired on" in complaint["found"]
@@ -167,7 +169,8 @@ def test_a_certificate_restricted_to_another_project(doctor, stranger):
     ("project_name", "project", "there is no project doctored", ("project", "delete", "doctored")),
     ("storage_pool_name", "pool", "there is no storage pool doctored", ("storage", "delete", "doctored")),
     ("network_name", "network", "there is no network doctored", ("network", "delete", "doctored")),
-    ("profile_name", "profile", "there is no profile doctored in project bosh", ("profile", "delete", "doctored", "--project", "bosh")),
+    ("profile_name", "profile", "there is no profile doctored in project bosh",
+     ("profile", "delete", "doctored", "--project", "bosh")),
 ])
 def test_something_that_is_not_there(doctor, client, setting, check, says, undo):
     doctor.cpi.config["server"][setting] = "doctored"
@@ -195,7 +198,8 @@ def test_a_project_without_images_of_its_own(doctor, client):
 
 @pytest.mark.every_server
 def test_a_restricted_and_a_full_project(doctor, client):
-    server.client(doctor.host.name, "project", "create", "doctored", "-c", "restricted=true", "-c", "limits.virtual-machines=0")
+    server.client(doctor.host.name, "project", "create", "doctored", "-c", "restricted=true",
+                  "-c", "limits.virtual-machines=0")
     try:
         doctor.cpi.config["server"]["project_name"] = "doctored"
         complaints = doctor.complaints()
@@ -305,8 +309,8 @@ def test_an_address_that_cannot_be_had(doctor, cpi, stemcell_cids):
     vm, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], {"cpu": 1, "ram": 128, "ephemeral_disk": 16},
                      {"n": manual_network("10.245.0.77")}, [], environment())
     try:
-        for ip, says in {"10.245.0.77": "is taken by", "10.245.0.1": "is the bridge's own", "10.245.0.255": "is no host's",
-                         "10.9.9.9": "is outside 10.245.0.0/24"}.items():
+        for ip, says in {"10.245.0.77": "is taken by", "10.245.0.1": "is the bridge's own",
+                         "10.245.0.255": "is no host's", "10.9.9.9": "is outside 10.245.0.0/24"}.items():
             complaint = doctor.complaint("internal_ip", "fail", "--ip", ip)
             assert says in complaint["found"]
             assert doctor.complaints("--ip", complaint["mend"].rpartition(" ")[2]) == []
@@ -318,7 +322,8 @@ def test_who_holds_the_locks(doctor, tmp_path):
     doctor.cpi.config["throttle_config"] = {"enabled": True, "path": str(tmp_path / "slots"), "limit": 3}
     assert json.loads(doctor.run("--locks", "--json").stdout) == []
     settings = throttle.Settings(True, str(tmp_path / "slots"), 3, 0.0, 1.0)
-    with throttle.slot(settings, label="create_vm cpi-77", log=print), throttle.slot(settings, label="delete_vm cpi-78", log=print):
+    with (throttle.slot(settings, label="create_vm cpi-77", log=print),
+          throttle.slot(settings, label="delete_vm cpi-78", log=print)):
         held = json.loads(doctor.run("--locks", "--json").stdout)
         assert [one["label"] for one in held] == ["create_vm cpi-77", "delete_vm cpi-78"]
         printed = doctor.run("--locks")
@@ -341,7 +346,8 @@ def test_what_was_left_behind(host, doctor, client):
     for mend in (unused["mend"].replace("bin/cleanup`", f"bin/cleanup --config {config}`"),
                  orphan["mend"].replace("--delete-disk CID", f"--config {config} --delete-disk {volumes[1]}")):
         command = re.findall(r"`([^`]+)`", mend)[-1]
-        subprocess.run([*server.netns_command(host.name), *shlex.split(command)], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run([*server.netns_command(host.name), *shlex.split(command)], cwd=ROOT, check=True,
+                       capture_output=True)
     assert doctor.complaints() == []
 
 
@@ -368,8 +374,8 @@ def test_the_proof_goes_on_with_the_other_firmware(doctor):
 
 @pytest.mark.every_server
 @pytest.mark.parametrize(("steps", "pause", "number"), [
-    (0, 0.05, signal.SIGINT), (1, 0.0, signal.SIGTERM), (1, 0.3, signal.SIGINT), (1, 1.5, signal.SIGTERM), (5, 0.0, signal.SIGHUP),
-    (6, 0.0, signal.SIGINT), (7, 1.0, signal.SIGTERM), (STEPS + 3, 0.0, signal.SIGINT)])
+    (0, 0.05, signal.SIGINT), (1, 0.0, signal.SIGTERM), (1, 0.3, signal.SIGINT), (1, 1.5, signal.SIGTERM),
+    (5, 0.0, signal.SIGHUP), (6, 0.0, signal.SIGINT), (7, 1.0, signal.SIGTERM), (STEPS + 3, 0.0, signal.SIGINT)])
 def test_the_proof_interrupted_anywhere_leaves_nothing(doctor, steps, pause, number):
     process = subprocess.Popen(doctor.command("--deep"), env=doctor.cpi.environment(), stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
@@ -377,14 +383,15 @@ def test_the_proof_interrupted_anywhere_leaves_nothing(doctor, steps, pause, num
     seen = ""
     while seen.count("  deep ") < steps or "leftovers" not in seen:
         line = process.stdout.readline()
-        assert line, process.stderr.read()
+        assert line, seen + process.stderr.read()
         seen += line
     time.sleep(pause)
     process.send_signal(number)
     time.sleep(0.2)
     process.send_signal(number)  # somebody impatient
     _, told = process.communicate(timeout=100)
-    assert (process.returncode, told) == (130, "doctor: stopped, cleaning up ...\n")
+    assert process.returncode == 130
+    assert told == "doctor: stopped, cleaning up ...\n" or (told, steps) == ("", 0)  # before anything was begun
 
 
 def test_what_keeps_it_from_running(doctor):

@@ -38,7 +38,13 @@ def pool(patient: Patient, features: Features) -> Iterator[Finding]:
     if found.get("status", "Created") != "Created":
         yield patient.fail("pool", f"{name} is {found['status'].lower()}", "pool_pending")
         return
-    faults = [*_room(patient, name, driver, config), *_root_disks(patient, name, config)]
+    free, total = _space(client.pool_space(name).metadata["space"])
+    room = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free" if total else "free space unknown"
+    faults = [*_root_disks(patient, name, config)]
+    if total and free < LITTLE:
+        make = patient.fail if free < NOTHING else patient.warn
+        faults.insert(0, make("pool", f"{name} has {room}", _growth(patient, driver, config), driver=driver,
+                              size=f"{-(-total // GIB) + GROW}GiB"))
     if driver == "dir":
         better = _best_driver(patient)
         if better != "dir":
@@ -47,7 +53,7 @@ def pool(patient: Patient, features: Features) -> Iterator[Finding]:
     if features.clustered and driver in _remote_drivers(patient) and not patient.server.predeploy_stemcell:
         faults.append(patient.warn("pool", f"{name} ({driver}) is shared by the cluster: the first VMs of a stemcell"
                                    " may fail when they are made at once", "predeploy"))
-    yield from faults or [patient.ok("pool", f"{name}, {driver}, {_free(patient)}")]
+    yield from faults or [patient.ok("pool", f"{name}, {driver}, {room}")]
 
 
 def _drivers(patient: Patient) -> list[dict[str, Any]]:
@@ -63,28 +69,17 @@ def _remote_drivers(patient: Patient) -> set[str]:
     return {driver["Name"] for driver in _drivers(patient) if driver.get("Remote")}
 
 
-def _space(patient: Patient) -> tuple[int, int]:
+def _space(space: dict[str, int]) -> tuple[int, int]:
     """Free and total bytes; zeros where the driver does not know."""
-    space = patient.client().pool_space(patient.server.storage_pool_name).metadata["space"]
     total = space.get("total") or 0
     return max(0, total - (space.get("used") or 0)), total
 
 
-def _free(patient: Patient) -> str:
-    free, total = _space(patient)
-    return f"{free / GIB:.1f} of {total / GIB:.1f} GiB free" if total else "free space unknown"
-
-
-def _room(patient: Patient, name: str, driver: str, config: dict[str, str]) -> Iterator[Finding]:
-    free, total = _space(patient)
-    if not total or free >= LITTLE:
-        return
-    problem = "no_space"
-    if driver in IN_A_FILE and config.get("source", "").endswith(".img"):
-        problem = "grow_pool" if GROWING in patient.metadata["api_extensions"] else "larger_pool"
-    make = patient.fail if free < NOTHING else patient.warn
-    yield make("pool", f"{name} has {free / GIB:.1f} of {total / GIB:.1f} GiB free", problem, driver=driver,
-               size=f"{-(-total // GIB) + GROW}GiB")
+def _growth(patient: Patient, driver: str, config: dict[str, str]) -> str:
+    """The problem that has the best mend for a full pool of this kind."""
+    if driver not in IN_A_FILE or not config.get("source", "").endswith(".img"):
+        return "no_space"
+    return "grow_pool" if GROWING in patient.metadata["api_extensions"] else "larger_pool"
 
 
 def _root_disks(patient: Patient, name: str, config: dict[str, str]) -> Iterator[Finding]:

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from bosh_lxd_cpi.checks.x509 import validity
+
+UNTIL_2109 = """\
+-----BEGIN CERTIFICATE-----
+MIIBbzCCARWgAwIBAgIUKh1zgcSeILjTplNFwzwDRZ2fyi8wCgYIKoZIzj0EAwIw
+DDEKMAgGA1UEAwwBYTAgFw0yNjExMjIxMjU5MDBaGA8yMTA5MDExMTEyNTkwMFow
+DDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABDOwQlSlJc9s
+WeshE4REM/92fYh1k2Q68Wy3WvHuqAVHgQ55AQoWebzFXBX4gE4e7BOqgdI+PEEm
+zJBh1W7mtuejUzBRMB0GA1UdDgQWBBTdDlK0/HX5WA0FHy/Zy0gCts4QmzAfBgNV
+HSMEGDAWgBTdDlK0/HX5WA0FHy/Zy0gCts4QmzAPBgNVHRMBAf8EBTADAQH/MAoG
+CCqGSM49BAMCA0gAMEUCIAy1Uy0x++CQTOv+O9l+kOAH4/m6M+JIt21BXSNxzf5V
+AiEAs8ylAqFapO66Im1gI8+tWdgJNkJjvreJAHBtqgGZCBY=
+-----END CERTIFICATE-----
+"""
+
+
+def test_both_ways_of_writing_a_time_are_read():
+    assert validity(UNTIL_2109) == (1795352340.0, 4387352340.0)  # 2026-11-22 12:59:00, 2109-01-11 12:59:00 UTC
+
+
+def test_what_stands_around_the_first_certificate_does_not_matter():
+    assert validity(f"subject=CN = a\n{UNTIL_2109}\n{UNTIL_2109.replace('M', 'N')}") == validity(UNTIL_2109)
+
+
+def test_openssl_agrees(tmp_path):
+    for algorithm in (["rsa:2048"], ["ec", "-pkeyopt", "ec_paramgen_curve:secp384r1"]):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", *algorithm, "-nodes", "-days", "7", "-subj", "/O=o/CN=a",
+                        "-keyout", tmp_path / "key", "-out", tmp_path / "crt"], check=True, capture_output=True)
+        begin, end = validity((tmp_path / "crt").read_text(encoding="utf-8"))
+        assert end - begin == 7 * 86400
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN PRIVATE KEY-----", UNTIL_2109[:200],
+                                  UNTIL_2109.replace("MIIB", "MIIC"),
+                                  "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+                                  "-----BEGIN CERTIFICATE-----\nMAMwAQA=\n-----END CERTIFICATE-----\n",
+                                  "-----BEGIN CERTIFICATE-----\n\n-----END CERTIFICATE-----\n"])
+def test_what_is_no_certificate_is_refused(text):
+    with pytest.raises(ValueError, match="not a certificate"):
+        validity(text)
