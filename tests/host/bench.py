@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""Measure the life of a VM, call by call, as a director lives it: each call is a process, with an `info` before it.
+
+A test host of its own is started; the CPI is installed as a release installs it. The server's own share of a call is the
+time that the same requests take from one process that is warm, with one connection; the rest is ours. It is compared to
+what Python takes to do nothing, and to import urllib3, measured between the calls. All figures are medians.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT / "tests/release")]
+
+import bosh_release  # noqa: E402
+import server  # noqa: E402
+from director import configuration, environment, manual_network  # noqa: E402
+from machine import HostError, possible  # noqa: E402
+from tiny import STEMCELL, VM, Connection, stemcell_image  # noqa: E402
+
+NOTHING, LIBRARY = "python3 -I -S -c pass", "python3 -I -S -c 'import urllib3'"
+LOOKUPS = ("has_vm", "has_disk", "get_disks")
+MOST_INFO, MOST_LOOKUP, MOST = 1.5, 1.3, 1.5
+"""How much longer than NOTHING `info` may take, and than LIBRARY our own share of a look-up and of every other call."""
+EMPTY = {"type": "virtual-machine", "source": {"type": "none"}, "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "16MiB"}}}
+
+
+class Sample(NamedTuple):
+    """One process: seconds, seconds of CPU, KiB."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+class Warm(NamedTuple):
+    """The same call from the warm process: what went over the wire."""
+
+    server: float
+    requests: int
+    bytes: int
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0, 1 when a ratio is above its limit, 2 when nothing could be measured."""
+    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--lives", type=int, default=10, help="how many lives to measure (default: %(default)s)")
+    parser.add_argument("--others", type=int, default=5, help="how many other instances and volumes are there (default: %(default)s)")
+    parser.add_argument("--host", default="bench", help="name of the test host (default: %(default)s)")
+    parser.add_argument("--warm", nargs=2, metavar=("HOME", "CONFIG"), help=argparse.SUPPRESS)  # how it starts its warm self
+    asked = parser.parse_args(argv)
+    if asked.warm:
+        return serve_warm(*asked.warm)
+    if reason := possible():
+        print(f"no test host is possible here: {reason}", file=sys.stderr)
+        return 2
+    try:
+        facts = server.up("incus", name=asked.host)
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                result = measure(facts, Path(scratch), lives=asked.lives, others=asked.others)
+        finally:
+            server.down(facts.name, wipe=True)
+    except HostError as failure:
+        print(failure, file=sys.stderr)
+        return 2
+    print(json.dumps(result, indent=1) if asked.json else table(result))
+    return 1 if result["too slow"] else 0
+
+
+def life(call: Callable[..., Any], image: Path) -> None:
+    """The calls that a director makes for a VM with a disk, from the stemcell to the end."""
+    stemcell = call("create_stemcell", str(image), STEMCELL)
+    vm, _ = call("create_vm", "agent", stemcell, VM, {"default": manual_network("10.245.0.61")}, [], environment())
+    call("set_vm_metadata", vm, {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1", "name": "web/1"})
+    disk = call("create_disk", 16, {}, vm)
+    call("set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1", "instance_group": "web"})
+    call("attach_disk", vm, disk)
+    call("get_disks", vm)
+    call("has_disk", disk)
+    call("has_vm", vm)
+    call("delete_snapshot", call("snapshot_disk", disk, {"deployment": "d", "job": "web", "index": 0}))
+    call("reboot_vm", vm)
+    call("detach_disk", vm, disk)
+    call("resize_disk", disk, 32)
+    call("delete_disk", disk)
+    call("delete_vm", vm)
+    call("delete_stemcell", stemcell)
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def install(directory: Path) -> Path:
+    """The CPI as BOSH compiles it."""
+    if subprocess.run([ROOT / "bin/vendor", "--check"], capture_output=True).returncode:
+        subprocess.run([ROOT / "bin/vendor"], check=True, stdout=sys.stderr)
+    target = directory / "packages/bosh_lxd_cpi"
+    target.mkdir(parents=True)
+    subprocess.run(["bash", "packaging"], check=True, cwd=bosh_release.pack("bosh_lxd_cpi", directory / "source"),
+                   env={**os.environ, "BOSH_PACKAGES_DIR": str(target.parent), "BOSH_INSTALL_TARGET": str(target)})
+    return target
+
+
+def sample(command: list[str], stdin: bytes, environ: dict[str, str]) -> tuple[Sample, bytes]:
+    """Run a process to its end; answers what it cost and its stdout."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken, open(os.devnull, "w") as null:
+        given.write(stdin)
+        given.seek(0)
+        began = time.monotonic()
+        process = subprocess.Popen(command, stdin=given, stdout=taken, stderr=null, env=environ)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        taken.seek(0)
+        return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss), taken.read()
+
+
+class Processes:
+    """Every call a process of its own; keeps what each cost."""
+
+    def __init__(self, prefix: list[str], home: Path, config: Path, scratch: Path) -> None:
+        self.samples: dict[str, list[Sample]] = {}
+        python = os.path.realpath(home / "python3")
+        self._cpi, self._environ = [*prefix, str(home / "bin/cpi"), "--config", str(config)], {"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)}
+        self._base = {NOTHING: [*prefix, python, "-I", "-S", "-c", "pass"],
+                      LIBRARY: [*prefix, python, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(home)!r}); import urllib3"]}
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """The result of a call, after an `info` and the two that it is compared to."""
+        for name, command in self._base.items():
+            self._keep(name, command, b"")
+        self._keep("info", self._cpi, request("info"))
+        return json.loads(self._keep(method, self._cpi, request(method, *arguments)))["result"]
+
+    def _keep(self, name: str, command: list[str], stdin: bytes) -> bytes:
+        cost, stdout = sample(command, stdin, self._environ)
+        self.samples.setdefault(name, []).append(cost)
+        return stdout
+
+
+def request(method: str, *arguments: Any) -> bytes:
+    return json.dumps({"method": method, "arguments": arguments, "context": {"director_uuid": "bench", "request_id": "cpi-1"}}).encode()
+
+
+# -- the warm process --------------------------------------------------------------------------------------------------
+
+
+def serve_warm(home: str, config: str) -> int:
+    """For every path of an image on stdin, live a life in this process and print what each call asked of the server."""
+    sys.path.insert(0, home)
+    from bosh_lxd_cpi import methods, rpc
+    from bosh_lxd_cpi.clock import Clock
+    from bosh_lxd_cpi.config import load
+    from bosh_lxd_cpi.log import Log
+    from bosh_lxd_cpi.lxd.transport import HttpTransport, Response
+
+    class Timed(HttpTransport):
+        seconds, bytes = 0.0, 0
+
+        def request(self, method: str, path: str, *, body: Any = None, **options: Any) -> Response:
+            began = time.monotonic()
+            answer = super().request(method, path, body=body, **options)
+            self.seconds += time.monotonic() - began
+            self.bytes += len(answer.body) + (len(body) if isinstance(body, bytes) else int(options["headers"]["Content-Length"]) if body else 0)
+            return answer
+
+    transport = Timed(load(config).server)
+    transport.request("GET", "/1.0")
+    for line in sys.stdin:
+        calls: dict[str, Warm] = {}
+
+        def call(method: str, *arguments: Any) -> Any:
+            transport.seconds = transport.bytes = transport.requests = 0
+            result = methods.call(rpc.parse(request(method, *arguments)), config_path=config, environ={}, log=Log("warm", level="error"),
+                                  world=(Clock(), transport))
+            calls[method] = Warm(transport.seconds, transport.requests, transport.bytes)
+            return result
+
+        life(call, Path(line.strip()))
+        print(json.dumps(calls), flush=True)
+    return 0
+
+
+# -- the whole ---------------------------------------------------------------------------------------------------------
+
+
+def measure(facts: server.Facts, scratch: Path, *, lives: int, others: int) -> dict[str, Any]:
+    """Live so many lives, in processes and in the warm process by turns."""
+    home, image, config = install(scratch), stemcell_image(scratch), scratch / "cpi.json"
+    config.write_text(json.dumps({**configuration(facts), "log_level": "error"}), encoding="utf-8")
+    crowd(facts, others)
+    prefix = ["nsenter", f"--net=/run/netns/{facts.netns}"]  # ip netns exec would also make a mount namespace each time
+    processes, warm = Processes(prefix, home, config, scratch), []
+    command = [*prefix, sys.executable, str(HERE / "bench.py"), "--warm", str(home), str(config)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as helper:
+        assert helper.stdin and helper.stdout
+        for _ in range(lives):
+            life(processes.call, image)
+            helper.stdin.write(f"{image}\n")
+            helper.stdin.flush()
+            warm.append({method: Warm(*cost) for method, cost in json.loads(helper.stdout.readline()).items()})
+        helper.stdin.close()
+    return evaluate(processes.samples, warm, lives=lives, others=others)
+
+
+def crowd(facts: server.Facts, number: int) -> None:
+    """So many instances and volumes that are not ours, all at once."""
+    connection = Connection(facts)
+    for index in range(number):
+        connection.do("POST", "/1.0/instances", {"name": f"other-{index}", **EMPTY})
+        connection.do("POST", "/1.0/storage-pools/default/volumes/custom",
+                      {"name": f"other-{index}", "content_type": "block", "config": {"size": "8MiB"}})
+
+
+def evaluate(samples: dict[str, list[Sample]], warm: list[dict[str, Warm]], *, lives: int, others: int) -> dict[str, Any]:
+    """Medians, ratios, and what is above its limit; seconds, bytes and MiB."""
+    middle = statistics.median
+
+    def cost(name: str) -> dict[str, Any]:
+        return {"wall": middle(one.wall for one in samples[name]), "cpu": middle(one.cpu for one in samples[name]),
+                "memory": max(one.memory for one in samples[name]) / 1024}
+
+    base = {name: cost(name) for name in (NOTHING, LIBRARY)}
+    info = {**cost("info"), "ratio": middle(one.cpu for one in samples["info"]) / base[NOTHING]["cpu"]}
+    calls: dict[str, dict[str, Any]] = {}
+    for method in warm[0]:
+        own = [one.wall - life[method].server for one, life in zip(samples[method], warm)]
+        calls[method] = {**cost(method), "requests": max(life[method].requests for life in warm), "bytes": max(life[method].bytes for life in warm),
+                         "server": middle(life[method].server for life in warm), "ours": middle(own), "ours ratio": middle(own) / base[LIBRARY]["wall"]}
+        calls[method]["ratio"] = calls[method]["cpu"] / base[LIBRARY]["cpu"]
+    slow = [method for method, one in calls.items() if one["ratio"] > (MOST_LOOKUP if method in LOOKUPS else MOST)]
+    return {"lives": lives, "others": others, "base": base, "info": info, "calls": calls,
+            "life": sum(one["wall"] for one in calls.values()) + len(calls) * info["wall"],
+            "too slow": [*slow, *(["info"] if info["ratio"] > MOST_INFO else [])]}
+
+
+def table(result: dict[str, Any]) -> str:
+    """For people: milliseconds, KiB and MiB."""
+    return "\n".join(lines(result))
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """The table, line by line, as Markdown."""
+    yield f"Medians of {result['lives']} lives beside {result['others']} other instances and volumes; the whole life took {result['life']:.1f} s.\n"
+    yield "| call | wall ms | server ms | ours ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    rows = {**{f"`{name}`": one for name, one in result["base"].items()}, "info": result["info"], **result["calls"]}
+    for name, one in rows.items():
+        cells = [f"{one['wall'] * 1000:.0f}", *(f"{one[key] * 1000:.0f}" if key in one else "" for key in ("server", "ours")),
+                 f"{one['ours ratio']:.2f}" if "ours ratio" in one else "", f"{one['cpu'] * 1000:.1f}",
+                 f"{one['ratio']:.2f}" if "ratio" in one else "", str(one.get("requests", "")),
+                 f"{one['bytes'] / 1024:.0f}" if "bytes" in one else "", f"{one['memory']:.0f}"]
+        yield re.sub(" +\\|", " |", f"| {name} | {' | '.join(cells)} |")
+    yield ("\nRatio: of our share to the second row's wall. CPU ratio: of `info` to the first row, of all others to the second; this one has"
+           f" the limits, since other load does not change it. Above them: {', '.join(result['too slow']) or 'none'}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
