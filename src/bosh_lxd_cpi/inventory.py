@@ -19,7 +19,8 @@ from bosh_lxd_cpi.lxd.client import Client
 
 VM, DISK, EPHEMERAL, CONFIG, SNAPSHOT, IMAGE = "vm", "disk", "ephemeral", "config", "snapshot", "image"
 VOLUMES = {disks.PERSISTENT: DISK, disks.EPHEMERAL: EPHEMERAL, disks.CONFIG: CONFIG}
-NAME = re.compile(r"(vm-|img-|snap-|vol-[ecp]-)[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+NAME = re.compile(r"(vm-|img-|snap-|vol-[ecp]-)[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[4-9ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""The library that gives go-lxd-cpi its UUIDs sets the variant wrongly: 4 to 7 begin their fourth group, not 8 to b."""
 UNMARKED = "?"
 """In place of a director: named in our manner, but with a UUID that says nothing, as go-lxd-cpi's."""
 HALF_MADE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "half-made", "failed", "orphan", "unused", "no alias"

@@ -20,7 +20,7 @@ from bosh_lxd_cpi.clock import Clock
 
 HOUR = 3600
 OTHER = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
-UNMARKED = "3f2b1c00-0000-4000-8000-00000000000"
+UNMARKED = "3f2b1c00-0000-4000-5000-00000000000"
 TINY = {"cpu": 1, "ram": 64, "root_disk": 32, "ephemeral_disk": 16}
 STEMCELL = {"name": "bosh-openstack-kvm-ubuntu-jammy-cleanup", "version": "1", "disk": 16, "disk_format": "qcow2",
             "architecture": "x86_64"}

@@ -16,8 +16,8 @@ def ours(number: int, digest: str = DIGEST) -> str:
 
 
 def theirs(number: int) -> str:
-    """A UUID such as go-lxd-cpi gives."""
-    return f"3f2b1c00-0000-4000-8000-{number:012x}"
+    """A UUID such as go-lxd-cpi gives: version 4, in a variant that RFC 9562 does not know."""
+    return f"5145e068-9581-4bba-4140-{number:012x}"
 
 
 class Server:
