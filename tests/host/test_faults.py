@@ -45,6 +45,10 @@ def create_vm(world: World) -> Outcome:
         world.calm.call("delete_vm", vm)
     else:
         world.cleanup()
+    for untold in {name for name in world.server.names() - before if name.startswith("vm-")}:
+        assert outcome.error and world.armed[0].name == "gone" and world.requests[world.armed[1] - 1].startswith("PATCH")
+        assert untold in {thing["cid"] for thing in world.listed()}
+        world.calm.call("delete_vm", untold)
     return outcome
 
 
@@ -157,8 +161,12 @@ Results = dict[tuple[str, str], list[tuple[str, str]]]
 
 
 @pytest.fixture(scope="module")
-def results() -> Results:
-    return {}
+def results(request: pytest.FixtureRequest) -> Iterator[Results]:
+    """Kept between runs, so that a part of the sweep may be run again alone."""
+    kept = request.config.cache.get("faults/results", [])
+    results = {(method, fault): [tuple(row) for row in rows] for method, fault, rows in kept}
+    yield results
+    request.config.cache.set("faults/results", [[*key, rows] for key, rows in results.items()])
 
 
 @pytest.mark.long
@@ -201,8 +209,9 @@ call once more where it makes one, and `bin/cleanup`, the server held nothing to
 | crash | the server does it, then the daemon is killed, and started again |
 | gone | the server does it, and from then on cannot be reached any more; it can again for the next call |
 
-`ok`: the call succeeded all the same. `error`: it failed, cleanly. With `gone`, a stemcell, persistent disk or snapshot may be
-on the server that BOSH was never told about. It is not removed by itself, but `bin/cleanup --list` shows it.
+`ok`: the call succeeded all the same. `error`: it failed, cleanly. With `gone` after its last request, the call has made a
+stemcell, VM, persistent disk or snapshot that BOSH was never told about. Nothing tells it from one that BOSH knows, so it is
+not removed by itself; `bin/cleanup --list` shows it.
 """
 
 
