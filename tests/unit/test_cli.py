@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,13 @@ def start(home: Path, config: Path) -> Iterator[Callable[[bytes], subprocess.Pop
         process.communicate()
 
 
+def until_it_waits(process: subprocess.Popen[bytes]) -> None:
+    """Until the process sleeps in the kernel: Python would notice a signal that comes just before only when it wakes up."""
+    state = Path(f"/proc/{process.pid}/stat")
+    while process.poll() is None and state.read_text(encoding="utf-8").rpartition(") ")[2][0] != "S":
+        time.sleep(0.005)
+
+
 def test_info_needs_neither_configuration_nor_arguments(home):
     answer, said = run(home, ask("info"), "--config", "/missing")
     assert answer["result"] == {"stemcell_formats": ["openstack-qcow2", "openstack-raw"], "api_version": 2}
@@ -218,19 +226,21 @@ def test_secrets_are_in_neither_answer_nor_log(home, config, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_in_the_middle_is_an_answer(start, daemon, number):
+def test_a_signal_in_the_middle_is_an_answer(start, daemon, real_time, number):
     process = start(ask("has_vm", "vm-1"))
     daemon.next_request()
+    until_it_waits(process)
     process.send_signal(number)
     stdout, _ = process.communicate(timeout=20)
     assert answer_in(stdout)["error"]["message"] == f"stopped by {number.name}"
     assert process.returncode == 0
 
 
-def test_a_signal_takes_back_what_was_begun_and_further_ones_do_not_disturb(start, daemon):
+def test_a_signal_takes_back_what_was_begun_and_further_ones_do_not_disturb(start, daemon, real_time):
     process = start(ask("create_disk", 64, {}))
     line = daemon.next_request()
     assert line == "POST /1.0/storage-pools/default/volumes/custom"
+    until_it_waits(process)
     process.send_signal(signal.SIGTERM)
     assert daemon.next_request().startswith("DELETE /1.0/storage-pools/default/volumes/custom/vol-p-")
     process.send_signal(signal.SIGTERM)
