@@ -65,7 +65,7 @@ def derive() -> int:
 
 def run(kind: str, names: list[str], *, check: bool) -> bool:
     """Do the scenarios on a server of their own; whether one of them has drifted."""
-    facts = server.up(kind, name=f"rec-{kind}")
+    facts = server.up(kind, name=f"rec-{kind}-{os.getpid()}")
     drifted = False
     try:
         with tempfile.TemporaryDirectory() as scratch, worlds(facts, Path(scratch)) as make:
