@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -84,12 +85,17 @@ class Daemon:
     def _read(self) -> str:
         assert self._peer
         text = b""
-        while not text.endswith((b"\r\n\r\n", b"}")):
+        while b"\r\n\r\n" not in text or len(text.partition(b"\r\n\r\n")[2]) < self._length(text):
             piece = self._peer.recv(65536)
             if not piece:
                 return ""
             text += piece
         return text.decode()
+
+    @staticmethod
+    def _length(text: bytes) -> int:
+        match = re.search(rb"Content-Length: (\d+)", text)
+        return int(match[1]) if match else 0
 
     def answer(self, metadata: Any) -> None:
         assert self._peer
