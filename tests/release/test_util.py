@@ -200,3 +200,11 @@ def test_requests_are_taken_out_of_a_log_without_their_secrets(bench: Bench) -> 
     assert "crypted-pw" not in (requests / "request-1.json").read_text()
     assert json.loads((requests / "request-1.json").read_text())["method"] == "create_vm"
     assert json.loads((requests / "response-1.json").read_text())["result"] == "vm-1"
+
+
+def test_captures_are_gathered_from_their_directory(bench: Bench) -> None:
+    captures = bench.folder / "here/captures"
+    captures.mkdir()
+    (captures / "create_vm-1.json").write_text('{"format": 1}')
+    bench.util("capture_requests", "captures")
+    assert (bench.folder / "here/requests/create_vm-1.json").read_text() == '{"format": 1}'

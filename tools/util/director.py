@@ -195,7 +195,14 @@ class Director(Shell):
         )
 
     def do_capture_requests(self, log: str = "log") -> None:
-        """Take requests and answers out of a debug log of bosh, without their secrets, into requests/."""
+        """Take requests and answers out of a debug log of bosh, without their secrets, into requests/.
+
+        Where `log` is a directory, it is one of BOSH_LXD_CPI_CAPTURE: its captures are gathered as they are.
+        """
+        if Path(log).is_dir():
+            for capture in sorted(Path(log).glob("*.json")):
+                self.write(f"requests/{capture.name}", capture.read_text("utf-8"))
+            return
         sys.path.insert(0, str(ROOT))
         from bosh_lxd_cpi.log import Log, secrets_in
 

@@ -65,7 +65,7 @@ def create_vm(cpi: Cpi, agent_id: str, stemcell_cid: str, cloud_properties: Any,
     try:
         plan, answer = _plan(cpi, cid, agent_id, stemcell_cid, wanted, bosh_networks, nics, env or {})
         with pending.creating(cpi.config.lock_directory(), cid, cpi.log), cpi.undo() as undo:
-            undo.add(f"VM {cid}", lambda: _take_back(cpi, cid))
+            undo.add(f"VM {cid}", lambda: _take_back(cpi, plan))
             _make(cpi, plan)
     except errors.CloudError as failure:
         if cpi.config.keep_failed_vms and exists(lambda: cpi.client.instance(cid)):
@@ -75,11 +75,12 @@ def create_vm(cpi: Cpi, agent_id: str, stemcell_cid: str, cloud_properties: Any,
     return [cid, answer]
 
 
-def _take_back(cpi: Cpi, cid: str) -> None:
+def _take_back(cpi: Cpi, plan: Plan) -> None:
+    cid = plan.cid
     if cpi.config.keep_failed_vms and exists(lambda: cpi.client.instance(cid)):
         vms.describe(cpi, cid, description="its creation failed, kept for inspection", config={STATE: FAILED})
     else:
-        vms.delete_vm(cpi, cid)
+        vms.destroy(cpi, cid, its_pools=(plan.pool, plan.ephemeral_pool))
 
 
 def _as_creation_failure(failure: errors.CloudError) -> errors.CloudError:

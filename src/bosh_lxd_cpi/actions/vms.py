@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from bosh_lxd_cpi import errors, mends
@@ -64,7 +65,11 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
 
     The director sends this for VMs that vanished, too: what they left behind is found by its name, in every pool.
     """
-    cid = identifier(vm_cid, "vm_cid")
+    destroy(cpi, identifier(vm_cid, "vm_cid"))
+
+
+def destroy(cpi: Cpi, cid: str, *, its_pools: Iterable[str] = ()) -> None:
+    """Delete a VM with the volumes that it uses, and those of its name in the configured pool and in `its_pools`."""
     instance = remove_instance(cpi, cid)
     if instance is None:
         cpi.log.info(f"{cid} is gone already; looking for what it left behind")
@@ -73,8 +78,8 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
     else:
         own = set(disks.volumes_to_delete(instance["devices"]))
         named = {volume for _, volume in own}
-        pool = cpi.config.server.storage_pool_name
-        own |= {(pool, volume) for volume in disks.own_volumes(cid) if volume not in named}
+        looked_in = {cpi.config.server.storage_pool_name, *its_pools}
+        own |= {(pool, volume) for pool in looked_in for volume in disks.own_volumes(cid) if volume not in named}
     for pool, volume in sorted(own):
         volumes.delete_volume(cpi, pool, volume)
 
