@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measure the life of a VM, call by call, as a director lives it: each call is a process, with an `info` before it.
 
-A test host of its own is started; the CPI is installed as a release installs it. The server's own share of a call is the
-time that the same requests take from one process that is warm, with one connection; the rest is ours. It is compared to
-what Python takes to do nothing, and to import urllib3, measured between the calls. All figures are medians.
+A test host of its own is started; the CPI is installed as a release installs it. The server's own share of a call is
+the time that the same requests take from one process that is warm, with one connection; the rest is ours. It is
+compared to what Python takes to do nothing, and to import urllib3, measured between the calls. All figures are medians,
+but peak memory, which is the most there was, and at least what this program itself holds.
 """
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ NOTHING, LIBRARY = "python3 -I -S -c pass", "python3 -I -S -c 'import urllib3'"
 LOOKUPS = ("has_vm", "has_disk", "get_disks")
 MOST_INFO, MOST_LOOKUP, MOST = 1.5, 1.3, 1.5
 """How much longer than NOTHING `info` may take, and than LIBRARY our own share of a look-up and of every other call."""
-EMPTY = {"type": "virtual-machine", "source": {"type": "none"}, "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "16MiB"}}}
+EMPTY = {"type": "virtual-machine", "source": {"type": "none"},
+         "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "16MiB"}}}
 
 
 class Sample(NamedTuple):
@@ -55,12 +57,14 @@ class Warm(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Exit status: 0, 1 when a ratio is above its limit, 2 when nothing could be measured."""
-    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--lives", type=int, default=10, help="how many lives to measure (default: %(default)s)")
-    parser.add_argument("--others", type=int, default=5, help="how many other instances and volumes are there (default: %(default)s)")
+    parser.add_argument("--others", type=int, default=5,
+                        help="how many other instances and volumes are there (default: %(default)s)")
     parser.add_argument("--host", default="bench", help="name of the test host (default: %(default)s)")
-    parser.add_argument("--warm", nargs=2, metavar=("HOME", "CONFIG"), help=argparse.SUPPRESS)  # how it starts its warm self
+    parser.add_argument("--warm", nargs=2, help=argparse.SUPPRESS)  # how it starts its warm self
     asked = parser.parse_args(argv)
     if asked.warm:
         return serve_warm(*asked.warm)
@@ -85,9 +89,11 @@ def life(call: Callable[..., Any], image: Path) -> None:
     """The calls that a director makes for a VM with a disk, from the stemcell to the end."""
     stemcell = call("create_stemcell", str(image), STEMCELL)
     vm, _ = call("create_vm", "agent", stemcell, VM, {"default": manual_network("10.245.0.61")}, [], environment())
-    call("set_vm_metadata", vm, {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1", "name": "web/1"})
+    call("set_vm_metadata", vm, {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1",
+                                 "name": "web/1"})
     disk = call("create_disk", 16, {}, vm)
-    call("set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1", "instance_group": "web"})
+    call("set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1",
+                                     "instance_group": "web"})
     call("attach_disk", vm, disk)
     call("get_disks", vm)
     call("has_disk", disk)
@@ -135,9 +141,11 @@ class Processes:
     def __init__(self, prefix: list[str], home: Path, config: Path, scratch: Path) -> None:
         self.samples: dict[str, list[Sample]] = {}
         python = os.path.realpath(home / "python3")
-        self._cpi, self._environ = [*prefix, str(home / "bin/cpi"), "--config", str(config)], {"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)}
+        self._cpi = [*prefix, str(home / "bin/cpi"), "--config", str(config)]
+        self._environ = {"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)}
         self._base = {NOTHING: [*prefix, python, "-I", "-S", "-c", "pass"],
-                      LIBRARY: [*prefix, python, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(home)!r}); import urllib3"]}
+                      LIBRARY: [*prefix, python, "-I", "-S", "-c",
+                                f"import sys; sys.path.insert(0, {str(home)!r}); import urllib3"]}
 
     def call(self, method: str, *arguments: Any) -> Any:
         """The result of a call, after an `info` and the two that it is compared to."""
@@ -153,7 +161,8 @@ class Processes:
 
 
 def request(method: str, *arguments: Any) -> bytes:
-    return json.dumps({"method": method, "arguments": arguments, "context": {"director_uuid": "bench", "request_id": "cpi-1"}}).encode()
+    context = {"director_uuid": "bench", "request_id": "cpi-1"}
+    return json.dumps({"method": method, "arguments": arguments, "context": context}).encode()
 
 
 # -- the warm process --------------------------------------------------------------------------------------------------
@@ -175,7 +184,9 @@ def serve_warm(home: str, config: str) -> int:
             began = time.monotonic()
             answer = super().request(method, path, body=body, **options)
             self.seconds += time.monotonic() - began
-            self.bytes += len(answer.body) + (len(body) if isinstance(body, bytes) else int(options["headers"]["Content-Length"]) if body else 0)
+            self.bytes += len(answer.body)
+            if body:
+                self.bytes += len(body) if isinstance(body, bytes) else int(options["headers"]["Content-Length"])
             return answer
 
     transport = Timed(load(config).server)
@@ -185,7 +196,8 @@ def serve_warm(home: str, config: str) -> int:
 
         def call(method: str, *arguments: Any) -> Any:
             transport.seconds = transport.bytes = transport.requests = 0
-            result = methods.call(rpc.parse(request(method, *arguments)), config_path=config, environ={}, log=Log("warm", level="error"),
+            result = methods.call(rpc.parse(request(method, *arguments)), config_path=config, environ={},
+                                  log=Log("warm", level="error"),
                                   world=(Clock(), transport))
             calls[method] = Warm(transport.seconds, transport.requests, transport.bytes)
             return result
@@ -226,7 +238,8 @@ def crowd(facts: server.Facts, number: int) -> None:
                       {"name": f"other-{index}", "content_type": "block", "config": {"size": "8MiB"}})
 
 
-def evaluate(samples: dict[str, list[Sample]], warm: list[dict[str, Warm]], *, lives: int, others: int) -> dict[str, Any]:
+def evaluate(samples: dict[str, list[Sample]], warm: list[dict[str, Warm]], *, lives: int,
+             others: int) -> dict[str, Any]:
     """Medians, ratios, and what is above its limit; seconds, bytes and MiB."""
     middle = statistics.median
 
@@ -239,8 +252,10 @@ def evaluate(samples: dict[str, list[Sample]], warm: list[dict[str, Warm]], *, l
     calls: dict[str, dict[str, Any]] = {}
     for method in warm[0]:
         own = [one.wall - life[method].server for one, life in zip(samples[method], warm)]
-        calls[method] = {**cost(method), "requests": max(life[method].requests for life in warm), "bytes": max(life[method].bytes for life in warm),
-                         "server": middle(life[method].server for life in warm), "ours": middle(own), "ours ratio": middle(own) / base[LIBRARY]["wall"]}
+        calls[method] = {**cost(method), "requests": max(life[method].requests for life in warm),
+                         "bytes": max(life[method].bytes for life in warm),
+                         "server": middle(life[method].server for life in warm), "ours": middle(own),
+                         "ours ratio": middle(own) / base[LIBRARY]["wall"]}
         calls[method]["ratio"] = calls[method]["cpu"] / base[LIBRARY]["cpu"]
     slow = [method for method, one in calls.items() if one["ratio"] > (MOST_LOOKUP if method in LOOKUPS else MOST)]
     return {"lives": lives, "others": others, "base": base, "info": info, "calls": calls,
@@ -255,18 +270,21 @@ def table(result: dict[str, Any]) -> str:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """The table, line by line, as Markdown."""
-    yield f"Medians of {result['lives']} lives beside {result['others']} other instances and volumes; the whole life took {result['life']:.1f} s.\n"
+    yield (f"Medians of {result['lives']} lives beside {result['others']} other instances and volumes; a whole life took"
+           f" {result['life']:.1f} s.\n")
     yield "| call | wall ms | server ms | ours ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     rows = {**{f"`{name}`": one for name, one in result["base"].items()}, "info": result["info"], **result["calls"]}
     for name, one in rows.items():
-        cells = [f"{one['wall'] * 1000:.0f}", *(f"{one[key] * 1000:.0f}" if key in one else "" for key in ("server", "ours")),
+        shares = [f"{one[key] * 1000:.0f}" if key in one else "" for key in ("server", "ours")]
+        cells = [f"{one['wall'] * 1000:.0f}", *shares,
                  f"{one['ours ratio']:.2f}" if "ours ratio" in one else "", f"{one['cpu'] * 1000:.1f}",
                  f"{one['ratio']:.2f}" if "ratio" in one else "", str(one.get("requests", "")),
                  f"{one['bytes'] / 1024:.0f}" if "bytes" in one else "", f"{one['memory']:.0f}"]
         yield re.sub(" +\\|", " |", f"| {name} | {' | '.join(cells)} |")
-    yield ("\nRatio: of our share to the second row's wall. CPU ratio: of `info` to the first row, of all others to the second; this one has"
-           f" the limits, since other load does not change it. Above them: {', '.join(result['too slow']) or 'none'}.")
+    yield ("\nRatio: of our share to the second row's wall. CPU ratio: of `info` to the first row, of all others to the"
+           f" second; this one has the limits, since other load changes it little. Above them:"
+           f" {', '.join(result['too slow']) or 'none'}.")
 
 
 if __name__ == "__main__":

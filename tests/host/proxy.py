@@ -31,8 +31,8 @@ class Fault(NamedTuple):
     delivered: bool = False
     """Whether the server gets the request, and carries it out."""
     answer: str = "none"
-    """What the CPI gets: `none` (the connection is cut), `half`, `late` (nothing, and the connection stays), `whole`, or
-    `error`; `refused` is a request that not even finds a listener."""
+    """What the CPI gets: `none` (the connection is cut), `half`, `late` (nothing, and the connection stays), `whole`,
+    or `error`; `refused` is a request that does not even find a listener."""
     status: int = 0
     text: str = ""
     """Of an `error`."""
@@ -82,9 +82,11 @@ class Exchange(NamedTuple):
         return line
 
 
-NAMES = ((r"/operations/[0-9a-f-]{36}", "/operations/OPERATION"), (r"vm-[0-9a-f-]{36}", "VM"), (r"vol-p-[0-9a-f-]{36}", "DISK"),
+NAMES = ((r"/operations/[0-9a-f-]{36}", "/operations/OPERATION"), (r"vm-[0-9a-f-]{36}", "VM"),
+         (r"vol-p-[0-9a-f-]{36}", "DISK"),
          (r"vol-e-[0-9a-f-]{36}", "EPHEMERAL"), (r"vol-c-[0-9a-f-]{36}", "DRIVE"), (r"snap-[0-9a-f-]{36}", "SNAPSHOT"),
-         (r"img-[0-9a-f-]{36}", "STEMCELL"), (r"[0-9a-f]{64}", "IMAGE"), (r"[?&]project=[^&]*", ""), (r"^([^?]*)&", r"\1?"),
+         (r"img-[0-9a-f-]{36}", "STEMCELL"), (r"[0-9a-f]{64}", "IMAGE"), (r"[?&]project=[^&]*", ""),
+         (r"^([^?]*)&", r"\1?"),
          (r"\?timeout=\d+", ""), (r"^(\w+) /1\.0/?", r"\1 /"))
 
 
@@ -97,7 +99,8 @@ class Proxy:
         self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
         self._fault, self._at, self._signal = NONE, 0, lambda: None
         key, certificate = directory / "proxy.key", directory / "proxy.crt"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                        "-nodes", "-days", "2",
                         "-subj", "/CN=proxy", "-keyout", key, "-out", certificate], check=True, capture_output=True)
         self.certificate = certificate.read_text("utf-8")
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -223,7 +226,8 @@ class Proxy:
             except http.client.HTTPException as failure:
                 raise OSError("the daemon went away") from failure
         dropped = ("content-length", "transfer-encoding", "connection")
-        return answer.status, [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped], body
+        return answer.status, [(name, value) for name, value in answer.getheaders()
+                               if name.lower() not in dropped], body
 
 
 class _Request(NamedTuple):

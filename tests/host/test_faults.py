@@ -17,7 +17,7 @@ DOCUMENT = ROOT / "docs/reliability.md"
 SLICE = ("create_disk", "attach_disk", "snapshot_disk"), ("refused", "cut after", "locked")
 """Methods and faults of the short run."""
 
-# -- the scenarios: a call, the director's next move, and what has to be true then --------------------------------------
+# -- the scenarios: a call, the director's next move, and what has to be true then --------------------------------
 
 
 def create_stemcell(world: World) -> Outcome:
@@ -46,7 +46,8 @@ def create_vm(world: World) -> Outcome:
     else:
         world.cleanup()
     for untold in {name for name in world.server.names() - before if name.startswith("vm-")}:
-        assert outcome.error and world.armed[0].name == "gone" and world.requests[world.armed[1] - 1].startswith("PATCH")
+        fault, at = world.armed
+        assert outcome.error and fault.name == "gone" and world.requests[at - 1].startswith("PATCH")
         assert untold in {thing["cid"] for thing in world.listed()}
         world.calm.call("delete_vm", untold)
     return outcome
@@ -136,7 +137,8 @@ def play(world: World, scenario: Callable[[World], Outcome], fault: Fault, at: i
     if outcome.error is None:
         return "ok"
     method = scenario.__name__
-    assert outcome.error.type == f"Bosh::Clouds::{'VMCreationFailed' if method == 'create_vm' else 'CloudError'}", outcome.error
+    kind = "VMCreationFailed" if method == "create_vm" else "CloudError"
+    assert outcome.error.type == f"Bosh::Clouds::{kind}", outcome.error
     assert outcome.error.ok_to_retry == (method == "create_vm" and fault.name != "500"), outcome.error
     return "error"
 
@@ -181,7 +183,8 @@ def test_every_fault_at_any_request_leaves_nothing_behind(world, results, method
 def test_no_call_fails_where_the_documentation_says_that_it_succeeds(results, request):
     if request.config.getoption("--write-docs"):
         DOCUMENT.write_text(HEAD + "".join(table(method, results) for method in SCENARIOS), "utf-8")
-    documented, seen = (list(rows(text)) for text in (DOCUMENT.read_text("utf-8"), "".join(table(one, results) for one in SCENARIOS)))
+    documented, seen = (list(rows(text)) for text in (DOCUMENT.read_text("utf-8"),
+                                                      "".join(table(one, results) for one in SCENARIOS)))
     assert [row[0] for row in seen] == [row[0] for row in documented]
     assert [now for now, then in zip(seen, documented) if any(a == "error" != b for a, b in zip(now, then))] == []
 
@@ -189,10 +192,11 @@ def test_no_call_fails_where_the_documentation_says_that_it_succeeds(results, re
 HEAD = """\
 # When something goes wrong
 
-One request of one call meets one fault, on a real Incus 6.0, for every request of these methods and every fault. In each of
-the cases below the call ended in bounded time; an error had the type that lets the director do the right thing (create_vm:
-`VMCreationFailed` with `ok_to_retry`, except after an error that nobody knows); and after the director's next move, the same
-call once more where it makes one, and `bin/cleanup`, the server held nothing too much and nothing was lost. Written by
+One request of one call meets one fault, on a real Incus 6.0, for every request of these methods and every fault. In
+each of the cases below the call ended in bounded time; an error had the type that lets the director do the right thing
+(create_vm: `VMCreationFailed` with `ok_to_retry`, except after an error that nobody knows); and after the director's
+next move, the same call once more where it makes one, and `bin/cleanup`, the server held nothing too much and nothing
+was lost. Times that the CPI waits were shortened to a few seconds for this. Written by
 `bin/test --long tests/host/test_faults.py --write-docs`.
 
 | fault | what happens to the request |
@@ -209,9 +213,9 @@ call once more where it makes one, and `bin/cleanup`, the server held nothing to
 | crash | the server does it, then the daemon is killed, and started again |
 | gone | the server does it, and from then on cannot be reached any more; it can again for the next call |
 
-`ok`: the call succeeded all the same. `error`: it failed, cleanly. With `gone` after its last request, the call has made a
-stemcell, VM, persistent disk or snapshot that BOSH was never told about. Nothing tells it from one that BOSH knows, so it is
-not removed by itself; `bin/cleanup --list` shows it.
+`ok`: the call succeeded all the same. `error`: it failed, cleanly. With `gone` after its last request, the call has
+made a stemcell, VM, persistent disk or snapshot that BOSH was never told about. Nothing tells it from one that BOSH
+knows, so it is not removed by itself; `bin/cleanup --list` shows it.
 """
 
 

@@ -49,7 +49,7 @@ def test_what_a_killed_create_vm_leaves_is_cleaned_up(world):
         outcome = world.attempt(*world.vm_call())
         world.cleanup()
         left = world.server.names() - before
-        if outcome.result or world.requests[-1].startswith("PATCH"):  # complete: only BOSH can know that it does not know it
+        if outcome.result or world.requests[-1].startswith("PATCH"):  # complete: only BOSH can tell
             assert len(left) == 3
             world.calm.call("delete_vm", min(left, key=lambda name: not name.startswith("vm-")))
         assert world.server.names() == before, f"killed at {world.requests[-1]}"

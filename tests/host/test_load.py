@@ -41,7 +41,8 @@ def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
     program = tmp_path / "cpi"
     program.write_text(WEIGHED.format(root=ROOT), "utf-8")
     program.chmod(0o755)
-    config = {**cpi.config, "throttle_config": {"enabled": True, "path": str(tmp_path / "slots"), "limit": LIMIT, "wait": "30m"}}
+    config = {**cpi.config, "throttle_config": {"enabled": True, "path": str(tmp_path / "slots"), "limit": LIMIT,
+                                                "wait": "30m"}}
     numbers = itertools.count()
 
     def make() -> Director:
@@ -130,7 +131,8 @@ def test_a_large_stemcell_is_never_held(host: server.Facts, caller, tmp_path, di
     """5 GiB, of which 1.5 GiB are data."""
     image = large_stemcell(tmp_path, disk_format)
     director = caller()
-    cid = director.call("create_stemcell", str(image), {**STEMCELL, "disk": 5120, "disk_format": disk_format, "version": disk_format})
+    cid = director.call("create_stemcell", str(image), {**STEMCELL, "disk": 5120, "disk_format": disk_format,
+                                                        "version": disk_format})
     fingerprint = Connection(host).ask("GET", f"/1.0/images/aliases/{cid}")["target"]
     size = Connection(host).ask("GET", f"/1.0/images/{fingerprint}")["size"]
     director.call("delete_stemcell", cid)

@@ -16,21 +16,25 @@ from tiny import STEMCELL, VM, stemcell_image
 DOCUMENT = ROOT / "docs/api-calls.md"
 TITLES = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
 BUDGET = {
-    "create_stemcell": 5, "create_stemcell, once more": 2, "delete_stemcell": 4, "delete_stemcell, not the last of its image": 3,
-    "create_vm": 9, "create_vm without ephemeral disk": 8, "has_vm": 1, "set_vm_metadata": 2, "reboot_vm": 3, "reboot_vm, stopped": 3,
-    "delete_vm": 9, "delete_vm, gone": 5, "create_disk": 1, "has_disk": 1, "has_disk, not there": 2, "set_disk_metadata": 2,
-    "attach_disk": 4, "attach_disk, once more": 3, "get_disks": 1, "detach_disk": 4, "detach_disk, not attached": 1, "resize_disk": 2,
+    "create_stemcell": 5, "create_stemcell, once more": 2, "delete_stemcell": 4,
+    "delete_stemcell, not the last of its image": 3,
+    "create_vm": 9, "create_vm without ephemeral disk": 8, "has_vm": 1, "set_vm_metadata": 2, "reboot_vm": 3,
+    "reboot_vm, stopped": 3,
+    "delete_vm": 9, "delete_vm, gone": 5, "create_disk": 1, "has_disk": 1, "has_disk, not there": 2,
+    "set_disk_metadata": 2,
+    "attach_disk": 4, "attach_disk, once more": 3, "get_disks": 1, "detach_disk": 4, "detach_disk, not attached": 1,
+    "resize_disk": 2,
     "resize_disk to the same size": 1, "update_disk": 2, "snapshot_disk": 3, "delete_snapshot": 2, "delete_disk": 1,
     "delete_disk, gone": 2, "info": 0, "calculate_vm_cloud_properties": 0}
 MORE = {"lxd": {"create_vm": 4, "create_vm without ephemeral disk": 4, "detach_disk": 1, "set_vm_metadata": 1}}
-"""LXD 5.0 cannot start what it creates in one request, and tells the guest of changes, which takes a look afterwards."""
+"""LXD 5.0 does not start what it creates, and tells the guest of changes, which takes a look afterwards."""
 
 HEAD = """\
 # Every request
 
-What the CPI asks the server for, method by method, as seen by a proxy in front of a server that is not clustered. Written
-by `bin/test tests/host/test_requests.py --all-servers --write-docs`; without the last option the same test fails where this
-page is not what happens. All paths begin with `/1.0` and carry `?project=`. A `/wait` is repeated every 30 seconds.
+What the CPI asks the server for, method by method, as seen by a proxy in front of a server that is not clustered.
+Written by `bin/test tests/host/test_requests.py --write-docs`; without that option the same test fails where this page
+is not what happens. All paths begin with `/1.0` and carry `?project=`. A `/wait` is repeated every 30 seconds.
 """
 
 
@@ -65,14 +69,17 @@ def live(call: Recorder, image: Path, *, stop: Callable[[str], object]) -> None:
     stemcell = call("create_stemcell", str(image), STEMCELL)
     second = call("create_stemcell, once more", str(image), STEMCELL)
     network = {"default": manual_network("10.245.0.61")}
-    vm, _ = call("create_vm without ephemeral disk", "agent", stemcell, {**VM, "ephemeral_disk": 0}, network, [], environment())
+    vm, _ = call("create_vm without ephemeral disk", "agent", stemcell, {**VM, "ephemeral_disk": 0}, network, [],
+                 environment())
     call.director.call("delete_vm", vm)
     vm, _ = call("create_vm", "agent", stemcell, VM, network, [], environment())
     call("has_vm", vm)
-    call("set_vm_metadata", vm, {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1", "name": "web/1"})
+    call("set_vm_metadata", vm, {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1",
+                                 "name": "web/1"})
     disk = call("create_disk", 16, {}, vm)
     call("has_disk", disk)
-    call("set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1", "instance_group": "web"})
+    call("set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1",
+                                     "instance_group": "web"})
     call("attach_disk", vm, disk)
     call("attach_disk, once more", vm, disk)
     call("get_disks", vm)
@@ -112,10 +119,12 @@ def test_every_request_of_every_method_is_documented(host, calls, request):
         wanted = "\n".join(["", HEADING, *rows, ""])
     else:
         others = [row for row in rows if row not in usual]
-        wanted = "\n".join(["", "As Incus 6.0" + (", but:\n" if others else "."), *([HEADING, *others] if others else []), ""])
+        wanted = "\n".join(["", "As Incus 6.0" + (", but:\n" if others else "."),
+                            *([HEADING, *others] if others else []), ""])
     if request.config.getoption("--write-docs"):
         parts[title] = wanted
-        DOCUMENT.write_text("\n".join([HEAD, *(f"## {title}\n{parts[title]}" for title in TITLES.values() if title in parts)]), "utf-8")
+        DOCUMENT.write_text("\n".join([HEAD, *(f"## {title}\n{parts[title]}" for title in TITLES.values()
+                                               if title in parts)]), "utf-8")
     assert parts.get(title, "").strip() == wanted.strip(), "see the head of docs/api-calls.md"
 
 

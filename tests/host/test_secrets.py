@@ -9,22 +9,26 @@ import pytest
 from director import MBUS_PASSWORD, Director, Refused, environment, manual_network
 from tiny import STEMCELL, VM, stemcell_image
 
-SECRET_KEYS = {"password", "secret", "secret_access_key", "private_key", "token", "credentials_source_token", "tls_client_key",
+SECRET_KEYS = {"password", "secret", "secret_access_key", "private_key", "token", "credentials_source_token",
+               "tls_client_key",
                "client_key", "blobstore_password", "access_key_id_secret"}
 SHORTEST = 8
 """Characters; what is shorter turns up by chance."""
 NOT_WRITTEN_BY_IT = ("cpi.json", "image")
 """How the names of files begin that the tests themselves put into a director's directory."""
 
-KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAsecretline1111\nc2VjcmV0bGluZTIyMjIyMjIyMg==\n-----END RSA PRIVATE KEY-----\n"
-SECRETIVE = environment(password="$6$salt$hash-of-a-password", mbus={"cert": {"private_key": KEY, "certificate": "public"}},
-                        blobstores=[{"provider": "dav", "options": {"user": "agent", "password": "dav-p4ssw0rd\"with\\signs"}},
+KEY = ("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAsecretline1111\nc2VjcmV0bGluZTIyMjIyMjIyMg==\n"
+       "-----END RSA PRIVATE KEY-----\n")
+SECRETIVE = environment(password="$6$salt$hash-of-a-password", mbus={"cert": {"private_key": KEY,
+                                                                              "certificate": "public"}},
+                        blobstores=[{"provider": "dav", "options": {"user": "agent",
+                                                                    "password": "dav-p4ssw0rd\"with\\signs"}},
                                     {"provider": "s3", "options": {"secret_access_key": "s3/secret+key=ünïcödé"}}])
 
 
 def secrets(director: Director) -> set[str]:
-    """What a director gave away in its configuration and its calls, in pieces as they could turn up; told by other means
-    than the CPI's own."""
+    """What a director gave away in its configuration and its calls, in pieces as they could turn up; told by other
+    means than the CPI's own."""
     found = {MBUS_PASSWORD, *texts_under(SECRET_KEYS, [director.config, director.asked])}
     lines = {line for text in found for line in text.splitlines() if not line.startswith("-----")}
     pieces = {line for line in lines if len(line) >= SHORTEST}

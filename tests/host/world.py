@@ -56,7 +56,8 @@ class Calm(Director):
     def call(self, method: str, *arguments: Any) -> Any:
         """The result of a call. Raises CpiError."""
         file = self.command()[-1]
-        return methods.call(rpc.parse(self.request(method, *arguments)), config_path=file, environ=self.environment(), log=Log(method))
+        return methods.call(rpc.parse(self.request(method, *arguments)), config_path=file, environ=self.environment(),
+                            log=Log(method))
 
     def cleanup(self, *arguments: str) -> str:
         """What bin/cleanup says."""
@@ -111,7 +112,8 @@ class World:
 
     def vm_call(self) -> tuple[Any, ...]:
         self._address = 10 + (self._address + 1) % 200
-        return ("create_vm", "agent", self.stemcell, VM, {"n": manual_network(f"10.245.0.{self._address}")}, [], environment())
+        return ("create_vm", "agent", self.stemcell, VM, {"n": manual_network(f"10.245.0.{self._address}")}, [],
+                environment())
 
     def cleanup(self, *arguments: str) -> str:
         """Clean up what nobody works at any more."""
