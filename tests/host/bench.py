@@ -270,7 +270,7 @@ def table(result: dict[str, Any]) -> str:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """The table, line by line, as Markdown."""
-    yield (f"Medians of {result['lives']} lives beside {result['others']} other instances and volumes; a whole life took"
+    yield (f"Medians of {result['lives']} lives beside {result['others']} other instances and volumes; a life took"
            f" {result['life']:.1f} s.\n")
     yield "| call | wall ms | server ms | ours ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"

@@ -41,7 +41,7 @@ def watched(path: Path) -> Iterator[list[int]]:
 
 
 def create_at_once(cpi: Director, stemcell: str, number: int, *, limit: int, directory: Path) -> list[int]:
-    """Create so many VMs at once, hear of each guest, delete them at once; answers how many were inside at each look."""
+    """Create so many VMs at once, hear of each guest, delete them at once; answers how many were inside, by look."""
     slots = directory / "slots"
     config = {**cpi.config, "throttle_config": {"enabled": bool(limit), "path": str(slots), "limit": limit or 1,
                                                 "wait": "30m", "hold": 0}}
