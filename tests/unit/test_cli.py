@@ -355,7 +355,7 @@ def test_python_starts_isolated_and_without_site_packages(home):
     (home / ".venv" / "bin").mkdir(parents=True)
     (home / ".venv" / "bin" / "python3").write_text('#!/bin/sh\necho "$1" "$2"\n', encoding="utf-8")
     (home / ".venv" / "bin" / "python3").chmod(0o755)
-    assert subprocess.run([home / "bin" / "cpi"], capture_output=True, text=True, check=True).stdout == "-B -IS\n"
+    assert subprocess.run([home / "bin" / "cpi"], capture_output=True, text=True, check=True).stdout == "-IS -c\n"
 
 
 def test_vendored_libraries_are_used_instead_of_site_packages(home, config):
