@@ -146,7 +146,7 @@ def test_of_forty_processes_four_are_inside_and_nobody_is_overtaken(tmp_path: Pa
     overtaken = [sum(1 for event, other in lines[since:place["in", name]] if event == "comes" and
                      place["in", other] < place["in", name])
                  for (event, name), since in place.items() if event == "waits"]
-    assert len(overtaken) > 80
+    assert len(overtaken) > 40
     # None is overtaken in taking slots; a process may be slow to write its line, while those in the other slots do.
     assert max(overtaken) <= 4
     assert sorted(os.listdir(tmp_path / "t")) == ["slot-00", "slot-01", "slot-02", "slot-03"]
