@@ -143,7 +143,6 @@ def test_an_untrusted_certificate(doctor, stranger):
     assert doctor.complaints() == []
 
 
-@pytest.mark.every_server
 def test_an_expired_certificate(doctor, client, tmp_path):
     doctor.cpi.config["server"] |= certificate(tmp_path, days=-1)
     complaint = doctor.complaint("client certificate", "fail")
@@ -153,7 +152,6 @@ def test_an_expired_certificate(doctor, client, tmp_path):
     client("config", "trust", "remove", digest(tmp_path / "bosh.crt"))
 
 
-@pytest.mark.every_server
 def test_a_certificate_restricted_to_another_project(doctor, stranger):
     trust(doctor, "--restricted", "--projects", "default")
     complaint = doctor.complaint("trust", "fail")
@@ -164,7 +162,6 @@ def test_a_certificate_restricted_to_another_project(doctor, stranger):
     assert doctor.complaints() == []
 
 
-@pytest.mark.every_server
 @pytest.mark.parametrize(("setting", "check", "says", "undo"), [
     ("project_name", "project", "there is no project doctored", ("project", "delete", "doctored")),
     ("storage_pool_name", "pool", "there is no storage pool doctored", ("storage", "delete", "doctored")),
@@ -183,7 +180,6 @@ def test_something_that_is_not_there(doctor, client, setting, check, says, undo)
         client(*undo)
 
 
-@pytest.mark.every_server
 def test_a_project_without_images_of_its_own(doctor, client):
     server.client(doctor.host.name, "project", "create", "doctored", "-c", "features.images=false")
     try:
@@ -196,7 +192,6 @@ def test_a_project_without_images_of_its_own(doctor, client):
         client("project", "delete", "doctored")
 
 
-@pytest.mark.every_server
 def test_a_restricted_and_a_full_project(doctor, client):
     server.client(doctor.host.name, "project", "create", "doctored", "-c", "restricted=true",
                   "-c", "limits.virtual-machines=0")
@@ -235,7 +230,6 @@ def test_a_server_that_does_not_listen(host, doctor, client):
         client("config", "set", "core.https_address", host.url.removeprefix("https://"))
 
 
-@pytest.mark.every_server
 @pytest.mark.parametrize(("settings", "status", "says", "count"), [
     ({"tls_server_cert": "00" * 32}, "fail", "is not the pinned one", 1),
     ({"tls_server_cert": ""}, "fail", "cannot be verified", 1),
@@ -251,7 +245,6 @@ def test_a_server_certificate_that_proves_nothing(host, doctor, settings, status
     assert doctor.complaints() == []
 
 
-@pytest.mark.every_server
 def test_a_full_pool_a_slow_one_and_one_for_tiny_roots(doctor, client):
     name = doctor.host.name
     server.client(name, "storage", "create", "tiny", "btrfs", "size=300MiB", "volume.size=1GiB")
@@ -274,7 +267,6 @@ def test_a_full_pool_a_slow_one_and_one_for_tiny_roots(doctor, client):
             client("storage", "delete", pool)
 
 
-@pytest.mark.every_server
 def test_a_server_without_support_for_virtual_machines(host, doctor):
     subprocess.run(inside(host.name, "rm", "/dev/kvm"), check=True)
     try:
@@ -288,7 +280,6 @@ def test_a_server_without_support_for_virtual_machines(host, doctor):
     assert doctor.complaints() == []
 
 
-@pytest.mark.every_server
 def test_a_network_that_does_not_fit_the_manifest(doctor, client):
     server.client(doctor.host.name, "network", "create", "doctored", "ipv4.address=10.99.0.1/24", "ipv4.dhcp=false",
                   "ipv6.address=none")
@@ -359,7 +350,6 @@ def test_the_proof_makes_everything_and_leaves_nothing(doctor):
     assert all(re.search(r": \d+\.\d s$", one["found"]) for one in deep[:-1])
 
 
-@pytest.mark.every_server
 def test_the_proof_with_a_certificate_for_this_project_only(doctor, stranger):
     trust(doctor, "--restricted", "--projects", doctor.host.project)
     deep = [one for one in doctor.examine("--deep") if one["check"].startswith("deep")]
@@ -372,7 +362,6 @@ def test_the_proof_goes_on_with_the_other_firmware(doctor):
     assert "make a VM" in complaint["found"] and "no.such.key" in complaint["found"]
 
 
-@pytest.mark.every_server
 @pytest.mark.parametrize(("steps", "pause", "number"), [
     (0, 0.05, signal.SIGINT), (1, 0.0, signal.SIGTERM), (1, 0.3, signal.SIGINT), (1, 1.5, signal.SIGTERM),
     (5, 0.0, signal.SIGHUP), (6, 0.0, signal.SIGINT), (7, 1.0, signal.SIGTERM), (STEPS + 3, 0.0, signal.SIGINT)])
