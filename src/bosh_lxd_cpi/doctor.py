@@ -5,6 +5,7 @@ import argparse
 import ipaddress
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> int:
             print(log.redact(f"doctor: {getattr(failure, 'message', failure)}"), file=sys.stderr)
         return COULD_NOT_RUN
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is only the exit status left to give
         return INTERRUPTED
 
 
