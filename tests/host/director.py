@@ -124,3 +124,31 @@ def environment(**more: Any) -> dict[str, Any]:
     """The env argument of create_vm."""
     return {"bosh": {"blobstores": [{"provider": "local", "options": {"blobstore_path": "/var/vcap/micro_bosh/data/cache"}}],
                      "password": "*", "group": "test-web", "tags": {"team": "a"}, **more}}
+
+
+MOST_MEMORY = 64 << 10
+"""KiB that a process may ever hold."""
+
+WEIGHED = """\
+#!/bin/sh
+# bin/cpi, but its last word on stderr is the most memory that it ever held.
+exec {root}/.venv/bin/python3 -IS -c '
+import os, sys
+sys.path.insert(0, "{root}")
+from bosh_lxd_cpi.cli import main
+main(sys.argv[1:], os.environ)
+print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")], file=sys.stderr)' "$@"
+"""
+
+
+def weighed(directory: Path) -> Path:
+    """A bin/cpi for `Director` whose memory `peak` knows. What wait4 tells is no use: it counts the parent's before exec."""
+    program = directory / "weighed-cpi"
+    program.write_text(WEIGHED.format(root=ROOT), "utf-8")
+    program.chmod(0o755)
+    return program
+
+
+def peak(director: Director) -> int:
+    """KiB that the hungriest of its processes held."""
+    return max(int(re.findall(r"VmHWM:\s*(\d+) kB", call.stderr)[-1]) for call in director.calls)

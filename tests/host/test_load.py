@@ -14,33 +14,17 @@ from typing import Any
 
 import pytest
 import server
-from director import ROOT, Director, environment, manual_network
+from director import MOST_MEMORY, Director, environment, manual_network, peak, weighed
 from test_throttle import watched
 from tiny import STEMCELL, VM, Connection, stemcell_image
 
 LIMIT = 4
-MOST_MEMORY = 64 << 10
-"""KiB that a process may ever hold."""
 GIB = 1 << 30
-
-WEIGHED = """\
-#!/bin/sh
-# bin/cpi, but its last word on stderr is the most memory that it ever held.
-exec {root}/.venv/bin/python3 -BIS -c '
-import os, sys
-sys.path.insert(0, "{root}")
-from bosh_lxd_cpi.cli import main
-main(sys.argv[1:], os.environ)
-print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")], file=sys.stderr)' "$@"
-"""
-
 
 @pytest.fixture
 def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
     """Makes directors whose processes are weighed; they share the throttle."""
-    program = tmp_path / "cpi"
-    program.write_text(WEIGHED.format(root=ROOT), "utf-8")
-    program.chmod(0o755)
+    program = weighed(tmp_path)
     config = {**cpi.config, "throttle_config": {"enabled": True, "path": str(tmp_path / "slots"), "limit": LIMIT,
                                                 "wait": "30m"}}
     numbers = itertools.count()
@@ -51,11 +35,6 @@ def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
         return Director(config, directory, prefix=cpi.prefix, cpi=program)
 
     return make
-
-
-def peak(director: Director) -> int:
-    """KiB that the hungriest of its processes held."""
-    return max(int(re.findall(r"VmHWM:\s*(\d+) kB", call.stderr)[-1]) for call in director.calls)
 
 
 def disk_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import server
-from director import Refused, environment, manual_network
+from director import MOST_MEMORY, Refused, environment, manual_network, peak, weighed
 
 PROPERTIES = {"name": "bosh-openstack-kvm-ubuntu-jammy-go_agent", "version": "9.1", "disk": 64, "disk_format": "qcow2",
               "architecture": "x86_64", "os_distro": "ubuntu", "infrastructure": "openstack"}
@@ -107,16 +107,14 @@ def test_a_large_stemcell_is_streamed_in_little_memory_with_progress(host, cpi, 
         for _ in range(300):
             file.write(os.urandom(1 << 20))
     path = tarball(tmp_path / "image", disk)
+    cpi.program = weighed(tmp_path)
     cpi.call("info")
     before = set(tmp_path.iterdir())
-    with cpi.start("create_stemcell", path, PROPERTIES) as process:
-        stdout, stderr = process.stdout.read(), process.stderr.read()
-        _, _, usage = os.wait4(process.pid, 0)
-        process.returncode = 0
-    cpi.call("delete_stemcell", json.loads(stdout)["result"])
-    assert usage.ru_maxrss < 64 * 1024
-    assert [int(percent) for percent in re.findall(rb"uploading the stemcell: (\d+) %", stderr)] == list(range(10, 101, 10))
+    stemcell = cpi.call("create_stemcell", path, PROPERTIES)
+    assert [int(percent) for percent in re.findall(r"uploading the stemcell: (\d+) %", cpi.last.stderr)] == list(range(10, 101, 10))
     assert set(tmp_path.iterdir()) == before, "no temporary copy"
+    cpi.call("delete_stemcell", stemcell)
+    assert peak(cpi) < MOST_MEMORY
 
 
 @pytest.mark.every_server

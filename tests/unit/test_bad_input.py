@@ -9,6 +9,7 @@ import gzip
 import http.server
 import json
 import os
+import re
 import socketserver
 import subprocess
 import sys
@@ -111,19 +112,10 @@ def run(raw: bytes, config: Path) -> tuple[int, bytes, int]:
     """Exit status, stdout and peak memory (KiB) of bin/cpi as a process."""
     arguments = [sys.executable, "-BIS", "-c",
                  "import os, sys; sys.path.insert(0, sys.argv[1]); from bosh_lxd_cpi.cli import main;"
-                 " sys.exit(main(sys.argv[2:], os.environ))", str(HOME), "--config", str(config)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL) as process:
-        assert process.stdin and process.stdout
-        try:
-            process.stdin.write(raw)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
-        answer = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, answer, usage.ru_maxrss
+                 " status = main(sys.argv[2:], os.environ);"
+                 " print(open('/proc/self/status').read(), file=sys.stderr); sys.exit(status)", str(HOME), "--config", str(config)]
+    done = subprocess.run(arguments, input=raw, capture_output=True, check=False)
+    return done.returncode, done.stdout, int(re.findall(rb"VmHWM:\s*(\d+) kB", done.stderr)[-1])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
