@@ -35,14 +35,17 @@ def test_a_snapshot_whose_answer_is_lost_is_found_by_its_name(cpi, wire, replies
 
 def test_a_snapshot_that_cannot_be_described_is_taken_back(cpi, wire, replies, name):
     wire.script((f"POST {VOLUME}/snapshots", replies.sync()), (f"PUT {VOLUME}/snapshots/{name}", replies.error("odd")),
-                (f"DELETE {VOLUME}/snapshots/{name}", replies.asynchronous()), (WAIT, replies.done()))
+                ("GET /1.0/operations", replies.sync({})), (f"DELETE {VOLUME}/snapshots/{name}", replies.asynchronous()), (WAIT, replies.done()))
     with pytest.raises(errors.ServerError, match="odd"):
         snapshots.snapshot_disk(cpi(), "vol-p-1", {})
 
 
 @pytest.mark.parametrize("failure", [errors.Interrupted("stopped by SIGTERM"), errors.DeadlineExceeded("too late")])
-def test_a_snapshot_that_is_broken_off_is_taken_back(cpi, wire, replies, name, failure):
-    wire.script((f"POST {VOLUME}/snapshots", replies.asynchronous()), (WAIT, failure), (f"DELETE {VOLUME}/snapshots/{name}", replies.sync()))
+def test_a_snapshot_that_is_broken_off_is_taken_back_once_it_is_there(cpi, wire, replies, name, failure):
+    making = {"id": "op-1", "resources": {"storage_volume_snapshots": [f"{VOLUME}/snapshots/{name}?project=prod"]}}
+    wire.script((f"POST {VOLUME}/snapshots", replies.asynchronous()), (WAIT, failure),
+                ("GET /1.0/operations", replies.sync({"running": [making]})), (WAIT, replies.done()),
+                (f"DELETE {VOLUME}/snapshots/{name}", replies.sync()))
     with pytest.raises(type(failure)):
         snapshots.snapshot_disk(cpi(), "vol-p-1", {})
 

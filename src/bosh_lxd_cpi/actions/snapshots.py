@@ -6,6 +6,7 @@ from typing import Any
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import disks
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
+from bosh_lxd_cpi.lxd import operations
 
 SEPARATOR = "_snap-"
 
@@ -20,7 +21,7 @@ def snapshot_disk(cpi: Cpi, disk_cid: str, metadata: Any = None) -> str:
         raise errors.BadRequest("metadata must be a mapping")
     name = f"snap-{cpi.new_id()}"
     with cpi.undo() as undo:
-        undo.add(f"snapshot {name}", lambda: delete_snapshot(cpi, f"{cid}_{name}"))
+        undo.add(f"snapshot {name}", lambda: _take_back(cpi, cid, name))
         pool = disks.in_any_pool(cpi, lambda pool: _snapshot(cpi, pool, cid, name))
         if pool is not None:
             description = _description(metadata or {}, by=cpi.director)
@@ -28,6 +29,12 @@ def snapshot_disk(cpi: Cpi, disk_cid: str, metadata: Any = None) -> str:
     if pool is None:
         raise errors.DiskNotFound(f"there is no disk {cid} to make a snapshot of")
     return f"{cid}_{name}"
+
+
+def _take_back(cpi: Cpi, cid: str, name: str) -> None:
+    """Delete a snapshot, but not while it is being made: Incus then forgets it and keeps it, and with it the disk."""
+    operations.await_pending(cpi.client, name, f"snapshot of {cid}")
+    delete_snapshot(cpi, f"{cid}_{name}")
 
 
 def _snapshot(cpi: Cpi, pool: str, cid: str, name: str) -> str:

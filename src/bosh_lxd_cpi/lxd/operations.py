@@ -43,7 +43,7 @@ def finish(client: Client, request: Callable[[], Reply], *, what: str, name: str
                 raise
             lost = True
             client.log.warn(f"{failure}; looking whether it was done")
-            _await_pending(client, name, what)
+            await_pending(client, name, what)
             if made():
                 return {}
             if taken or clock.monotonic() + pause > patience:
@@ -85,7 +85,7 @@ def _state(client: Client, path: str, what: str) -> dict[str, Any]:
         raise Forgotten(f"{what}: the server no longer knows the operation") from None
 
 
-def _await_pending(client: Client, name: str, what: str) -> None:
+def await_pending(client: Client, name: str, what: str) -> None:
     """Wait for whatever operation on the object the server is still at, however it ends."""
     by_status = client.operations().metadata or {}
     for operation in [one for status, group in by_status.items() if status not in FINAL for one in group]:
