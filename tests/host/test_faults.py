@@ -5,6 +5,7 @@ A call may succeed in spite of it. If it fails, then with an error of the right 
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -229,5 +230,5 @@ def table(method: str, results: Results) -> str:
 def rows(text: str) -> Iterator[list[str]]:
     """The rows of all tables that begin with a number."""
     for line in text.splitlines():
-        if line.startswith("| ") and line[2].isdigit():
+        if re.match(r"\| \d+\. ", line):
             yield [cell.strip() for cell in line.strip("|").split("|")]
