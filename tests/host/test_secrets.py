@@ -14,7 +14,7 @@ SECRET_KEYS = {"password", "secret", "secret_access_key", "private_key", "token"
                "client_key", "blobstore_password", "access_key_id_secret"}
 SHORTEST = 8
 """Characters; what is shorter turns up by chance."""
-NOT_WRITTEN_BY_IT = ("cpi.json", "image")
+NOT_WRITTEN_BY_IT = ("cpi.json", "image", "key", "bosh.key")
 """How the names of files begin that the tests themselves put into a director's directory."""
 
 KEY = ("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAsecretline1111\nc2VjcmV0bGluZTIyMjIyMjIyMg==\n"
