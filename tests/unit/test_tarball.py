@@ -230,5 +230,5 @@ def test_numbers_that_no_tar_has_are_refused(stemcell):
     raw[124:136] = b"\xff" + struct.pack(">Q", (1 << 64) - 5).rjust(11, b"\xff")  # a size of -5, as GNU tar would write it
     raw[148:156] = b" " * 8
     raw[148:156] = b"%06o\0 " % sum(raw[:512])
-    with pytest.raises(CloudError, match="holds no root.img"):
+    with pytest.raises(CloudError, match="holds no root.img|not a whole gzip tar"):
         read(stemcell(bytes(raw)))
