@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from bosh_lxd_cpi import config, errors, ids, inventory, listing, mends, throttle
+from bosh_lxd_cpi import config, directors, errors, ids, inventory, listing, mends, throttle
 from bosh_lxd_cpi.clock import Clock, Deadline
 from bosh_lxd_cpi.inventory import Inventory, Thing
 from bosh_lxd_cpi.log import Log
@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", default=JOB_CONFIG,
                         help="the job's properties (default: %(default)s)")
     parser.add_argument("--director", metavar="UUID", default="",
-                        help="whose things, or all for everybody's (default: the property director_uuid, else the only"
-                        " director with things on the server)")
+                        help="whose things, or all for everybody's (default: the property director_uuid, else the"
+                        " director whose calls run on this machine, else the only one with things on the server)")
     parser.add_argument("--min-age", metavar="AGE", type=_duration, default="1h",
                         help="such as 90m (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, only tell what would be")
@@ -83,7 +83,7 @@ def _serve(asked: argparse.Namespace, log: Log) -> int:
         found = inventory.read(client, settings.server.storage_pool_name)
     for failure in found.failures:
         print(log.redact(f"cleanup: {failure}"), file=sys.stderr)
-    told = asked.director or settings.director_uuid
+    told = asked.director or settings.director_uuid or _only_one(directors.known(settings.lock_directory()))
     sweep = Sweep(client, settings.lock_directory(), dry_run=asked.dry_run)
     if asked.list:
         whose = _director(found, asked.director or ALL)
@@ -105,6 +105,10 @@ def _check_trust(client: Client, settings: config.Config) -> None:
     if not server.trusted:
         raise errors.Untrusted(f"the server at {settings.server.url} does not trust our client certificate",
                                hint=mends.text("untrusted", client=server.client))
+
+
+def _only_one(uuids: list[str]) -> str:
+    return uuids[0] if len(uuids) == 1 else ""
 
 
 def _director(found: Inventory, told: str) -> str:

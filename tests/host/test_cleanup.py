@@ -210,6 +210,18 @@ def test_it_takes_nothing_of_several_directors_before_it_knows_whose(host, cpi, 
     assert f"for director {UUID}, the only one" in succeed(cleanup(cpi)), "the image's"
 
 
+def test_beside_create_envs_director_it_knows_whose_calls_run_on_this_machine(host, cpi, image, workshop):
+    mine, others = workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-c-{uuid(director=OTHER)}")
+    vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
+    cpi.call("delete_vm", vm)
+    before = names(host)
+    succeed(cleanup(cpi))
+    assert before - names(host) == {mine}
+
+    (cpi.directory / "lxd_cpi" / f"director-{OTHER}").touch()
+    assert cleanup(cpi).returncode == 2, "two directors' calls run here"
+
+
 @pytest.mark.every_server
 def test_the_list_shows_everything_and_which_disks_are_orphans(host, cpi, image, workshop):
     vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bosh_lxd_cpi import errors, mends, pending
+from bosh_lxd_cpi import directors, errors, mends, pending
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import config_drive, disks, firmware, networks, properties, settings
@@ -64,7 +64,9 @@ def create_vm(cpi: Cpi, agent_id: str, stemcell_cid: str, cloud_properties: Any,
     cid = f"vm-{uuid}"
     try:
         plan, answer = _plan(cpi, cid, agent_id, stemcell_cid, wanted, bosh_networks, nics, env or {})
-        with pending.creating(cpi.config.lock_directory(), cid, cpi.log), cpi.undo() as undo:
+        locks = cpi.config.lock_directory()
+        with pending.creating(locks, cid, cpi.log), cpi.undo() as undo:
+            directors.remember(locks, cpi.director)
             undo.add(f"VM {cid}", lambda: _take_back(cpi, plan))
             _make(cpi, plan)
     except errors.CloudError as failure:
