@@ -69,7 +69,7 @@ def test_throttle_slots_are_made_in_the_workers_tmpdir(worker: dict[str, Path]) 
     given = json.loads(json.dumps(bosh_job.CONNECTION))
     given["lxd_cpi"] = {"server": {"url": "unix:///nonexistent"}, "throttle_config": {"enabled": True}}
     bosh_job.render_job(worker["jobs"], given)
-    request = {**HAS_VM, "method": "create_disk", "arguments": [1024, {}, None]}
+    request = {**HAS_VM, "method": "delete_disk", "arguments": ["vol-p-1"]}
     slot = worker["tmp"] / "lxd_cpi/slot-00"
     command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", program(worker)]
     with subprocess.Popen(
