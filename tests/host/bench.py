@@ -136,10 +136,11 @@ def sample(command: list[str], stdin: bytes, environ: dict[str, str]) -> tuple[S
 
 
 class Processes:
-    """Every call a process of its own; keeps what each cost."""
+    """Every call a process of its own; keeps what each cost, and how much more CPU than what it is compared to."""
 
     def __init__(self, prefix: list[str], home: Path, config: Path, scratch: Path) -> None:
         self.samples: dict[str, list[Sample]] = {}
+        self.ratios: dict[str, list[float]] = {}
         python = os.path.realpath(home / "python3")
         self._cpi = [*prefix, str(home / "bin/cpi"), "--config", str(config)]
         self._environ = {"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)}
@@ -149,15 +150,18 @@ class Processes:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """The result of a call, after an `info` and the two that it is compared to."""
-        for name, command in self._base.items():
-            self._keep(name, command, b"")
-        self._keep("info", self._cpi, request("info"))
-        return json.loads(self._keep(method, self._cpi, request(method, *arguments)))["result"]
+        nothing, library = (self._keep(name, command, b"")[0] for name, command in self._base.items())
+        info, _ = self._keep("info", self._cpi, request("info"))
+        cost, answer = self._keep(method, self._cpi, request(method, *arguments))
+        # Each to its neighbour in time: what else the machine does meets both.
+        self.ratios.setdefault("info", []).append(info.cpu / nothing.cpu)
+        self.ratios.setdefault(method, []).append(cost.cpu / library.cpu)
+        return json.loads(answer)["result"]
 
-    def _keep(self, name: str, command: list[str], stdin: bytes) -> bytes:
+    def _keep(self, name: str, command: list[str], stdin: bytes) -> tuple[Sample, bytes]:
         cost, stdout = sample(command, stdin, self._environ)
         self.samples.setdefault(name, []).append(cost)
-        return stdout
+        return cost, stdout
 
 
 def request(method: str, *arguments: Any) -> bytes:
@@ -226,7 +230,7 @@ def measure(facts: server.Facts, scratch: Path, *, lives: int, others: int) -> d
             helper.stdin.flush()
             warm.append({method: Warm(*cost) for method, cost in json.loads(helper.stdout.readline()).items()})
         helper.stdin.close()
-    return evaluate(processes.samples, warm, lives=lives, others=others)
+    return evaluate(processes, warm, lives=lives, others=others)
 
 
 def crowd(facts: server.Facts, number: int) -> None:
@@ -238,25 +242,23 @@ def crowd(facts: server.Facts, number: int) -> None:
                       {"name": f"other-{index}", "content_type": "block", "config": {"size": "8MiB"}})
 
 
-def evaluate(samples: dict[str, list[Sample]], warm: list[dict[str, Warm]], *, lives: int,
-             others: int) -> dict[str, Any]:
+def evaluate(processes: Processes, warm: list[dict[str, Warm]], *, lives: int, others: int) -> dict[str, Any]:
     """Medians, ratios, and what is above its limit; seconds, bytes and MiB."""
-    middle = statistics.median
+    middle, samples = statistics.median, processes.samples
 
     def cost(name: str) -> dict[str, Any]:
         return {"wall": middle(one.wall for one in samples[name]), "cpu": middle(one.cpu for one in samples[name]),
                 "memory": max(one.memory for one in samples[name]) / 1024}
 
     base = {name: cost(name) for name in (NOTHING, LIBRARY)}
-    info = {**cost("info"), "ratio": middle(one.cpu for one in samples["info"]) / base[NOTHING]["cpu"]}
+    info = {**cost("info"), "ratio": middle(processes.ratios["info"])}
     calls: dict[str, dict[str, Any]] = {}
     for method in warm[0]:
         own = [one.wall - life[method].server for one, life in zip(samples[method], warm)]
-        calls[method] = {**cost(method), "requests": max(life[method].requests for life in warm),
+        calls[method] = {**cost(method), "ratio": middle(processes.ratios[method]), "requests": max(life[method].requests for life in warm),
                          "bytes": max(life[method].bytes for life in warm),
                          "server": middle(life[method].server for life in warm), "ours": middle(own),
                          "ours ratio": middle(own) / base[LIBRARY]["wall"]}
-        calls[method]["ratio"] = calls[method]["cpu"] / base[LIBRARY]["cpu"]
     slow = [method for method, one in calls.items() if one["ratio"] > (MOST_LOOKUP if method in LOOKUPS else MOST)]
     return {"lives": lives, "others": others, "base": base, "info": info, "calls": calls,
             "life": sum(one["wall"] for one in calls.values()) + len(calls) * info["wall"],
