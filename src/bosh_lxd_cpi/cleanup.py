@@ -81,14 +81,14 @@ def _serve(asked: argparse.Namespace, log: Log) -> int:
     with patience("reading the server"):
         _check_trust(client, settings)
         found = inventory.read(client, settings.server.storage_pool_name)
+        snapshots = inventory.snapshots(client, found) if asked.list else []
     for failure in found.failures:
         print(log.redact(f"cleanup: {failure}"), file=sys.stderr)
     told = asked.director or settings.director_uuid or _only_one(directors.known(settings.lock_directory()))
     sweep = Sweep(client, settings.lock_directory(), dry_run=asked.dry_run)
     if asked.list:
         whose = _director(found, asked.director or ALL)
-        everything = [*found.things, *inventory.snapshots(client, found)]
-        things = [thing for thing in everything if whose in (ALL, thing.director)]
+        things = [thing for thing in (*found.things, *snapshots) if whose in (ALL, thing.director)]
         print((listing.as_json if asked.json else listing.as_table)(found, things, now=clock.time()))
     elif asked.delete_disk:
         sweep.delete_disk(_orphan(found, asked.delete_disk, told))
@@ -129,9 +129,13 @@ def _director(found: Inventory, told: str) -> str:
 
 def _orphan(found: Inventory, cid: str, told: str) -> Thing:
     """The persistent disk of this name. Raises DiskNotFound, and CloudError for one that is not to be deleted."""
-    disk = next((thing for thing in found.things if (thing.kind, thing.cid) == (inventory.DISK, cid)), None)
-    if disk is None:
+    disks = [thing for thing in found.things if (thing.kind, thing.cid) == (inventory.DISK, cid)]
+    if not disks:
         raise errors.DiskNotFound(f"there is no persistent disk {cid}", hint="--list shows those that there are")
+    disk, *others = disks
+    if others:
+        raise errors.CloudError(f"disk {cid} is in {', '.join(disk.place for disk in disks)}, so it is not deleted",
+                                hint="Any CPI call for the disk, such as bosh attach-disk, settles which one is right")
     if disk.used_by:
         raise errors.CloudError(f"disk {cid} is attached to {', '.join(disk.used_by)}, so it is not deleted",
                                 hint="Detach it first")

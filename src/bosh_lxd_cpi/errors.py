@@ -25,6 +25,7 @@
             ├── Changed            If-Match failed: somebody else changed the object
             ├── Busy               another operation holds the object, or the database
             ├── InUse              the volume has a user
+            ├── Ambiguous          several cluster members have a volume of this name
             ├── AddressTaken       another NIC on the server has this address
             └── AgentNotRunning    the change was made, the guest just could not be told
 
@@ -148,6 +149,10 @@ class Busy(ServerError):
 
 
 class InUse(ServerError):
+    pass
+
+
+class Ambiguous(ServerError):
     pass
 
 

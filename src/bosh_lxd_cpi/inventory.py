@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bosh_lxd_cpi import errors, ids
+from bosh_lxd_cpi import errors, ids, mends
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.client import Client
@@ -53,6 +53,11 @@ class Thing:
         """What a VM's name and those of its own volumes have in common."""
         return self.cid[-36:]
 
+    @property
+    def place(self) -> str:
+        """The pool, and in a cluster on which member: `default@node2`."""
+        return f"{self.pool}@{self.location}" if self.location not in ("", "none") else self.pool
+
 
 @dataclass
 class Inventory:
@@ -72,12 +77,20 @@ def read(client: Client, pool: str) -> Inventory:
     """Requests: instances, images, pools, and the volumes of each pool. Raises CpiError, but goes on without a pool
     that cannot be read."""
     found = Inventory()
-    instances, images = client.instances().metadata, client.images().metadata
+    instances, images = _listed(client, found), client.images().metadata
     volumes = [(name, volume) for name in pools.names(client, pool) for volume in _volumes(client, name, found)]
     vms = {vm.uuid: vm for vm in _instances(instances)}
     found.things = [*vms.values(), *_of_pools(volumes, vms), *_images(images, instances)]
     found.directors = _directors({thing.director for thing in found.things} - {UNMARKED}, instances, images, volumes)
     return found
+
+
+def _listed(client: Client, found: Inventory) -> list[dict[str, Any]]:
+    """All instances. Of those on a cluster member that does not answer the server knows little more than the name."""
+    instances = client.instances().metadata
+    if unread := [instance["name"] for instance in instances if instance["config"] is None]:
+        found.failures.append(f"not to be read now: {', '.join(unread)}. {mends.text('member_offline', **client.names)}")
+    return [{**instance, "config": instance["config"] or {}} for instance in instances]
 
 
 def _volumes(client: Client, pool: str, found: Inventory) -> list[dict[str, Any]]:
@@ -136,7 +149,16 @@ def _of_pools(volumes: Iterable[tuple[str, dict[str, Any]]], vms: Mapping[str, T
 
 def snapshots(client: Client, found: Inventory) -> list[Thing]:
     """The snapshots of all persistent disks: a request for each disk. Incus 7 does not list them with the volumes."""
-    return [snapshot for disk in found.things if disk.kind == DISK for snapshot in _snapshots_of(client, disk)]
+    taken: list[Thing] = []
+    away: set[str] = set()
+    for disk in found.things:
+        if disk.kind == DISK and disk.location not in away:
+            try:
+                taken += _snapshots_of(client, disk)
+            except errors.Busy as failure:  # its cluster member does not answer, and would not for the next disk either
+                found.failures.append(failure.message)
+                away.add(disk.location)
+    return taken
 
 
 def _snapshots_of(client: Client, disk: Thing) -> Iterator[Thing]:

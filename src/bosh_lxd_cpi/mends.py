@@ -76,6 +76,8 @@ MENDS = {
     "address_taken": "`{client} list --all-projects` shows who has it; is it left over from a VM that BOSH does not"
                      " know? bin/cleanup --list",
     "attached_grow": "Stop the VM or detach the disk first (`bosh stop --hard`), or let BOSH copy it",
+    "several_disks": "`{client} storage volume list {pool} --project {project}` shows them; find out which one is right, and"
+                     " delete the other: `{client} storage volume delete {pool} {disk} --project {project} --target MEMBER`",
     "attached_delete": "Detach it first; `{client} storage volume show {pool} {disk}` shows who uses it",
     "kept": "keep_failed_vms is set, so {vm} is still there, with its address: look at it with"
             " `{client} console --show-log {vm}`, then `{client} delete --force {vm}` and bin/cleanup",

@@ -95,7 +95,7 @@ class Sweep:
         """Whether it is gone, or would be."""
         what = f"{thing.kind} {thing.cid}"
         if thing.pool and thing.kind != inventory.VM:
-            what += f" in pool {thing.pool}"
+            what += f" in pool {thing.place}"
         self._client.deadline = Deadline(self._client.deadline.clock, SECONDS, what=f"removing {what}")
         try:
             kept = self._delete(thing, what)

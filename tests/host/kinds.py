@@ -12,6 +12,7 @@ class Kind(NamedTuple):
     packages: tuple[str, ...]
     daemon: tuple[str, ...]
     client: str
+    init: tuple[str, ...]
     env: dict[str, str]
 
     @property
@@ -38,6 +39,7 @@ def _incus(suite: str) -> Kind:
         packages=(*_VM_PACKAGES, "incus", "incus-client", "qemu-system-modules-spice", "virtiofsd"),
         daemon=("/usr/libexec/incus/incusd", "--group", "root"),
         client="incus",
+        init=("incus", "admin", "init"),
         env={"INCUS_SKIP_INSTANCE_TYPES": "1", "INCUS_SECURITY_APPARMOR": "false"},
     )
 
@@ -51,6 +53,7 @@ KINDS = {
         packages=(*_VM_PACKAGES, "lxd", "lxd-client"),
         daemon=("/usr/bin/lxd", "--group", "root"),
         client="lxc",
+        init=("lxd", "init"),
         env={"LXD_SECURITY_APPARMOR": "false"},
     ),
 }

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 import configuration
 import tree
@@ -26,6 +27,9 @@ __all__ = ["Facts", "HostError", "client", "client_command", "down", "facts", "n
 
 STATE = pathlib.Path(os.environ.get("BOSH_LXD_CPI_STATE", "/var/lib/bosh-lxd-cpi/hosts"))
 CLIENT_ENVIRONMENT = {"HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+Configure = Callable[[str, str, str], None]
+"""Of a host's name, its kind and its storage driver."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +54,11 @@ class Facts:
     gateway: str
 
 
-def up(kind: str, *, name: str | None = None, pool: str = "btrfs") -> Facts:
+def up(kind: str, *, name: str | None = None, pool: str = "btrfs", configure: Configure | None = None) -> Facts:
     """Start a server of this kind, set it up if it is new, and return its facts once it answers.
 
     A server that was taken down without wiping comes back with its data; one that runs already is left alone.
+    `configure` sets up a new one in place of what is usual.
     Raises HostError if this machine cannot carry it, or with the daemon's last words if it does not come up.
     """
     name = name or kind
@@ -81,7 +86,7 @@ def up(kind: str, *, name: str | None = None, pool: str = "btrfs") -> Facts:
             start(name, kind, tree=root, state=state)
             version = _wait_ready(name, kind)
             if not known:
-                _configure(name, kind, pool)
+                (configure or _configure)(name, kind, pool)
         except BaseException:
             sweep(name, state)
             raise

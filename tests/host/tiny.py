@@ -71,4 +71,5 @@ class Connection(http.client.HTTPConnection):
         quiet = 0
         while quiet < 3:
             time.sleep(0.1)
-            quiet = 0 if (self.ask("GET", "/1.0/operations") or {}).get("running") else quiet + 1
+            running = (self.ask("GET", "/1.0/operations?recursion=1") or {}).get("running") or ()
+            quiet = 0 if any(operation["class"] != "token" for operation in running) else quiet + 1

@@ -30,15 +30,15 @@ cli._find_libraries()
 from bosh_lxd_cpi.lxd import client, operations
 client.PATIENCE = operations.PATIENCE = {patience}
 operations.WAIT_SLICE, client.WAIT_MARGIN, client.UPLOAD_SECONDS = 10, 2, 4
-client.Client._send.__kwdefaults__["timeout"] = 4.0
+client.Client._send.__kwdefaults__["timeout"] = {answer}
 sys.exit(cli.main(sys.argv[1:], os.environ))' "$@"
 """
 
 
-def impatient(directory: Path, patience: int) -> Path:
-    """A bin/cpi that knocks at a closed door for `patience` seconds only."""
+def impatient(directory: Path, patience: int, *, answer: float = 4.0) -> Path:
+    """A bin/cpi that knocks at a closed door for `patience` seconds only, and waits `answer` seconds for what is no upload."""
     program = directory / f"cpi-{patience}"
-    program.write_text(IMPATIENT.format(root=ROOT, patience=patience), "utf-8")
+    program.write_text(IMPATIENT.format(root=ROOT, patience=patience, answer=answer), "utf-8")
     program.chmod(0o755)
     return program
 

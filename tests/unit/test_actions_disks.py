@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import disks
+from bosh_lxd_cpi.actions import disks, moving
 from bosh_lxd_cpi.guest.disks import persistent_device
 
 VOLUMES = "/1.0/storage-pools/default/volumes/custom"
@@ -68,6 +68,14 @@ def test_a_disk_goes_where_its_vm_is_when_targets_are_used(cpi, wire, replies):
     wire.script((f"GET {VM}", replies.sync(instance(location="m2"))), (f"POST {VOLUMES}", replies.sync()))
     disks.create_disk(cpi(target="@fast"), 1024, {}, "vm-1")
     assert wire.asked[1].query == {"project": "prod", "target": "m2"}
+
+
+@pytest.mark.parametrize("vm, target", [({"location": "m2"}, "m2"), (None, "m1")])
+def test_where_its_vm_is_goes_before_where_the_disk_is_wanted(cpi, wire, replies, vm, target):
+    answer = replies.sync(instance(**vm)) if vm else replies.error("Instance not found", 404)
+    wire.script((f"GET {VM}", answer), (f"POST {VOLUMES}", replies.sync()))
+    disks.create_disk(cpi(), 1024, {"target": "m1"}, "vm-1")
+    assert wire.asked[1].query["target"] == target
 
 
 def test_a_deletion_that_is_lost_is_repeated(cpi, wire, replies):
@@ -137,14 +145,22 @@ def test_a_vm_that_keeps_changing_is_given_up(cpi, wire, replies):
         disks.attach_disk(cpi(), "vm-1", "vol-p-1")
 
 
-def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies):
+def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, monkeypatch):
+    moved = []
+    monkeypatch.setattr(moving, "move", lambda cpi, *arguments: moved.append(arguments))
     wire.script(*attaching(replies, first=volume(location="m1")), (f"GET {VM}", replies.sync(instance(location="m2"))),
-                (f"POST {VOLUMES}", replies.asynchronous()), (WAIT, replies.done()), (f"DELETE {VOLUME}", replies.sync()),
+                (f"PATCH {VM}", replies.error("ETag doesn't match", 412)), (f"GET {VM}", replies.sync(instance(location="m2"))),
                 (f"PATCH {VM}", replies.sync()))
     disks.attach_disk(cpi(), "vm-1", "vol-p-1")
-    copy, delete = wire.asked[3], wire.asked[5]
-    assert copy.query["target"] == "m2" and delete.query["target"] == "m1"
-    assert copy.body["source"] == {"type": "copy", "name": "vol-p-1", "pool": "default", "location": "m1", "project": "prod"}
+    assert moved == [("default", volume(location="m1"), "m2")], "once"
+
+
+def test_a_disk_that_two_members_have_is_settled_first(cpi, wire, replies, monkeypatch):
+    settled = []
+    monkeypatch.setattr(moving, "settle", lambda cpi, *arguments: settled.append(arguments))
+    wire.script((f"GET {VOLUME}", replies.error('More than one cluster member has a volume named "vol-p-1"')), (f"GET {VOLUME}", replies.sync(volume())))
+    assert disks.has_disk(cpi(), "vol-p-1") is True
+    assert settled == [("default", "vol-p-1")]
 
 
 @pytest.mark.parametrize("where, member", [("none", "none"), ("", "m2"), ("m2", "m2")])

@@ -26,6 +26,7 @@ class Server:
     def __init__(self, *, instances=(), images=(), **pools) -> None:
         self._instances, self._images, self._pools = list(instances), list(images), pools
         self.of_disks: dict[str, tuple] = {}
+        self.names: dict[str, str] = {}
 
     def instances(self) -> Reply:
         return Reply(self._instances, "", "")
@@ -195,3 +196,25 @@ def test_a_pool_that_cannot_be_read_hides_no_other():
     ("0001-01-01T00:00:00Z", None), ("1970-01-01T00:00:00Z", None), ("", None), ("yesterday", None)])
 def test_a_time_is_read_or_unknown(text, expected):
     assert inventory.seconds(text) == expected
+
+
+def test_of_vms_on_a_member_that_is_down_little_is_known_but_that_they_are_there():
+    cid, image = f"vm-{ours(1)}", {"fingerprint": "f" * 64, "size": 1, "aliases": [], "properties": {"bosh.director": DIRECTOR}}
+    away = {**instance(cid), "config": None, "expanded_devices": None, "location": "m2", "status": "Error"}
+    found = inventory.read(Server(instances=[away], images=[image], default=[volume(f"vol-c-{ours(1)}", used_by=[f"/1.0/instances/{cid}"])]), "default")
+    assert [(thing.kind, thing.state, thing.location) for thing in found.things] == [("vm", "", "m2"), ("config", "", "none"),
+                                                                                    ("image", "no alias", "")]
+    assert [failure.partition(". ")[0] for failure in found.failures] == [f"not to be read now: {cid}"]
+
+
+def test_a_member_that_is_down_is_asked_for_snapshots_once():
+    server = Server(default=[volume(f"vol-p-{ours(number)}", location="m2") for number in (1, 2)])
+    found = inventory.read(server, "default")
+    asked = []
+
+    def snapshots(pool, disk):
+        asked.append(disk)
+        raise errors.Busy("Server isn't ready yet")
+
+    server.snapshots = snapshots
+    assert inventory.snapshots(server, found) == [] and len(asked) == 1 and found.failures == ["Server isn't ready yet"]

@@ -12,7 +12,8 @@ FOUND = Inventory(directors={"733ab989ac49": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c
 THINGS = [
     Thing(kind=VM, cid="vm-1-a", director="733ab989ac49", created=NOW - 7300, size=10240.0, pool="default", deployment="zookeeper",
           instance="zk/0"),
-    Thing(kind=DISK, cid="vol-p-2-b", director=UNMARKED, created=None, size=64.0, state=ORPHAN, pool="fast"),
+    Thing(kind=DISK, cid="vol-p-2-b", director=UNMARKED, created=None, size=64.0, state=ORPHAN, pool="fast",
+          location="m2"),
     Thing(kind=IMAGE, cid="78c6e383a417ad574612", director="733ab989ac49", created=NOW, used_by=("vm-1-a", "vm-2-a")),
 ]
 
@@ -21,14 +22,14 @@ def test_the_table_is_aligned_and_full():
     assert listing.as_table(FOUND, THINGS, now=NOW).splitlines() == [
         "KIND   AGE  SIZE   POOL     DEPLOYMENT  INSTANCE  DIRECTOR  STATE   USED BY        CID",
         "vm     2h   10GiB  default  zookeeper   zk/0      7d0f3a52  -       -              vm-1-a",
-        "disk   ?    64MiB  fast     -           -         ?         orphan  -              vol-p-2-b",
+        "disk   ?    64MiB  fast@m2  -           -         ?         orphan  -              vol-p-2-b",
         "image  0s   ?      -        -           -         7d0f3a52  -       vm-1-a,vm-2-a  78c6e383a417"]
 
 
 def test_json_is_an_array_of_objects_with_everything_in_full():
     vm, disk, image = json.loads(listing.as_json(FOUND, THINGS, now=NOW))
     assert vm == {"kind": "vm", "cid": "vm-1-a", "director": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d", "deployment": "zookeeper",
-                  "instance": "zk/0", "created_at": "2026-02-02T00:38:20Z", "age": 7300, "size": 10240.0, "pool": "default",
+                  "instance": "zk/0", "created_at": "2026-02-02T00:38:20Z", "age": 7300, "size": 10240.0, "pool": "default", "location": "",
                   "used_by": [], "state": ""}
     assert (disk["director"], disk["created_at"], disk["age"], disk["state"]) == ("?", None, None, "orphan")
     assert (image["cid"], image["size"], image["used_by"]) == ("78c6e383a417ad574612", None, ["vm-1-a", "vm-2-a"])

@@ -94,6 +94,11 @@ def test_of_a_foreign_answer_only_the_beginning_is_shown():
 
 
 TEXTS = [
+    ("Missing event connection with target cluster member", errors.Busy, "member_offline"),
+    ("Server isn't ready yet", errors.Busy, "member_offline"),
+    ('Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443 ([dial tcp: connection refused])', errors.Busy,
+     "member_offline"),
+    ('More than one cluster member has a volume named "v". Please target a specific member', errors.Ambiguous, ""),
     ("not authorized", errors.Untrusted, "forbidden"),
     ("Forbidden", errors.Untrusted, "forbidden"),
     ("Certificate is restricted", errors.Untrusted, "forbidden"),

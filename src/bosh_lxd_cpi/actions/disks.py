@@ -43,7 +43,8 @@ def create_disk(cpi: Cpi, size: Any, cloud_properties: Any, vm_cid: Any = None) 
     wanted = properties.disk(cloud_properties)
     pool = cpi.client.names["pool"] = wanted.storage_pool or cpi.config.server.storage_pool_name
     cid = f"{disks.PERSISTENT}{cpi.new_id()}"
-    target = wanted.target or (_location(cpi, identifier(vm_cid, "vm_cid")) if vm_cid and cpi.config.server.target else "")
+    clustered = wanted.target or cpi.config.server.target  # else to ask where the VM is would be a request for nothing
+    target = (_location(cpi, identifier(vm_cid, "vm_cid")) if vm_cid and clustered else "") or wanted.target
     with cpi.undo() as undo:
         undo.add(f"disk {cid}", lambda: volumes.delete_volume(cpi, pool, cid))
         volumes.create_volume(cpi, pool, cid, size, config={**wanted.config, **cpi.marks()}, target=target)
@@ -65,7 +66,7 @@ def has_disk(cpi: Cpi, disk_cid: str) -> bool:
 
 def find(cpi: Cpi, cid: str) -> Disk | None:
     """The disk, in whichever pool it is."""
-    return in_any_pool(cpi, lambda pool: _disk(cpi, pool, cid))
+    return in_any_pool(cpi, cid, lambda pool: _disk(cpi, pool, cid))
 
 
 def need(cpi: Cpi, cid: str) -> Disk:
@@ -81,13 +82,21 @@ def _disk(cpi: Cpi, pool: str, cid: str) -> Disk:
     return Disk(pool, reply.metadata, reply.etag)
 
 
-def in_any_pool(cpi: Cpi, attempt: Callable[[str], Value]) -> Value | None:
-    """What `attempt` gives in the first pool where it does not raise NotFound; None when it does in all."""
+def in_any_pool(cpi: Cpi, cid: str, attempt: Callable[[str], Value]) -> Value | None:
+    """What `attempt` gives in the first pool where it does not raise NotFound; None when it does in all.
+
+    A disk that two cluster members have is settled first.
+    """
     for pool in pools.names(cpi.client, cpi.config.server.storage_pool_name):
         try:
             return attempt(pool)
         except errors.NotFound:
             continue
+        except errors.Ambiguous:
+            from bosh_lxd_cpi.actions import moving
+
+            moving.settle(cpi, pool, cid)
+            return attempt(pool)
     return None
 
 
@@ -95,7 +104,7 @@ def delete_disk(cpi: Cpi, disk_cid: str) -> None:
     """Delete a disk with its snapshots. One that is gone is no error; one that is attached is refused."""
     cid = identifier(disk_cid, "disk_cid")
     try:
-        deleted = in_any_pool(cpi, lambda pool: _delete(cpi, pool, cid))
+        deleted = in_any_pool(cpi, cid, lambda pool: _delete(cpi, pool, cid))
     except errors.InUse as failure:
         raise errors.CloudError(f"disk {cid} is attached to a VM, so it is not deleted", detail=str(failure),
                                 hint=mends.text("attached_delete", disk=cid, **cpi.client.names)) from failure
@@ -145,16 +154,12 @@ def need_instance(cpi: Cpi, cid: str) -> tuple[dict[str, Any], str]:
 
 
 def _colocated(cpi: Cpi, disk: Disk, member: str) -> Disk:
-    """The disk on the VM's cluster member: a local volume is copied there, then deleted where it was."""
-    name, here = disk.volume["name"], disk.volume.get("location") or member
-    if here == member or member in ("", "none"):
+    """The disk on the VM's cluster member."""
+    if disk.volume.get("location") in ("", "none", None, member) or member in ("", "none"):
         return disk
-    cpi.log.info(f"moving disk {name} from {here} to {member}")
-    body = {key: disk.volume[key] for key in ("name", "type", "content_type", "config", "description")}
-    body["source"] = {"type": "copy", "name": name, "pool": disk.pool, "location": here, "project": cpi.client.project}
-    cpi.finish(lambda: cpi.client.create_volume(disk.pool, body, target=member), what=f"copying disk {name} to {member}",
-               name=name)
-    cpi.finish(lambda: cpi.client.delete_volume(disk.pool, name, target=here), what=f"deleting disk {name} on {here}")
+    from bosh_lxd_cpi.actions import moving
+
+    moving.move(cpi, disk.pool, disk.volume, member)
     return disk._replace(volume={**disk.volume, "location": member})
 
 

@@ -22,7 +22,7 @@ def snapshot_disk(cpi: Cpi, disk_cid: str, metadata: Any = None) -> str:
     name = f"snap-{cpi.new_id()}"
     with cpi.undo() as undo:
         undo.add(f"snapshot {name}", lambda: _take_back(cpi, cid, name))
-        pool = disks.in_any_pool(cpi, lambda pool: _snapshot(cpi, pool, cid, name))
+        pool = disks.in_any_pool(cpi, cid, lambda pool: _snapshot(cpi, pool, cid, name))
         if pool is not None:
             description = _description(metadata or {}, by=cpi.director)
             cpi.finish(lambda: cpi.client.describe_snapshot(pool, cid, name, description), what=f"describing snapshot {name}")
@@ -56,7 +56,7 @@ def delete_snapshot(cpi: Cpi, snapshot_cid: str) -> None:
     if not separator:
         raise errors.BadRequest(f"{snapshot_cid} is not the CID of a snapshot: <disk>{SEPARATOR}<uuid>")
     name = f"snap-{uuid}"
-    if disks.in_any_pool(cpi, lambda pool: _delete(cpi, pool, disk, name)) is None:
+    if disks.in_any_pool(cpi, disk, lambda pool: _delete(cpi, pool, disk, name)) is None:
         cpi.log.info(f"snapshot {snapshot_cid} is gone already")
 
 

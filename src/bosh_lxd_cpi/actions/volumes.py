@@ -15,10 +15,10 @@ def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[
                made=lambda: exists(lambda: cpi.client.volume(pool, name)))
 
 
-def delete_volume(cpi: Cpi, pool: str, volume: str) -> None:
-    """Delete a volume; one that is gone is no error."""
+def delete_volume(cpi: Cpi, pool: str, volume: str, *, target: str = "") -> None:
+    """Delete a volume; one that is gone is no error. Of two members' volumes of this name `target` says which."""
     try:
-        cpi.finish(lambda: cpi.client.delete_volume(pool, volume), what=f"deleting volume {volume}", name=volume,
-                   made=lambda: not exists(lambda: cpi.client.volume(pool, volume)))
+        cpi.finish(lambda: cpi.client.delete_volume(pool, volume, target=target), what=f"deleting volume {volume}", name=volume,
+                   made=lambda: not exists(lambda: cpi.client.volume(pool, volume, target=target)))
     except errors.NotFound:
         cpi.log.debug(f"there is no volume {volume} in pool {pool}")

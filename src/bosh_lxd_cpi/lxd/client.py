@@ -95,8 +95,8 @@ class Client:
     def pools(self) -> Reply:
         return self._send("GET", "/1.0/storage-pools", query={"recursion": "1"}, what="listing storage pools")
 
-    def volume(self, pool: str, name: str) -> Reply:
-        return self._send("GET", _volume(pool, name), what=f"reading volume {name} in pool {pool}")
+    def volume(self, pool: str, name: str, *, target: str = "") -> Reply:
+        return self._send("GET", _volume(pool, name), query=_target(target), what=f"reading volume {name} in pool {pool}")
 
     def volumes(self, pool: str) -> Reply:
         return self._send("GET", _volumes(pool), query={"recursion": "1"}, what=f"listing the volumes of pool {pool}")
@@ -111,8 +111,13 @@ class Client:
         return self._send("POST", _volumes(pool), query=_target(target), headers=headers, body=content,
                           what=f"uploading volume {name} to pool {pool}")
 
-    def replace_volume(self, pool: str, name: str, body: dict[str, Any], etag: str) -> Reply:
-        return self._send("PUT", _volume(pool, name), headers={"If-Match": etag}, json_body=body,
+    def offer_volume(self, pool: str, name: str, *, target: str) -> Reply:
+        """Have a member wait for another that pulls the volume; the metadata is the operation with its secrets."""
+        return self._send("POST", _volume(pool, name), query=_target(target), json_body={"name": name, "pool": pool, "migration": True},
+                          what=f"offering volume {name} in pool {pool}")
+
+    def replace_volume(self, pool: str, name: str, body: dict[str, Any], etag: str = "", *, target: str = "") -> Reply:
+        return self._send("PUT", _volume(pool, name), query=_target(target), headers={"If-Match": etag} if etag else {}, json_body=body,
                           what=f"changing volume {name} in pool {pool}")
 
     def delete_volume(self, pool: str, name: str, *, target: str = "") -> Reply:

@@ -1,0 +1,63 @@
+"""A cluster of two test hosts, each with a pool and bridges of its own, and a cable between their networks.
+
+In both network namespaces the members reach each other at ADDRESSES; each is at its Facts.url in its own, as any host.
+"""
+from __future__ import annotations
+
+import json
+import shutil
+
+import configuration
+import server
+from kinds import KINDS
+from machine import run
+from processes import inside, netns
+
+ADDRESSES = {"node1": "10.247.0.1", "node2": "10.247.0.2"}
+"""By name of the member. The hosts are called after their cluster and it."""
+OFFLINE_SECONDS = 12
+"""Silence after which a member counts as offline; the servers allow no less than 11."""
+FIRST, SECOND = ADDRESSES
+
+
+def up(kind: str, *, name: str, pool: str = "btrfs") -> dict[str, server.Facts]:
+    """Start a new cluster; its members' facts by their names. Raises HostError, and leaves nothing, if it does not form."""
+    try:
+        first = server.up(kind, name=f"{name}-{FIRST}", pool=pool)
+        second = server.up(kind, name=f"{name}-{SECOND}", pool=pool, configure=lambda joiner, *_: _join(first, joiner))
+    except BaseException:
+        down(name)
+        raise
+    return {FIRST: first, SECOND: second}
+
+
+def down(name: str) -> None:
+    """End both members and forget them; the cable goes with their networks. No such cluster: fine."""
+    for node in ADDRESSES:
+        server.down(f"{name}-{node}", wipe=True)
+
+
+def url(node: str) -> str:
+    """Where a member is for the networks of both."""
+    return f"https://{ADDRESSES[node]}:8443"
+
+
+def _join(first: server.Facts, joiner: str) -> None:
+    """Make a server that was never configured the second member of a cluster with the first."""
+    run("ip", "link", "add", "cluster", "netns", first.netns, "type", "veth", "peer", "name", "cluster", "netns", netns(joiner))
+    for namespace, address in zip((first.netns, netns(joiner)), ADDRESSES.values(), strict=True):
+        run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "cluster")
+        run("ip", "-n", namespace, "link", "set", "cluster", "up")
+    server.client(first.name, "config", "set", f"cluster.https_address={ADDRESSES[FIRST]}:8443")
+    server.client(first.name, "cluster", "enable", FIRST)
+    server.client(first.name, "config", "set", f"cluster.offline_threshold={OFFLINE_SECONDS}")
+    token = server.client(first.name, "cluster", "add", SECOND).stdout.split()[-1]
+    pool = {"entity": "storage-pool", "name": first.pool}
+    local = [{**pool, "key": "source", "value": ""}, *([{**pool, "key": "size", "value": "20GiB"}] if first.driver == "btrfs" else [])]
+    preseed = {"cluster": {"enabled": True, "server_name": SECOND, "server_address": f"{ADDRESSES[SECOND]}:8443",
+                           "cluster_token": token, "member_config": local}}
+    for command, stdin in (((KINDS[first.kind].client, "config", "set", f"core.https_address={configuration.ADDRESS}"), ""),
+                           ((*KINDS[first.kind].init, "--preseed"), json.dumps(preseed))):
+        run(*inside(joiner, *command), stdin=stdin, env=server.CLIENT_ENVIRONMENT)
+    for secret in ("client.crt", "client.key"):
+        shutil.copy(server.STATE / first.name / secret, server.STATE / joiner)
