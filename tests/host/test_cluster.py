@@ -111,16 +111,16 @@ def test_vms_run_where_they_are_sent_with_all_that_belongs_to_them(cluster, vms)
 
 
 def test_a_vm_goes_to_its_group_or_where_the_server_likes(cluster, tiny):
-    client = cluster.first.name, "cluster", "group"
-    server.client(*client, "create", "rack2")
-    server.client(*client, "assign", "node2", "default,rack2")
+    member = cluster.server.ask("GET", "/1.0/cluster/members/node2")
+    cluster.server.ask("POST", "/1.0/cluster/groups", {"name": "rack2"})
+    cluster.server.ask("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default", "rack2"]})
     in_group = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": "@rack2"})
     anywhere = cluster.make_vm(tiny, "10.245.0.91", VM)
     for vm, node in ((in_group, "node2"), (anywhere, "node1")):  # which has fewer VMs by then
         assert cluster.where(vm[-36:]) == {("vm-", node), ("vol-e-", node), ("vol-c-", node)}
         cluster.cpi.call("delete_vm", vm)
-    server.client(*client, "assign", "node2", "default")
-    server.client(*client, "delete", "rack2")
+    cluster.server.ask("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default"]})
+    cluster.server.ask("DELETE", "/1.0/cluster/groups/rack2")
 
 
 def test_a_member_that_is_not_there_is_told(cluster, tiny):
@@ -260,6 +260,7 @@ def test_doctor_proves_a_member(cluster, tmp_path):
     assert {status for _, status, _ in told} == {"ok"} and told[-1] == ("deep", "ok", "nothing is left behind")
 
 
+@pytest.mark.long
 def test_a_member_that_is_down_is_told_and_holds_nothing_up(cluster, tiny, tmp_path):
     cpi = cluster.director(tmp_path)
     cpi.program = impatient(tmp_path, 2, answer=15)

@@ -15,7 +15,7 @@ MEMBERS = [{"server_name": "m1", "url": "https://10.0.0.1:8443"}, {"server_name"
 
 def volume(location="m1", **config):
     return {"name": "vol-p-1", "type": "custom", "content_type": "block", "description": "d", "used_by": [], "location": location,
-            "config": {"size": "64MiB", **{f"user.bosh.{mark}": value for mark, value in config.items()}}}
+            "config": {"size": "64MiB", **{f"user.bosh_{mark}": value for mark, value in config.items()}}}
 
 
 def offered(operation="/1.0/operations/op-0?project=prod"):
@@ -31,14 +31,14 @@ def beginning(replies):
 def test_the_vms_member_pulls_a_copy_and_the_marked_original_goes(cpi, wire, replies):
     wire.script(*beginning(replies), (WAIT, replies.done()), ("GET /1.0/operations", replies.sync({})), (f"PUT {VOLUME}", replies.sync()),
                 (f"DELETE {VOLUME}", replies.sync()))
-    moving.move(cpi(), "default", volume(deployment="x"), "m2")
+    moving.move(cpi(), "default", volume(other="x"), "m2")
     offer, copy, mark, delete = wire.asked[2], wire.asked[3], wire.asked[6], wire.asked[7]
     assert [asked.query.get("target") for asked in (offer, copy, mark, delete)] == ["m1", "m2", "m1", "m1"]
     assert copy.body == {"name": "vol-p-1", "type": "custom", "content_type": "block", "description": "d",
-                         "config": {"size": "64MiB", "user.bosh.deployment": "x", "user.bosh.copy": "1"},
+                         "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copy": "1"},
                          "source": {"type": "migration", "mode": "pull", "operation": "https://10.0.0.1:8443/1.0/operations/op-0",
                                     "certificate": "PEM", "secrets": {"control": "c", "fs": "f"}, "name": "vol-p-1", "pool": "default"}}
-    assert mark.body == {"description": "d", "config": {"size": "64MiB", "user.bosh.deployment": "x", "user.bosh.copied": "1"}}
+    assert mark.body == {"description": "d", "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copied": "1"}}
 
 
 def test_a_copy_that_failed_is_taken_back(cpi, wire, replies):
@@ -54,7 +54,7 @@ def test_no_number_is_ever_used_twice(cpi, wire, replies, marks, number):
     wire.script(*beginning(replies), (WAIT, replies.failed("no")), ("GET /1.0/operations", replies.sync({})), (f"DELETE {VOLUME}", replies.sync()))
     with pytest.raises(errors.CloudError):
         moving.move(cpi(), "default", volume(**marks), "m2")
-    assert wire.asked[3].body["config"]["user.bosh.copy"] == number
+    assert wire.asked[3].body["config"]["user.bosh_copy"] == number
 
 
 @pytest.mark.parametrize("original, copy, goes", [({}, {"copy": "1"}, "m2"), ({"copied": "1"}, {"copy": "1"}, "m1"),

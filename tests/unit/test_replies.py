@@ -96,6 +96,7 @@ def test_of_a_foreign_answer_only_the_beginning_is_shown():
 TEXTS = [
     ("Missing event connection with target cluster member", errors.Busy, "member_offline"),
     ("Server isn't ready yet", errors.Busy, "member_offline"),
+    ("Target cluster member is unavailable", errors.Busy, "member_offline"),
     ('Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443 ([dial tcp: connection refused])', errors.Busy,
      "member_offline"),
     ('More than one cluster member has a volume named "v". Please target a specific member', errors.Ambiguous, ""),
@@ -150,6 +151,7 @@ TEXTS = [
     ("no available dqlite leader server found", errors.Busy, ""),
     ("Incus is shutting down", errors.Busy, ""), ("LXD is shutting down", errors.Busy, ""), ("Shutting down", errors.Busy, ""),
     ("Daemon is starting up", errors.Busy, ""), ("LXD daemon setup in progress", errors.Busy, ""),
+    ("Failed creating instance from image: unexpected end of JSON input", errors.Busy, ""),
     ("In use", errors.InUse, ""),
     ("Failed to delete volume: In use", errors.InUse, ""),
     ("The storage volume is still in use", errors.InUse, ""),

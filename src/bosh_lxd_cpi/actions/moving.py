@@ -13,7 +13,8 @@ from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.cpi import Cpi
 from bosh_lxd_cpi.lxd import operations
 
-COPY, COPIED = "user.bosh.copy", "user.bosh.copied"
+# No tag can have these names: BOSH's are below user.bosh.
+COPY, COPIED = "user.bosh_copy", "user.bosh_copied"
 
 
 def move(cpi: Cpi, pool: str, volume: dict[str, Any], member: str) -> None:

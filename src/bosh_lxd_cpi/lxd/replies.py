@@ -39,7 +39,8 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"Requested profile .* doesn't exist|Profile not found", errors.CloudError, "no_profile"),
     (r"Failed loading (managed )?network|Failed to load network|network .* not found|Parent device .* doesn't exist",
      errors.CloudError, "no_network"),
-    (r"Missing event connection with target cluster member|Server isn't ready yet|Unable to connect to: ", errors.Busy, "member_offline"),
+    (r"Missing event connection with target cluster member|Target cluster member is unavailable|Server isn't ready yet"
+     r"|Unable to connect to: ", errors.Busy, "member_offline"),
     (r"Cluster member (\".*\" )?not found", errors.CloudError, "no_target"),
     (r"More than one cluster member has a volume", errors.Ambiguous),
     (r"Image not provided for instance creation|Image alias not found|Image not found", errors.NotFound, "no_image"),
@@ -53,7 +54,8 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"already (running|stopped)|^Instance is running$", errors.AlreadyInState),
     (r"is busy running a|Create \w+ operation:|database is locked|cannot start a transaction within|bad connection"
      r"|checkpoint in progress|Failed (to )?begin(ning)? transaction|no available dqlite leader|is shutting down"
-     r"|is starting up|setup in progress|Shutting down", errors.Busy),
+     r"|is starting up|setup in progress|Shutting down"
+     r"|creating instance from image: unexpected end of JSON input", errors.Busy),  # LXD 5.0 reads what qemu-img says too early
     (r"still in use|currently in use|more than one instance|more than one VM|^In use$|: In use$"
      r"|already attached to an instance", errors.InUse),
     (r"UNIQUE constraint failed|already exists|already in use|same fingerprint", errors.AlreadyExists),
