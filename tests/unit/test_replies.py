@@ -97,6 +97,7 @@ TEXTS = [
     ("Missing event connection with target cluster member", errors.Busy, "member_offline"),
     ("Server isn't ready yet", errors.Busy, "member_offline"),
     ("Target cluster member is unavailable", errors.Busy, "member_offline"),
+    ('Cluster member "m2" is offline', errors.Busy, "member_offline"),
     ('Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443 ([dial tcp: connection refused])', errors.Busy,
      "member_offline"),
     ('More than one cluster member has a volume named "v". Please target a specific member', errors.Ambiguous, ""),

@@ -20,7 +20,7 @@ COPY, COPIED = "user.bosh_copy", "user.bosh_copied"
 def move(cpi: Cpi, pool: str, volume: dict[str, Any], member: str) -> None:
     """Move a volume, with its snapshots, from where it is to another member.
 
-    Requests: members, server, offer, copy and wait, operations; original, its mark; deletion of the original.
+    Requests: members, server, offer, copy and wait, operations, mark and deletion of the original.
     """
     name, here = volume["name"], volume["location"]
     cpi.log.info(f"moving disk {name} from {here} to {member}")

@@ -39,8 +39,8 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"Requested profile .* doesn't exist|Profile not found", errors.CloudError, "no_profile"),
     (r"Failed loading (managed )?network|Failed to load network|network .* not found|Parent device .* doesn't exist",
      errors.CloudError, "no_network"),
-    (r"Missing event connection with target cluster member|Target cluster member is unavailable|Server isn't ready yet"
-     r"|Unable to connect to: ", errors.Busy, "member_offline"),
+    (r"Missing event connection with target cluster member|cluster member (\".*\" )?is (offline|unavailable)"
+     r"|Server isn't ready yet|Unable to connect to: ", errors.Busy, "member_offline"),
     (r"Cluster member (\".*\" )?not found", errors.CloudError, "no_target"),
     (r"More than one cluster member has a volume", errors.Ambiguous),
     (r"Image not provided for instance creation|Image alias not found|Image not found", errors.NotFound, "no_image"),
