@@ -29,7 +29,8 @@ def _object(thing: Thing, found: Inventory, now: float) -> dict[str, object]:
     return {"kind": thing.kind, "cid": thing.cid, "director": found.directors.get(thing.director, thing.director),
             "deployment": thing.deployment, "instance": thing.instance, "created_at": created,
             "age": None if thing.created is None else max(0, int(now - thing.created)),
-            "size": thing.size, "pool": thing.pool, "location": thing.location, "used_by": list(thing.used_by), "state": thing.state}
+            "size": thing.size, "pool": thing.pool, "location": thing.location,
+            "used_by": list(thing.used_by), "state": thing.state}
 
 
 def _row(thing: Thing, found: Inventory, now: float) -> tuple[str, ...]:

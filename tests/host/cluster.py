@@ -52,8 +52,8 @@ def _join(first: server.Facts, joiner: str) -> None:
     server.client(first.name, "cluster", "enable", FIRST)
     server.client(first.name, "config", "set", f"cluster.offline_threshold={OFFLINE_SECONDS}")
     token = server.client(first.name, "cluster", "add", SECOND).stdout.split()[-1]
-    pool = {"entity": "storage-pool", "name": first.pool}
-    local = [{**pool, "key": "source", "value": ""}, *([{**pool, "key": "size", "value": "20GiB"}] if first.driver == "btrfs" else [])]
+    values = {"source": "", **({"size": "20GiB"} if first.driver == "btrfs" else {})}
+    local = [{"entity": "storage-pool", "name": first.pool, "key": key, "value": value} for key, value in values.items()]
     preseed = {"cluster": {"enabled": True, "server_name": SECOND, "server_address": f"{ADDRESSES[SECOND]}:8443",
                            "cluster_token": token, "member_config": local}}
     for command, stdin in (((KINDS[first.kind].client, "config", "set", f"core.https_address={configuration.ADDRESS}"), ""),

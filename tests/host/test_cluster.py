@@ -37,8 +37,8 @@ class Cluster:
     def director(self, directory: Path, **properties: str) -> Director:
         certificate = Path(self.first.server_cert).with_name("cluster.crt").read_text("utf-8")
         directory.mkdir(exist_ok=True)
-        return Director({**configuration(self.first, tls_server_cert=certificate, **properties), "director_uuid": UUID}, directory,
-                        prefix=server.netns_command(self.first.name))
+        config = configuration(self.first, tls_server_cert=certificate, **properties)
+        return Director({**config, "director_uuid": UUID}, directory, prefix=server.netns_command(self.first.name))
 
     def where(self, uuid: str = "") -> set[tuple[str, str]]:
         """Kind of name and member of all instances and volumes whose name ends so."""
@@ -53,17 +53,16 @@ class Cluster:
         members = self.server.ask("GET", "/1.0/cluster/members?recursion=1")
         return next(member["status"] for member in members if member["server_name"] == node)
 
-    def make_vm(self, stemcell: str, ip: str, properties: dict, *, cpi: Director | None = None, disks: tuple[str, ...] = (),
-                **network: str) -> str:
-        return (cpi or self.cpi).call("create_vm", "agent", stemcell, properties, {"n": manual_network(ip, cloud_properties=network)},
-                                      list(disks), environment())[0]
+    def make_vm(self, stemcell: str, ip: str, properties: dict, *, cpi: Director | None = None, **network: str) -> str:
+        networks = {"n": manual_network(ip, cloud_properties=network)}
+        return (cpi or self.cpi).call("create_vm", "agent", stemcell, properties, networks, [], environment())[0]
 
 
 def run(cpi: Director, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A program beside the CPI, with its configuration."""
     *prefix, _, option, file = cpi.command()
-    return subprocess.run([*prefix, str(ROOT / "bin" / program), option, file, *arguments], env=cpi.environment(), capture_output=True,
-                          text=True)
+    command = [*prefix, str(ROOT / "bin" / program), option, file, *arguments]
+    return subprocess.run(command, env=cpi.environment(), capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module", params=["incus", *[pytest.param(kind, marks=pytest.mark.long) for kind in ("lxd", "incus7")]])
@@ -269,8 +268,9 @@ def test_a_member_that_is_down_is_told_and_holds_nothing_up(cluster, tiny, tmp_p
     before = inventory(cluster.first)
     server.stop_daemon(cluster.members["node2"].name)
     try:
-        for method, *arguments in (("has_vm", there), ("has_disk", disks[1]), ("get_disks", there), ("attach_disk", here, disks[1]),
-                                   ("attach_disk", there, disks[0]), ("create_disk", 16, {"target": "node2"}, None)):
+        for method, *arguments in (("has_vm", there), ("has_disk", disks[1]), ("get_disks", there),
+                                   ("attach_disk", here, disks[1]), ("attach_disk", there, disks[0]),
+                                   ("create_disk", 16, {"target": "node2"}, None)):
             with pytest.raises(Refused, match="cluster list` shows why") as refused:
                 cpi.call(method, *arguments)
             assert refused.value.call.seconds < 40, method

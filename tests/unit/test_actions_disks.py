@@ -158,7 +158,8 @@ def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, mon
 def test_a_disk_that_two_members_have_is_settled_first(cpi, wire, replies, monkeypatch):
     settled = []
     monkeypatch.setattr(moving, "settle", lambda cpi, *arguments: settled.append(arguments))
-    wire.script((f"GET {VOLUME}", replies.error('More than one cluster member has a volume named "vol-p-1"')), (f"GET {VOLUME}", replies.sync(volume())))
+    wire.script((f"GET {VOLUME}", replies.error('More than one cluster member has a volume named "vol-p-1"')),
+                (f"GET {VOLUME}", replies.sync(volume())))
     assert disks.has_disk(cpi(), "vol-p-1") is True
     assert settled == [("default", "vol-p-1")]
 

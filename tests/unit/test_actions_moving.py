@@ -24,20 +24,22 @@ def offered(operation="/1.0/operations/op-0?project=prod"):
 
 
 def beginning(replies):
-    return [("GET /1.0/cluster/members", replies.sync(MEMBERS)), ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
+    return [("GET /1.0/cluster/members", replies.sync(MEMBERS)),
+            ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
             (f"POST {VOLUME}", offered()), (f"POST {VOLUMES}", replies.asynchronous())]
 
 
 def test_the_vms_member_pulls_a_copy_and_the_marked_original_goes(cpi, wire, replies):
-    wire.script(*beginning(replies), (WAIT, replies.done()), ("GET /1.0/operations", replies.sync({})), (f"PUT {VOLUME}", replies.sync()),
-                (f"DELETE {VOLUME}", replies.sync()))
+    wire.script(*beginning(replies), (WAIT, replies.done()), ("GET /1.0/operations", replies.sync({})),
+                (f"PUT {VOLUME}", replies.sync()), (f"DELETE {VOLUME}", replies.sync()))
     moving.move(cpi(), "default", volume(other="x"), "m2")
     offer, copy, mark, delete = wire.asked[2], wire.asked[3], wire.asked[6], wire.asked[7]
     assert [asked.query.get("target") for asked in (offer, copy, mark, delete)] == ["m1", "m2", "m1", "m1"]
     assert copy.body == {"name": "vol-p-1", "type": "custom", "content_type": "block", "description": "d",
                          "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copy": "1"},
                          "source": {"type": "migration", "mode": "pull", "operation": "https://10.0.0.1:8443/1.0/operations/op-0",
-                                    "certificate": "PEM", "secrets": {"control": "c", "fs": "f"}, "name": "vol-p-1", "pool": "default"}}
+                                    "certificate": "PEM", "secrets": {"control": "c", "fs": "f"}, "name": "vol-p-1",
+                                    "pool": "default"}}
     assert mark.body == {"description": "d", "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copied": "1"}}
 
 
@@ -51,18 +53,21 @@ def test_a_copy_that_failed_is_taken_back(cpi, wire, replies):
 
 @pytest.mark.parametrize("marks, number", [({"copy": "4"}, "5"), ({"copied": "1"}, "2"), ({"copy": "1", "copied": "2"}, "3")])
 def test_no_number_is_ever_used_twice(cpi, wire, replies, marks, number):
-    wire.script(*beginning(replies), (WAIT, replies.failed("no")), ("GET /1.0/operations", replies.sync({})), (f"DELETE {VOLUME}", replies.sync()))
+    wire.script(*beginning(replies), (WAIT, replies.failed("no")), ("GET /1.0/operations", replies.sync({})),
+                (f"DELETE {VOLUME}", replies.sync()))
     with pytest.raises(errors.CloudError):
         moving.move(cpi(), "default", volume(**marks), "m2")
     assert wire.asked[3].body["config"]["user.bosh_copy"] == number
 
 
-@pytest.mark.parametrize("original, copy, goes", [({}, {"copy": "1"}, "m2"), ({"copied": "1"}, {"copy": "1"}, "m1"),
-                                                  ({"copied": "1"}, {"copy": "2"}, "m2"), ({"copy": "9", "copied": "10"}, {"copy": "10"}, "m1")])
+@pytest.mark.parametrize("original, copy, goes", [
+    ({}, {"copy": "1"}, "m2"), ({"copied": "1"}, {"copy": "1"}, "m1"), ({"copied": "1"}, {"copy": "2"}, "m2"),
+    ({"copy": "9", "copied": "10"}, {"copy": "10"}, "m1")])
 def test_of_two_volumes_the_incomplete_copy_or_the_copied_original_goes(cpi, wire, replies, original, copy, goes):
     for both in ([volume("m1", **original), volume("m2", **copy)], [volume("m2", **copy), volume("m1", **original)]):
         other = {**volume("m3"), "name": "vol-p-2"}
-        wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync([other, *both])), (f"DELETE {VOLUME}", replies.sync()))
+        wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync([other, *both])),
+                    (f"DELETE {VOLUME}", replies.sync()))
         moving.settle(cpi(), "default", "vol-p-1")
         assert wire.asked[-1].query["target"] == goes
 

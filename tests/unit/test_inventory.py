@@ -26,7 +26,7 @@ class Server:
     def __init__(self, *, instances=(), images=(), **pools) -> None:
         self._instances, self._images, self._pools = list(instances), list(images), pools
         self.of_disks: dict[str, tuple] = {}
-        self.names: dict[str, str] = {}
+        self.names = {"client": "lxc"}
 
     def instances(self) -> Reply:
         return Reply(self._instances, "", "")
@@ -201,7 +201,8 @@ def test_a_time_is_read_or_unknown(text, expected):
 def test_of_vms_on_a_member_that_is_down_little_is_known_but_that_they_are_there():
     cid, image = f"vm-{ours(1)}", {"fingerprint": "f" * 64, "size": 1, "aliases": [], "properties": {"bosh.director": DIRECTOR}}
     away = {**instance(cid), "config": None, "expanded_devices": None, "location": "m2", "status": "Error"}
-    found = inventory.read(Server(instances=[away], images=[image], default=[volume(f"vol-c-{ours(1)}", used_by=[f"/1.0/instances/{cid}"])]), "default")
+    drive = volume(f"vol-c-{ours(1)}", used_by=[f"/1.0/instances/{cid}"])
+    found = inventory.read(Server(instances=[away], images=[image], default=[drive]), "default")
     assert [(thing.kind, thing.state, thing.location) for thing in found.things] == [("vm", "", "m2"), ("config", "", "none"),
                                                                                     ("image", "no alias", "")]
     assert [failure.partition(". ")[0] for failure in found.failures] == [f"not to be read now: {cid}"]

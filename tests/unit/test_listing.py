@@ -29,8 +29,8 @@ def test_the_table_is_aligned_and_full():
 def test_json_is_an_array_of_objects_with_everything_in_full():
     vm, disk, image = json.loads(listing.as_json(FOUND, THINGS, now=NOW))
     assert vm == {"kind": "vm", "cid": "vm-1-a", "director": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d", "deployment": "zookeeper",
-                  "instance": "zk/0", "created_at": "2026-02-02T00:38:20Z", "age": 7300, "size": 10240.0, "pool": "default", "location": "",
-                  "used_by": [], "state": ""}
+                  "instance": "zk/0", "created_at": "2026-02-02T00:38:20Z", "age": 7300, "size": 10240.0, "pool": "default",
+                  "location": "", "used_by": [], "state": ""}
     assert (disk["director"], disk["created_at"], disk["age"], disk["state"]) == ("?", None, None, "orphan")
     assert (image["cid"], image["size"], image["used_by"]) == ("78c6e383a417ad574612", None, ["vm-1-a", "vm-2-a"])
 

@@ -113,12 +113,13 @@ class Client:
 
     def offer_volume(self, pool: str, name: str, *, target: str) -> Reply:
         """Have a member wait for another that pulls the volume; the metadata is the operation with its secrets."""
-        return self._send("POST", _volume(pool, name), query=_target(target), json_body={"name": name, "pool": pool, "migration": True},
+        return self._send("POST", _volume(pool, name), query=_target(target),
+                          json_body={"name": name, "pool": pool, "migration": True},
                           what=f"offering volume {name} in pool {pool}")
 
     def replace_volume(self, pool: str, name: str, body: dict[str, Any], etag: str = "", *, target: str = "") -> Reply:
-        return self._send("PUT", _volume(pool, name), query=_target(target), headers={"If-Match": etag} if etag else {}, json_body=body,
-                          what=f"changing volume {name} in pool {pool}")
+        return self._send("PUT", _volume(pool, name), query=_target(target), headers={"If-Match": etag} if etag else {},
+                          json_body=body, what=f"changing volume {name} in pool {pool}")
 
     def delete_volume(self, pool: str, name: str, *, target: str = "") -> Reply:
         return self._send("DELETE", _volume(pool, name), query=_target(target), what=f"deleting volume {name} in pool {pool}")
