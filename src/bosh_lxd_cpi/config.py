@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,11 @@ SHORT_NAMES = {"project": "project_name", "profile": "profile_name", "network": 
                "client_certificate": "tls_client_cert", "client_key": "tls_client_key", "server_cert": "tls_server_cert",
                "server_certificate": "tls_server_cert", "ca_cert": "tls_ca_cert"}
 """Other names for server properties that a context may use: cpi-configs of other CPIs do without the suffix."""
+
+GO_NAMES = {**SHORT_NAMES, "source_type": "type", "file_store_path": "filestore_path"}
+"""What go-lxd-cpi's job calls properties in its cpi.json, once its `StoragePool` is written `storage_pool`."""
+CAPITALS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where a new word begins in `TLSClientCert`."""
 
 
 class Server(NamedTuple):
@@ -145,7 +151,10 @@ def examine(path: str, context: dict[str, Any] | None = None,
 
 
 def read(path: str) -> dict[str, Any]:
-    """The property tree in a JSON or YAML file, with or without `lxd_cpi` around it. Raises ConfigError."""
+    """The property tree in a JSON or YAML file, with or without `lxd_cpi` around it, or go-lxd-cpi's cpi.json.
+
+    Raises ConfigError.
+    """
     if not path:
         raise ConfigError("no configuration file was named", hint="start bin/cpi with --config FILE")
     try:
@@ -161,7 +170,16 @@ def read(path: str) -> dict[str, Any]:
         tree = tree["lxd_cpi"]
     if not isinstance(tree, dict):
         raise ConfigError(f"the configuration file {path} must hold a mapping, not {type(tree).__name__}")
-    return tree
+    return _of_go(tree) if "Server" in tree else tree
+
+
+def _of_go(tree: dict[str, Any]) -> dict[str, Any]:
+    def ours(key: str) -> str:
+        words = CAPITALS.sub("_", str(key)).lower()
+        return GO_NAMES.get(words, words)
+
+    return {ours(name): {ours(key): value for key, value in given.items()} if isinstance(given, dict) else given
+            for name, given in tree.items()}
 
 
 def _yaml(path: str, text: str) -> Any:

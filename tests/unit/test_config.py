@@ -165,6 +165,26 @@ def test_other_instance_options_are_a_fault(load, value):
         "server.instance_config must map stemcell lines to instance options, and those to texts"]
 
 
+def test_the_file_that_go_lxd_cpis_job_writes_is_understood(tmp_path):
+    """Every key of its cpi.json.erb, with values in the types that it gives them."""
+    boot = {"jammy": {"security.csm": "true"}, "default": {"security.secureboot": "false"}}
+    warned: list[str] = []
+    assert config.load(write(tmp_path, {
+        "Server": {"Type": "incus", "URL": "https://h:8443", "InsecureSkipVerify": "true", "TLSClientCert": "c", "TLSClientKey": "k",
+                   "Project": "p", "Profile": "f", "Target": "t", "Network": "n", "ManagedNetworkAssignment": "dhcp",
+                   "StoragePool": "s", "PredeployStemcell": True, "InstanceConfig": boot},
+        "Agent": {"Mbus": "nats://a", "NTP": ["n1", "n2"]},
+        "AgentConfig": {"SourceType": "FAT32", "Label": "l", "MetadataPath": "m", "UserdataPath": "u", "FileStorePath": "/a"},
+        "ThrottleConfig": {"Enabled": "true", "Path": "/t.sock", "Limit": 2, "Hold": "1m"}}), warn=warned.append) == Config(
+        server=Server(type="incus", url="https://h:8443", insecure_skip_verify=True, tls_client_cert="c", tls_client_key="k",
+                      project_name="p", profile_name="f", target="t", network_name="n", managed_network_assignment="dhcp",
+                      storage_pool_name="s", predeploy_stemcell=True, instance_config=boot),
+        agent=Agent(mbus="nats://a", ntp=("n1", "n2")),
+        agent_config=AgentConfig(type="FAT32", label="l", metadata_path="m", userdata_path="u", filestore_path="/a"),
+        throttle_config=ThrottleConfig(enabled=True, path="/t.sock", limit=2, hold="1m"))
+    assert warned == []
+
+
 def test_unknown_keys_in_the_file_are_only_warned_about_in_their_order(tmp_path):
     told: list[str] = []
     tree = {"server": {**MINIMAL["server"], "projet_name": "x", "zzz": 1, "qqq": None}, "agent": MINIMAL["agent"], "agnet": {}}
