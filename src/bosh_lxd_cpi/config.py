@@ -65,7 +65,7 @@ class AgentConfig(NamedTuple):
     label: str = "config-2"
     metadata_path: str = "ec2/latest/meta-data.json"
     userdata_path: str = "ec2/latest/user-data"
-    filestore_path: str = ""
+    filestore_path: str = "/var/vcap/store/agent-data"
 
 
 DURATIONS = ("throttle_config.hold", "throttle_config.wait")

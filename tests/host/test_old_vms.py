@@ -38,12 +38,15 @@ def old_disk(host):
 
 
 @pytest.fixture
-def old_vm(host, stemcell_cids, old_disk):
+def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
     """A running VM as go-lxd-cpi leaves it after attach_disk: devices by its names, volumes by uuids of their own."""
     vm, ephemeral, config = f"vm-{uuid.UUID(int=8)}", f"vol-e-{uuid.UUID(int=9)}", f"vol-c-{uuid.UUID(int=12)}"
     mac = "00:16:3e:00:00:61"
     settings = agent_settings(agent_id="a", vm_cid=vm, networks={"n": {**manual_network(IP), "mac": mac}}, env=environment(),
                               mbus="nats://x", ntp=[], ephemeral=True, kind=host.type)
+    settings["disks"] = {"system": "/dev/sda", "ephemeral": "/dev/sdb", "persistent": {old_disk: {"path": "/dev/sdc"}}}
+    cpi.config["agent_config"] = {"filestore_path": str(tmp_path)}
+    (tmp_path / f"{vm}.json").write_text(json.dumps(settings))
     drive = config_drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
                                userdata_path="ec2/latest/user-data")
     socket = Path(host.server_cert).parent / "unix.socket"
@@ -68,7 +71,7 @@ def old_vm(host, stemcell_cids, old_disk):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_an_old_vm_lives_on(host, cpi, guests, old_vm, old_disk):
+def test_an_old_vm_lives_on(host, cpi, guests, old_vm, old_disk, tmp_path):
     boot = guests.wait(IP)["boot_id"]
     assert cpi.call("has_vm", old_vm) is True
     assert cpi.call("get_disks", old_vm) == [old_disk]
@@ -81,8 +84,11 @@ def test_an_old_vm_lives_on(host, cpi, guests, old_vm, old_disk):
     assert cpi.call("get_disks", old_vm) == []
     assert cpi.call("attach_disk", old_vm, old_disk)["path"].rsplit("/", 1)[1] in guests.now(IP)["by_id"]
     cpi.call("reboot_vm", old_vm)
-    guests.wait(IP, not_boot=boot)
+    seen = guests.wait(IP, not_boot=boot)["user_data"]["disks"]
+    assert seen["persistent"] == {}, "its drive no longer names the disk that left"
+    assert seen["ephemeral"].rsplit("/", 1)[1] in guests.now(IP)["by_id"]
     cpi.call("delete_vm", old_vm)
+    assert not list(tmp_path.glob("vm-*")), "what go-lxd-cpi kept of the VM is gone, too"
     assert cpi.call("has_disk", old_disk) is True
     cpi.call("resize_disk", old_disk, 96)
     cpi.call("delete_disk", old_disk)

@@ -218,7 +218,8 @@ def cpi(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable
     def make(**server: Any) -> Cpi:
         config = Config(server=Server(**{"url": "https://lxd:8443", "network_name": "lxdbr0", **server}),
                         agent=Agent(mbus="nats://nats:pass@10.0.0.6:4222"))
-        config = config._replace(throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")))
+        config = config._replace(throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")),
+                                 agent_config=config.agent_config._replace(filestore_path=str(tmp_path)))
         return Cpi(config=config, client=client, clock=clock, log=log, director="d1r")
 
     return make

@@ -44,7 +44,8 @@ def test_what_is_not_set_has_go_lxd_cpis_defaults(load):
                       network_name="", storage_pool_name="default", target="", managed_network_assignment="static",
                       predeploy_stemcell=False, instance_config={}),
         agent=Agent(mbus="nats://a", ntp=()),
-        agent_config=AgentConfig("CDROM", "config-2", "ec2/latest/meta-data.json", "ec2/latest/user-data", ""),
+        agent_config=AgentConfig("CDROM", "config-2", "ec2/latest/meta-data.json", "ec2/latest/user-data",
+                                 "/var/vcap/store/agent-data"),
         throttle_config=ThrottleConfig(False, "", 4, "2m", "10m"), capture=Capture(""), log_level="info", keep_failed_vms=False)
 
 

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 from bosh_lxd_cpi import directors, errors, mends, pending
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
-from bosh_lxd_cpi.guest import config_drive, disks, firmware, networks, properties, settings
+from bosh_lxd_cpi.guest import disks, firmware, networks, properties, settings
 from bosh_lxd_cpi.guest.networks import Nic
 from bosh_lxd_cpi.guest.properties import VmProperties
-from bosh_lxd_cpi.lxd.backups import volume_backup
 from bosh_lxd_cpi.lxd.dialect import Features
 
 STATE = "user.bosh.state"
@@ -110,9 +109,7 @@ def _plan(cpi: Cpi, cid: str, agent_id: str, stemcell_cid: str, wanted: VmProper
     document = settings.agent_settings(
         agent_id=agent_id, vm_cid=cid, networks=networks.for_agent(bosh_networks, nics, by_dhcp), env=env,
         mbus=config.agent.mbus, ntp=list(config.agent.ntp), ephemeral=bool(wanted.ephemeral_disk), kind=features.kind)
-    drive = config_drive.image(document, kind=config.agent_config.type, label=config.agent_config.label,
-                               metadata_path=config.agent_config.metadata_path,
-                               userdata_path=config.agent_config.userdata_path)
+    drive = volumes.drive(cpi, document)
     boot = firmware.config(stemcell, dialect=features.firmware, overrides=server.instance_config)
     pool = cpi.client.names["pool"] = wanted.storage_pool or server.storage_pool_name
     plan = Plan(cid=cid, properties=wanted, features=features, image=image, nics=devices, drive=drive, pool=pool,
@@ -191,7 +188,4 @@ def _create_volumes(cpi: Cpi, plan: Plan, *, target: str) -> None:
     ephemeral, config = disks.own_volumes(plan.cid)
     if plan.properties.ephemeral_disk:
         volumes.create_volume(cpi, plan.ephemeral_pool, ephemeral, plan.properties.ephemeral_disk, config=cpi.marks(), target=target)
-    iso = plan.features.iso_volumes and cpi.config.agent_config.type == "CDROM"
-    content = plan.drive if iso else volume_backup(config, plan.pool, plan.drive)
-    cpi.finish(lambda: cpi.client.import_volume(plan.pool, config, content, iso=iso, target=target),
-               what=f"config drive {config}", name=config, made=lambda: exists(lambda: cpi.client.volume(plan.pool, config)))
+    volumes.import_drive(cpi, plan.pool, config, plan.drive, features=plan.features, target=target)

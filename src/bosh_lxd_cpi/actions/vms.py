@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bosh_lxd_cpi import errors, mends
-from bosh_lxd_cpi.actions import volumes
+from bosh_lxd_cpi.actions import old_drives, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import pools
@@ -65,7 +65,9 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
 
     The director sends this for VMs that vanished, too: what they left behind is found by its name, in every pool.
     """
-    destroy(cpi, identifier(vm_cid, "vm_cid"))
+    cid = identifier(vm_cid, "vm_cid")
+    destroy(cpi, cid)
+    old_drives.forget_vm(cpi, cid)
 
 
 def destroy(cpi: Cpi, cid: str, *, its_pools: Iterable[str] = ()) -> None:

@@ -1,10 +1,12 @@
-"""Block volumes, for VMs and for persistent disks alike."""
+"""Volumes: empty ones, for VMs and for persistent disks alike, and configuration drives."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions.cpi import Cpi, exists
+from bosh_lxd_cpi.lxd.dialect import Features
 
 
 def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[str, str], target: str = "") -> None:
@@ -13,6 +15,25 @@ def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[
             "config": {**config, "size": f"{size}MiB"}}
     cpi.finish(lambda: cpi.client.create_volume(pool, body, target=target), what=f"volume {name}", name=name,
                made=lambda: exists(lambda: cpi.client.volume(pool, name)))
+
+
+def drive(cpi: Cpi, document: dict[str, Any]) -> bytes:
+    """A configuration drive with these agent settings."""
+    from bosh_lxd_cpi.guest import config_drive
+
+    look = cpi.config.agent_config
+    return config_drive.image(document, kind=look.type, label=look.label, metadata_path=look.metadata_path,
+                              userdata_path=look.userdata_path)
+
+
+def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Features, target: str = "") -> None:
+    """Make a volume of a configuration drive: one request and a wait."""
+    from bosh_lxd_cpi.lxd.backups import volume_backup
+
+    iso = features.iso_volumes and cpi.config.agent_config.type == "CDROM"
+    sent = content if iso else volume_backup(name, pool, content)
+    cpi.finish(lambda: cpi.client.import_volume(pool, name, sent, iso=iso, target=target), what=f"config drive {name}",
+               name=name, made=lambda: exists(lambda: cpi.client.volume(pool, name)))
 
 
 def delete_volume(cpi: Cpi, pool: str, volume: str, *, target: str = "") -> None:
