@@ -20,6 +20,11 @@ LONGEST_MESSAGE = 2000
 """Characters of an error; what it quotes may be of any length, and its end holds the hint."""
 
 
+REVERSE = {"create_stemcell": "delete_stemcell", "create_vm": "delete_vm", "create_disk": "delete_disk",
+           "snapshot_disk": "delete_snapshot"}
+"""What deletes the thing whose CID a method answers."""
+
+
 class Request:
     """What BOSH asks."""
 
@@ -87,6 +92,18 @@ def success(result: Any) -> bytes:
     return json.dumps({"result": result, "error": None, "log": ""}).encode()
 
 
+def reverse(request: bytes, answer: bytes) -> bytes:
+    """The request that takes back what this one made, by its answer; empty when it made nothing."""
+    import json
+
+    result = json.loads(answer)["result"]
+    asked = parse(request) if result else None
+    if asked is None or asked.method not in REVERSE:
+        return b""
+    made = result[0] if asked.method == "create_vm" else result
+    return json.dumps({"method": REVERSE[asked.method], "arguments": [made], "context": asked.context}).encode()
+
+
 def failure(error: BaseException, redact: Any = str) -> bytes:
     """The answer of a call that did not; `log` stays empty, since stderr has it all."""
     import json
@@ -115,13 +132,14 @@ def claim_stdout() -> int:
     return ours
 
 
-def write(descriptor: int, answer: bytes) -> None:
-    """Write the answer whole, and close: BOSH reads to the end."""
+def write(descriptor: int, answer: bytes) -> bool:
+    """Write the answer whole, and close: BOSH reads to the end. Answers whether anybody is there to read it."""
     answer += b"\n"
     try:
         while answer:
             answer = answer[os.write(descriptor, answer):]
     except BrokenPipeError:
-        pass  # nobody is listening any more
+        return False
     finally:
         os.close(descriptor)
+    return True

@@ -258,6 +258,23 @@ def test_a_signal_takes_back_what_was_begun_and_further_ones_do_not_disturb(star
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_was_made_for_a_caller_that_is_gone_is_taken_back(start, daemon, gone):
+    """`bosh create-env` ends at Ctrl-C, but the CPI is in a process group of its own (bosh-utils, exec_process_unix.go)."""
+    process = start(ask("create_disk", 64, {}))
+    disks = "/1.0/storage-pools/default/volumes/custom"
+    assert daemon.next_request() == f"POST {disks}"
+    if gone:
+        process.stdout.close()
+        process.stdout = None
+    daemon.answer(None)
+    if gone:
+        assert daemon.next_request().startswith(f"DELETE {disks}/vol-p-")
+        daemon.answer(None)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0 and stderr.count(b"1 requests in") == 1 + gone
+
+
 def test_a_signal_after_the_work_does_not_cost_the_answer(monkeypatch):
     def late(*_: object, **__: object) -> bytes:
         signal.raise_signal(signal.SIGTERM)

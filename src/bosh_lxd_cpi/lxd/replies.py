@@ -52,7 +52,7 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"already defined on another NIC|is assigned to parent managed network", errors.AddressTaken, "address_taken"),
     (r"agent is(n't| not) currently running|Failed (to )?connect(ing)? to (the |lxd-|incus-)?agent", errors.AgentNotRunning),
     (r"already (running|stopped)|^Instance is running$", errors.AlreadyInState),
-    (r"is busy running a|Create \w+ operation:|database is locked|cannot start a transaction within|bad connection"
+    (r"is busy running a|matching non-reusable operation|Create \w+ operation:|database is locked|cannot start a transaction within|bad connection"
      r"|checkpoint in progress|Failed (to )?begin(ning)? transaction|no available dqlite leader|is shutting down"
      r"|is starting up|setup in progress|Shutting down"
      r"|creating instance from image: unexpected end of JSON input", errors.Busy),  # LXD 5.0 reads what qemu-img says too early
