@@ -138,7 +138,7 @@ def write(descriptor: int, answer: bytes) -> bool:
     try:
         while answer:
             answer = answer[os.write(descriptor, answer):]
-    except BrokenPipeError:
+    except OSError:
         return False
     finally:
         os.close(descriptor)

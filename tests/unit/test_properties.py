@@ -111,13 +111,13 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(key, near):
         properties.vm({key: 1})
 
 
-@pytest.mark.parametrize("key", ["limits.cpu", "limits.memory", "volatile.uuid", "user.bosh.director", "image.os", "limits.memory.hugepages"])
+@pytest.mark.parametrize("key", ["limits.cpu", "limits.memory", "volatile.uuid", "user.bosh.director", "image.os"])
 def test_options_that_are_not_the_operators_are_refused(key):
     with pytest.raises(InvalidProperties, match=f"VM cloud_properties: config.{key} is set by the CPI itself"):
         properties.vm({"config": {key: "x"}})
 
 
-@pytest.mark.parametrize("key", ["limits.disk.priority", "security.nesting", "user.owner", "boot.autostart", "raw.qemu"])
+@pytest.mark.parametrize("key", ["limits.disk.priority", "limits.memory.hugepages", "limits.cpu.nodes", "security.nesting", "user.owner", "boot.autostart", "raw.qemu"])
 def test_other_options_are_the_operators(key):
     assert properties.vm({"config": {key: "x"}}).config == {key: "x"}
 

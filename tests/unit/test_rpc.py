@@ -168,6 +168,10 @@ def test_an_answer_is_written_whole_although_a_pipe_takes_it_in_pieces(monkeypat
         os.fstat(descriptor)
 
 
+def test_a_full_disk_instead_of_a_reader_is_no_error():
+    assert not rpc.write(os.open("/dev/full", os.O_WRONLY), b"x")
+
+
 def test_nobody_listening_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)

@@ -15,7 +15,7 @@ MOST_MIB = 1 << 40
 MOST_CPUS = 4096
 MOST_MTU, MOST_VLAN = 65535, 4094
 
-OWNED_CONFIG = ("limits.cpu", "limits.memory", "volatile.", "user.bosh.", "image.")
+OWNED_CONFIG = re.compile(r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*", re.DOTALL)
 """Instance options that the CPI or the server itself writes."""
 OWNED_DEVICES = re.compile(r"root|config|ephemeral|eth\d+|p[0-9a-f]{12}|persistent-\d+")
 
@@ -98,7 +98,7 @@ def vm(given: Any) -> VmProperties:
     """Raises InvalidProperties."""
     properties = _read(VmProperties, given, "VM")
     for key in properties.config:
-        if key.startswith(OWNED_CONFIG):
+        if OWNED_CONFIG.fullmatch(key):
             raise InvalidProperties(f"VM cloud_properties: config.{key} is set by the CPI itself",
                                     hint="Use instance_type or cpu and ram, and tags")
     for name, device in properties.devices.items():
