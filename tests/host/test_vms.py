@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import server
@@ -100,6 +101,25 @@ def test_a_vm_is_rebooted_whether_it_runs_or_not_and_deleted_twice(host, cpi, st
     assert cpi.call("delete_vm", cid) is None
     assert cpi.call("has_disk", disk) is True, "a persistent disk outlives the VM it was attached to"
     cpi.call("delete_disk", disk)
+
+
+@pytest.mark.every_server
+def test_a_vm_is_deleted_by_several_calls_at_once(cpi, stemcell_cids):
+    cid, _ = create(cpi, stemcell_cids["jammy"])
+    started = time.monotonic()
+    for process in [cpi.start("delete_vm", cid) for _ in range(4)]:
+        assert cpi.finish(process, "delete_vm", started) is None
+    assert cpi.call("has_vm", cid) is False
+
+
+@pytest.mark.every_server
+def test_a_vm_made_for_a_caller_that_is_gone_does_not_stay(host, cpi, stemcell_cids):
+    before = server.client(host.name, "list", "--project", host.project, "--format", "csv").stdout
+    process = cpi.start("create_vm", "agent", stemcell_cids["jammy"], SMALL, {"private": manual_network(IP)}, [], environment())
+    process.stdout.close()
+    assert process.wait(120) == 0
+    process.stderr.close()
+    assert server.client(host.name, "list", "--project", host.project, "--format", "csv").stdout == before
 
 
 @pytest.mark.every_server

@@ -142,6 +142,8 @@ TEXTS = [
     ("The instance is already stopped", errors.AlreadyInState, ""),
     ("Create restart operation: The instance is already stopped", errors.AlreadyInState, ""),
     ('Instance is busy running a "stop" operation', errors.Busy, ""),
+    ("Failed deleting subvolume \"/a.iso\": Failed to run: btrfs: exit status 1 (ERROR: Could not statfs: No such file or directory)",
+     errors.Busy, ""),
     ("Failed to create instance delete operation: A matching non-reusable operation has now succeeded", errors.Busy, ""),
     ('Failed to create instance update operation: Create update operation: Instance is busy', errors.Busy, ""),
     ("database is locked", errors.Busy, ""),

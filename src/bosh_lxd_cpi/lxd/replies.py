@@ -52,9 +52,9 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"already defined on another NIC|is assigned to parent managed network", errors.AddressTaken, "address_taken"),
     (r"agent is(n't| not) currently running|Failed (to )?connect(ing)? to (the |lxd-|incus-)?agent", errors.AgentNotRunning),
     (r"already (running|stopped)|^Instance is running$", errors.AlreadyInState),
-    (r"is busy running a|matching non-reusable operation|Create \w+ operation:|database is locked|cannot start a transaction within|bad connection"
-     r"|checkpoint in progress|Failed (to )?begin(ning)? transaction|no available dqlite leader|is shutting down"
-     r"|is starting up|setup in progress|Shutting down"
+    (r"is busy running a|matching non-reusable operation|Create \w+ operation:|database is locked|bad connection"
+     r"|cannot start a transaction within|checkpoint in progress|Failed (to )?begin(ning)? transaction|is shutting down"
+     r"|no available dqlite leader|is starting up|setup in progress|Shutting down|Failed delet(e|ing) .*No such file"
      r"|creating instance from image: unexpected end of JSON input", errors.Busy),  # LXD 5.0 reads what qemu-img says too early
     (r"still in use|currently in use|more than one instance|more than one VM|^In use$|: In use$"
      r"|already attached to an instance", errors.InUse),
