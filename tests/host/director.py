@@ -61,7 +61,8 @@ class Director:
         """The program and its arguments; writes the configuration file."""
         file = self.directory / "cpi.json"
         file.touch(mode=0o600)
-        file.write_text(json.dumps(self.config), encoding="utf-8")
+        if file.read_text("utf-8") != json.dumps(self.config):  # another call may be reading it
+            file.write_text(json.dumps(self.config), encoding="utf-8")
         return [*self.prefix, str(self.program), "--config", str(file)]
 
     def environment(self) -> dict[str, str]:
