@@ -182,7 +182,7 @@ def _await_operations(cpi: Cpi, digest: str) -> None:
     """Wait for what the server still does to things of this run. Incus 6.0 can never again delete a disk that was
     deleted while a snapshot of it was being made."""
     for operation in itertools.chain.from_iterable((cpi.client.operations().metadata or {}).values()):
-        if operation["status_code"] < operations.SUCCESS and digest in str(operation.get("resources")):
+        if operation["status_code"] < operations.SUCCESS and digest in str(operations.objects(operation)):
             with contextlib.suppress(errors.ServerError):
                 operations.wait(cpi.client, Reply(None, f"/1.0/operations/{operation['id']}", ""), what="cleaning up")
 

@@ -198,6 +198,13 @@ def test_an_operation_begun_by_the_lost_request_is_waited_for_before_looking(cli
     assert finish(client, make, what="x", name="vm-1", made=lambda: made == [True]) == {}
 
 
+def test_lxd_6_8_names_what_an_operation_works_on_in_its_metadata(client, wire, replies, make):
+    operation = {"id": "op-7", "resources": {}, "metadata": {"entity_url": "/1.0/instances/vm-1?project=prod"}}
+    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, replies.sync({"running": [operation]})),
+                ("GET /1.0/operations/op-7/wait", replies.done()))
+    assert finish(client, make, what="x", name="vm-1", made=lambda: True) == {}
+
+
 def test_however_that_operation_ends_the_thing_itself_is_looked_at(client, wire, replies, make):
     wire.script((MAKE, errors.LostAnswer("gone")), (LIST, pending(replies)), ("GET /1.0/operations/op-7/wait", replies.failed("odd")),
                 (MAKE, replies.sync()))

@@ -89,11 +89,16 @@ def await_pending(client: Client, name: str, what: str) -> None:
     """Wait for whatever operation on the object the server is still at, however it ends."""
     by_status = client.operations().metadata or {}
     for operation in [one for status, group in by_status.items() if status not in FINAL for one in group]:
-        urls = [url for group in (operation.get("resources") or {}).values() for url in group]
         if operation.get("class") == "token":  # LXD keeps that of an image which another cluster member fetched
             continue
-        if name and any(url.partition("?")[0].endswith(f"/{name}") for url in urls):
+        if name and any(url.partition("?")[0].endswith(f"/{name}") for url in objects(operation)):
             try:
                 wait(client, Reply(None, f"/1.0/operations/{operation['id']}", ""), what=what)
             except errors.ServerError as failure:
                 client.log.warn(str(failure))
+
+
+def objects(operation: dict[str, Any]) -> list[str]:
+    """The URLs of what an operation works on. LXD 6.8 and later have no resources, but one URL in the metadata."""
+    urls = [url for group in (operation.get("resources") or {}).values() for url in group]
+    return [*urls, (operation.get("metadata") or {}).get("entity_url") or ""]
