@@ -58,20 +58,47 @@ def put_before(method: str, pattern: str, *answers: dict[str, Any]) -> Change:
 # -- other servers ----------------------------------------------------------------------------------------------------
 
 
-def lxd(version: str, *extensions: str) -> Change:
-    """The server says that it is an LXD with these extensions more; texts are LXD's."""
+Text = tuple[str, str]
+LXD_TEXTS = (
+    ("Storage pool volume not found", "Storage volume not found"), ("Image alias not found", "Not Found"),
+    (r"Failed initializing instance: Invalid config: Unknown configuration key: (\S+)",
+     '"\\1" isn\'t supported for "virtual-machine"'),
+    ("Failed initializing", "Failed initialising"))
+LXD_68_TEXTS = (
+    *LXD_TEXTS, ("isn't supported", "is not supported"), ("Failed to fetch", "Failed fetching"),
+    ('Requested profile "(.*)" doesn\'t exist', r'Profile "\1" not found in project "bosh"'))
+
+
+def lxd(version: str, *extensions: str, texts: tuple[Text, ...] = LXD_TEXTS) -> Change:
+    """The server says that it is an LXD with these extensions more; texts are LXD's, as 5.21.7 and 6.9 have them."""
     def change(call: Call) -> None:
         call["config"]["server"]["type"] = "lxd"
         for one in call["interactions"]:
             body = one.get("response", {}).get("body", {})
             if body.get("type") == "error":
-                body["error"] = re.sub(r'^Failed to fetch instance ".*?" in project ".*?": ', "", body["error"])
+                body["error"] = _in_other_words(body["error"], texts)
+            for operation in _operations(one):
+                operation["err"] = _in_other_words(operation["err"], texts)
             if one["request"]["path"] == "/1.0":
                 metadata = body["metadata"]
                 metadata["environment"].update(server="lxd", server_version=version)
                 known = [name for name in metadata["api_extensions"] if "incus" not in name]
                 metadata["api_extensions"] = [*known, *extensions]
     return change
+
+
+def _in_other_words(text: str, texts: tuple[Text, ...]) -> str:
+    for pattern, words in texts:
+        text = re.sub(pattern, words, text)
+    return text
+
+
+def _operations(one: Exchange) -> list[dict[str, Any]]:
+    """The operations that an answer shows or lists."""
+    metadata = one.get("response", {}).get("body", {}).get("metadata")
+    if one["request"]["path"] == "/1.0/operations":
+        return [operation for group in metadata.values() for operation in group]
+    return [metadata] if isinstance(metadata, dict) and metadata.get("class") == "task" else []
 
 
 def the_project_is_there(call: Call) -> None:
@@ -90,17 +117,50 @@ def volumes_are_asynchronous(call: Call) -> None:
         if not is_change or response.get("body", {}).get("type") != "sync":
             changed.append(one)
             continue
-        path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, line(request) + call['at'])}"
         resource = request["path"] if request["method"] != "POST" else f"{request['path']}/{request['body']['name']}"
-        operation = {"id": path.rsplit("/", 1)[1], "class": "task", "description": "Changing storage volume",
-                     "created_at": call["at"], "updated_at": call["at"], "status": "Running", "status_code": 103,
-                     "resources": {"storage_volumes": [resource]}, "metadata": None, "may_cancel": False, "err": "",
-                     "location": "none"}
-        body = {**sync(operation)["body"], "type": "async", "status": "Operation created", "status_code": 100,
-                "operation": path}
-        changed.append({**one, "response": {"status": 202, "headers": {**JSON, "Location": path}, "body": body}})
-        changed.append(exchange("GET", f"{path}/wait", sync({**operation, "status": "Success", "status_code": 200})))
+        started, path = _started(call, request, resource, kind="storage_volumes")
+        done = {**started["body"]["metadata"], "status": "Success", "status_code": 200}
+        changed.extend([{**one, "response": started}, exchange("GET", f"{path}/wait", sync(done))])
     call["interactions"] = changed
+
+
+def operations_name_one_object(call: Call) -> None:
+    """An operation has no resources; its metadata has the URL of what it works on, or of the project."""
+    for one in call["interactions"]:
+        for operation in _operations(one):
+            urls = [url for group in (operation["resources"] or {}).values() for url in group]
+            metadata = {**(operation["metadata"] or {}), "entity_url": (urls or ["/1.0/projects/bosh"])[0]}
+            operation.update(resources={}, metadata=metadata, err_code=500 if operation["err"] else 0)
+
+
+def the_operation_misses_the_snapshot(call: Call) -> None:
+    """That a snapshot is gone is found by the operation that is to delete it."""
+    request = call["interactions"][0]["request"]
+    *_, pool, _, _, volume, _, snapshot = request["path"].split("/")
+    text = (f'Storage volume "{volume}/{snapshot}" in project "bosh" of type "custom" does not exist on pool "{pool}": '
+            "Storage volume not found")
+    started, path = _started(call, request, request["path"], kind="storage_volume_snapshots")
+    failed = {**started["body"]["metadata"], "status": "Failure", "status_code": 400, "err": text}
+    call["interactions"][0:1] = [
+        exchange("DELETE", request["path"], started), exchange("GET", f"{path}/wait", refusal(text, 404, status=200)),
+        exchange("GET", path, sync(failed))]
+
+
+def no_operation_for_what_is_gone(call: Call) -> None:
+    gone = call["interactions"][0]
+    text = 'Failed creating "Deleting storage volume snapshot" operation record: Failed fetching entity reference: '
+    gone["response"] = refusal(f'{text}No such entity "{gone["request"]["path"]}?project=bosh"', 500)
+
+
+def _started(call: Call, request: dict[str, Any], resource: str, *, kind: str) -> tuple[dict[str, Any], str]:
+    """The answer that begins an operation on this resource, and the operation's path."""
+    path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, line(request) + call['at'])}"
+    operation = {"id": path.rsplit("/", 1)[1], "class": "task", "description": "Changing storage volume",
+                 "created_at": call["at"], "updated_at": call["at"], "status": "Running", "status_code": 103,
+                 "resources": {kind: [resource]}, "metadata": None, "may_cancel": False, "err": "", "location": "none"}
+    body = {**sync(operation)["body"], "type": "async", "status": "Operation created", "status_code": 100,
+            "operation": path}
+    return {"status": 202, "headers": {**JSON, "Location": path}, "body": body}, path
 
 
 AGENT = refusal("LXD VM agent isn't currently running", 500)

@@ -9,9 +9,10 @@ import copy
 from typing import Any, NamedTuple
 
 from changes import (
-    BAD_GATEWAY, POOL_VOLUMES, Call, Change, Exchange, answer_is_lost_and_the_name_taken,
-    answer_is_lost_while_the_server_works_on, lxd, nobody_answers, operation_is_cancelled, operation_is_forgotten,
-    put_before, refusal, somebody_else_changed_it, the_guest_could_not_be_told, the_project_is_there, there_is_no_space,
+    BAD_GATEWAY, LXD_68_TEXTS, POOL_VOLUMES, Call, Change, Exchange, answer_is_lost_and_the_name_taken,
+    answer_is_lost_while_the_server_works_on, lxd, no_operation_for_what_is_gone, nobody_answers, operation_is_cancelled,
+    operation_is_forgotten, operations_name_one_object, put_before, refusal, somebody_else_changed_it,
+    the_guest_could_not_be_told, the_operation_misses_the_snapshot, the_project_is_there, there_is_no_space,
     volumes_are_asynchronous, wait_times_out_with_an_error, wait_times_out_with_the_state)
 
 from bosh_lxd_cpi import replay
@@ -31,18 +32,20 @@ class Row(NamedTuple):
 
 
 LXD_521 = "LXD 5.21 in name, version and texts; ISO volumes, start in create and security.csm are as recorded"
-FACTS_521 = "canonical/lxd stable-5.21: shared/version/api.go (custom_volume_iso, instance_create_start, security_csm)"
+FACTS_521 = "canonical/lxd stable-5.21: shared/version/api.go (custom_volume_iso, instance_create_start, security_csm)" \
+            "; seen on LXD 5.21.7"
 ASYNC = "every change of a volume or its snapshot is an operation"
 FACTS_66 = "canonical/lxd lxd-6.6: extension storage_and_profile_operations, lxd/storage_volumes.go"
-BOOT_MODE = f"extension instance_boot_mode, which removed security.csm and security.secureboot; {ASYNC}"
-FACTS_67 = "canonical/lxd main after lxd-6.6: extension instance_boot_mode, lxd/instance/drivers/driver_qemu.go"
+LXD_69 = f"extension instance_boot_mode, which removed security.csm and security.secureboot; {ASYNC}; " \
+         "operations name one object, in their metadata"
+FACTS_69 = "canonical/lxd lxd-6.9: shared/version/api.go, lxd/operations/operations.go; seen on LXD 6.9"
 WAIT = "operationWaitGet in lxd/operations.go (LXD 5.0.3 on) and cmd/incusd/operations.go (before 6.0.5 and 6.12)"
 WAIT_SYNC = "operationWaitGet in cmd/incusd/operations.go (6.0.5 and 6.12 on) and lxd/operations.go (LXD 5.0.2)"
 AGENT = "LXD 5.20 to 5.21.2 and 6.1: lxd/instance/drivers/driver_qemu.go, the event to the guest after an update"
 BROKEN = "a connection that breaks after the request"
 
-V521, V66 = lxd("5.21.3"), lxd("6.6", "storage_and_profile_operations")
-V67 = lxd("6.7", "storage_and_profile_operations", "instance_boot_mode")
+V521, V66 = lxd("5.21.7"), lxd("6.6", "storage_and_profile_operations")
+V69 = lxd("6.9", "storage_and_profile_operations", "instance_boot_mode", texts=LXD_68_TEXTS)
 
 TABLE = (
     Row("lxd-5.21", "vm", "incus/vm", LXD_521, FACTS_521, (V521, the_project_is_there)),
@@ -50,11 +53,21 @@ TABLE = (
     Row("lxd-5.21", "vm_refused", "incus/vm_refused", LXD_521, f"{FACTS_521}; {WAIT}", (V521,)),
     Row("lxd-5.21", "disk_attached", "incus/disk_attached", "attaching works, and is refused because no agent runs",
         AGENT, (lxd("5.21.2"), the_guest_could_not_be_told)),
-    Row("lxd-6.6", "vm", "incus/vm", ASYNC, FACTS_66, (V66, the_project_is_there, volumes_are_asynchronous)),
+    Row("lxd-5.21", "snapshot_is_gone", "incus/disk_snapshots#3", "the operation that is to delete it fails",
+        f"lxd/storage_volumes_snapshot.go; {WAIT}; seen on LXD 5.21.7", (V521, the_operation_misses_the_snapshot)),
     Row("lxd-6.6", "disk", "incus/disk", ASYNC, FACTS_66, (V66, volumes_are_asynchronous)),
-    Row("lxd-6.6", "disk_snapshots", "incus/disk_snapshots", ASYNC, FACTS_66, (V66, volumes_are_asynchronous)),
-    Row("lxd-6.7", "vm", "incus/vm", BOOT_MODE, FACTS_67, (V67, the_project_is_there, volumes_are_asynchronous)),
-    Row("lxd-6.7", "vm_by_uefi", "incus/vm_by_uefi", BOOT_MODE, FACTS_67, (V67, volumes_are_asynchronous)),
+    Row("lxd-6.6", "disk_snapshots", "incus/disk_snapshots#0", ASYNC, FACTS_66, (V66, volumes_are_asynchronous)),
+    Row("lxd-6.9", "vm", "incus/vm", LXD_69, FACTS_69,
+        (V69, the_project_is_there, volumes_are_asynchronous, operations_name_one_object)),
+    Row("lxd-6.9", "vm_by_uefi", "incus/vm_by_uefi", LXD_69, FACTS_69,
+        (V69, volumes_are_asynchronous, operations_name_one_object)),
+    Row("lxd-6.9", "vm_refused", "incus/vm_refused", LXD_69, FACTS_69,
+        (V69, volumes_are_asynchronous, operations_name_one_object)),
+    Row("lxd-6.9", "answer_is_lost_while_the_server_works_on", "incus/vm#0",
+        "no answer to the creation; the list of operations shows it in an operation's metadata", FACTS_69,
+        (V69, volumes_are_asynchronous, answer_is_lost_while_the_server_works_on, operations_name_one_object)),
+    Row("lxd-6.9", "snapshot_is_gone", "incus/disk_snapshots#3", "HTTP 500: no operation for what there is not", FACTS_69,
+        (V69, no_operation_for_what_is_gone)),
     Row("faults", "wait_times_out_with_an_error", "incus/vm#0",
         "the first wait ends after 30 s with an error under HTTP 200", WAIT, (wait_times_out_with_an_error,)),
     Row("faults", "wait_times_out_with_the_state", "incus7/vm#0", "the first wait ends after 30 s, state Running",

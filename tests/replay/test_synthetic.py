@@ -19,7 +19,7 @@ def requests(server, scenario, method, part):
 def test_they_are_counted():
     marked = Counter(path.parent.name for path in fixtures.paths()
                      if fixtures.load(path.parent.name, path.stem)["synthetic"])
-    assert marked == {"lxd-5.21": 4, "lxd-6.6": 3, "lxd-6.7": 2, "faults": 12}
+    assert marked == {"lxd-5.21": 5, "lxd-6.6": 2, "lxd-6.9": 5, "faults": 12}
     recorded = len(fixtures.paths()) - sum(marked.values())
     assert recorded >= 3 * sum(marked.values())
 
@@ -43,8 +43,8 @@ def test_each_is_what_its_row_makes_of_its_base(name, offline):
 @pytest.mark.parametrize(("server", "scenario", "firmware"), [
     ("lxd-5.21", "vm", {"security.csm": "true", "security.secureboot": "false"}),
     ("lxd-5.21", "vm_by_uefi", {"security.secureboot": "false"}),
-    ("lxd-6.7", "vm", {"boot.mode": "bios"}),
-    ("lxd-6.7", "vm_by_uefi", {"boot.mode": "uefi-nosecureboot"})])
+    ("lxd-6.9", "vm", {"boot.mode": "bios"}),
+    ("lxd-6.9", "vm_by_uefi", {"boot.mode": "uefi-nosecureboot"})])
 def test_firmware_is_chosen_by_extension(server, scenario, firmware):
     [body] = [request["body"] for request in requests(server, scenario, "POST", "/1.0/instances")]
     chosen = {key: value for key, value in body["config"].items() if key.startswith(("security.", "boot.", "raw."))}
@@ -63,6 +63,31 @@ def test_changes_of_volumes_are_waited_for_when_they_are_operations():
                if one["request"]["method"] != "GET" and one["response"]["body"]["type"] == "async"]
     assert len(changes) == len(requests("lxd-6.6", "disk", "GET", "/wait")) == 6
     assert requests("incus", "disk", "GET", "/wait") == []
+
+
+@pytest.mark.parametrize("server", ["lxd-5.21", "lxd-6.9"])
+def test_a_snapshot_that_is_gone_is_no_error_in_whatever_words(server):
+    [call] = fixtures.load(server, "snapshot_is_gone")["calls"]
+    assert call["stdout"]["error"] is None
+    assert len(requests(server, "snapshot_is_gone", "GET", "/1.0/storage-pools")) == 1, "other pools are looked in, too"
+
+
+def test_lxd_6_9_refuses_as_the_others_do():
+    def refusals(server):
+        return [call["stdout"]["error"]["type"] for call in fixtures.load(server, "vm_refused")["calls"]]
+
+    assert refusals("lxd-6.9") == refusals("incus")
+
+
+def test_the_operation_of_a_lost_answer_is_waited_for_when_only_its_metadata_says_what_it_is_for():
+    server, scenario = "lxd-6.9", "answer_is_lost_while_the_server_works_on"
+    [post] = requests(server, scenario, "POST", "/1.0/instances")
+    [call] = fixtures.load(server, scenario)["calls"]
+    [listed] = [one for one in call["interactions"] if one["request"]["path"] == "/1.0/operations"]
+    [running] = listed["response"]["body"]["metadata"]["running"]
+    assert running["resources"] == {} and post["body"]["name"] in running["metadata"]["entity_url"]
+    assert requests(server, scenario, "GET", f"/1.0/operations/{running['id']}/wait")
+    assert call["stdout"]["error"] is None
 
 
 @pytest.mark.parametrize(("scenario", "error"), [
