@@ -166,6 +166,8 @@ def _snapshots_of(client: Client, disk: Thing) -> Iterator[Thing]:
         listed = client.snapshots(disk.pool, disk.cid).metadata
     except errors.NotFound:
         return  # the disk has been deleted meanwhile
+    except errors.Untrusted:
+        return  # a restricted certificate, and LXD 5.21.3 or later (docs/authentication.md)
     for snapshot in listed:
         name = _last(snapshot["name"])  # what comes before it is the volume's
         if director := owner(name):

@@ -30,6 +30,9 @@ MENDS = {
     "forbidden": "`{client} config trust list` shows the certificates: if ours is not there,"
                  " `{client} config trust {add} bosh.crt`; if it is restricted to other projects, correct"
                  " server.project_name",
+    "no_snapshots": "LXD from 5.21.3 and 6.2 on lets restricted certificates make snapshots of volumes, but neither see"
+                    " nor delete them: trust ours without --restricted, or switch the director's snapshots off; those"
+                    " that are there go with their disks",
     "wrong_type": "Set `server.type: {kind}`",
     "too_old": "Upgrade the server to LXD 5.0, Incus 6.0 or later",
     "member_offline": "`{client} cluster list` shows why; until it is back, set server.target to another member",

@@ -45,6 +45,8 @@ class Server:
     def snapshots(self, pool: str, disk: str) -> Reply:
         if disk not in self.of_disks:
             raise errors.NotFound("Storage pool volume not found")
+        if isinstance(self.of_disks[disk], Exception):
+            raise self.of_disks[disk]
         return Reply(self.of_disks[disk], "", "")
 
 
@@ -138,6 +140,12 @@ def test_a_snapshot_may_be_described_in_any_way(description):
 
 def test_a_disk_that_vanishes_meanwhile_has_no_snapshots():
     server = Server(default=[volume(f"vol-p-{ours(1)}")])
+    assert inventory.snapshots(server, inventory.read(server, "default")) == []
+
+
+def test_without_leave_to_see_snapshots_the_disks_are_listed_alone():
+    server = Server(default=[volume(f"vol-p-{ours(1)}")])
+    server.of_disks = {f"vol-p-{ours(1)}": errors.Untrusted("No entitlements can be granted")}
     assert inventory.snapshots(server, inventory.read(server, "default")) == []
 
 

@@ -105,6 +105,8 @@ TEXTS = [
     ("Forbidden", errors.Untrusted, "forbidden"),
     ("Certificate is restricted", errors.Untrusted, "forbidden"),
     ('User does not have permission for project "p"', errors.Untrusted, "forbidden"),
+    ('Cannot check permissions for entity type "storage_volume_snapshot" and entitlement "can_edit": No entitlements can be granted'
+     ' against entities of type "storage_volume_snapshot"', errors.Untrusted, "no_snapshots"),
     ("Project not found", errors.CloudError, "no_project"),
     ('Failed to fetch project "prod": Project not found', errors.CloudError, "no_project"),
     ('project "prod" not found', errors.CloudError, "no_project"),

@@ -33,6 +33,7 @@ class Fault(NamedTuple):
 
 FAULTS = tuple(Fault(*row) for row in (
     (r"^not authorized|^Forbidden|Certificate is restricted|User does not have permission", errors.Untrusted, "forbidden"),
+    (r"No entitlements can be granted against entities of type", errors.Untrusted, "no_snapshots"),
     (r"Project not found|project \"?[^\" :]*\"? (not found|doesn't exist)|Failed (to )?fetch(ing)? project", errors.CloudError,
      "no_project"),
     (r"Storage pool not found|Failed (to )?load(ing)? storage pool|(No|Can't find a|Cannot find a) storage pool",
