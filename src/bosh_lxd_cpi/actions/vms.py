@@ -13,6 +13,7 @@ from bosh_lxd_cpi.lxd import pools
 
 LONGEST_VALUE = 8192
 """Characters of one metadata value that are kept; a database row is no place for more."""
+STOPS, STOP_PAUSE = 5, 1.0
 
 
 def has_vm(cpi: Cpi, vm_cid: str) -> bool:
@@ -104,11 +105,20 @@ def remove_instance(cpi: Cpi, cid: str) -> dict[str, Any] | None:
 
 
 def _stop(cpi: Cpi, cid: str) -> None:
-    try:
-        cpi.finish(lambda: cpi.client.set_instance_state(cid, "stop", force=True), what=f"stopping {cid}", name=cid,
-                   made=lambda: _status(cpi, cid) == "Stopped")
-    except errors.AlreadyInState:
-        cpi.log.info(f"{cid} is stopped already")
+    """Stop an instance at once. In the midst of a restart that fails in the words of whatever went wrong: try again."""
+    for left in reversed(range(STOPS)):
+        try:
+            cpi.finish(lambda: cpi.client.set_instance_state(cid, "stop", force=True), what=f"stopping {cid}", name=cid,
+                       made=lambda: _status(cpi, cid) == "Stopped")
+            return
+        except errors.AlreadyInState:
+            cpi.log.info(f"{cid} is stopped already")
+            return
+        except errors.ServerError as failure:
+            if type(failure) is not errors.ServerError or not left:  # what has a class of its own is known not to pass
+                raise
+            cpi.log.warn(f"{failure}; trying again")
+            cpi.client.deadline.sleep(STOP_PAUSE)
 
 
 def set_vm_metadata(cpi: Cpi, vm_cid: str, metadata: Any) -> None:
