@@ -1,0 +1,44 @@
+"""bin/cleanup and bin/doctor find a Python that has what they need, or say what is missing."""
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+
+
+@pytest.fixture(params=["cleanup", "doctor"])
+def program(request, tmp_path) -> Path:
+    """One of them in a checkout that has no virtual environment."""
+    (tmp_path / "bosh_lxd_cpi").symlink_to(SOURCES / "bosh_lxd_cpi")
+    (tmp_path / "bin").mkdir()
+    copy = tmp_path / "bin" / request.param
+    copy.write_bytes((SOURCES / "bin" / request.param).read_bytes())
+    copy.chmod(0o755)
+    return copy
+
+
+def run(program: Path, path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program, "--help"], env={"PATH": str(path), "BOSH_PACKAGES_DIR": "/nonexistent"}, capture_output=True, text=True)
+
+
+def test_a_python_without_the_libraries_will_not_do(program, tmp_path):
+    venv.create(tmp_path / "bare", symlinks=True)
+    done = run(program, tmp_path / "bare" / "bin")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (f"{program.name}: no Python 3.10 or newer with urllib3 2 and PyYAML on this machine;"
+                           " in a checkout bin/test makes one in .venv\n")
+
+
+def test_one_that_has_them_further_down_the_list_is_found(program, tmp_path):
+    venv.create(tmp_path / "bare", symlinks=True)
+    newer = tmp_path / "bare" / "bin" / "python3.13"
+    newer.unlink(missing_ok=True)
+    newer.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    newer.chmod(0o755)
+    done = run(program, newer.parent)
+    assert (done.returncode, done.stderr) == (0, "") and f"usage: {program.name}" in done.stdout
