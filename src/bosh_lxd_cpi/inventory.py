@@ -181,7 +181,7 @@ def _images(images: Iterable[dict[str, Any]], instances: list[dict[str, Any]]) -
     for image in images:
         users = tuple(instance["name"] for instance in instances
                       if instance["config"].get("volatile.base_image") == image["fingerprint"])
-        aliases = [alias["name"] for alias in image.get("aliases") or ()]
+        aliases = sorted(alias["name"] for alias in image.get("aliases") or ())
         maker = (image.get("properties") or {}).get("bosh.director")
         about = {"kind": IMAGE, "size": image["size"] / (1 << 20), "used_by": users}
         uploaded = image.get("uploaded_at") or ""

@@ -16,13 +16,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from bosh_lxd_cpi import errors, inventory, listing, pending
 from bosh_lxd_cpi.clock import Deadline
 from bosh_lxd_cpi.inventory import Inventory, Thing
-from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.lxd import instances, operations
 from bosh_lxd_cpi.lxd.client import Client
 
 ALL = "all"
@@ -129,8 +129,8 @@ class Sweep:
             return ""
         with patience(f"removing {what}"):
             if thing.kind == inventory.VM:
-                self._delete_vm(thing.cid)
-            elif thing.kind == inventory.IMAGE:
+                return "" if instances.remove(self._client, thing.cid) else GONE
+            if thing.kind == inventory.IMAGE:
                 operations.finish(self._client, lambda: self._client.delete_image(thing.cid), what=f"deleting {what}")
             else:
                 member = "" if thing.location == "none" else thing.location
@@ -140,13 +140,6 @@ class Sweep:
 
     def _still_half_made(self, name: str) -> bool:
         return self._client.instance(name).metadata["config"].get(inventory.STATE) == inventory.CREATING
-
-    def _delete_vm(self, name: str) -> None:
-        """Stop it first, whatever its state: the server may just be starting it for a create_vm that was killed."""
-        with suppress(errors.AlreadyInState):
-            operations.finish(self._client, lambda: self._client.set_instance_state(name, "stop", force=True),
-                              what=f"stopping {name}")
-        operations.finish(self._client, lambda: self._client.delete_instance(name), what=f"deleting {name}")
 
 
 @contextmanager

@@ -84,38 +84,6 @@ def test_a_running_vm_is_stopped_deleted_and_cleaned_up_after(cpi, wire, replies
     assert not any("vol-p" in line for line in wire.lines)
 
 
-def test_a_stopped_vm_is_not_stopped(cpi, wire, replies):
-    wire.script((f"GET {VM}", replies.sync({"status": "Stopped", "devices": {}})), *waited(f"DELETE {VM}", replies), *own_volumes(replies))
-    vms.delete_vm(cpi(), "vm-1")
-
-
-def test_a_vm_that_stops_by_itself_meanwhile_is_fine(cpi, wire, replies):
-    wire.script((f"GET {VM}", replies.sync({"status": "Running", "devices": {}})),
-                *waited(STATE, replies, replies.failed("The instance is already stopped")), *waited(f"DELETE {VM}", replies), *own_volumes(replies))
-    vms.delete_vm(cpi(), "vm-1")
-
-
-@pytest.mark.parametrize("words", ["Failed starting VM: Monitor is disconnected", 'Failed stopping instance, status is "Error"'])
-def test_a_stop_that_meets_a_restart_is_tried_again(cpi, wire, clock, replies, words):
-    wire.script((f"GET {VM}", replies.sync({"status": "Running", "devices": {}})), *waited(STATE, replies, replies.failed(words)) * 4,
-                *waited(STATE, replies), *waited(f"DELETE {VM}", replies), *own_volumes(replies))
-    began = clock.monotonic()
-    vms.delete_vm(cpi(), "vm-1")
-    assert 4 <= clock.monotonic() - began < 10
-
-
-def test_a_vm_that_cannot_be_stopped_is_told_with_the_servers_last_words(cpi, wire, replies):
-    wire.script((f"GET {VM}", replies.sync({"status": "Running", "devices": {}})), *waited(STATE, replies, replies.failed("odd")) * 5)
-    with pytest.raises(errors.ServerError, match="stopping vm-1: odd"):
-        vms.delete_vm(cpi(), "vm-1")
-
-
-def test_a_stop_that_is_forbidden_is_not_tried_again(cpi, wire, replies):
-    wire.script((f"GET {VM}", replies.sync({"status": "Running", "devices": {}})), (STATE, replies.error("Forbidden", 403)))
-    with pytest.raises(errors.Untrusted):
-        vms.delete_vm(cpi(), "vm-1")
-
-
 @pytest.mark.parametrize("vanishes", ["before", "before it is stopped", "before it is deleted"])
 def test_after_a_vm_that_is_gone_every_pool_is_cleaned(cpi, wire, replies, vanishes):
     gone = replies.error(GONE, 404)

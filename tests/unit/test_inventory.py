@@ -173,10 +173,10 @@ def image(*aliases, properties=None, uploaded_at="2026-01-31T10:00:00Z"):
             "properties": properties}
 
 
-def test_an_image_is_there_once_for_each_stemcell_cid_and_known_by_its_vms():
+def test_an_image_is_there_once_for_each_stemcell_cid_in_order_and_known_by_its_vms():
     vm = instance(f"vm-{ours(1)}", **{"volatile.base_image": "f00d"})
     other = ids.director_digest("another")
-    found = inventory.read(Server(instances=[vm, instance("web")], images=[image(f"img-{ours(2)}", "ubuntu", f"img-{ours(3, other)}",
+    found = inventory.read(Server(instances=[vm, instance("web")], images=[image(f"img-{ours(3, other)}", "ubuntu", f"img-{ours(2)}",
                                                                                  properties={"bosh.director": DIRECTOR})]), "default")
     images = found.things[1:]
     assert [(thing.cid, thing.director) for thing in images] == [(f"img-{ours(2)}", DIGEST), (f"img-{ours(3, other)}", other)]

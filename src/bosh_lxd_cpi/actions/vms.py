@@ -9,11 +9,10 @@ from bosh_lxd_cpi import errors, mends
 from bosh_lxd_cpi.actions import old_drives, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
 from bosh_lxd_cpi.guest import disks
-from bosh_lxd_cpi.lxd import pools
+from bosh_lxd_cpi.lxd import instances, pools
 
 LONGEST_VALUE = 8192
 """Characters of one metadata value that are kept; a database row is no place for more."""
-STOPS, STOP_PAUSE = 5, 1.0
 
 
 def has_vm(cpi: Cpi, vm_cid: str) -> bool:
@@ -73,7 +72,7 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
 
 def destroy(cpi: Cpi, cid: str, *, its_pools: Iterable[str] = ()) -> None:
     """Delete a VM with the volumes that it uses, and those of its name in the configured pool and in `its_pools`."""
-    instance = remove_instance(cpi, cid)
+    instance = instances.remove(cpi.client, cid)
     if instance is None:
         cpi.log.info(f"{cid} is gone already; looking for what it left behind")
         looked_in = pools.names(cpi.client, cpi.config.server.storage_pool_name)
@@ -85,40 +84,6 @@ def destroy(cpi: Cpi, cid: str, *, its_pools: Iterable[str] = ()) -> None:
         own |= {(pool, volume) for pool in looked_in for volume in disks.own_volumes(cid) if volume not in named}
     for pool, volume in sorted(own):
         volumes.delete_volume(cpi, pool, volume)
-
-
-def remove_instance(cpi: Cpi, cid: str) -> dict[str, Any] | None:
-    """Stop and delete an instance; answers what it was, or None when there was none."""
-    try:
-        while True:
-            instance = cpi.client.instance(cid).metadata
-            if instance["status"] != "Stopped":
-                _stop(cpi, cid)
-            try:
-                cpi.finish(lambda: cpi.client.delete_instance(cid), what=f"deleting {cid}", name=cid,
-                           made=lambda: not exists(lambda: cpi.client.instance(cid)))
-                return instance
-            except errors.AlreadyInState as failure:  # it was still being created when we looked, and then it started
-                cpi.log.info(f"{failure}; looking again")
-    except errors.NotFound:
-        return None
-
-
-def _stop(cpi: Cpi, cid: str) -> None:
-    """Stop an instance at once. In the midst of a restart that fails in the words of whatever went wrong: try again."""
-    for left in reversed(range(STOPS)):
-        try:
-            cpi.finish(lambda: cpi.client.set_instance_state(cid, "stop", force=True), what=f"stopping {cid}", name=cid,
-                       made=lambda: _status(cpi, cid) == "Stopped")
-            return
-        except errors.AlreadyInState:
-            cpi.log.info(f"{cid} is stopped already")
-            return
-        except errors.ServerError as failure:
-            if type(failure) is not errors.ServerError or not left:  # what has a class of its own is known not to pass
-                raise
-            cpi.log.warn(f"{failure}; trying again")
-            cpi.client.deadline.sleep(STOP_PAUSE)
 
 
 def set_vm_metadata(cpi: Cpi, vm_cid: str, metadata: Any) -> None:

@@ -1,0 +1,55 @@
+"""An instance's end: stopped and deleted, whatever it is doing."""
+from __future__ import annotations
+
+from typing import Any
+
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.lxd.client import Client
+
+STOPS, STOP_PAUSE = 5, 1.0
+
+
+def remove(client: Client, name: str) -> dict[str, Any] | None:
+    """Stop and delete an instance; answers what it was, or None when there was none.
+
+    It may start while this looks: its creation goes on, or its guest restarts it.
+    """
+    try:
+        while True:
+            instance = client.instance(name).metadata
+            if instance["status"] != "Stopped":
+                _stop(client, name)
+            try:
+                operations.finish(client, lambda: client.delete_instance(name), what=f"deleting {name}", name=name,
+                                  made=lambda: _is_gone(client, name))
+                return instance
+            except errors.AlreadyInState as failure:
+                client.log.info(f"{failure}; looking again")
+    except errors.NotFound:
+        return None
+
+
+def _stop(client: Client, name: str) -> None:
+    """Stop an instance at once. In the midst of a restart that fails in the words of whatever went wrong: try again."""
+    for left in reversed(range(STOPS)):
+        try:
+            operations.finish(client, lambda: client.set_instance_state(name, "stop", force=True), what=f"stopping {name}",
+                              name=name, made=lambda: client.instance(name).metadata["status"] == "Stopped")
+            return
+        except errors.AlreadyInState:
+            client.log.info(f"{name} is stopped already")
+            return
+        except errors.ServerError as failure:
+            if type(failure) is not errors.ServerError or not left:  # what has a class of its own is known not to pass
+                raise
+            client.log.warn(f"{failure}; trying again")
+            client.deadline.sleep(STOP_PAUSE)
+
+
+def _is_gone(client: Client, name: str) -> bool:
+    try:
+        client.instance(name)
+    except errors.NotFound:
+        return True
+    return False
