@@ -44,7 +44,7 @@ METHODS = {
     "create_disk": Method("disks.create_disk", 2, 3, throttled=True),
     "delete_disk": Method("disks.delete_disk", 1, 1, throttled=True),
     "has_disk": Method("disks.has_disk", 1, 1),
-    "attach_disk": Method("disks.attach_disk", 2, 2, throttled=True, deadline=15 * MINUTE),
+    "attach_disk": Method("disks.attach_disk", 2, 2, throttled=True, deadline=60 * MINUTE),
     "detach_disk": Method("disks.detach_disk", 2, 2, throttled=True),
     "get_disks": Method("disks.get_disks", 1, 1),
     "resize_disk": Method("disks.resize_disk", 2, 2, throttled=True),

@@ -215,6 +215,10 @@ was lost. Times that the CPI waits were shortened to a few seconds for this. Wri
 `ok`: the call succeeded all the same. `error`: it failed, cleanly. With `gone` after its last request, the call has
 made a stemcell, VM, persistent disk or snapshot that BOSH was never told about. Nothing tells it from one that BOSH
 knows, so it is not removed by itself; `bin/cleanup --list` shows it.
+
+A caller may also go away: Ctrl-C ends `bosh create-env` at once, but not the CPI that it started. When nobody reads the
+answer any more, the stemcell, VM, disk or snapshot that was made is deleted again. SIGTERM ends a call at once: what it
+had begun is taken back, and the answer says so.
 """
 
 
