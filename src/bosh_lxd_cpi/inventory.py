@@ -80,7 +80,8 @@ def read(client: Client, pool: str) -> Inventory:
     instances, images = _listed(client, found), client.images().metadata
     volumes = [(name, volume) for name in pools.names(client, pool) for volume in _volumes(client, name, found)]
     vms = {vm.uuid: vm for vm in _instances(instances)}
-    found.things = [*vms.values(), *_of_pools(volumes, vms), *_images(images, instances)]
+    stemcells = sorted(_images(images, instances), key=lambda thing: thing.cid)  # Incus lists images in no order
+    found.things = [*vms.values(), *_of_pools(volumes, vms), *stemcells]
     found.directors = _directors({thing.director for thing in found.things} - {UNMARKED}, instances, images, volumes)
     return found
 
@@ -181,7 +182,7 @@ def _images(images: Iterable[dict[str, Any]], instances: list[dict[str, Any]]) -
     for image in images:
         users = tuple(instance["name"] for instance in instances
                       if instance["config"].get("volatile.base_image") == image["fingerprint"])
-        aliases = sorted(alias["name"] for alias in image.get("aliases") or ())
+        aliases = [alias["name"] for alias in image.get("aliases") or ()]
         maker = (image.get("properties") or {}).get("bosh.director")
         about = {"kind": IMAGE, "size": image["size"] / (1 << 20), "used_by": users}
         uploaded = image.get("uploaded_at") or ""
