@@ -38,8 +38,11 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     with open(0, "rb", closefd=False) as stdin:  # sys.stdin is None when it came closed
         raw = stdin.read()
     given = answer(raw, argv, environ)
-    if not rpc.write(stdout, given) and given != rpc.INFO and (reverse := rpc.reverse(raw, given)):
-        answer(reverse, argv, environ)  # Ctrl-C ends create-env at once, and not us: nobody knows what was made
+    if not rpc.write(stdout, given) and given != rpc.INFO:
+        from bosh_lxd_cpi import methods
+
+        if reverse := methods.reverse(raw, given):
+            answer(reverse, argv, environ)  # Ctrl-C ends create-env at once, and not us: nobody knows what was made
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
 import shutil
 import signal
@@ -28,7 +27,6 @@ from bosh_lxd_cpi.checks.patient import Patient
 from bosh_lxd_cpi.checks.server import LINES
 from bosh_lxd_cpi.clock import Deadline
 from bosh_lxd_cpi.lxd import operations
-from bosh_lxd_cpi.lxd.replies import Reply
 
 SECONDS = 300.0
 """Time for each step."""
@@ -181,10 +179,10 @@ def _clear(cpi: Cpi, *, looks: int) -> None:
 def _await_operations(cpi: Cpi, digest: str) -> None:
     """Wait for what the server still does to things of this run. Incus 6.0 can never again delete a disk that was
     deleted while a snapshot of it was being made."""
-    for operation in itertools.chain.from_iterable((cpi.client.operations().metadata or {}).values()):
-        if operation["status_code"] < operations.SUCCESS and digest in str(operations.objects(operation)):
+    for operation, urls in operations.pending(cpi.client):
+        if digest in str(urls):
             with contextlib.suppress(errors.ServerError):
-                operations.wait(cpi.client, Reply(None, f"/1.0/operations/{operation['id']}", ""), what="cleaning up")
+                operations.wait(cpi.client, operation, what="cleaning up")
 
 
 def _remove(cpi: Cpi, thing: inventory.Thing) -> None:

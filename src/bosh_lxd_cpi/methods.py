@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bosh_lxd_cpi import errors
+from bosh_lxd_cpi import errors, rpc
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -31,17 +32,19 @@ class Method(NamedTuple):
     throttled: bool = False
     """Whether it makes the server work hard enough to wait for a slot."""
     deadline: float = 5 * MINUTE
+    reverse: str = ""
+    """The method that deletes what this one makes, by the CID that it answers."""
 
 
 METHODS = {
-    "create_stemcell": Method("stemcells.create_stemcell", 2, 3, throttled=True, deadline=60 * MINUTE),
+    "create_stemcell": Method("stemcells.create_stemcell", 2, 3, throttled=True, deadline=60 * MINUTE, reverse="delete_stemcell"),
     "delete_stemcell": Method("stemcells.delete_stemcell", 1, 1, throttled=True),
-    "create_vm": Method("creation.create_vm", 4, 6, throttled=True, deadline=30 * MINUTE),
+    "create_vm": Method("creation.create_vm", 4, 6, throttled=True, deadline=30 * MINUTE, reverse="delete_vm"),
     "delete_vm": Method("vms.delete_vm", 1, 1, throttled=True, deadline=10 * MINUTE),
     "has_vm": Method("vms.has_vm", 1, 1),
     "reboot_vm": Method("vms.reboot_vm", 1, 1, throttled=True),
     "set_vm_metadata": Method("vms.set_vm_metadata", 2, 2),
-    "create_disk": Method("disks.create_disk", 2, 3, throttled=True),
+    "create_disk": Method("disks.create_disk", 2, 3, throttled=True, reverse="delete_disk"),
     "delete_disk": Method("disks.delete_disk", 1, 1, throttled=True),
     "has_disk": Method("disks.has_disk", 1, 1),
     "attach_disk": Method("disks.attach_disk", 2, 2, throttled=True, deadline=60 * MINUTE),
@@ -50,7 +53,7 @@ METHODS = {
     "resize_disk": Method("disks.resize_disk", 2, 2, throttled=True),
     "update_disk": Method("disks.update_disk", 3, 3, throttled=True),
     "set_disk_metadata": Method("disks.set_disk_metadata", 2, 2),
-    "snapshot_disk": Method("snapshots.snapshot_disk", 1, 2, throttled=True, deadline=15 * MINUTE),
+    "snapshot_disk": Method("snapshots.snapshot_disk", 1, 2, throttled=True, deadline=15 * MINUTE, reverse="delete_snapshot"),
     "delete_snapshot": Method("snapshots.delete_snapshot", 1, 1, throttled=True),
 }
 
@@ -94,6 +97,17 @@ def call(request: Request, *, config_path: str, environ: Mapping[str, str], log:
         raise errors.MethodNotImplemented(f"this CPI has no method {request.method[:60]}")
     _check_arguments(request, method.least, method.most)
     return _call_server(request, method, config_path=config_path, environ=environ, log=log, world=world)
+
+
+def reverse(request: bytes, answer: bytes) -> bytes:
+    """The request that takes back what this one made, by its answer; empty when it made nothing."""
+    result = json.loads(answer)["result"]
+    asked = rpc.parse(request) if result else None
+    method = METHODS.get(asked.method) if asked else None
+    if asked is None or method is None or not method.reverse:
+        return b""
+    made = result[0] if asked.method == "create_vm" else result
+    return json.dumps({"method": method.reverse, "arguments": [made], "context": asked.context}).encode()
 
 
 def _check_arguments(request: Request, least: int, most: int) -> None:

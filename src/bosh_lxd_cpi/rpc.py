@@ -20,11 +20,6 @@ LONGEST_MESSAGE = 2000
 """Characters of an error; what it quotes may be of any length, and its end holds the hint."""
 
 
-REVERSE = {"create_stemcell": "delete_stemcell", "create_vm": "delete_vm", "create_disk": "delete_disk",
-           "snapshot_disk": "delete_snapshot"}
-"""What deletes the thing whose CID a method answers."""
-
-
 class Request:
     """What BOSH asks."""
 
@@ -90,18 +85,6 @@ def success(result: Any) -> bytes:
     import json
 
     return json.dumps({"result": result, "error": None, "log": ""}).encode()
-
-
-def reverse(request: bytes, answer: bytes) -> bytes:
-    """The request that takes back what this one made, by its answer; empty when it made nothing."""
-    import json
-
-    result = json.loads(answer)["result"]
-    asked = parse(request) if result else None
-    if asked is None or asked.method not in REVERSE:
-        return b""
-    made = result[0] if asked.method == "create_vm" else result
-    return json.dumps({"method": REVERSE[asked.method], "arguments": [made], "context": asked.context}).encode()
 
 
 def failure(error: BaseException, redact: Any = str) -> bytes:

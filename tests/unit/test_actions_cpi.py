@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors, ids
-from bosh_lxd_cpi.actions.cpi import UNDO_SECONDS, exists, identifier
+from bosh_lxd_cpi.actions.cpi import UNDO_SECONDS, identifier
 
 
 @pytest.mark.parametrize("cid", ["vm-3f2b1c00-0000-4000-8000-000000000001", "vol-p-1", "img-1", "vol-p-1_snap-1", "a.b", "x" * 200])
@@ -16,24 +16,6 @@ def test_what_no_cid_can_be_is_refused(value):
     with pytest.raises(errors.BadRequest, match="^vm_cid must be a CID, not ") as raised:
         identifier(value, "vm_cid")
     assert len(raised.value.message) < 100
-
-
-@pytest.mark.parametrize("error, there", [(errors.NotFound("x"), False), (None, True)])
-def test_something_exists_unless_it_is_not_found(error, there):
-    def read():
-        if error:
-            raise error
-
-    assert exists(read) is there
-
-
-@pytest.mark.parametrize("error", [errors.CloudError, errors.Untrusted, errors.Unreachable, errors.ServerError])
-def test_any_other_failure_says_nothing_about_existence(error):
-    def read():
-        raise error("x")
-
-    with pytest.raises(error):
-        exists(read)
 
 
 def test_the_server_says_what_it_is_and_hints_use_its_own_client(cpi, wire, replies, client):

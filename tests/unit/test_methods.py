@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bosh_lxd_cpi import errors, methods, throttle
+from bosh_lxd_cpi import errors, methods, rpc, throttle
 from bosh_lxd_cpi.methods import METHODS
 from bosh_lxd_cpi.rpc import Request
 
@@ -176,3 +176,17 @@ def test_long_calls_have_long_deadlines_and_only_work_is_throttled():
     assert METHODS["create_stemcell"].deadline == 3600 and METHODS["has_vm"].deadline == 300
     assert {name for name, method in METHODS.items() if not method.throttled} == {
         "has_vm", "has_disk", "get_disks", "set_vm_metadata", "set_disk_metadata"}
+
+
+@pytest.mark.parametrize("method, result, reverse, cid", [
+    ("create_vm", ["vm-1", {"net": {}}], "delete_vm", "vm-1"), ("create_disk", "vol-p-1", "delete_disk", "vol-p-1"),
+    ("create_stemcell", "img-1", "delete_stemcell", "img-1"), ("snapshot_disk", "vol-p-1_snap-1", "delete_snapshot", "vol-p-1_snap-1")])
+def test_what_a_method_made_is_deleted_by_its_reverse(method, result, reverse, cid):
+    request = json.dumps({"method": method, "arguments": [1, 2], "context": {"director_uuid": "d"}}).encode()
+    assert json.loads(methods.reverse(request, rpc.success(result))) == {"method": reverse, "arguments": [cid], "context": {"director_uuid": "d"}}
+    assert methods.reverse(request, rpc.failure(errors.CloudError("no"))) == b""
+
+
+@pytest.mark.parametrize("request_, result", [(b'{"method": "has_vm", "arguments": []}', True), (b'{"method": "get_disks"}', ["vol-p-1"]), (b"{", None)])
+def test_what_makes_nothing_has_no_reverse(request_, result):
+    assert methods.reverse(request_, rpc.success(result)) == b""

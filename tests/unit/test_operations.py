@@ -6,7 +6,7 @@ import pytest
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.clock import Deadline
 from bosh_lxd_cpi.lxd import operations
-from bosh_lxd_cpi.lxd.operations import Forgotten, finish, wait
+from bosh_lxd_cpi.lxd.operations import Forgotten, exists, finish, wait
 from bosh_lxd_cpi.lxd.replies import Reply
 
 OPERATION = "/1.0/operations/op-1"
@@ -274,3 +274,21 @@ def test_other_refusals_are_raised_at_once(client, wire, clock, replies, make, t
     with pytest.raises(error):
         finish(client, make, what="x", name="vm-1", made=lambda: True)
     assert clock.slept == []
+
+
+@pytest.mark.parametrize("error, there", [(errors.NotFound("x"), False), (None, True)])
+def test_something_exists_unless_it_is_not_found(error, there):
+    def read():
+        if error:
+            raise error
+
+    assert exists(read) is there
+
+
+@pytest.mark.parametrize("error", [errors.CloudError, errors.Untrusted, errors.Unreachable, errors.ServerError])
+def test_any_other_failure_says_nothing_about_existence(error):
+    def read():
+        raise error("x")
+
+    with pytest.raises(error):
+        exists(read)

@@ -180,20 +180,6 @@ def test_nobody_listening_is_no_error():
         os.fstat(writing)
 
 
-@pytest.mark.parametrize("method, result, reverse, cid", [
-    ("create_vm", ["vm-1", {"net": {}}], "delete_vm", "vm-1"), ("create_disk", "vol-p-1", "delete_disk", "vol-p-1"),
-    ("create_stemcell", "img-1", "delete_stemcell", "img-1"), ("snapshot_disk", "vol-p-1_snap-1", "delete_snapshot", "vol-p-1_snap-1")])
-def test_what_a_method_made_is_deleted_by_its_reverse(method, result, reverse, cid):
-    request = json.dumps({"method": method, "arguments": [1, 2], "context": {"director_uuid": "d"}}).encode()
-    assert json.loads(rpc.reverse(request, rpc.success(result))) == {"method": reverse, "arguments": [cid], "context": {"director_uuid": "d"}}
-    assert rpc.reverse(request, rpc.failure(errors.CloudError("no"))) == b""
-
-
-@pytest.mark.parametrize("request_, result", [(b'{"method": "has_vm", "arguments": []}', True), (b'{"method": "get_disks"}', ["vol-p-1"]), (b"{", None)])
-def test_what_makes_nothing_has_no_reverse(request_, result):
-    assert rpc.reverse(request_, rpc.success(result)) == b""
-
-
 CLAIM = """
 import os, subprocess, sys
 from bosh_lxd_cpi import rpc

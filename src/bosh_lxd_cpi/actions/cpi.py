@@ -57,15 +57,6 @@ class Cpi:
         self.client.deadline = Deadline(self.clock, UNDO_SECONDS, what="cleaning up after the failure")
 
 
-def exists(read: Callable[[], Reply]) -> bool:
-    """Whether what `read` asks for is there."""
-    try:
-        read()
-    except errors.NotFound:
-        return False
-    return True
-
-
 def identifier(value: Any, what: str) -> str:
     """A CID as BOSH sends it. Raises BadRequest for what no CID of ours can be."""
     if not isinstance(value, str) or not value or len(value) > 200 or not set(value) <= ALLOWED or value[0] == ".":

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import directors, errors, mends, pending
 from bosh_lxd_cpi.actions import vms, volumes
-from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
+from bosh_lxd_cpi.actions.cpi import Cpi, identifier
 from bosh_lxd_cpi.guest import disks, firmware, networks, properties, settings
 from bosh_lxd_cpi.guest.networks import Nic
 from bosh_lxd_cpi.guest.properties import VmProperties
 from bosh_lxd_cpi.lxd.dialect import Features
+from bosh_lxd_cpi.lxd.operations import exists
 
 STATE = "user.bosh.state"
 CREATING, CREATED, FAILED = "creating", "created", "failed"

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from bosh_lxd_cpi import errors, mends
-from bosh_lxd_cpi.actions import old_drives, vms, volumes
-from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
+from bosh_lxd_cpi.actions import vms, volumes
+from bosh_lxd_cpi.actions.cpi import Cpi, identifier
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import operations, pools, sizes
+from bosh_lxd_cpi.lxd.operations import exists
 
 REPEATS = 10
 """How often a change is made again on what somebody else has just changed."""
@@ -168,6 +169,8 @@ def detach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> None:
 
     Requests: instance, change and wait. A PATCH cannot remove a device on Incus, so the whole instance is put back.
     """
+    from bosh_lxd_cpi.actions import old_drives
+
     vm, disk = identifier(vm_cid, "vm_cid"), identifier(disk_cid, "disk_cid")
     _detach(cpi, vm, disk)
     old_drives.forget_disk(cpi, vm, disk)

@@ -5,8 +5,9 @@ from typing import Any
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import disks
-from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
+from bosh_lxd_cpi.actions.cpi import Cpi, identifier
 from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.lxd.operations import exists
 
 SEPARATOR = "_snap-"
 

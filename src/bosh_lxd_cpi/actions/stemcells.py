@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
+from bosh_lxd_cpi.actions.cpi import Cpi, identifier
 from bosh_lxd_cpi.guest import disks, properties
 from bosh_lxd_cpi.guest.properties import StemcellProperties
 from bosh_lxd_cpi.lxd import images, operations, qcow2, tarball
+from bosh_lxd_cpi.lxd.operations import exists
 
 LIGHT = "light: "
 """Starts the description of an alias whose image is the operator's, not ours."""

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from bosh_lxd_cpi import errors, mends
-from bosh_lxd_cpi.actions import old_drives, volumes
-from bosh_lxd_cpi.actions.cpi import Cpi, exists, identifier
+from bosh_lxd_cpi.actions import volumes
+from bosh_lxd_cpi.actions.cpi import Cpi, identifier
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import instances, pools
+from bosh_lxd_cpi.lxd.operations import exists
 
 LONGEST_VALUE = 8192
 """Characters of one metadata value that are kept; a database row is no place for more."""
@@ -65,6 +66,8 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
 
     The director sends this for VMs that vanished, too: what they left behind is found by its name, in every pool.
     """
+    from bosh_lxd_cpi.actions import old_drives
+
     cid = identifier(vm_cid, "vm_cid")
     destroy(cpi, cid)
     old_drives.forget_vm(cpi, cid)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.cpi import Cpi, exists
+from bosh_lxd_cpi.actions.cpi import Cpi
 from bosh_lxd_cpi.lxd.dialect import Features
+from bosh_lxd_cpi.lxd.operations import exists
 
 
 def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[str, str], target: str = "") -> None:

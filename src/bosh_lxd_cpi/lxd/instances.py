@@ -22,7 +22,7 @@ def remove(client: Client, name: str) -> dict[str, Any] | None:
                 _stop(client, name)
             try:
                 operations.finish(client, lambda: client.delete_instance(name), what=f"deleting {name}", name=name,
-                                  made=lambda: _is_gone(client, name))
+                                  made=lambda: not operations.exists(lambda: client.instance(name)))
                 return instance
             except errors.AlreadyInState as failure:
                 client.log.info(f"{failure}; looking again")
@@ -45,11 +45,3 @@ def _stop(client: Client, name: str) -> None:
                 raise
             client.log.warn(f"{failure}; trying again")
             client.deadline.sleep(STOP_PAUSE)
-
-
-def _is_gone(client: Client, name: str) -> bool:
-    try:
-        client.instance(name)
-    except errors.NotFound:
-        return True
-    return False

@@ -6,7 +6,7 @@ restart of the daemon, so 404 says nothing: then the caller's `made` looks at th
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bosh_lxd_cpi import errors
@@ -87,18 +87,33 @@ def _state(client: Client, path: str, what: str) -> dict[str, Any]:
 
 def await_pending(client: Client, name: str, what: str) -> None:
     """Wait for whatever operation on the object the server is still at, however it ends."""
-    by_status = client.operations().metadata or {}
-    for operation in [one for status, group in by_status.items() if status not in FINAL for one in group]:
-        if operation.get("class") == "token":  # LXD keeps that of an image which another cluster member fetched
-            continue
-        if name and any(url.partition("?")[0].endswith(f"/{name}") for url in objects(operation)):
+    for operation, urls in pending(client):
+        if name and any(url.partition("?")[0].endswith(f"/{name}") for url in urls):
             try:
-                wait(client, Reply(None, f"/1.0/operations/{operation['id']}", ""), what=what)
+                wait(client, operation, what=what)
             except errors.ServerError as failure:
                 client.log.warn(str(failure))
 
 
-def objects(operation: dict[str, Any]) -> list[str]:
-    """The URLs of what an operation works on. LXD 6.8 and later have no resources, but one URL in the metadata."""
+def pending(client: Client) -> Iterator[tuple[Reply, list[str]]]:
+    """What the server is still at: each operation as the reply that `wait` takes, and the URLs of what it works on."""
+    for status, group in (client.operations().metadata or {}).items():
+        for operation in group:
+            # A token is no work: LXD keeps that of an image which another cluster member fetched.
+            if status not in FINAL and operation.get("class") != "token":
+                yield Reply(None, f"/1.0/operations/{operation['id']}", ""), _objects(operation)
+
+
+def _objects(operation: dict[str, Any]) -> list[str]:
+    """LXD 6.8 and later have no resources, but one URL in the metadata."""
     urls = [url for group in (operation.get("resources") or {}).values() for url in group]
     return [*urls, (operation.get("metadata") or {}).get("entity_url") or ""]
+
+
+def exists(read: Callable[[], Reply]) -> bool:
+    """Whether what `read` asks for is there."""
+    try:
+        read()
+    except errors.NotFound:
+        return False
+    return True
