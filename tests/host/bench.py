@@ -72,12 +72,8 @@ def main(argv: list[str]) -> int:
         print(f"no test host is possible here: {reason}", file=sys.stderr)
         return 2
     try:
-        facts = server.up("incus", name=asked.host)
-        try:
-            with tempfile.TemporaryDirectory() as scratch:
-                result = measure(facts, Path(scratch), lives=asked.lives, others=asked.others)
-        finally:
-            server.down(facts.name, wipe=True)
+        with server.disposable("incus", name=asked.host) as facts, tempfile.TemporaryDirectory() as scratch:
+            result = measure(facts, Path(scratch), lives=asked.lives, others=asked.others)
     except HostError as failure:
         print(failure, file=sys.stderr)
         return 2

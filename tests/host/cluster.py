@@ -21,7 +21,11 @@ FIRST, SECOND = ADDRESSES
 
 
 def up(kind: str, *, name: str, pool: str = "btrfs") -> dict[str, server.Facts]:
-    """Start a new cluster; its members' facts by their names. Raises HostError, and leaves nothing, if it does not form."""
+    """Start a new cluster; its members' facts by their names. Raises HostError, and leaves nothing, if it does not form.
+
+    One of this name that a killed run left is wiped first.
+    """
+    down(name)
     try:
         first = server.up(kind, name=f"{name}-{FIRST}", pool=pool)
         second = server.up(kind, name=f"{name}-{SECOND}", pool=pool, configure=lambda joiner, *_: _join(first, joiner))

@@ -49,9 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[server.Facts]:
     """A server of the wanted kind."""
-    facts = server.up(request.param, name=f"{request.config.getoption('--hosts')}-{request.param}")
-    yield facts
-    server.down(facts.name, wipe=True)
+    with server.disposable(request.param, name=f"{request.config.getoption('--hosts')}-{request.param}") as facts:
+        yield facts
 
 
 @pytest.fixture(scope="session")

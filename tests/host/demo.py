@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,13 +87,10 @@ def test_host(kind: str, *, keep: bool) -> Iterator[Place]:
     """A server of our own for the time of the demo."""
     print(f"Starting a real {kind} server in namespaces of its own ...", flush=True)
     started = time.monotonic()
-    facts = server.up(kind, name=f"demo-{kind}")
-    print(f"  {facts.type} {facts.version}, in {time.monotonic() - started:.1f} s")
-    try:
+    name = f"demo-{kind}"
+    with nullcontext(server.up(kind, name=name)) if keep else server.disposable(kind, name=name) as facts:
+        print(f"  {facts.type} {facts.version}, in {time.monotonic() - started:.1f} s")
         yield Place(configuration(facts), server.netns_command(facts.name), "10.245.0.200", "255.255.255.0", facts.gateway)
-    finally:
-        if not keep:
-            server.down(facts.name, wipe=True)
 
 
 def own_server(own: dict[str, str | None]) -> Place:

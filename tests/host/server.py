@@ -5,6 +5,7 @@ message meant for people, when it cannot do its work.
 """
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,9 +13,10 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import configuration
 import tree
@@ -22,8 +24,8 @@ from kinds import KINDS
 from machine import HostError, locked, need, possible, run, say, tail, wait_until
 from processes import daemon_runs, inside, keeper, netns, signal_daemon, start, sweep
 
-__all__ = ["Facts", "HostError", "client", "client_command", "down", "facts", "names", "netns_command", "possible",
-           "restart", "running", "start_daemon", "stop_daemon", "up"]
+__all__ = ["Facts", "HostError", "client", "client_command", "disposable", "down", "facts", "names", "netns_command",
+           "possible", "restart", "running", "start_daemon", "stop_daemon", "up"]
 
 STATE = pathlib.Path(os.environ.get("BOSH_LXD_CPI_STATE", "/var/lib/bosh-lxd-cpi/hosts"))
 CLIENT_ENVIRONMENT = {"HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -105,6 +107,21 @@ def down(name: str, *, wipe: bool = False) -> None:
         sweep(name, STATE / name)
         if wipe or not _stored(name):
             shutil.rmtree(STATE / name)
+
+
+@contextlib.contextmanager
+def disposable(kind: str, *, name: str, pool: str = "btrfs") -> Iterator[Facts]:
+    """A new server for one run. One of this name that a killed run left is wiped first; one in use is a HostError."""
+    with socket.socket(socket.AF_UNIX) as mark:  # an abstract name: a process that is killed gives it back
+        try:
+            mark.bind(f"\0{netns(name)}")
+        except OSError:
+            raise HostError(f"{name}: another run uses it; runs beside each other need names of their own") from None
+        down(name, wipe=True)
+        try:
+            yield up(kind, name=name, pool=pool)
+        finally:
+            down(name, wipe=True)
 
 
 def restart(name: str, *, hard: bool = False) -> None:

@@ -31,9 +31,8 @@ with urllib.request.urlopen(f"{url}/1.0", context=context) as answer:
 @pytest.fixture(scope="module")
 def own() -> Iterator[server.Facts]:
     """A host for these tests alone."""
-    name = f"own-{os.getpid()}"
-    yield server.up("incus", name=name, pool="dir")
-    server.down(name, wipe=True)
+    with server.disposable("incus", name=f"own-{os.getpid()}", pool="dir") as facts:
+        yield facts
 
 
 @pytest.fixture
@@ -181,3 +180,16 @@ def test_a_first_start_that_was_killed_does_not_hinder_the_next(other):
         assert wait_until(lambda: (server.STATE / other / "var/server.crt").exists(), seconds=30)
         begun.kill()
     assert server.up("incus", name=other, pool="dir").name == other
+
+
+def test_a_disposable_host_is_new_whatever_a_killed_run_left_and_is_gone_in_the_end(other):
+    server.client(server.up("incus", name=other, pool="dir").name, "storage", "volume", "create", "default", "left")
+    with server.disposable("incus", name=other, pool="dir") as facts:
+        assert "left" not in server.client(other, "storage", "volume", "list", facts.pool).stdout
+    assert leftovers(other, set()) == []
+
+
+def test_a_disposable_host_that_is_in_use_is_left_alone(own):
+    with pytest.raises(server.HostError, match="another run uses it"), server.disposable("incus", name=own.name):
+        pass
+    assert server.running(own.name)

@@ -54,9 +54,8 @@ NETWORKS = {
 
 @pytest.fixture(params=["incus", "lxd"])
 def host(request: pytest.FixtureRequest) -> Iterator[Any]:
-    facts = server.up(request.param, name=f"release-{request.param}")
-    yield facts
-    server.down(facts.name, wipe=True)
+    with server.disposable(request.param, name=f"release-{request.param}") as facts:
+        yield facts
 
 
 def init_lxd(host: Any, folder: Path) -> str:

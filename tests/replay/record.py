@@ -65,25 +65,22 @@ def derive() -> int:
 
 def run(kind: str, names: list[str], *, check: bool) -> bool:
     """Do the scenarios on a server of their own; whether one of them has drifted."""
-    facts = server.up(kind, name=f"rec-{kind}-{os.getpid()}")
     drifted = False
-    try:
-        with tempfile.TemporaryDirectory() as scratch, worlds(facts, Path(scratch)) as make:
-            for name in names:
-                began = time.monotonic()
-                print(f"{kind}: {name}", end="", flush=True)
-                fixture = record(name, make(name))
-                if check and name not in UNSTEADY:
-                    found = drift(fixtures.load(kind, name), fixture)
-                    drifted = drifted or bool(found)
-                else:
-                    found = ""
-                if not check:
-                    fixtures.write(kind, name, fixture)
-                seconds = time.monotonic() - began
-                print(f"  [{len(fixture['calls'])} calls, {seconds:.1f} s]", "DRIFT\n" + found if found else "")
-    finally:
-        server.down(facts.name, wipe=True)
+    with (server.disposable(kind, name=f"rec-{kind}-{os.getpid()}") as facts, tempfile.TemporaryDirectory() as scratch,
+          worlds(facts, Path(scratch)) as make):
+        for name in names:
+            began = time.monotonic()
+            print(f"{kind}: {name}", end="", flush=True)
+            fixture = record(name, make(name))
+            if check and name not in UNSTEADY:
+                found = drift(fixtures.load(kind, name), fixture)
+                drifted = drifted or bool(found)
+            else:
+                found = ""
+            if not check:
+                fixtures.write(kind, name, fixture)
+            seconds = time.monotonic() - began
+            print(f"  [{len(fixture['calls'])} calls, {seconds:.1f} s]", "DRIFT\n" + found if found else "")
     return drifted
 
 
