@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         everywhere = metafunc.config.getoption("--all-servers") or metafunc.definition.get_closest_marker("every_server")
         kinds = [kind for kind in KINDS if not only or kind in only.args]
         metafunc.parametrize("host", kinds if everywhere else kinds[:1], indirect=True, scope="session")
+
+
+def pytest_configure() -> None:
+    """A run in the background is told to ignore signals, and so would be the programs that the tests interrupt."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(trylast=True)

@@ -18,7 +18,8 @@ from guest import report
 from bosh_lxd_cpi.guest import config_drive
 
 OVMF = Path("/usr/share/OVMF")
-EPHEMERAL, EXTRA = (f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_{name}" for name in ("ephemeral", "p0123456789ab"))
+SYSTEM, EPHEMERAL, EXTRA = (f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_{name}"
+                            for name in ("root", "ephemeral", "p0123456789ab"))
 MACS = ("00:16:3e:00:00:01", "00:16:3e:00:00:02")
 MIB = 1 << 20
 
@@ -94,7 +95,7 @@ def boot(guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
 
 
 def settings(networks: dict[str, Any]) -> dict[str, Any]:
-    disks = {"system": "/dev/sda", "ephemeral": {"path": EPHEMERAL}, "persistent": {}}
+    disks = {"system": SYSTEM, "ephemeral": {"path": EPHEMERAL}, "persistent": {}}
     return {"agent_id": "agent-1", "vm": {"name": "vm-1"}, "mbus": "nats://nats", "networks": networks, "disks": disks}
 
 
@@ -153,11 +154,11 @@ def test_a_bios_machine_reports_the_settings_it_was_given_and_what_it_made_of_th
 
 def test_every_disk_is_reported_with_size_serial_and_links(bios: Machine) -> None:
     seen = bios.wait()
-    ephemeral = seen["disks"]["ephemeral"]
+    system, ephemeral = seen["disks"]["system"], seen["disks"]["ephemeral"]
+    assert (system["path"], system["size"]) == (SYSTEM, 512 * MIB)
     assert (ephemeral["path"], ephemeral["size"]) == (EPHEMERAL, 300 * MIB)
     assert seen["block_devices"][ephemeral["device"]]["serial"] == "incus_ephemeral"
     assert seen["by_id"][Path(EPHEMERAL).name] == ephemeral["device"]
-    assert seen["disks"]["system"] == {"path": "/dev/sda", "device": "/dev/sda", "size": 512 * MIB}
     assert seen["block_devices"]["/dev/sr0"]["ro"] is True
     assert seen["by_label"]["config-2"] == "/dev/sr0"
 

@@ -8,6 +8,9 @@ from typing import Any
 
 VARIABLE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\bp?[0-9a-f]{12,64}\b|\d{4}-\d\d-\d\dT[\d:.]+Z|\d+")
 
+HICCUP = "unexpected end of JSON input"
+"""How a creation fails when LXD 5.0 on a busy machine reads what qemu-img says too early; the CPI asks again."""
+
 
 def drift(recorded: dict[str, Any], now: dict[str, Any]) -> str:
     """Where the shape of a recording differs, as a diff; empty if it does not."""
@@ -26,7 +29,7 @@ def _call(call: dict[str, Any]) -> Iterator[str]:
     seen: list[list[str]] = []
     for one in call["interactions"]:
         lines = list(_exchange(one))
-        if lines not in seen:  # how often something is looked at, or tried again, is a matter of time
+        if lines not in seen and HICCUP not in lines[0]:  # how often something is looked at, or tried again, is a matter of time
             yield from lines
         seen.append(lines)
 

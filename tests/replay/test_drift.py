@@ -7,7 +7,7 @@ import re
 
 import fixtures
 import pytest
-from drift import drift, shape
+from drift import HICCUP, drift, shape
 
 
 @pytest.fixture
@@ -33,6 +33,17 @@ def test_looking_at_an_operation_more_often_is_no_drift(recorded):
     interactions.insert(6, interactions[5])
     assert interactions[5]["request"]["path"].endswith("/wait")
     assert drift(recorded, slower) == ""
+
+
+def test_a_creation_that_failed_in_passing_and_was_asked_again_is_no_drift():
+    recorded = fixtures.load("lxd", "vm")
+    again = copy.deepcopy(recorded)
+    interactions = again["calls"][0]["interactions"]
+    posted = next(at for at, one in enumerate(interactions) if one["request"]["path"] == "/1.0/instances")
+    failed = copy.deepcopy(interactions[posted + 1])
+    failed["response"]["body"]["metadata"] |= {"status": "Failure", "err": f"Failed creating instance from image: {HICCUP}"}
+    again["calls"][0]["interactions"] = [*interactions[:posted + 1], failed, *interactions[posted:]]
+    assert drift(recorded, again) == ""
 
 
 def another_key(fixture):
