@@ -98,8 +98,9 @@ def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def succeed(done: subprocess.CompletedProcess[str]) -> str:
-    """What it wrote."""
-    assert (done.returncode, done.stderr) == (0, "")
+    """What it wrote. It may have needed patience: the guests, which have nothing to boot, restart as they like."""
+    said = [line for line in done.stderr.splitlines() if not line.endswith(("; trying again", "; looking again"))]
+    assert (done.returncode, said) == (0, [])
     return done.stdout
 
 
