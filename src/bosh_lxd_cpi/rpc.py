@@ -39,7 +39,7 @@ class Request:
 class _Plain:
     """What the C scanner of the standard library asks of a decoder."""
 
-    strict, object_hook, object_pairs_hook, memo = True, None, None, None
+    strict, object_hook, object_pairs_hook, array_hook, memo = True, None, None, None, None
     parse_float, parse_int, parse_constant = float, int, float
 
 
@@ -55,8 +55,8 @@ def loads(text: str) -> Any:
         value, end = make_scanner(_Plain)(text, 0)
         if end == len(text):
             return value
-    except (ImportError, StopIteration, SystemError):
-        pass  # the scanner wants to raise what only json.decoder has
+    except (ImportError, StopIteration, SystemError, AttributeError, TypeError):
+        pass  # the scanner wants to raise what only json.decoder has, or a later Python asks for more
     import json
 
     return json.loads(text)
