@@ -7,28 +7,13 @@ because it was meant to send this very call elsewhere.
 """
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from bosh_lxd_cpi import propertytree
 from bosh_lxd_cpi.errors import ConfigError
 from bosh_lxd_cpi.nearest import did_you_mean
-
-DIRECTORS_OWN = ("director_uuid", "request_id", "vm", "api_version", "stemcell")
-"""Keys of a context that the director or the CLI puts there (facts: bosh-contract 1.2, 1.3)."""
-
-SHORT_NAMES = {"project": "project_name", "profile": "profile_name", "network": "network_name",
-               "storage_pool": "storage_pool_name", "pool": "storage_pool_name", "client_cert": "tls_client_cert",
-               "client_certificate": "tls_client_cert", "client_key": "tls_client_key", "server_cert": "tls_server_cert",
-               "server_certificate": "tls_server_cert", "ca_cert": "tls_ca_cert"}
-"""Other names for server properties that a context may use: cpi-configs of other CPIs do without the suffix."""
-
-GO_NAMES = {**SHORT_NAMES, "source_type": "type", "file_store_path": "filestore_path"}
-"""What go-lxd-cpi's job calls properties in its cpi.json, once its `StoragePool` is written `storage_pool`."""
-CAPITALS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-"""Where a new word begins in `TLSClientCert`."""
 
 
 class Server(NamedTuple):
@@ -110,10 +95,10 @@ class Config(NamedTuple):
         Without throttle_config.path it is $TMPDIR/lxd_cpi: all workers of a director share it, under BPM and without
         (facts: bosh-contract 1.7). In place of go-lxd-cpi's socket it is a directory beside it.
         """
+        from bosh_lxd_cpi.throttle import directory
+
         path = self.throttle_config.path
-        if not path:
-            return os.path.join(os.environ.get("TMPDIR") or "/tmp", "lxd_cpi")
-        return f"{path}.d" if path.endswith(".sock") else path
+        return directory(path) if path else os.path.join(os.environ.get("TMPDIR") or "/tmp", "lxd_cpi")
 
 
 SECTIONS: dict[str, type] = {"server": Server, "agent": Agent, "agent_config": AgentConfig,
@@ -140,69 +125,16 @@ def examine(path: str, context: dict[str, Any] | None = None,
 
     Raises ConfigError only for a file that cannot be read.
     """
-    tree = read(path)
+    tree = propertytree.read(path)
     faults: list[str] = []
     values = _values(tree, faults, unknown=lambda text: warn(f"{path}: {text}"))
-    overlaid = _values(overlay(context or {}), faults, unknown=faults.append)
+    overlaid = _values(propertytree.of_context(context or {}, Config._fields), faults, unknown=faults.append)
+    if {"tls_ca_cert", "insecure_skip_verify"} & overlaid.get("server", {}).keys():  # it says itself what to believe
+        values.get("server", {}).pop("tls_server_cert", None)
     for section, properties in overlaid.items():
         values[section] = {**values.get(section, {}), **properties} if isinstance(properties, dict) else properties
     config = Config(**{name: SECTIONS[name](**value) if name in SECTIONS else value for name, value in values.items()})
     return config, list(dict.fromkeys(faults + _missing(config)))
-
-
-def read(path: str) -> dict[str, Any]:
-    """The property tree in a JSON or YAML file, with or without `lxd_cpi` around it, or go-lxd-cpi's cpi.json.
-
-    Raises ConfigError.
-    """
-    if not path:
-        raise ConfigError("no configuration file was named", hint="start bin/cpi with --config FILE")
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as failure:
-        raise ConfigError(f"the configuration file {path} cannot be read: {failure}") from failure
-    try:
-        tree = json.loads(text)
-    except ValueError:
-        tree = _yaml(path, text)
-    if isinstance(tree, dict) and isinstance(tree.get("lxd_cpi"), dict):
-        tree = tree["lxd_cpi"]
-    if not isinstance(tree, dict):
-        raise ConfigError(f"the configuration file {path} must hold a mapping, not {type(tree).__name__}")
-    return _of_go(tree) if "Server" in tree else tree
-
-
-def _of_go(tree: dict[str, Any]) -> dict[str, Any]:
-    def ours(key: str) -> str:
-        words = CAPITALS.sub("_", str(key)).lower()
-        return GO_NAMES.get(words, words)
-
-    return {ours(name): {ours(key): value for key, value in given.items()} if isinstance(given, dict) else given
-            for name, given in tree.items()}
-
-
-def _yaml(path: str, text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as failure:  # a date such as 2026-02-31 is a ValueError
-        where = getattr(failure, "problem_mark", None)
-        at = f" at line {where.line + 1}" if where else ""
-        raise ConfigError(f"the configuration file {path} is neither JSON nor YAML{at}") from None
-
-
-def overlay(context: dict[str, Any]) -> dict[str, Any]:
-    """A request's context as a property tree: flat keys are server properties, sections may be given whole."""
-    given = {key: value for key, value in context.items() if key not in DIRECTORS_OWN and value is not None}
-    if isinstance(given.get("lxd_cpi"), dict):
-        given.update(given.pop("lxd_cpi"))
-    flat = {SHORT_NAMES.get(key, key): value for key, value in given.items() if key not in Config._fields}
-    tree = {key: value for key, value in given.items() if key in Config._fields and value is not None}
-    if flat and isinstance(tree.setdefault("server", {}), dict):
-        tree["server"] = {**tree["server"], **flat}
-    return tree
 
 
 def _values(tree: dict[str, Any], faults: list[str], unknown: Callable[[str], object]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,6 @@ def test_what_is_not_set_has_go_lxd_cpis_defaults(load):
         agent_config=AgentConfig("CDROM", "config-2", "ec2/latest/meta-data.json", "ec2/latest/user-data",
                                  "/var/vcap/store/agent-data"),
         throttle_config=ThrottleConfig(False, "", 4, "2m", "10m"), capture=Capture(""), log_level="info", keep_failed_vms=False)
-
-
-@pytest.mark.parametrize("text", [
-    '{"lxd_cpi": {"server": {"url": "unix:///run/lxd"}, "agent": {"mbus": "nats://a"}}}',
-    "server:\n  url: unix:///run/lxd\nagent:\n  mbus: nats://a\n",
-    "---\nlxd_cpi:\n  server: {url: 'unix:///run/lxd'}\n  agent: {mbus: nats://a}\n", "\ufeffserver: {url: 'unix:///run/lxd'}\nagent: {mbus: nats://a}"])
-def test_the_file_may_be_json_or_yaml_with_or_without_the_jobs_name(tmp_path, load, text):
-    assert config.load(write(tmp_path, text)) == load()
-
-
-@pytest.mark.parametrize("text, message", [
-    ("{", "neither JSON nor YAML at line 1"), ("a: b: c", "neither JSON nor YAML at line 1"), ("a: 2026-02-31", "neither JSON nor YAML"),
-    ("\x00", "neither JSON nor YAML"), ("", "must hold a mapping, not NoneType"), ("[]", "must hold a mapping, not list"),
-    ("text", "must hold a mapping, not str"), ("? [a]\n: b", "neither JSON nor YAML at line 1"), ("!!python/object:os.system {}", "neither JSON")])
-def test_a_file_that_makes_no_sense_is_refused(tmp_path, text, message):
-    with pytest.raises(ConfigError, match=message):
-        config.load(write(tmp_path, text))
 
 
 def test_every_fault_is_told_at_once(load):
@@ -221,9 +205,10 @@ def test_an_empty_section_does_not_swallow_what_stands_beside_it(load, context):
     assert load(context=context).server.url == "unix:///b"
 
 
-@pytest.mark.parametrize("short, name", sorted(config.SHORT_NAMES.items()))
-def test_short_names_stand_for_server_properties(load, short, name):
-    assert getattr(load(context={short: "x"}).server, name) == "x"
+@pytest.mark.parametrize("context, pin", [({"url": "https://b"}, "PIN"), ({"ca_cert": "CA"}, ""), ({"insecure_skip_verify": True}, ""),
+                                          ({"ca_cert": "CA", "server_cert": "ITS"}, "ITS")])
+def test_a_context_that_says_how_to_check_a_server_does_not_inherit_the_files_pin(load, context, pin):
+    assert load({"server": {"tls_server_cert": "PIN", "tls_client_cert": "c", "tls_client_key": "k"}}, context).server.tls_server_cert == pin
 
 
 def test_other_sections_are_overlaid_key_by_key(load):
@@ -275,6 +260,13 @@ def test_the_clients_key_and_the_message_bus_are_secrets(load):
 def test_locks_are_where_all_workers_of_a_director_see_them(load, monkeypatch, path, tmpdir, expected):
     monkeypatch.setenv("TMPDIR", tmpdir)
     assert load({"throttle_config": {"path": path}}).lock_directory() == expected
+
+
+def test_locks_are_beside_a_socket_whatever_it_is_called(load, tmp_path):
+    path = str(tmp_path / "throttle")
+    with socket.socket(socket.AF_UNIX) as left_by_go:
+        left_by_go.bind(path)
+    assert load({"throttle_config": {"path": path}}).lock_directory() == f"{path}.d"
 
 
 def test_pem_text_is_taken_as_it_is_and_a_path_is_read(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ HALL = {"__main__", "cli", "rpc", "methods", "capture", "replay"}
 DOCTOR = {"doctor", "deep"}
 BESIDE = {"cleanup", "inventory", "listing", "sweep"}
 CELLAR = {"__init__", "errors", "config", "log", "throttle", "undo", "clock", "directors", "ids", "mends", "nearest", "pending",
-          "redaction"}
+          "propertytree", "redaction"}
 BELOW = {"hall": {"actions", "guest", "lxd", "cellar"}, "actions": {"guest", "lxd", "cellar"}, "guest": {"cellar"}, "lxd": {"cellar"},
          "doctor": {"checks", "actions", "beside", "guest", "lxd", "cellar"}, "checks": {"beside", "guest", "lxd", "cellar"},
          "beside": {"guest", "lxd", "cellar"}, "cellar": set()}
