@@ -12,7 +12,7 @@ from bosh_lxd_cpi import errors, rpc
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from bosh_lxd_cpi.clock import Clock, Deadline
+    from bosh_lxd_cpi.clock import Clock
     from bosh_lxd_cpi.config import Config
     from bosh_lxd_cpi.log import Log
     from bosh_lxd_cpi.lxd.transport import Transport
@@ -147,15 +147,15 @@ def _act(request: Request, method: Method, settings: Config, *, clock: Clock, tr
     from bosh_lxd_cpi.clock import Deadline
     from bosh_lxd_cpi.lxd.client import Client
 
-    deadline = Deadline(clock, method.deadline, what=request.method)
     with contextlib.ExitStack() as stack:
         if method.throttled and settings.throttle_config.enabled:
             try:
-                stack.enter_context(_slot(request, settings, deadline, log))
+                stack.enter_context(_slot(request, settings, log))
             except errors.ThrottleTimeout as failure:
                 if request.method != "create_vm":
                     raise
                 raise errors.VMCreationFailed(failure.brief, hint=failure.hint, ok_to_retry=True) from failure
+        deadline = Deadline(clock, method.deadline, what=request.method)
         client = Client(transport, project=settings.server.project_name, deadline=deadline, log=log)
         cpi = Cpi(config=settings, client=client, clock=clock, log=log, director=request.director)
         module, _, function = method.action.partition(".")
@@ -167,10 +167,10 @@ def _act(request: Request, method: Method, settings: Config, *, clock: Clock, tr
             log.info(f"{transport.requests} requests in {clock.monotonic() - started:.2f} s")
 
 
-def _slot(request: Request, settings: Config, deadline: Deadline, log: Log) -> AbstractContextManager[None]:
+def _slot(request: Request, settings: Config, log: Log) -> AbstractContextManager[None]:
     from bosh_lxd_cpi import throttle
 
     wanted = settings.throttle_config
     slots = throttle.Settings(wanted.enabled, settings.lock_directory(), wanted.limit, throttle.duration(wanted.hold),
                               throttle.duration(wanted.wait))
-    return throttle.slot(slots, label=f"{request.method} {request.id}", log=log.info, at_most=deadline.remaining())
+    return throttle.slot(slots, label=f"{request.method} {request.id}", log=log.info)

@@ -1,4 +1,4 @@
-"""Which creations are under way on this machine, for cleanup to leave alone.
+"""Which creations and moves are under way on this machine, for cleanup to leave alone and for others to wait for.
 
 create_vm holds a lock named after the VM from before its first request to after its last; the kernel drops it when the
 process dies. All calls of one director run on one machine, and so does its cleanup.
@@ -8,23 +8,30 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from bosh_lxd_cpi import throttle
 from bosh_lxd_cpi.log import Log
+
+PAUSE = 0.2
+"""Seconds between two looks at a lock that another call holds."""
 
 
 @contextlib.contextmanager
-def creating(directory: str, name: str, log: Log) -> Iterator[None]:
-    """Say that `name` is being made. Without a usable directory cleanup has only the age to go by."""
+def creating(directory: str, name: str, log: Log, *, sleep: Callable[[float], object]) -> Iterator[None]:
+    """Say that `name` is being made, once nobody else says so; `sleep` raises when that takes too long.
+
+    Without a usable directory there is no lock, and cleanup has only the age to go by.
+    """
     try:
-        os.makedirs(directory, mode=0o770, exist_ok=True)
-        lock = os.open(_path(directory, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
+        throttle.make_directory(directory)
+        while (lock := throttle.lock(_path(directory, name))) is None:
+            sleep(PAUSE)
     except OSError as failure:
         log.debug(f"no lock for {name}: {failure}")
         yield
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         with contextlib.suppress(OSError):

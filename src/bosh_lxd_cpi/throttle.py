@@ -64,9 +64,9 @@ def duration(text: str | int | float) -> float:
 
 
 @contextmanager
-def slot(settings: Settings, *, label: str, log: Callable[[str], object], at_most: float = math.inf,
+def slot(settings: Settings, *, label: str, log: Callable[[str], object],
          clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep) -> Iterator[None]:
-    """Stay inside this context in one of the slots, waiting for it no longer than `wait` and `at_most` seconds.
+    """Stay inside this context in one of the slots, waiting for it no longer than `wait` seconds.
 
     `label` is one line that tells others who holds the slot: method and request id. After `hold` seconds the slot is
     given up, with a line to `log`, while the work in the context goes on.
@@ -77,7 +77,7 @@ def slot(settings: Settings, *, label: str, log: Callable[[str], object], at_mos
         return
     begin = clock()
     try:
-        held = [_enter(settings, min(settings.wait or math.inf, at_most), clock, sleep)]
+        held = [_enter(settings, settings.wait or math.inf, clock, sleep)]
     except OSError as failure:
         raise errors.ConfigError(
             f"the throttle's directory {directory(settings.path)} cannot be used: {failure}",
@@ -130,13 +130,13 @@ def _enter(settings: Settings, wait: float, clock: Callable[[], float], sleep: C
     """The descriptor of a slot that is now ours."""
     end = clock() + wait
     place = directory(settings.path)
-    _make(place)
+    make_directory(place)
     ticket, ticket_fd = _draw_ticket(place)
     try:
         while True:
             if _is_first(place, ticket):
                 for number in range(settings.limit):
-                    fd = _lock(os.path.join(place, f"slot-{number:02}"))
+                    fd = lock(os.path.join(place, f"slot-{number:02}"))
                     if fd is not None:
                         return fd
             left = end - clock()
@@ -146,7 +146,7 @@ def _enter(settings: Settings, wait: float, clock: Callable[[], float], sleep: C
                         ", ".join(f"{holder.label} since {holder.since}" for holder in holders(place)) or "nobody"),
                     hint="Raise throttle_config.limit or .wait, or see bin/doctor --locks")
             sleep(min(POLL, left))
-            _make(place)  # a cleaner may have taken the whole directory
+            make_directory(place)  # a cleaner may have taken the whole directory
     finally:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(place, ticket))
@@ -175,7 +175,7 @@ def _draw_ticket(place: str) -> tuple[str, int]:
     while True:
         # The monotonic clock is one for the whole machine and never set back; names are never used twice.
         ticket = f"ticket-{time.monotonic_ns():020}-{os.getpid()}"
-        fd = _lock(os.path.join(place, ticket))
+        fd = lock(os.path.join(place, ticket))
         if fd is not None:
             return ticket, fd
 
@@ -209,7 +209,7 @@ def _is_locked(path: str, *, remove_if_not: bool = False) -> bool:
     return False
 
 
-def _lock(path: str) -> int | None:
+def lock(path: str) -> int | None:
     """The descriptor of the file, locked, or None if somebody else has it.
 
     A file that was unlinked between open and flock is nobody's lock any more and counts as busy; the next look makes a
@@ -244,12 +244,12 @@ def _open(path: str) -> int:
             return fd
 
 
-def _make(place: str) -> None:
+def make_directory(place: str) -> None:
     """Make the directory and its parents, 0770; root gives each to the owner of the one above, who may come next."""
     if os.path.isdir(place):
         return
     above = os.path.dirname(os.path.abspath(place))
-    _make(above)
+    make_directory(above)
     with suppress(FileExistsError):
         os.mkdir(place, 0o770)
         fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -88,7 +88,15 @@ def test_a_disk_in_use_is_refused_with_what_to_do(cpi, wire, replies):
     wire.script((f"DELETE {VOLUME}", replies.asynchronous()), (WAIT, replies.failed("The storage volume is still in use")))
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is attached to a VM, so it is not deleted") as raised:
         disks.delete_disk(cpi(), "vol-p-1")
-    assert type(raised.value) is errors.CloudError and "storage volume show default vol-p-1" in raised.value.hint
+    assert type(raised.value) is errors.CloudError and "storage volume show default vol-p-1 --project prod" in raised.value.hint
+
+
+def test_a_hint_names_the_pool_where_the_disk_is(cpi, wire, replies):
+    wire.script((f"DELETE {VOLUME}", replies.error("Not found", 404)), ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
+                (f"DELETE {VOLUME.replace('default', 'fast')}", replies.error("The storage volume is still in use")))
+    with pytest.raises(errors.CloudError) as raised:
+        disks.delete_disk(cpi(), "vol-p-1")
+    assert "storage volume show fast vol-p-1" in raised.value.hint
 
 
 # -- attach and detach ---------------------------------------------------------------------------------------------------
@@ -152,7 +160,7 @@ def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, mon
                 (f"PATCH {VM}", replies.error("ETag doesn't match", 412)), (f"GET {VM}", replies.sync(instance(location="m2"))),
                 (f"PATCH {VM}", replies.sync()))
     disks.attach_disk(cpi(), "vm-1", "vol-p-1")
-    assert moved == [("default", volume(location="m1"), "m2")], "once"
+    assert moved == [("default", "vol-p-1", "m2")], "once"
 
 
 def test_a_disk_that_two_members_have_is_settled_first(cpi, wire, replies, monkeypatch):

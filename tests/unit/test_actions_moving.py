@@ -23,17 +23,17 @@ def offered(operation="/1.0/operations/op-0?project=prod"):
     return Response(202, {}, json.dumps(body).encode())
 
 
-def beginning(replies):
-    return [("GET /1.0/cluster/members", replies.sync(MEMBERS)),
+def beginning(replies, **marks):
+    return [(f"GET {VOLUME}", replies.sync(volume(**marks))), ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
             ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
             (f"POST {VOLUME}", offered()), (f"POST {VOLUMES}", replies.asynchronous())]
 
 
 def test_the_vms_member_pulls_a_copy_and_the_marked_original_goes(cpi, wire, replies):
-    wire.script(*beginning(replies), (WAIT, replies.done()), ("GET /1.0/operations", replies.sync({})),
+    wire.script(*beginning(replies, other="x"), (WAIT, replies.done()), ("GET /1.0/operations", replies.sync({})),
                 (f"PUT {VOLUME}", replies.sync()), (f"DELETE {VOLUME}", replies.sync()))
-    moving.move(cpi(), "default", volume(other="x"), "m2")
-    offer, copy, mark, delete = wire.asked[2], wire.asked[3], wire.asked[6], wire.asked[7]
+    moving.move(cpi(), "default", "vol-p-1", "m2")
+    offer, copy, mark, delete = wire.asked[3], wire.asked[4], wire.asked[7], wire.asked[8]
     assert [asked.query.get("target") for asked in (offer, copy, mark, delete)] == ["m1", "m2", "m1", "m1"]
     assert copy.body == {"name": "vol-p-1", "type": "custom", "content_type": "block", "description": "d",
                          "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copy": "1"},
@@ -45,19 +45,35 @@ def test_the_vms_member_pulls_a_copy_and_the_marked_original_goes(cpi, wire, rep
 
 def test_a_copy_that_failed_is_taken_back(cpi, wire, replies):
     wire.script(*beginning(replies), (WAIT, replies.failed("no space left on device")), ("GET /1.0/operations", replies.sync({})),
-                (f"DELETE {VOLUME}", replies.error("Storage volume not found", 404)))
+                (f"GET {VOLUME}", replies.error("Storage volume not found", 404)))
     with pytest.raises(errors.NoDiskSpace):
-        moving.move(cpi(), "default", volume(), "m2")
+        moving.move(cpi(), "default", "vol-p-1", "m2")
     assert wire.asked[-1].query["target"] == "m2"
 
 
 @pytest.mark.parametrize("marks, number", [({"copy": "4"}, "5"), ({"copied": "1"}, "2"), ({"copy": "1", "copied": "2"}, "3")])
 def test_no_number_is_ever_used_twice(cpi, wire, replies, marks, number):
-    wire.script(*beginning(replies), (WAIT, replies.failed("no")), ("GET /1.0/operations", replies.sync({})),
-                (f"DELETE {VOLUME}", replies.sync()))
+    wire.script(*beginning(replies, **marks), (WAIT, replies.failed("no")), ("GET /1.0/operations", replies.sync({})),
+                (f"GET {VOLUME}", replies.sync(volume("m2", copy=number))), (f"DELETE {VOLUME}", replies.sync()))
     with pytest.raises(errors.CloudError):
-        moving.move(cpi(), "default", volume(**marks), "m2")
-    assert wire.asked[3].body["config"]["user.bosh_copy"] == number
+        moving.move(cpi(), "default", "vol-p-1", "m2")
+    assert wire.asked[4].body["config"]["user.bosh_copy"] == number
+    assert wire.asked[-1].query["target"] == "m2"
+
+
+def test_a_disk_that_another_call_has_moved_meanwhile_stays_there(cpi, wire, replies):
+    wire.script((f"GET {VOLUME}", replies.sync(volume("m2", copy="1"))))
+    moving.move(cpi(), "default", "vol-p-1", "m2")
+
+
+def test_nothing_is_taken_back_but_the_copy_of_this_very_move(cpi, wire, replies):
+    """Without a lock another call may have moved the disk there, whose only one it is now."""
+    wire.script((f"GET {VOLUME}", replies.sync(volume())), ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
+                ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
+                (f"POST {VOLUME}", replies.error("Storage volume not found", 404)), ("GET /1.0/operations", replies.sync({})),
+                (f"GET {VOLUME}", replies.sync(volume("m2", copy="2"))))
+    with pytest.raises(errors.NotFound):
+        moving.move(cpi(), "default", "vol-p-1", "m2")
 
 
 @pytest.mark.parametrize("original, copy, goes", [

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from bosh_lxd_cpi import errors, ids, mends
@@ -14,8 +15,8 @@ from bosh_lxd_cpi.lxd.dialect import Features, features
 from bosh_lxd_cpi.lxd.replies import Reply
 from bosh_lxd_cpi.undo import Undo
 
-UNDO_SECONDS = 120.0
-"""Time to clean up after a failure, on top of the call's deadline."""
+UNDO_SECONDS = 600.0
+"""Time to clean up after a failure, on top of the call's deadline: a creation under way has to end before."""
 
 
 class Cpi:
@@ -48,6 +49,12 @@ class Cpi:
                made: Callable[[], bool] | None = None) -> dict[str, Any]:
         """See `operations.finish`."""
         return operations.finish(self.client, request, what=what, name=name, made=made)
+
+    def alone_with(self, name: str) -> AbstractContextManager[None]:
+        """Keep other calls on this machine, and cleanup, from `name`. Raises DeadlineExceeded when it is not free in time."""
+        from bosh_lxd_cpi import pending
+
+        return pending.creating(self.config.lock_directory(), name, self.log, sleep=self.client.deadline.sleep)
 
     def undo(self) -> Undo:
         """Steps to take back when this call fails, with time of their own."""

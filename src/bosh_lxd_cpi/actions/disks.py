@@ -42,7 +42,7 @@ def create_disk(cpi: Cpi, size: Any, cloud_properties: Any, vm_cid: Any = None) 
 
     size = properties.mib(size, "disk size")
     wanted = properties.disk(cloud_properties)
-    pool = cpi.client.names["pool"] = wanted.storage_pool or cpi.config.server.storage_pool_name
+    pool = wanted.storage_pool or cpi.config.server.storage_pool_name
     cid = f"{disks.PERSISTENT}{cpi.new_id()}"
     clustered = wanted.target or cpi.config.server.target  # else to ask where the VM is would be a request for nothing
     target = (_location(cpi, identifier(vm_cid, "vm_cid")) if vm_cid and clustered else "") or wanted.target
@@ -89,6 +89,7 @@ def in_any_pool(cpi: Cpi, cid: str, attempt: Callable[[str], Value]) -> Value | 
     A disk that two cluster members have is settled first.
     """
     for pool in pools.names(cpi.client, cpi.config.server.storage_pool_name):
+        cpi.client.names["pool"] = pool
         try:
             return attempt(pool)
         except errors.NotFound:
@@ -125,7 +126,12 @@ def attach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> dict[str, str]:
     Requests: server, volume, instance, change. Raises VMNotFound, DiskNotFound, and CloudError when another VM has the
     disk: LXD 5.0 would let two VMs write to it.
     """
-    vm, features = identifier(vm_cid, "vm_cid"), cpi.features()
+    vm, disk, features = identifier(vm_cid, "vm_cid"), identifier(disk_cid, "disk_cid"), cpi.features()
+    with cpi.alone_with(f"attachment-of-{disk}"):
+        return _attach(cpi, vm, disk, kind=features.kind)
+
+
+def _attach(cpi: Cpi, vm: str, disk_cid: str, *, kind: str) -> dict[str, str]:
     disk = need(cpi, disk_cid)
     if others := [user for user in disk.users if user != vm]:
         raise errors.CloudError(f"disk {disk_cid} is attached to {', '.join(others)} already",
@@ -134,12 +140,12 @@ def attach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> dict[str, str]:
     for _ in range(REPEATS):
         instance, etag = need_instance(cpi, vm)
         if names := disks.devices_of(instance["devices"], disk_cid):
-            return disks.hint(names[0], kind=features.kind)
+            return disks.hint(names[0], kind=kind)
         disk = _colocated(cpi, disk, instance["location"])
         body = {"description": instance["description"], "devices": {device: disks.volume_device(disk.pool, disk_cid)}}
         try:
             cpi.finish(lambda: cpi.client.patch_instance(vm, body, etag), what=f"attaching {disk_cid} to {vm}", name=vm)
-            return disks.hint(device, kind=features.kind)
+            return disks.hint(device, kind=kind)
         except IN_DOUBT as failure:
             cpi.log.info(f"{failure}; looking again")
     raise errors.CloudError(f"instance {vm} kept changing while {disk_cid} was attached to it")
@@ -160,7 +166,7 @@ def _colocated(cpi: Cpi, disk: Disk, member: str) -> Disk:
         return disk
     from bosh_lxd_cpi.actions import moving
 
-    moving.move(cpi, disk.pool, disk.volume, member)
+    moving.move(cpi, disk.pool, disk.volume["name"], member)
     return disk._replace(volume={**disk.volume, "location": member})
 
 

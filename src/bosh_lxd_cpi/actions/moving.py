@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bosh_lxd_cpi import errors, mends, pending
+from bosh_lxd_cpi import errors, mends
 from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.cpi import Cpi
 from bosh_lxd_cpi.lxd import operations
@@ -17,17 +17,20 @@ from bosh_lxd_cpi.lxd import operations
 COPY, COPIED = "user.bosh_copy", "user.bosh_copied"
 
 
-def move(cpi: Cpi, pool: str, volume: dict[str, Any], member: str) -> None:
+def move(cpi: Cpi, pool: str, name: str, member: str) -> None:
     """Move a volume, with its snapshots, from where it is to another member.
 
-    Requests: members, server, offer, copy and wait, operations, mark and deletion of the original.
+    Requests: volume, members, server, offer, copy and wait, operations, mark and deletion of the original.
     """
-    name, here = volume["name"], volume["location"]
-    cpi.log.info(f"moving disk {name} from {here} to {member}")
-    with pending.creating(cpi.config.lock_directory(), name, cpi.log):
+    with cpi.alone_with(name):
+        volume = cpi.client.volume(pool, name).metadata
+        here = volume["location"]
+        if here == member:
+            return
+        cpi.log.info(f"moving disk {name} from {here} to {member}")
         number = str(max(_number(volume, COPY), _number(volume, COPIED)) + 1)
         with cpi.undo() as undo:
-            undo.add(f"copy of disk {name} on {member}", lambda: _take_back(cpi, pool, name, member))
+            undo.add(f"copy of disk {name} on {member}", lambda: _take_back(cpi, pool, name, member, number))
             _copy(cpi, pool, {**volume, "config": {**volume["config"], COPY: number}}, member)
             body = {"config": {**volume["config"], COPIED: number}, "description": volume["description"]}
             cpi.finish(lambda: cpi.client.replace_volume(pool, name, body, target=here), what=f"marking disk {name} as copied")
@@ -51,14 +54,19 @@ def _copy(cpi: Cpi, pool: str, volume: dict[str, Any], member: str) -> None:
     operations.await_pending(cpi.client, name, f"sending disk {name} to {member}")
 
 
-def _take_back(cpi: Cpi, pool: str, name: str, member: str) -> None:
+def _take_back(cpi: Cpi, pool: str, name: str, member: str, number: str) -> None:
     operations.await_pending(cpi.client, name, f"copying disk {name} to {member}")
-    volumes.delete_volume(cpi, pool, name, target=member)
+    try:
+        found = cpi.client.volume(pool, name, target=member).metadata
+    except errors.NotFound:
+        return
+    if found["config"].get(COPY) == number:
+        volumes.delete_volume(cpi, pool, name, target=member)
 
 
 def settle(cpi: Cpi, pool: str, name: str) -> None:
     """Finish or take back the move of a disk that two members have. Raises CloudError if it was none of ours."""
-    with pending.creating(cpi.config.lock_directory(), name, cpi.log):  # whoever moves it on this machine is done, or dead
+    with cpi.alone_with(name):  # whoever moves it on this machine is done, or dead
         operations.await_pending(cpi.client, name, f"moving disk {name}")
         copies = [volume for volume in cpi.client.volumes(pool).metadata if volume["name"] == name]
         if len(copies) == 1:
