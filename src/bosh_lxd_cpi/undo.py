@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.log import Log
 
 
@@ -33,9 +34,13 @@ class Undo:
         if kind and self._steps:
             self._before()
         while kind and self._steps:
-            what, step = self._steps.pop()
-            try:
-                self._log.info(f"undoing {what}")
-                step()
-            except Exception as failure:  # noqa: BLE001  the steps before it have to be taken back all the same
-                self._log.warn(f"could not undo {what}: {failure}; bin/cleanup will find it")
+            self._take_back(*self._steps.pop())
+
+    def _take_back(self, what: str, step: Callable[[], object]) -> None:
+        try:
+            self._log.info(f"undoing {what}")
+            step()
+        except errors.Interrupted:  # comes once, and is what the call does already
+            self._take_back(what, step)
+        except Exception as failure:  # noqa: BLE001  the steps before it have to be taken back all the same
+            self._log.warn(f"could not undo {what}: {failure}; bin/cleanup --list shows it")

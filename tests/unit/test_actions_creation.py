@@ -160,6 +160,15 @@ def test_in_a_cluster_the_vm_comes_first_and_its_volumes_follow_it(create, wire,
     assert given.body["devices"]["config"]["source"] == f"vol-c-{uuid}" and "root" in given.body["devices"]
 
 
+def test_a_networks_target_counts_before_the_servers(create, wire, asking, replies, uuid):
+    asking(CLUSTER)
+    wire.script(("POST /1.0/instances", replies.error("odd")), *leftovers(uuid, replies))
+    network = {"private": {**NETWORKS["private"], "cloud_properties": {"target": "m2"}}}
+    with pytest.raises(errors.CloudError, match="odd"):
+        create(nets=network, target="@default")
+    assert next(asked for asked in wire.asked if asked.line == "POST /1.0/instances").query["target"] == "m2"
+
+
 def test_outside_a_cluster_no_target_is_sent_because_servers_refuse_it(create, wire, asking, replies, cid):
     asking()
     wire.script(*making(cid, replies))
@@ -318,10 +327,19 @@ def test_a_failed_vm_is_kept_when_the_operator_wants_to_look_at_it(cpi, wire, as
     asking()
     there = (f"GET /1.0/instances/{cid}", replies.sync({"status": "Stopped"}))
     steps = making(cid, replies)
-    wire.script(*steps[:3], ("GET /1.0/operations/op-1/wait", replies.failed("odd")), there, (f"PATCH /1.0/instances/{cid}", replies.sync()), there)
+    wire.script(*steps[:3], ("GET /1.0/operations/op-1/wait", replies.failed("odd")), there, (f"PATCH /1.0/instances/{cid}", replies.sync()))
     one = cpi()
     one.config = one.config._replace(keep_failed_vms=True)
     with pytest.raises(errors.VMCreationFailed) as raised:
         creation.create_vm(one, "agent-1", "img-1", {}, NETWORKS)
     assert raised.value.ok_to_retry is False and "keep_failed_vms is set" in raised.value.hint
-    assert wire.asked[-2].body["config"] == {"user.bosh.state": "failed"}
+    assert wire.asked[-1].body["config"] == {"user.bosh.state": "failed"}
+
+
+def test_a_server_that_is_away_is_no_vm_to_keep(cpi, wire, clock):
+    wire.script(*[("GET /1.0", errors.Unreachable("no connection"))] * 19)
+    one = cpi()
+    one.config = one.config._replace(keep_failed_vms=True)
+    with pytest.raises(errors.VMCreationFailed) as raised:
+        creation.create_vm(one, "agent-1", "img-1", {}, NETWORKS)
+    assert raised.value.ok_to_retry is True

@@ -64,3 +64,12 @@ def test_a_deletion_whose_answer_is_lost_is_done_when_it_is_gone(client, wire, r
 def test_one_that_is_not_there_is_none(client, wire, replies):
     wire.script((f"GET {VM}", replies.error("Instance not found", 404)))
     assert instances.remove(client, "vm-1") is None
+
+
+def test_one_that_is_still_being_made_is_deleted_once_it_is(client, wire, clock, replies):
+    """Its image may take minutes to unpack, longer than anything else that stands in the way for a while."""
+    busy = waited(DELETE, replies, replies.failed('Instance is busy running a "create" operation'))
+    pending = {"running": [{"id": "op-7", "class": "task", "status": "Running", "resources": {"instances": [VM]}}]}
+    wire.script(found(replies, "Stopped"), *busy * 19, ("GET /1.0/operations", replies.sync(pending)),
+                ("GET /1.0/operations/op-7/wait", replies.done()), found(replies, "Stopped"), *waited(DELETE, replies))
+    assert instances.remove(client, "vm-1")

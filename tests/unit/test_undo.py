@@ -39,7 +39,22 @@ def test_a_step_that_fails_hides_neither_the_cause_nor_the_steps_before_it(log, 
             undo.add("b", fail)
             raise errors.CloudError("the cause")
     assert done == ["a"]
-    assert f"warn  test: could not undo b: {problem}; bin/cleanup will find it" in log.stream.getvalue()
+    assert f"warn  test: could not undo b: {problem}; bin/cleanup --list shows it" in log.stream.getvalue()
+
+
+def test_a_step_that_a_signal_cut_short_is_done_again(log):
+    done = []
+
+    def step() -> None:
+        done.append("a")
+        if len(done) == 1:
+            raise errors.Interrupted("stopped by SIGTERM")
+
+    with pytest.raises(errors.CloudError, match="^the cause$"):
+        with Undo(log) as undo:
+            undo.add("a", step)
+            raise errors.CloudError("the cause")
+    assert done == ["a", "a"]
 
 
 def test_without_steps_no_time_is_asked_for(log):

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bosh_lxd_cpi import directors, errors, mends, pending
+from bosh_lxd_cpi import directors, errors, mends
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, identifier
 from bosh_lxd_cpi.guest import disks, firmware, networks, properties, settings
@@ -61,25 +61,25 @@ def create_vm(cpi: Cpi, agent_id: str, stemcell_cid: str, cloud_properties: Any,
     wanted = properties.vm(cloud_properties)
     uuid = cpi.new_id()
     nics = networks.nics(bosh_networks, default=wanted.network or cpi.config.server.network_name, uuid=uuid)
-    cid = f"vm-{uuid}"
+    cid, kept = f"vm-{uuid}", []
     try:
         plan, answer = _plan(cpi, cid, agent_id, stemcell_cid, wanted, bosh_networks, nics, env or {})
-        locks = cpi.config.lock_directory()
-        with pending.creating(locks, cid, cpi.log), cpi.undo() as undo:
-            directors.remember(locks, cpi.director)
-            undo.add(f"VM {cid}", lambda: _take_back(cpi, plan))
+        with cpi.alone_with(cid), cpi.undo() as undo:
+            directors.remember(cpi.config.lock_directory(), cpi.director)
+            undo.add(f"VM {cid}", lambda: _take_back(cpi, plan, kept))
             _make(cpi, plan)
     except errors.CloudError as failure:
-        if cpi.config.keep_failed_vms and exists(lambda: cpi.client.instance(cid)):
+        if kept:
             raise errors.VMCreationFailed(failure.brief, detail=failure.detail, hint=mends.text("kept", vm=cid, **cpi.client.names),
                                           ok_to_retry=False) from failure
         raise _as_creation_failure(failure) from failure
     return [cid, answer]
 
 
-def _take_back(cpi: Cpi, plan: Plan) -> None:
+def _take_back(cpi: Cpi, plan: Plan, kept: list[str]) -> None:
     cid = plan.cid
     if cpi.config.keep_failed_vms and exists(lambda: cpi.client.instance(cid)):
+        kept.append(cid)
         vms.describe(cpi, cid, description="its creation failed, kept for inspection", config={STATE: FAILED})
     else:
         vms.destroy(cpi, cid, its_pools=(plan.pool, plan.ephemeral_pool))
@@ -112,11 +112,11 @@ def _plan(cpi: Cpi, cid: str, agent_id: str, stemcell_cid: str, wanted: VmProper
         mbus=config.agent.mbus, ntp=list(config.agent.ntp), ephemeral=bool(wanted.ephemeral_disk), kind=features.kind)
     drive = volumes.drive(cpi, document)
     boot = firmware.config(stemcell, dialect=features.firmware, overrides=server.instance_config)
-    pool = cpi.client.names["pool"] = wanted.storage_pool or server.storage_pool_name
+    pool = wanted.storage_pool or server.storage_pool_name
     plan = Plan(cid=cid, properties=wanted, features=features, image=image, nics=devices, drive=drive, pool=pool,
                 instance_config={**boot, **wanted.config, **wanted.limits(), **vms.tags(dict(wanted.tags)), **cpi.marks()},
                 ephemeral_pool=wanted.ephemeral_storage_pool or pool,
-                target=networks.target(nics, wanted.target or server.target))
+                target=networks.target(nics, wanted.target) or server.target)
     return plan, networks.answer(bosh_networks, by_dhcp)
 
 

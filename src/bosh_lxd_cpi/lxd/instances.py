@@ -18,14 +18,17 @@ def remove(client: Client, name: str) -> dict[str, Any] | None:
     try:
         while True:
             instance = client.instance(name).metadata
-            if instance["status"] != "Stopped":
-                _stop(client, name)
             try:
+                if instance["status"] != "Stopped":
+                    _stop(client, name)
                 operations.finish(client, lambda: client.delete_instance(name), what=f"deleting {name}", name=name,
                                   made=lambda: not operations.exists(lambda: client.instance(name)))
                 return instance
             except errors.AlreadyInState as failure:
                 client.log.info(f"{failure}; looking again")
+            except errors.Busy as failure:  # with its creation, which takes as long as its image is large
+                client.log.info(f"{failure}; waiting for that")
+                operations.await_pending(client, name, f"what {name} is busy with")
     except errors.NotFound:
         return None
 
