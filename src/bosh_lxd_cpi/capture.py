@@ -85,7 +85,8 @@ def _server(interactions: list[dict[str, Any]], transport: Transport, settings: 
              if one["request"]["path"] == "/1.0" and one.get("response", {}).get("status") == 200]
     if not known and any("response" in one for one in interactions):
         query = {"project": settings.server.project_name}
-        known = [json.loads(transport.request("GET", "/1.0", query=query, timeout=LOOK_SECONDS).body)["metadata"]]
+        with contextlib.suppress(Exception):  # it may be what the capture is about
+            known = [json.loads(transport.request("GET", "/1.0", query=query, timeout=LOOK_SECONDS).body)["metadata"]]
     return describe(known[0]) if known else {}
 
 

@@ -196,3 +196,13 @@ def test_predeploying_leaves_no_vm_behind(cpi, wire, replies, clock, outcome):
     else:
         assert stemcells.create_stemcell(cpi(predeploy_stemcell=True), "x", PROPERTIES) == cid
     assert wire.asked[2].body["source"] == {"type": "image", "fingerprint": "f1ng3r"}
+
+
+@pytest.mark.parametrize("clustered, target", [(False, None), (True, "m1")])
+def test_predeploying_goes_to_the_target_where_there_is_a_cluster(cpi, wire, replies, clock, clustered, target):
+    vm = f"vm-{[ids.new_id(one, 'd1r') for one in [type(clock)()] for _ in range(2)][1]}"
+    server = {"auth": "trusted", "api_extensions": [], "environment": {"server": "incus", "server_version": "6.0", "server_clustered": clustered}}
+    wire.script((IMAGES, replies.sync([VM_IMAGE])), (ALIASES, replies.sync()), ("GET /1.0", replies.sync(server)),
+                ("POST /1.0/instances", replies.sync()), (f"DELETE /1.0/instances/{vm}", replies.sync()))
+    stemcells.create_stemcell(cpi(predeploy_stemcell=True, target="m1"), "x", PROPERTIES)
+    assert wire.asked[3].query.get("target") == target

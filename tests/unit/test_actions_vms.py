@@ -159,6 +159,7 @@ def test_tags_are_texts_whatever_they_were():
 
 
 def test_keys_and_values_of_tags_fit_the_servers():
+    assert vms.tags({"state": "creating", "director_uuid": "x"}) == {"user.bosh.tag.state": "creating", "user.bosh.tag.director_uuid": "x"}
     assert vms.tags({"a b/c:d=e": "x" * 10_000}) == {"user.bosh.a_b_c_d_e": "x" * vms.LONGEST_VALUE}
 
 

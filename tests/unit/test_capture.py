@@ -109,10 +109,11 @@ def test_a_capture_that_fails_half_way_leaves_no_file(tmp_path, wire, clock, log
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_does_not_say_what_it_is_costs_only_the_capture(tmp_path, wire, clock, log, replies):
+def test_a_server_that_is_gone_by_then_is_captured_without_its_name(tmp_path, wire, clock, log, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", errors.LostAnswer("gone")))
     assert capture.call(ask, REQUEST, SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log) == "here"
-    assert list(tmp_path.iterdir()) == []
+    [file] = tmp_path.iterdir()
+    assert json.loads(file.read_text("utf-8"))["recorded"]["server"] == {}
 
 
 def test_a_configuration_is_captured_as_far_as_it_says_something_and_without_certificates():

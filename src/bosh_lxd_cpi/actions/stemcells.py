@@ -145,11 +145,12 @@ def _predeploy(cpi: Cpi, fingerprint: str) -> None:
     """
     name = f"vm-{cpi.new_id()}"
     server = cpi.config.server
+    target = server.target if server.target and cpi.features().clustered else ""
     body = {"name": name, "type": "virtual-machine", "source": {"type": "image", "fingerprint": fingerprint},
             "profiles": [server.profile_name], "devices": {"root": disks.root_device(server.storage_pool_name, 0)},
             "config": {**cpi.marks(), "user.bosh.state": "creating"}, "description": "BOSH warms up a stemcell"}
     try:
-        cpi.finish(lambda: cpi.client.create_instance(body, target=server.target), what="predeploying the stemcell")
+        cpi.finish(lambda: cpi.client.create_instance(body, target=target), what="predeploying the stemcell")
     finally:
         with contextlib.suppress(errors.NotFound):
             cpi.finish(lambda: cpi.client.delete_instance(name), what="deleting the predeployed VM")

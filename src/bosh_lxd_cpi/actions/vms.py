@@ -12,6 +12,8 @@ from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import instances, pools
 from bosh_lxd_cpi.lxd.operations import exists
 
+OWN_MARKS = ("director_uuid", "state")
+"""What cleanup goes by: a tag of such a name must not look as if it were ours."""
 LONGEST_VALUE = 8192
 """Characters of one metadata value that are kept; a database row is no place for more."""
 
@@ -126,7 +128,8 @@ def tags(metadata: dict[str, Any]) -> dict[str, str]:
 
 
 def _key(key: str) -> str:
-    return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in key)
+    plain = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in key)
+    return f"tag.{plain}" if plain in OWN_MARKS else plain
 
 
 def _value(value: Any) -> str:

@@ -12,6 +12,7 @@ from bosh_lxd_cpi.lxd.operations import exists
 
 def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[str, str], target: str = "") -> None:
     """Make an empty block volume of `size` MiB."""
+    cpi.client.names["pool"] = pool
     body = {"name": name, "type": "custom", "content_type": "block", "description": "made by BOSH",
             "config": {**config, "size": f"{size}MiB"}}
     cpi.finish(lambda: cpi.client.create_volume(pool, body, target=target), what=f"volume {name}", name=name,
@@ -31,6 +32,7 @@ def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Fe
     """Make a volume of a configuration drive: one request and a wait."""
     from bosh_lxd_cpi.lxd.backups import volume_backup
 
+    cpi.client.names["pool"] = pool
     iso = features.iso_volumes and cpi.config.agent_config.type == "CDROM"
     sent = content if iso else volume_backup(name, pool, content)
     cpi.finish(lambda: cpi.client.import_volume(pool, name, sent, iso=iso, target=target), what=f"config drive {name}",
