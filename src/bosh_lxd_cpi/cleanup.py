@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from bosh_lxd_cpi import config, directors, errors, ids, inventory, listing, mends, throttle
+from bosh_lxd_cpi import config, directors, errors, inventory, listing, mends, throttle
 from bosh_lxd_cpi.clock import Clock, Deadline
 from bosh_lxd_cpi.inventory import Inventory, Thing
 from bosh_lxd_cpi.log import Log
@@ -49,8 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", default=JOB_CONFIG,
                         help="the job's properties (default: %(default)s)")
     parser.add_argument("--director", metavar="UUID", default="",
-                        help="whose things, or all for everybody's (default: the property director_uuid, else the"
-                        " director whose calls run on this machine, else the only one with things on the server)")
+                        help="whose things, as --list shows him, or all for everybody's (default: the property"
+                        " director_uuid, else the director whose calls run on this machine, else the only one with"
+                        " things on the server beside whoever made this VM)")
     parser.add_argument("--min-age", metavar="AGE", type=_duration, default="1h",
                         help="such as 90m (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, only tell what would be")
@@ -84,16 +85,15 @@ def _serve(asked: argparse.Namespace, log: Log) -> int:
         snapshots = inventory.snapshots(client, found) if asked.list else []
     for failure in found.failures:
         print(log.redact(f"cleanup: {failure}"), file=sys.stderr)
-    told = asked.director or settings.director_uuid or _only_one(directors.known(settings.lock_directory()))
+    whose = _named(found, asked.director) if asked.director else directors.this_machines(settings, found.directors)
     sweep = Sweep(client, settings.lock_directory(), dry_run=asked.dry_run)
     if asked.list:
-        whose = _director(found, asked.director or ALL)
-        things = [thing for thing in (*found.things, *snapshots) if whose in (ALL, thing.director)]
+        things = [thing for thing in (*found.things, *snapshots) if not asked.director or whose in (ALL, thing.director)]
         print((listing.as_json if asked.json else listing.as_table)(found, things, now=clock.time()))
     elif asked.delete_disk:
-        sweep.delete_disk(_orphan(found, asked.delete_disk, told))
+        sweep.delete_disk(_orphan(found, asked.delete_disk, whose))
     else:
-        sweep.run(found, Rules(director=_director(found, told), min_age=asked.min_age, legacy=asked.legacy,
+        sweep.run(found, Rules(director=whose or _all(found), min_age=asked.min_age, legacy=asked.legacy,
                                now=clock.time()))
         print(f"{clock.now()} cleanup: {sweep.summary(len(found.failures))}")
     return SOME_FAILED if sweep.failed or found.failures else DONE
@@ -107,27 +107,27 @@ def _check_trust(client: Client, settings: config.Config) -> None:
                                hint=mends.text("untrusted", client=server.client))
 
 
-def _only_one(uuids: list[str]) -> str:
-    return uuids[0] if len(uuids) == 1 else ""
+def _named(found: Inventory, name: str) -> str:
+    """The digest of the director that the command line names, or `ALL`. Raises ConfigError."""
+    if name == ALL:
+        return ALL
+    digest = directors.named(name, found.directors)
+    if digest not in found.directors:
+        others = ", ".join(found.directors.values()) or "no director"
+        print(f"cleanup: nothing here is of director {name}; there are things of {others}", file=sys.stderr)
+    return digest
 
 
-def _director(found: Inventory, told: str) -> str:
-    """The digest of the director to clean up for, or `ALL`. Raises ConfigError when it could be one of several."""
-    if told in (ALL, *found.directors):
-        return told
-    if told:
-        return ids.director_digest(told)
-    if len(found.directors) > 1:
+def _all(found: Inventory) -> str:
+    """`ALL` where no director has anything. Raises ConfigError where it could be one of several."""
+    if found.directors:
         raise errors.ConfigError("several directors have things on this server: " + ", ".join(found.directors.values()),
                                  hint=f"Name one with --director, or --director {ALL} for everybody's; the property"
                                       " director_uuid does it for good")
-    for digest, uuid in found.directors.items():
-        print(f"cleaning up for director {uuid}, the only one with things on this server")
-        return digest
     return ALL
 
 
-def _orphan(found: Inventory, cid: str, told: str) -> Thing:
+def _orphan(found: Inventory, cid: str, whose: str) -> Thing:
     """The persistent disk of this name. Raises DiskNotFound, and CloudError for one that is not to be deleted."""
     disks = [thing for thing in found.things if (thing.kind, thing.cid) == (inventory.DISK, cid)]
     if not disks:
@@ -139,7 +139,7 @@ def _orphan(found: Inventory, cid: str, told: str) -> Thing:
     if disk.used_by:
         raise errors.CloudError(f"disk {cid} is attached to {', '.join(disk.used_by)}, so it is not deleted",
                                 hint="Detach it first")
-    if told and disk.director != inventory.UNMARKED and _director(found, told) not in (ALL, disk.director):
+    if whose not in ("", ALL, disk.director) and disk.director != inventory.UNMARKED:
         raise errors.CloudError(f"disk {cid} belongs to another director, {found.directors[disk.director]}",
                                 hint=f"Say so with --director {found.directors[disk.director]}")
     return disk

@@ -123,7 +123,7 @@ def _examine(patient: Patient, asked: argparse.Namespace, faults: list[str], unk
 def _surface(patient: Patient, wanted: Wanted) -> Iterator[Finding]:
     """All that can be found without making anything. What needs something that failed is left out."""
     yield from here.locks(patient)
-    yield from connection.examine(patient)
+    yield from _guarded(patient, "server", lambda: connection.examine(patient))
     features = patient.features
     if not features:
         return

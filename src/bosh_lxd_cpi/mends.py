@@ -81,9 +81,10 @@ MENDS = {
     "attached_grow": "Stop the VM or detach the disk first (`bosh stop --hard`), or let BOSH copy it",
     "several_disks": "`{client} storage volume list {pool} --project {project}` shows them; find out which one is right, and"
                      " delete the other: `{client} storage volume delete {pool} {disk} --project {project} --target MEMBER`",
-    "attached_delete": "Detach it first; `{client} storage volume show {pool} {disk}` shows who uses it",
+    "attached_delete": "Detach it first; `{client} storage volume show {pool} {disk} --project {project}` shows who uses it",
     "kept": "keep_failed_vms is set, so {vm} is still there, with its address: look at it with"
-            " `{client} console --show-log {vm}`, then `{client} delete --force {vm}` and bin/cleanup",
+            " `{client} console --show-log {vm} --project {project}`, then"
+            " `{client} delete --force {vm} --project {project}` and bin/cleanup",
     "no_lock_directory": "Let everybody who runs the CPI write there, or set throttle_config.path to a directory where"
                          " they can",
     "remote_lock_directory": "Set throttle_config.path to a directory on a local disk",
@@ -92,13 +93,19 @@ MENDS = {
     "bad_property": "Correct it in {file}; docs/configure.md says what each property must be",
     "unknown_property": "Rename it in {file}, or take it out",
     "leftovers": "`bin/cleanup --dry-run` shows what can go, `bin/cleanup` removes it",
+    "others_leftovers": "`bin/cleanup --director all --dry-run` shows what can go of all directors, and without --dry-run"
+                        " removes it; if its own director still runs, it does so itself",
     "orphans": "`bin/cleanup --list` shows them; `bosh clean-up --all` or `bin/cleanup --delete-disk CID` removes them",
-    "ask_the_server": "`{client} info --show-log NAME` for a VM, else the server's log, says more; see"
+    "ask_the_server": "`{client} info --show-log NAME --project {project}` for a VM, else the server's log, says more; see"
                       " docs/troubleshoot.md",
     "mend_first": "Mend the above first",
     "no_bios": "The server has no BIOS firmware for virtual machines: install seabios there, or set"
                " server.instance_config for this stemcell line",
 }
+
+
+CLIENTS = {"lxc": "add", "incus": "add-certificate"}
+"""And what each calls trusting a certificate."""
 
 
 class _Names(dict[str, str]):
@@ -107,7 +114,14 @@ class _Names(dict[str, str]):
 
 
 def text(problem: str, **names: str) -> str:
-    """The mend for a problem. What is not named stays a placeholder in capitals; without a `client` both are named."""
-    client = names.setdefault("client", "lxc|incus")
-    names.setdefault("add", "add-certificate" if client == "incus" else "add")
-    return MENDS[problem].format_map(_Names(names))
+    """The mend for a problem. What is not named stays a placeholder in capitals; without a `client` both have a command."""
+    template = MENDS[problem]
+    if "client" not in names:
+        import re
+
+        def of_both(command: re.Match[str]) -> str:
+            return " or ".join(command[0].replace("{client}", client).replace("{add}", add) for client, add in CLIENTS.items())
+
+        template = re.sub(r"`\{client\}[^`]*`", of_both, template)
+    names.setdefault("add", CLIENTS.get(names.get("client", ""), "add"))
+    return template.format_map(_Names(names))

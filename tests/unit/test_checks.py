@@ -146,7 +146,7 @@ def test_a_target_needs_leave_in_a_restricted_project(patient, wire, replies):
     ill = patient(CLUSTER, target="a")
     [found] = project.project(ill, ill.features)
     assert "allows no server.target" in found.found
-    assert found.mend == "`lxc|incus project set prod restricted.cluster.target=allow`"
+    assert found.mend == "`lxc project set prod restricted.cluster.target=allow` or `incus project set prod restricted.cluster.target=allow`"
 
 
 def pool(driver, *, free=100.0, total=200.0, **more):

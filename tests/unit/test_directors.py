@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from bosh_lxd_cpi import directors
+from bosh_lxd_cpi import directors, errors, ids
+from bosh_lxd_cpi.clock import Clock
+from bosh_lxd_cpi.config import Config, ThrottleConfig
 
 UUID = "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"
 
@@ -37,3 +41,44 @@ def test_nothing_is_written_through_another_users_link(tmp_path):
     (tmp_path / f"director-{UUID}").symlink_to(tmp_path / "elsewhere")
     directors.remember(str(tmp_path), UUID)
     assert not (tmp_path / "elsewhere").exists()
+
+
+OTHER = "516f8ee1-0000-4000-8000-000000000000"
+BOTH = {ids.director_digest(UUID): UUID, ids.director_digest(OTHER): OTHER}
+
+
+@pytest.mark.parametrize("name, uuid", [(UUID, UUID), (UUID.upper(), UUID), (UUID[:8], UUID), (ids.director_digest(OTHER), OTHER),
+                                        (f" {OTHER[:8].upper()}", OTHER)])
+def test_a_director_is_named_by_uuid_or_digest_or_the_beginning_that_a_list_shows(name, uuid):
+    assert directors.named(name, BOTH) == ids.director_digest(uuid)
+
+
+def test_a_beginning_of_several_is_none():
+    with pytest.raises(errors.ConfigError, match="may be 7d0f3a52-1 or 7d0f3a52-2"):
+        directors.named("7d0f3a52", {"a": "7d0f3a52-1", "b": "7d0f3a52-2"})
+    assert directors.named("7d0f3a5", BOTH) == ids.director_digest("7d0f3a5"), "too short to mean anybody"
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(directors, "AGENT_SETTINGS", (str(tmp_path / "none"), str(tmp_path / "settings.json")))
+    return Config(throttle_config=ThrottleConfig(path=str(tmp_path / "locks")))
+
+
+def test_this_machine_works_for_whom_its_property_or_its_calls_say_or_for_the_only_one(settings, tmp_path):
+    assert directors.this_machines(settings, {}) == directors.this_machines(settings, BOTH) == ""
+    assert directors.this_machines(settings, {"digest": "x"}) == "digest"
+    (tmp_path / "locks").mkdir()
+    directors.remember(str(tmp_path / "locks"), OTHER)
+    assert directors.this_machines(settings, BOTH) == ids.director_digest(OTHER)
+    assert directors.this_machines(settings._replace(director_uuid=UUID), BOTH) == ids.director_digest(UUID)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"vm": null}', '{"vm": {"name": "vm-1"}}', '{"vm": {"name": 5}}'])
+def test_a_directors_vm_does_not_work_for_create_env_that_made_it(settings, tmp_path, text):
+    made = {"vm": {"name": f"vm-{ids.new_id(Clock(), OTHER)}"}}
+    (tmp_path / "settings.json").write_text(json.dumps(made), encoding="utf-8")
+    assert directors.this_machines(settings, BOTH) == ids.director_digest(UUID)
+    assert directors.this_machines(settings, {ids.director_digest(OTHER): OTHER}) == ids.director_digest(OTHER), "nobody else is there"
+    (tmp_path / "settings.json").write_text(text, encoding="utf-8")
+    assert directors.this_machines(settings, BOTH) == ""

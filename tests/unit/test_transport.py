@@ -249,6 +249,11 @@ def test_the_pinned_certificate_may_be_given_as(server, reach, pki, form):
     assert reach(tls_server_cert=pin).request("GET", "/1.0").status == 200
 
 
+def test_the_pinned_certificate_of_a_chain_is_its_first(pki):
+    first, second = ((pki / f"{name}.crt").read_text(encoding="utf-8") for name in ("server", "other"))
+    assert transport.fingerprint(f"Bag Attributes\n  friendlyName: x\n{first}\n{second}") == sha256(pki)
+
+
 def test_another_certificate_than_the_pinned_one_gets_no_request(server, reach, pki):
     with pytest.raises(errors.Untrusted, match="^the certificate of https://127.0.0.1:.* is not the pinned one$") as raised:
         reach(tls_server_cert=sha256(pki, "other")).request("GET", "/1.0")
@@ -305,7 +310,8 @@ def test_ipv6_addresses_are_written_in_brackets(network, pki, reach):
     server.close()
 
 
-@pytest.mark.parametrize("url", ["https://", "https://host:port", "https://host:99999", "https:// host"])
+@pytest.mark.parametrize("url", ["https://", "https://host:port", "https://host:99999", "https:// host",
+                                 "https://lxd..example:8443"])
 def test_a_url_that_is_none_is_a_fault_of_the_configuration(reach, url):
     with pytest.raises(errors.ConfigError, match="server.url is not a URL"):
         reach(url=url)

@@ -20,6 +20,7 @@ from bosh_lxd_cpi.checks.patient import Patient
 from bosh_lxd_cpi.lxd.dialect import features
 from bosh_lxd_cpi.lxd.replies import parse
 from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.transport import fingerprint as certificates_fingerprint
 
 SECONDS = 5.0
 """For connecting, and for the first answer."""
@@ -41,14 +42,18 @@ def examine(patient: Patient) -> Iterator[Finding]:
                 yield _server_certificate(patient, answer, fingerprint)
             elif response is None:
                 yield patient.fail("server", str(answer), "unreachable")
+    metadata: dict[str, Any] | Finding | None = None
     if response:
         yield from _clock(patient, response)
+        metadata = _metadata(patient, response)
     valid = local
     if not local and patient.server.tls_client_cert:
         finding, valid = _client_certificate(patient)
         yield finding
-    if response:
-        yield from _trust(patient, response, valid=valid)
+    if isinstance(metadata, Finding):
+        yield metadata
+    elif metadata:
+        yield from _trust(patient, metadata, valid=valid)
 
 
 def _reach(patient: Patient) -> tuple[Finding, str]:
@@ -138,17 +143,20 @@ def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
-def _trust(patient: Patient, response: Response, *, valid: bool) -> Iterator[Finding]:
+def _metadata(patient: Patient, response: Response) -> dict[str, Any] | Finding:
+    """What the server says of itself, by which the patient knows its client's name, or what is wrong with the answer."""
     try:
         metadata = parse(response, what="asking the server what it is", names=patient.names).metadata
     except errors.CloudError as failure:
-        yield patient.fail("server", failure.brief, "unreachable" if failure.transient else "tls")
-        return
+        return patient.fail("server", failure.brief, "unreachable" if failure.transient else "tls")
     if not isinstance(metadata, dict) or "api_extensions" not in metadata:
-        yield patient.fail("server", "what answers is neither LXD nor Incus", "tls")
-        return
+        return patient.fail("server", "what answers is neither LXD nor Incus", "tls")
+    patient.names["client"] = features(metadata).client
+    return metadata
+
+
+def _trust(patient: Patient, metadata: dict[str, Any], *, valid: bool) -> Iterator[Finding]:
     found = features(metadata)
-    patient.names["client"] = found.client
     if not found.trusted:
         if valid:  # else the reason has been told
             yield patient.fail("trust", "the server does not know the client certificate", "untrusted")
@@ -161,8 +169,7 @@ def _scope(patient: Patient, metadata: dict[str, Any]) -> Finding:
     """What a trusted certificate is trusted with."""
     if patient.server.url.startswith("unix://"):
         return patient.ok("trust", "all, by the socket")
-    pem = config.pem(patient.server.tls_client_cert)
-    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.strip())).hexdigest()
+    fingerprint = certificates_fingerprint(patient.server.tls_client_cert)
     try:
         entry = patient.client().certificate(fingerprint).metadata
     except errors.ServerError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bosh_lxd_cpi import ids, inventory, sweep
+from bosh_lxd_cpi import directors, inventory, sweep
 from bosh_lxd_cpi.checks.finding import Finding
 from bosh_lxd_cpi.checks.patient import Patient
 from bosh_lxd_cpi.checks.server import LINES, boot_options
@@ -93,12 +93,17 @@ def profile(patient: Patient) -> Iterator[Finding]:
 def leftovers(patient: Patient) -> Iterator[Finding]:
     """What bin/cleanup would remove, and persistent disks without a VM, which it keeps."""
     found = inventory.read(patient.client(), patient.server.storage_pool_name)
-    director = patient.settings.director_uuid
-    rules = sweep.Rules(ids.director_digest(director) if director else sweep.ALL, HOUR, False, patient.clock.time())
-    unused = sum(not rules.reason_to_keep(thing) for thing in found.things)
+    rules = sweep.Rules(sweep.ALL, HOUR, False, patient.clock.time())
+    unused = [thing for thing in found.things if not rules.reason_to_keep(thing)]
+    whose = directors.this_machines(patient.settings, found.directors)
+    others = [thing for thing in unused if thing.director != whose]
+    own = len(unused) - len(others)
     orphans = sum(thing.state == inventory.ORPHAN for thing in found.things)
-    if unused:
-        yield patient.warn("leftovers", f"{unused} of {len(found.things)} things are used by nobody", "leftovers")
+    if own:
+        yield patient.warn("leftovers", f"{own} of {len(found.things)} things are used by nobody", "leftovers")
+    if others:
+        yield patient.warn("leftovers", f"{len(others)} of {len(found.things)} things are used by nobody and not surely ours",
+                           "others_leftovers")
     if orphans:
         yield patient.warn("orphans", f"{orphans} persistent disks have no VM", "orphans")
     if not unused and not orphans:

@@ -98,9 +98,9 @@ def _https_pool(server: config.Server) -> HTTPConnectionPool:
 
 
 def _address(url: str) -> tuple[str, int]:
-    with contextlib.suppress(urllib3.exceptions.LocationParseError):
+    with contextlib.suppress(urllib3.exceptions.LocationParseError, UnicodeError):
         parts = urllib3.util.parse_url(url)
-        if parts.host:
+        if parts.host and parts.host.encode("idna"):
             return parts.host, parts.port or 8443
     raise errors.ConfigError(f"server.url is not a URL: {url}", hint="Write https://HOST:8443")
 
@@ -112,8 +112,10 @@ def fingerprint(certificate: str) -> str:
         return plain
     import hashlib
 
+    text = config.pem(certificate)
     try:
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(config.pem(certificate).strip())).hexdigest()
+        first = text[text.index(ssl.PEM_HEADER):text.index(ssl.PEM_FOOTER)]  # of a chain, with whatever stands before it
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first + ssl.PEM_FOOTER)).hexdigest()
     except ValueError as failure:
         raise errors.ConfigError(f"server.tls_server_cert is neither a PEM certificate nor a sha256: {failure}") from None
 
