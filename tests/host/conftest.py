@@ -42,10 +42,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure() -> None:
-    """A run in the background is told to ignore signals, and so would be the programs that the tests interrupt."""
+    """A run that is terminated takes its servers down. One in the background, told to ignore signals, goes on ignoring
+    them, but the programs that the tests interrupt do not inherit that."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.hookimpl(trylast=True)
