@@ -59,6 +59,20 @@ def things(**lists: Any) -> dict[str, str]:
     return {f"{LXC} {what.replace('_', ' ')}": json.dumps(rows) for what, rows in lists.items()}
 
 
+@pytest.mark.parametrize("unlisted", ["boshdev list", "image list", "storage volume list"])
+def test_destroy_asks_and_deletes_nothing_when_the_server_cannot_be_listed(unlisted: str, bench: Bench) -> None:
+    here = bench.folder / "here"
+    (here / "creds").mkdir()
+    (here / "state.json").write_text("{}")
+    lists = things(list=[{"name": f"vm-{UUID}"}], image_list=[], storage_volume_list=[])
+    bench.answers = {command: answer for command, answer in lists.items() if unlisted not in command}
+    calls = bench.util("destroy", typed="yes\n", fail=unlisted, status=1)
+    assert not [call for call in calls if "delete" in call]
+    assert (here / "state.json").exists() and (here / "creds").exists()
+    assert bench.says == ""
+    assert bench.complains == "util: lxc failed with status 1: Error: stubborn\n"
+
+
 def test_destroy_deletes_what_bosh_made_and_only_that(bench: Bench) -> None:
     here = bench.folder / "here"
     (here / "state.json").write_text("{}")

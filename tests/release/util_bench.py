@@ -18,7 +18,7 @@ for beginning, answer in json.load(open({answers!r})).items():
     if line.startswith(beginning):
         sys.stdout.write(answer)
         sys.exit()
-sys.exit(1 if {fail!r} in line else 0)
+sys.exit("Error: stubborn" if {fail!r} in line else 0)
 """
 
 

@@ -137,4 +137,5 @@ class Server(Shell):
         self.run("rm", "-rf", "creds", "state.json", "cpi")
 
     def _list(self, *command: str) -> list[dict[str, Any]]:
-        return json.loads(self.ask(*command, "--format=json") or "[]")
+        """Raises UtilError where the server does not say: that is not the same as nothing being there."""
+        return json.loads(self._start((*command, "--format=json"), capture_output=True, text=True).stdout)

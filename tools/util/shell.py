@@ -76,7 +76,8 @@ class Shell:
         except FileNotFoundError:
             raise UtilError(f"there is no program {command[0]}") from None
         except subprocess.CalledProcessError as failure:
-            raise UtilError(f"{command[0]} failed with status {failure.returncode}") from None
+            said = f": {failure.stderr.strip()}" if failure.stderr else ""
+            raise UtilError(f"{command[0]} failed with status {failure.returncode}{said}") from None
 
     def variables(self) -> dict[str, str]:
         """The plain values in bosh-vars.yml; lxd_* under their server_* names too, and the other way round."""
