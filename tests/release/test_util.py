@@ -192,7 +192,7 @@ def test_requests_are_taken_out_of_a_log_without_their_secrets(bench: Bench) -> 
     }
     (bench.folder / "here/log").write_text(
         f"[cpiCmdRunner] DEBUG - Exit Code 0 when executing external CPI command 'x'\nSTDIN: '{json.dumps(request)}'\n"
-        f"STDOUT: '{json.dumps({'result': 'vm-1', 'error': None, 'log': ''})}'\nSTDERR: ''\n"
+        f"STDOUT: '{json.dumps({'result': 'vm-1', 'error': None, 'log': ''})}\n'\nSTDERR: ''\n"
     )
     bench.util("capture_requests")
     requests = bench.folder / "here/requests"

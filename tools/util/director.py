@@ -209,7 +209,7 @@ class Director(Shell):
         shutil.rmtree("requests", ignore_errors=True)
         text = Path(log).read_text("utf-8", errors="replace")
         for kind, word in (("request", "STDIN"), ("response", "STDOUT")):
-            for number, found in enumerate(re.findall(rf"(?m)^{word}: '(.*)'$", text), 1):
+            for number, found in enumerate(re.findall(rf"(?m)^{word}: '(.*)\s*'$", text), 1):
                 document = json.loads(found)
                 redactor = Log("")
                 redactor.hide(secrets_in(document))
