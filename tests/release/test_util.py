@@ -96,7 +96,17 @@ def test_every_option_in_the_environment_adds_its_ops_file(bench: Bench) -> None
     assert all(Path(path).is_file() for path in ours)
     key = bench.folder / "here/creds/jumpbox.pk"
     assert key.read_text() == "KEY\n" and key.stat().st_mode & 0o777 == 0o600
-    assert calls[-1] == ["ssh-keygen", "-R", "10.245.0.11"]
+    assert calls[-1][0] == "bosh"
+
+
+def test_a_new_directors_host_key_is_expected_where_an_old_one_may_be_known(bench: Bench) -> None:
+    known = bench.folder / ".ssh/known_hosts"
+    known.parent.mkdir()
+    known.touch()
+    calls = bench.util(
+        "deploy_bosh", SERVER_URL="https://lxd:8443", SERVER_LOCAL_RELEASE=__file__, BOSH_JUMPBOX_ENABLE="1"
+    )
+    assert calls[-1] == ["ssh-keygen", "-R", "10.245.0.11", "-f", str(known)]
 
 
 def test_variables_called_server_are_taken_as_they_are(bench: Bench) -> None:

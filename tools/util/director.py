@@ -69,7 +69,9 @@ class Director(Shell):
                 self.ask("bosh", "interpolate", "creds/bosh.yml", "--path", "/jumpbox_ssh/private_key"),
                 0o600,
             )
-            self.run("ssh-keygen", "-R", names["internal_ip"])
+            known = Path(self.environ.get("HOME") or Path.home()) / ".ssh/known_hosts"
+            if known.is_file():
+                self.run("ssh-keygen", "-R", names["internal_ip"], "-f", known)
 
     def _release(self) -> Path:
         given = Path(self.setting("SERVER_LOCAL_RELEASE", "none"))
