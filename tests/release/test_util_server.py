@@ -22,6 +22,14 @@ def test_a_client_certificate_is_made_with_a_private_key_for_nobody_else(bench: 
     assert (here / "bosh-client.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_private_key_that_everybody_may_read_is_replaced_by_one_that_nobody_else_may(bench: Bench) -> None:
+    key = bench.folder / "here/bosh-client.key"
+    key.write_text("OLD")
+    key.chmod(0o644)
+    bench.util("generate_certs")
+    assert key.read_text() == "" and key.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(("kind", "client", "add"), [("lxd", "lxc", "add"), ("incus", "incus", "add-certificate")])
 def test_a_bare_server_gets_all_that_bosh_needs(kind: str, client: str, add: str, bench: Bench) -> None:
     (bench.folder / "here/bosh-client.crt").write_text("PEM")

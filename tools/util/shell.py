@@ -86,9 +86,10 @@ class Shell:
         return given | {name.replace("server_", "lxd_"): value for name, value in given.items()}
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Write a file, unless this is a dry run."""
+        """Write a file that allows no more than `mode`, also if it was there before, unless this is a dry run."""
         print(f"+ write {path}")
         if not self.dry_run:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & mode)
                 file.write(text)
