@@ -1,4 +1,4 @@
-"""bin/cleanup and bin/doctor find a Python that has what they need, or say what is missing."""
+"""bin/cpi, bin/cleanup and bin/doctor find a Python that has what they need, or say what is missing."""
 from __future__ import annotations
 
 import subprocess
@@ -42,3 +42,12 @@ def test_one_that_has_them_further_down_the_list_is_found(program, tmp_path):
     newer.chmod(0o755)
     done = run(program, newer.parent)
     assert (done.returncode, done.stderr) == (0, "") and f"usage: {program.name}" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["cpi", "cleanup", "doctor"])
+def test_the_directory_of_the_package_python3_is_not_taken_for_a_python(name, tmp_path):
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    (tmp_path / "python3").chmod(0o755)
+    done = subprocess.run([f"./{name}", "--help"], cwd=SOURCES / "bin", capture_output=True, text=True,
+                          env={"PATH": str(tmp_path), "BOSH_PACKAGES_DIR": "/nonexistent"})
+    assert (done.returncode, done.stderr) == (0, "") and f"usage: {name}" in done.stdout
