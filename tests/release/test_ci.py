@@ -1,0 +1,64 @@
+"""What CI starts, with a stub for bin/test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import bosh_release
+import pytest
+
+STUB = """#!/bin/sh
+trap 'sleep 0.5; echo gone >> calls; exit' TERM
+echo "$*" >> calls
+case "$*" in *"$slow"*) for _ in $(seq 300); do sleep 0.1; done ;; esac
+case "$*" in *"$broken"*) exit 3 ;; esac
+echo "done: $*"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for folder in (".ci", "bin"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(bosh_release.ROOT / ".ci/run", tmp_path / ".ci")
+    (tmp_path / "bin/test").write_text(STUB)
+    (tmp_path / "bin/test").chmod(0o755)
+    return tmp_path
+
+
+def run(checkout: Path, broken: str) -> tuple[int, list[str], str]:
+    """Status, calls of bin/test, and what was said."""
+    environ = os.environ | {"slow": "no call", "broken": broken}
+    ended = subprocess.run([checkout / ".ci/run"], env=environ, capture_output=True, text=True, timeout=30, check=False)
+    return ended.returncode, called(checkout), ended.stdout
+
+
+def called(checkout: Path) -> list[str]:
+    calls = checkout / "calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_a_run_is_as_good_as_its_worst_half(checkout: Path) -> None:
+    status, calls, said = run(checkout, broken="no call")
+    assert status == 0 and len(calls) == 3
+    assert all(f"done: {call}" in said for call in calls)
+    assert run(checkout, broken="--hosts first")[0] == run(checkout, broken="--hosts second")[0] == 3
+
+
+def test_no_server_is_built_where_the_other_tests_fail(checkout: Path) -> None:
+    status, calls, _ = run(checkout, broken="--ignore=tests/host")
+    assert status == 3 and len(calls) == 1
+
+
+def test_a_run_that_is_ended_ends_both_halves_and_gives_them_time_to_take_their_servers_down(checkout: Path) -> None:
+    environ = os.environ | {"slow": "--hosts", "broken": "no call"}
+    started = subprocess.Popen([checkout / ".ci/run"], env=environ, stdout=subprocess.DEVNULL)
+    while started.poll() is None and len(called(checkout)) < 3:
+        time.sleep(0.05)
+    started.terminate()
+    assert started.wait(10) == 1
+    assert called(checkout)[3:] == ["gone", "gone"]
