@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import socket
 from email.utils import formatdate
@@ -240,14 +241,58 @@ def test_a_file_in_place_of_the_lock_directory(patient, tmp_path):
     assert one.status == "fail" and one.found == f"{tmp_path}/locks: {tmp_path}/locks is no directory"
 
 
-def test_a_lock_directory_that_is_remote_or_that_workers_under_bpm_do_not_see(patient, tmp_path, monkeypatch):
-    ill = patient()
-    monkeypatch.setattr(here, "DIRECTOR", str(tmp_path))
-    monkeypatch.setattr(here, "SHARED", (str(tmp_path / "data"),))
-    monkeypatch.setattr(here, "_may_write", lambda *_: True)
-    monkeypatch.setattr(here.pwd, "getpwnam", lambda _: None)
-    [one] = here.locks(ill)
+@pytest.fixture
+def on_a_director(tmp_path, monkeypatch):
+    """Has this machine be a director's, with this in its bpm.yml."""
+    def make(bpm=None):
+        monkeypatch.setattr(here, "DIRECTOR", str(tmp_path))
+        monkeypatch.setattr(here, "SHARED", (str(tmp_path / "lock"),))
+        monkeypatch.setattr(here, "_may_write", lambda *_: True)
+        monkeypatch.setattr(here.pwd, "getpwnam", lambda _: None)
+        if bpm is not None:
+            (tmp_path / "config").mkdir()
+            (tmp_path / "config/bpm.yml").write_text(bpm if isinstance(bpm, str) else json.dumps(bpm), encoding="utf-8")
+
+    return make
+
+
+def process(name, *volumes):
+    about = {"name": f"{name}_1", "executable": f"/var/vcap/jobs/director/bin/{name}", "ephemeral_disk": True}
+    return {**about, "unsafe": {"unrestricted_volumes": list(volumes)}} if volumes else about
+
+
+def test_a_lock_directory_needs_no_volume_where_workers_do_not_run_under_bpm(patient, on_a_director):
+    on_a_director({"processes": [process("director", {"path": "/var/vcap/bosh/etc"}), process("scheduler")]})
+    assert [one.status for one in here.locks(patient())] == ["ok"]
+
+
+@pytest.mark.parametrize("volume, status", [
+    ({"path": "{}", "writable": True}, "ok"), ({"path": "{}/locks", "writable": True}, "ok"),
+    ({"path": "{}"}, "warn"), ({"path": "{}/lock", "writable": True}, "warn")])
+def test_a_lock_directory_is_seen_by_workers_under_bpm_that_may_write_to_it(patient, on_a_director, tmp_path, volume,
+                                                                            status):
+    logs = {"path": "/var/vcap/sys/log/lxd_cpi", "writable": True}
+    given = {**volume, "path": volume["path"].format(tmp_path)}
+    on_a_director({"processes": [process("nginx"), process("worker", logs, given), process("worker", given, logs)]})
+    assert [one.status for one in here.locks(patient())] == [status]
+
+
+def test_a_worker_without_volumes_hides_the_lock_directory_from_itself(patient, on_a_director, tmp_path):
+    given = {"path": str(tmp_path), "writable": True}
+    on_a_director({"processes": [process("worker", given), process("worker")]})
+    assert [one.status for one in here.locks(patient())] == ["warn"]
+
+
+@pytest.mark.parametrize("bpm", [None, "", "processes: [", "processes: [worker]", "\0", "processes:\n- name: worker"])
+def test_a_lock_directory_that_workers_under_bpm_may_not_see(patient, on_a_director, tmp_path, bpm):
+    on_a_director(bpm)
+    [one] = here.locks(patient())
     assert one.status == "warn" and f"list {tmp_path}/locks under director.cpi_additional_volumes" in one.mend
+
+
+def test_a_lock_directory_that_all_workers_share_or_that_is_remote(patient, on_a_director, tmp_path, monkeypatch):
+    ill = patient()
+    on_a_director()
     monkeypatch.setattr(here, "SHARED", (str(tmp_path),))
     assert next(here.locks(ill)).status == "ok"
     monkeypatch.setattr(here, "file_system", lambda _: "nfs4")

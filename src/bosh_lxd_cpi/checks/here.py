@@ -52,11 +52,33 @@ def locks(patient: Patient) -> Iterator[Finding]:
     kind = file_system(path)
     if kind in REMOTE:
         yield patient.warn("lock directory", f"{path} is on {kind}", "remote_lock_directory")
-    elif os.path.isdir(DIRECTOR) and not os.path.realpath(path).startswith(tuple(map(os.path.realpath, SHARED))):
+    elif os.path.isdir(DIRECTOR) and not all(_within(path, [*SHARED, *own]) for own in _volumes_of_workers()):
         yield patient.warn("lock directory", f"{path}: workers under BPM don't see it", "hidden_lock_directory",
                            path=path)
     else:
         yield patient.ok("lock directory", f"{path}; {slots}")
+
+
+def _volumes_of_workers() -> list[list[str]]:
+    """For each of the director's workers under BPM, the directories that it was given to write to beside SHARED.
+
+    Where BPM's configuration cannot be read, as if there were one worker under it, and nothing given to it.
+    """
+    import yaml
+
+    try:
+        with open(os.path.join(DIRECTOR, "config/bpm.yml"), encoding="utf-8") as file:
+            processes = yaml.safe_load(file)["processes"]
+        return [[volume["path"] for volume in process.get("unsafe", {}).get("unrestricted_volumes", [])
+                 + process.get("additional_volumes", []) if volume.get("writable")]
+                for process in processes if os.path.basename(process["executable"]) == "worker"]
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
+        return [[]]
+
+
+def _within(path: str, directories: Iterable[str]) -> bool:
+    path = os.path.realpath(path)
+    return any(os.path.commonpath([path, top]) == top for top in map(os.path.realpath, directories))
 
 
 def unusable(path: str) -> str:
