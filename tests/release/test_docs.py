@@ -89,3 +89,19 @@ def test_util_subcommands_in_the_docs_exist(path: Path) -> None:
     known = subprocess.run([bosh_release.ROOT / "bin/util"], capture_output=True, text=True, check=True).stdout
     for name in re.findall(r"\butil ([a-z]+_[a-z_]+|destroy)", path.read_text("utf-8")):
         assert f"  {name} " in known
+
+
+@pytest.mark.parametrize("name", ["deploy", "lxd-setup", "incus-setup"])
+def test_where_a_server_is_set_up_the_pool_that_is_made_is_chosen(name: str) -> None:
+    text = page(name)
+    assert text.index("SERVER_STORAGE=") < text.index("util init_lxd\n" if name != "deploy" else "util init_lxd  ")
+
+
+def test_no_pool_is_made_twice_in_the_docs() -> None:
+    assert not re.search(r"(?m)^    .*admin init", page("incus-setup"))
+
+
+def test_a_file_system_for_a_pool_is_mounted_after_a_reboot_too() -> None:
+    text = page("lxd-setup")
+    for folder in re.findall(r"source=(/srv\S*)", text):
+        assert re.search(rf" {folder} btrfs .* >> /etc/fstab\n    mkdir -p {folder} && mount {folder}\n", text)
