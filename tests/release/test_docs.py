@@ -105,3 +105,26 @@ def test_a_file_system_for_a_pool_is_mounted_after_a_reboot_too() -> None:
     text = page("lxd-setup")
     for folder in re.findall(r"source=(/srv\S*)", text):
         assert re.search(rf" {folder} btrfs .* >> /etc/fstab\n    mkdir -p {folder} && mount {folder}\n", text)
+
+
+def test_the_doctor_is_asked_before_anything_is_deployed_and_with_options_that_it_has() -> None:
+    text = page("deploy")
+    [asked] = re.findall(r"^    \S*/bin/doctor (.*)$", text, re.MULTILINE)
+    assert text.index(asked) < text.index("util deploy_bosh") < text.index("bosh create-env ../")
+    doctor = bosh_release.ROOT / "bin/doctor"
+    said = subprocess.run([doctor, "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(f"  {option} " in said for option in re.findall(r"--\w+", asked))
+
+
+def test_the_doctor_examines_with_the_variables_that_the_deployment_gets() -> None:
+    examined, deployed = (
+        set(re.findall(r"--var(?:-file)?=\w+|--vars-\w+=\S+|-o \S+", command))
+        for command in re.findall(r"bosh (?:interpolate|create-env) (?:.*\\\n)+.*", page("deploy"))
+    )
+    assert deployed - examined == {"--var=cpi_path"} and examined <= deployed
+
+
+def test_who_moves_over_learns_of_every_variable_that_the_release_needs() -> None:
+    ours = bosh_ops.variables(yaml.safe_load((OPS.parent / "cpi.yml").read_text("utf-8"))[0])
+    for name in ours | bosh_ops.variables(yaml.safe_load((OPS / "release-url.yml").read_text("utf-8"))):
+        assert name in page("move-from-go-cpi")
