@@ -93,8 +93,9 @@ def _serve(asked: argparse.Namespace, log: Log) -> int:
     elif asked.delete_disk:
         sweep.delete_disk(_orphan(found, asked.delete_disk, whose))
     else:
-        sweep.run(found, Rules(director=whose or _all(found), min_age=asked.min_age, legacy=asked.legacy,
-                               now=clock.time()))
+        whose = whose or _all(found)
+        print(f"cleaning up for director {_known_as(whose, found)}")
+        sweep.run(found, Rules(director=whose, min_age=asked.min_age, legacy=asked.legacy, now=clock.time()))
         print(f"{clock.now()} cleanup: {sweep.summary(len(found.failures))}")
     return SOME_FAILED if sweep.failed or found.failures else DONE
 
@@ -109,13 +110,13 @@ def _check_trust(client: Client, settings: config.Config) -> None:
 
 def _named(found: Inventory, name: str) -> str:
     """The digest of the director that the command line names, or `ALL`. Raises ConfigError."""
-    if name == ALL:
-        return ALL
-    digest = directors.named(name, found.directors)
-    if digest not in found.directors:
-        others = ", ".join(found.directors.values()) or "no director"
-        print(f"cleanup: nothing here is of director {name}; there are things of {others}", file=sys.stderr)
-    return digest
+    return ALL if name == ALL else directors.named(name, found.directors)
+
+
+def _known_as(whose: str, found: Inventory) -> str:
+    if whose == ALL or whose in found.directors:
+        return found.directors.get(whose, whose)
+    return f"{whose} (by its digest), who has nothing here; others have: {', '.join(found.directors.values()) or 'nobody'}"
 
 
 def _all(found: Inventory) -> str:

@@ -43,9 +43,9 @@ def named(name: str, directors: Mapping[str, str]) -> str:
 
     Raises ConfigError when it is the beginning of several.
     """
-    name = name.strip().lower()
+    begins = name.strip().lower()
     matches = {digest for digest, uuid in directors.items()
-               if len(name) >= SHORTEST and (uuid.lower().startswith(name) or digest.startswith(name))}
+               if len(begins) >= SHORTEST and (uuid.lower().startswith(begins) or digest.startswith(begins))}
     if len(matches) > 1:
         raise errors.ConfigError(f"{name} may be {' or '.join(sorted(directors[digest] for digest in matches))}")
     return matches.pop() if matches else ids.director_digest(name)

@@ -284,7 +284,7 @@ def test_a_member_that_is_down_is_told_and_holds_nothing_up(cluster, tiny, tmp_p
     finally:
         server.start_daemon(cluster.members["node2"].name)
     end = time.monotonic() + 60
-    while cluster.status("node2") != "Online" or cpi.call("has_vm", there) is not True:
+    while cluster.status("node2") != "Online" or cluster.cpi.call("has_vm", there) is not True:
         assert time.monotonic() < end
         time.sleep(0.5)
     assert inventory(cluster.first) == before
