@@ -127,7 +127,7 @@ def attach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> dict[str, str]:
     disk: LXD 5.0 would let two VMs write to it.
     """
     vm, disk, features = identifier(vm_cid, "vm_cid"), identifier(disk_cid, "disk_cid"), cpi.features()
-    with cpi.alone_with(f"attachment-of-{disk}"):
+    with cpi.alone_with(f"attachment-of-{disk}"), cpi.alone_with(vms.changes_of(vm)):
         return _attach(cpi, vm, disk, kind=features.kind)
 
 
@@ -178,7 +178,8 @@ def detach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> None:
     from bosh_lxd_cpi.actions import old_drives
 
     vm, disk = identifier(vm_cid, "vm_cid"), identifier(disk_cid, "disk_cid")
-    _detach(cpi, vm, disk)
+    with cpi.alone_with(vms.changes_of(vm)):
+        _detach(cpi, vm, disk)
     old_drives.forget_disk(cpi, vm, disk)
 
 
@@ -209,19 +210,22 @@ def resize_disk(cpi: Cpi, disk_cid: str, new_size: Any) -> None:
     """Grow a disk to `new_size` MiB; the same size again is fine. Raises NotSupported for a smaller one."""
     from bosh_lxd_cpi.guest import properties
 
-    disk, size = need(cpi, disk_cid), properties.mib(new_size, "disk size")
-    _resize(cpi, disk, disk_cid, size, disk.volume["config"])
+    size = properties.mib(new_size, "disk size")
+    _change(cpi, disk_cid, lambda disk: _resize(cpi, disk, disk_cid, size, disk.volume["config"]))
 
 
 def update_disk(cpi: Cpi, disk_cid: str, new_size: Any, cloud_properties: Any) -> None:
     """Bring a disk to a new size and new properties in place. Raises NotSupported when that needs another volume."""
     from bosh_lxd_cpi.guest import properties
 
-    disk, size = need(cpi, disk_cid), properties.mib(new_size, "disk size")
-    wanted = properties.disk(cloud_properties)
-    if (wanted.storage_pool or disk.pool) != disk.pool:
-        raise errors.NotSupported(f"disk {disk_cid} is in pool {disk.pool} and cannot move to {wanted.storage_pool} in place")
-    _resize(cpi, disk, disk_cid, size, {**disk.volume["config"], **wanted.config})
+    size, wanted = properties.mib(new_size, "disk size"), properties.disk(cloud_properties)
+
+    def change(disk: Disk) -> None:
+        if (wanted.storage_pool or disk.pool) != disk.pool:
+            raise errors.NotSupported(f"disk {disk_cid} is in pool {disk.pool} and cannot move to {wanted.storage_pool} in place")
+        _resize(cpi, disk, disk_cid, size, {**disk.volume["config"], **wanted.config})
+
+    _change(cpi, disk_cid, change)
 
 
 def _resize(cpi: Cpi, disk: Disk, cid: str, size: int, config: dict[str, str]) -> None:
@@ -243,15 +247,21 @@ def set_disk_metadata(cpi: Cpi, disk_cid: str, metadata: Any) -> None:
     """Describe a disk and tag it: two requests. Raises DiskNotFound."""
     if not isinstance(metadata, dict):
         raise errors.BadRequest("metadata must be a mapping")
-    for _ in range(REPEATS):
-        disk = need(cpi, disk_cid)
-        try:
-            _replace(cpi, disk, disk_cid, config={**disk.volume["config"], **vms.tags(metadata)},
-                     description=describe(metadata), what=f"describing disk {disk_cid}")
-            return
-        except errors.Changed as failure:
-            cpi.log.info(f"{failure}; looking again")
-    raise errors.CloudError(f"disk {disk_cid} kept changing while it was described")
+    _change(cpi, disk_cid, lambda disk: _replace(
+        cpi, disk, disk_cid, config={**disk.volume["config"], **vms.tags(metadata)}, description=describe(metadata),
+        what=f"describing disk {disk_cid}"))
+
+
+def _change(cpi: Cpi, cid: str, change: Callable[[Disk], None]) -> None:
+    """Change a disk as it is; once more if somebody else has changed it meanwhile."""
+    identifier(cid, "disk_cid")
+    with cpi.alone_with(vms.changes_of(cid)):
+        for _ in range(REPEATS):
+            try:
+                return change(need(cpi, cid))
+            except errors.Changed as failure:
+                cpi.log.info(f"{failure}; looking again")
+    raise errors.CloudError(f"disk {cid} kept changing, so that it could not be changed as asked")
 
 
 def describe(metadata: dict[str, Any]) -> str:
