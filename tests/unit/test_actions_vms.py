@@ -111,8 +111,15 @@ def test_a_deletion_whose_operation_is_forgotten_is_looked_at(cpi, wire, replies
 def test_a_vm_that_cannot_be_deleted_keeps_its_volumes(cpi, wire, replies):
     wire.script((f"GET {VM}", replies.sync({"status": "Stopped", "devices": {}})),
                 *waited(f"DELETE {VM}", replies, replies.failed("Instance is protected")))
-    with pytest.raises(errors.ServerError, match="Instance is protected"):
+    with pytest.raises(errors.CloudError, match="Instance is protected"):
         vms.delete_vm(cpi(), "vm-1")
+
+
+def test_a_vm_that_is_protected_is_not_even_stopped(cpi, wire, replies):
+    wire.script((f"GET {VM}", replies.sync({"status": "Running", "expanded_config": {"security.protection.delete": "true"}})))
+    with pytest.raises(errors.CloudError, match="vm-1 is protected from being deleted") as raised:
+        vms.delete_vm(cpi(), "vm-1")
+    assert "config set vm-1 security.protection.delete=false --project prod" in raised.value.hint
 
 
 # -- metadata ------------------------------------------------------------------------------------------------------------
@@ -159,6 +166,9 @@ def test_tags_are_texts_whatever_they_were():
 
 
 def test_keys_and_values_of_tags_fit_the_servers():
+    assert vms.tags({"a": "x\0y", "b": "\ud800"}) == {"user.bosh.a": "x", "user.bosh.b": "?"}
+    many = vms.tags({str(number): "x" * 9000 for number in range(200)})
+    assert len(many) == 200 and sum(map(len, many.values())) == vms.MOST_CHARACTERS
     assert vms.tags({"state": "creating", "director_uuid": "x"}) == {"user.bosh.tag.state": "creating", "user.bosh.tag.director_uuid": "x"}
     assert vms.tags({"a b/c:d=e": "x" * 10_000}) == {"user.bosh.a_b_c_d_e": "x" * vms.LONGEST_VALUE}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import disks
+from bosh_lxd_cpi.actions import disks, vms
 from bosh_lxd_cpi.actions.cpi import Cpi, identifier
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import exists
@@ -45,10 +45,16 @@ def _snapshot(cpi: Cpi, pool: str, cid: str, name: str) -> str:
 
 
 def _description(metadata: dict[str, Any], *, by: str) -> str:
-    """All of the metadata as JSON: a snapshot has no configuration of its own to put it in."""
+    """The metadata as JSON, as far as it is no longer than tags may be: a snapshot has no configuration to put it in."""
     import json
 
-    return json.dumps({"director_uuid": by, **metadata}, sort_keys=True)
+    kept, room = {}, vms.MOST_CHARACTERS
+    for key, value in {"director_uuid": by, **metadata}.items():
+        length = len(json.dumps({key: value}))
+        if length <= room:
+            kept[key] = value
+            room -= length
+    return json.dumps(kept, sort_keys=True)
 
 
 def delete_snapshot(cpi: Cpi, snapshot_cid: str) -> None:

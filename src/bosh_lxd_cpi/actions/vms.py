@@ -14,6 +14,8 @@ from bosh_lxd_cpi.lxd.operations import exists
 
 OWN_MARKS = ("director_uuid", "state")
 """What cleanup goes by: a tag of such a name must not look as if it were ours."""
+MOST_CHARACTERS = 128 << 10
+"""Of all values together: Incus 7 takes no request above 1 MiB, and in JSON a character may need six bytes."""
 LONGEST_VALUE = 8192
 """Characters of one metadata value that are kept; a database row is no place for more."""
 
@@ -97,9 +99,15 @@ def set_vm_metadata(cpi: Cpi, vm_cid: str, metadata: Any) -> None:
     if not isinstance(metadata, dict):
         raise errors.BadRequest("metadata must be a mapping")
     try:
-        describe(cpi, cid, description=_description(metadata), config=tags(metadata))
+        with cpi.alone_with(changes_of(cid)):
+            describe(cpi, cid, description=_description(metadata), config=tags(metadata))
     except errors.NotFound:
         raise errors.VMNotFound(f"there is no VM {cid}") from None
+
+
+def changes_of(cid: str) -> str:
+    """The name of the lock for changes of a VM: detaching takes seconds, and would never end among others that are fast."""
+    return f"changes-of-{cid}"
 
 
 def describe(cpi: Cpi, cid: str, *, description: str, config: dict[str, str]) -> None:
@@ -124,7 +132,12 @@ def _description(metadata: dict[str, Any]) -> str:
 
 def tags(metadata: dict[str, Any]) -> dict[str, str]:
     """Metadata of any JSON type as user.bosh.* keys; a key may hold letters, digits and a few signs."""
-    return {f"user.bosh.{_key(key)}": _value(value)[:LONGEST_VALUE] for key, value in metadata.items() if value is not None}
+    found, room = {}, MOST_CHARACTERS
+    for key, value in metadata.items():
+        if value is not None:
+            found[f"user.bosh.{_key(key)}"] = text = _value(value)[:min(LONGEST_VALUE, room)]
+            room -= len(text)
+    return found
 
 
 def _key(key: str) -> str:
@@ -133,7 +146,10 @@ def _key(key: str) -> str:
 
 
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    """Without what servers cut or replace, so that what they have can be compared with what was sent."""
+    if not isinstance(value, str):
+        return json.dumps(value, sort_keys=True)
+    return value.partition("\0")[0].encode("utf-8", "replace").decode()
 
 
 def _status(cpi: Cpi, cid: str) -> str:
