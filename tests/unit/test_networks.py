@@ -240,10 +240,11 @@ def test_options_of_the_network_become_options_of_the_device():
         "security.port_isolation": "true"}
 
 
-def test_an_mtu_is_for_parents_only_because_a_managed_network_has_its_own():
+def test_a_nic_with_an_mtu_of_its_own_names_its_bridge_as_parent_because_one_of_a_network_inherits_it():
     given = {"type": "dynamic", "cloud_properties": {"mtu": 1400}}
     assert device(given, UNMANAGED) == {"nictype": "bridged", "parent": "br0", "mtu": "1400"}
-    assert device(given) == {"network": "lxdbr0"}
+    assert device(given) == {"nictype": "bridged", "parent": "lxdbr0", "mtu": "1400"}
+    assert device(manual(cloud_properties={"mtu": 1400}))["ipv4.address"]
 
 
 def test_every_value_of_a_device_is_a_text():
@@ -263,6 +264,14 @@ def test_the_agent_is_told_what_it_knows_and_the_mac():
     assert settings({"a": given}) == {"a": {
         "type": "manual", "ip": "10.0.0.5", "netmask": "255.255.255.0", "gateway": "10.0.0.1", "dns": ["8.8.8.8"],
         "default": ["dns", "gateway"], "routes": [{"a": "b"}], "mac": nics({"a": given})[0].mac, "preconfigured": False}}
+
+
+@pytest.mark.parametrize("given, bridge, names", [
+    ({"a": manual(), "b": manual("fd00::5")}, BRIDGE, {"a"}), ({"b": manual("fd00::5")}, DUAL, {"b"}), ({"a": manual()}, UNMANAGED, set()),
+    ({"a": manual(), "b": {"type": "dynamic", "ip": "10.0.0.9"}}, BRIDGE, {"a"}),
+    ({"a": manual(nic_group=1), "b": manual("10.0.0.9", nic_group=1)}, BRIDGE, {"a"})])
+def test_dhcp_is_left_to_give_out_only_what_the_server_keeps(given, bridge, names):
+    assert networks.reserved(nics(given), {"lxdbr0": bridge}) == names
 
 
 def test_a_dynamic_network_asks_dhcp():

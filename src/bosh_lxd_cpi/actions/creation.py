@@ -105,8 +105,7 @@ def _plan(cpi: Cpi, cid: str, agent_id: str, stemcell_cid: str, wanted: VmProper
     image, stemcell = _stemcell(cpi, stemcell_cid)
     known = known_networks(cpi, {nic.parent for nic in nics})
     devices = networks.devices(nics, known)
-    by_dhcp = {name for nic in nics for name in nic.networks
-               if server.managed_network_assignment == "dhcp" and known[nic.parent].get("managed")}
+    by_dhcp = networks.reserved(nics, known) if server.managed_network_assignment == "dhcp" else set()
     document = settings.agent_settings(
         agent_id=agent_id, vm_cid=cid, networks=networks.for_agent(bosh_networks, nics, by_dhcp), env=env,
         mbus=config.agent.mbus, ntp=list(config.agent.ntp), ephemeral=bool(wanted.ephemeral_disk), kind=features.kind)

@@ -29,7 +29,7 @@ def network(patient: Patient, wanted: Wanted) -> Iterator[Finding]:
     if not name:
         yield patient.warn("network", "server.network_name is not set", "no_default_network", networks=names)
         return
-    if name not in known:
+    if known.get(name, {"type": "loopback"}).get("type") == "loopback":
         yield patient.fail("network", f"there is no network {name}", "create_network", networks=names or "none")
         return
     patient.network = found = known[name]

@@ -114,11 +114,12 @@ def devices(nics: list[Nic], known: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 
 def _device(nic: Nic, network: Mapping[str, Any] | None) -> dict[str, str]:
-    if network is None:
-        raise CloudError(f"the server has no network {nic.parent}", hint=mends.text("no_network"))
+    if network is None or network.get("type") == "loopback":
+        raise CloudError(f"the server has no network {nic.parent} for VMs", hint=mends.text("no_network"))
     given = nic.properties
     device = {"type": "nic", "name": nic.device, "hwaddr": nic.mac}
-    if network.get("managed") and not network.get("foreign"):
+    inherits_mtu = network.get("type") != "bridge" or not given.mtu
+    if network.get("managed") and not network.get("foreign") and inherits_mtu:
         device["network"] = nic.parent
     else:
         device |= {"nictype": "bridged" if network.get("type") == "bridge" else "macvlan", "parent": nic.parent}
@@ -138,6 +139,12 @@ def reserves(network: Mapping[str, Any], nic: Nic, version: int) -> bool:
     subnet = config.get(f"ipv{version}.address", "none")
     switch = "ipv4.dhcp" if version == 4 else "ipv6.dhcp.stateful"
     return subnet not in ("", "none") and config.get(switch, "true" if version == 4 else "false") == "true"
+
+
+def reserved(nics: list[Nic], known: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The BOSH networks whose address the server's DHCP gives out; of several of one IP version on a NIC only the first."""
+    return {name for nic in nics for name, network in nic.networks.items() for version in (4, 6)
+            if reserves(known[nic.parent], nic, version) and nic.address(version) == network.get("ip")}
 
 
 def for_agent(networks: Mapping[str, Mapping[str, Any]], nics: list[Nic], by_dhcp: set[str]) -> dict[str, dict[str, Any]]:
