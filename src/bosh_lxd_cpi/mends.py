@@ -76,6 +76,10 @@ MENDS = {
               " then a restart",
     "no_space": "Free or enlarge the storage pool: `{client} storage info {pool}`",
     "address_outside": "Use a subnet of the BOSH network that lies inside the bridge's: `{client} network show NAME`",
+    "address_of_bridge": "It is the bridge's own, as the gateway: `{client} network show NAME`. Leave it out of the subnet's"
+                         " static and dynamic addresses: it belongs to `reserved`",
+    "protected": "`{client} config set {vm} security.protection.delete=false --project {project}`, and take the option out of"
+                 " the profile if it is there",
     "address_taken": "`{client} list --all-projects` shows who has it; is it left over from a VM that BOSH does not"
                      " know? bin/cleanup --list",
     "attached_grow": "Stop the VM or detach the disk first (`bosh stop --hard`), or let BOSH copy it",

@@ -14,7 +14,7 @@ from bosh_lxd_cpi import errors, ids
 from bosh_lxd_cpi.actions import stemcells
 
 WAIT, IMAGES, ALIASES = "GET /1.0/operations/op-1/wait", "GET /1.0/images", "POST /1.0/images/aliases"
-QCOW2 = b"QFI\xfb\x00\x00\x00\x02" + bytes(8) + b"x" * 3000
+QCOW2 = b"QFI\xfb\x00\x00\x00\x02" + bytes(72) + b"x" * 3000
 PROPERTIES = {"name": "bosh-noble", "version": "1.2", "os_distro": "ubuntu", "architecture": "x86_64", "disk": 5120, "disk_format": "qcow2"}
 VM_IMAGE = {"fingerprint": "f1ng3r", "type": "virtual-machine", "properties": {"description": "bosh-noble-1.2"}, "aliases": []}
 

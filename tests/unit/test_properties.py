@@ -111,9 +111,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(key, near):
         properties.vm({key: 1})
 
 
-@pytest.mark.parametrize("key", ["limits.cpu", "limits.memory", "volatile.uuid", "user.bosh.director", "image.os"])
+@pytest.mark.parametrize("key", ["limits.cpu", "limits.memory", "volatile.uuid", "user.bosh.director", "image.os", "security.protection.delete"])
 def test_options_that_are_not_the_operators_are_refused(key):
-    with pytest.raises(InvalidProperties, match=f"VM cloud_properties: config.{key} is set by the CPI itself"):
+    with pytest.raises(InvalidProperties, match=f"VM cloud_properties: config.{key} is not for operators to set"):
         properties.vm({"config": {key: "x"}})
 
 

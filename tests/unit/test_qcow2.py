@@ -139,3 +139,13 @@ def test_a_file_that_needs_another_is_refused(tmp_path):
     qemu_img("create", "-q", "-f", "qcow2", "-b", tmp_path / "base", "-F", "raw", tmp_path / "top")
     with pytest.raises(CloudError, match="needs a backing file"):
         qcow2.check((tmp_path / "top").read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("at, value, told", [(8, (1).to_bytes(8, "big"), "needs a backing file"), (32, (2).to_bytes(4, "big"), "is encrypted"),
+                                             (72, (4).to_bytes(8, "big"), "has its data in another file")])
+def test_what_a_server_could_not_read_whole_is_refused(at, value, told):
+    header = bytearray(b"QFI\xfb\x00\x00\x00\x03" + bytes(96))
+    qcow2.check(bytes(header))
+    header[at:at + len(value)] = value
+    with pytest.raises(CloudError, match=told):
+        qcow2.check(bytes(header))

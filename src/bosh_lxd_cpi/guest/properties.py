@@ -15,8 +15,8 @@ MOST_MIB = 1 << 40
 MOST_CPUS = 4096
 MOST_MTU, MOST_VLAN = 65535, 4094
 
-OWNED_CONFIG = re.compile(r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*", re.DOTALL)
-"""Instance options that the CPI or the server itself writes."""
+OWNED_CONFIG = re.compile(r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*|security\.protection\.delete", re.DOTALL)
+"""Instance options that the CPI or the server itself writes, and one that keeps BOSH from deleting what it made."""
 OWNED_DEVICES = re.compile(r"root|config|ephemeral|eth\d+|p[0-9a-f]{12}|persistent-\d+")
 
 
@@ -99,7 +99,7 @@ def vm(given: Any) -> VmProperties:
     properties = _read(VmProperties, given, "VM")
     for key in properties.config:
         if OWNED_CONFIG.fullmatch(key):
-            raise InvalidProperties(f"VM cloud_properties: config.{key} is set by the CPI itself",
+            raise InvalidProperties(f"VM cloud_properties: config.{key} is not for operators to set",
                                     hint="Use instance_type or cpu and ram, and tags")
     for name, device in properties.devices.items():
         if OWNED_DEVICES.fullmatch(name):

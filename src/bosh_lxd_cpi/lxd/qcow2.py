@@ -22,6 +22,7 @@ ENTRIES = CLUSTER // 8
 REFCOUNTS = CLUSTER // 2
 """Entries in a refcount block: 16 bits each."""
 COPIED = 1 << 63
+EXTERNAL_DATA = 1 << 2
 
 
 def check(header: bytes) -> None:
@@ -31,6 +32,11 @@ def check(header: bytes) -> None:
                          hint="Upload an openstack-qcow2 stemcell; a raw one must say disk_format: raw")
     if len(header) >= 16 and int.from_bytes(header[8:16], "big"):
         raise CloudError("the stemcell's root.img needs a backing file, which no server has")
+    if len(header) >= 36 and int.from_bytes(header[32:36], "big"):
+        raise CloudError("the stemcell's root.img is encrypted")
+    version = int.from_bytes(header[4:8], "big")
+    if version >= 3 and len(header) >= 80 and int.from_bytes(header[72:80], "big") & EXTERNAL_DATA:
+        raise CloudError("the stemcell's root.img has its data in another file, which no server has")
 
 
 def used_clusters(chunks: Iterable[bytes]) -> list[bool]:

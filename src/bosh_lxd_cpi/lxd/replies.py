@@ -52,7 +52,9 @@ FAULTS = tuple(Fault(*row) for row in (
     (r"no space left on device|disk quota exceeded|not enough (free )?space|out of space|insufficient free", errors.NoDiskSpace,
      "no_space"),
     (r"not within network .* subnet", errors.CloudError, "address_outside"),
-    (r"already defined on another NIC|is assigned to parent managed network", errors.AddressTaken, "address_taken"),
+    (r"is assigned to parent managed network", errors.CloudError, "address_of_bridge"),
+    (r"already defined on another NIC", errors.AddressTaken, "address_taken"),
+    (r"Instance is protected|has delete protection enabled", errors.CloudError, "protected"),
     (r"agent is(n't| not) currently running|Failed (to )?connect(ing)? to (the |lxd-|incus-)?agent", errors.AgentNotRunning),
     (r"already (running|stopped)|^Instance is running$", errors.AlreadyInState),
     (r"is busy running a|matching non-reusable operation|Create \w+ operation:|database is locked|bad connection"
