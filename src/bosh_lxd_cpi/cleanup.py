@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE", default=JOB_CONFIG,
                         help="the job's properties (default: %(default)s)")
-    parser.add_argument("--director", metavar="UUID", default="",
+    parser.add_argument("--director", metavar="UUID", type=_name,
                         help="whose things, as --list shows him, or all for everybody's (default: the property"
                         " director_uuid, else the director whose calls run on this machine, else the only one with"
                         " things on the server beside whoever made this VM)")
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true",
                       help="list everything that BOSH made, of all directors unless one is named")
-    what.add_argument("--delete-disk", metavar="CID",
+    what.add_argument("--delete-disk", metavar="CID", type=_name,
                       help="remove this persistent disk, which no VM has, and nothing else")
     parser.add_argument("--json", action="store_true", help="with --list: for programs")
     return parser
@@ -70,6 +70,12 @@ def _duration(text: str) -> float:
         return throttle.duration(text)
     except ValueError as failure:
         raise argparse.ArgumentTypeError(str(failure)) from None
+
+
+def _name(text: str) -> str:
+    if not text.strip():  # a variable that was not set
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def _serve(asked: argparse.Namespace, log: Log) -> int:

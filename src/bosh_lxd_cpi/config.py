@@ -128,7 +128,9 @@ def examine(path: str, context: dict[str, Any] | None = None,
     tree = propertytree.read(path)
     faults: list[str] = []
     values = _values(tree, faults, unknown=lambda text: warn(f"{path}: {text}"))
-    overlaid = _values(propertytree.of_context(context or {}, Config._fields), faults, unknown=faults.append)
+    theirs: list[str] = []
+    overlaid = _values(propertytree.of_context(context or {}, Config._fields), theirs, unknown=theirs.append)
+    faults += [f"{fault} (from the cpi-config, by the request's context)" for fault in theirs]
     if {"tls_ca_cert", "insecure_skip_verify"} & overlaid.get("server", {}).keys():  # it says itself what to believe
         values.get("server", {}).pop("tls_server_cert", None)
     for section, properties in overlaid.items():
@@ -177,6 +179,8 @@ def _value(name: str, given: Any, default: Any, faults: list[str]) -> Any:
     elif isinstance(default, dict):
         return _instance_config(name, given, faults)
     elif isinstance(given, (str, int, float)) and not isinstance(given, bool):
+        if given == "":
+            return default
         if name in CHOICES and str(given) not in CHOICES[name]:
             faults.append(f"{name} must be one of {', '.join(filter(None, CHOICES[name]))}")
         if name in DURATIONS:

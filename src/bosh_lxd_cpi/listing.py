@@ -35,9 +35,10 @@ def _object(thing: Thing, found: Inventory, now: float) -> dict[str, object]:
 
 def _row(thing: Thing, found: Inventory, now: float) -> tuple[str, ...]:
     director = found.directors.get(thing.director, thing.director)
-    return (thing.kind, age(None if thing.created is None else now - thing.created), size(thing.size),
-            thing.place or "-", thing.deployment or "-", thing.instance or "-", director[:8], thing.state or "-",
-            ",".join(thing.used_by) or "-", thing.cid[:12] if thing.cid.isalnum() else thing.cid)
+    cells = (thing.kind, age(None if thing.created is None else now - thing.created), size(thing.size),
+             thing.place or "-", thing.deployment or "-", thing.instance or "-", director[:8], thing.state or "-",
+             ",".join(thing.used_by) or "-", thing.cid[:12] if thing.cid.isalnum() else thing.cid)
+    return tuple("".join(sign if sign.isprintable() else "?" for sign in cell) for cell in cells)
 
 
 def age(seconds: float | None) -> str:

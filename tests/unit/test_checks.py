@@ -230,6 +230,14 @@ def test_a_free_address_is_the_highest_that_nobody_has_in_any_project(patient, w
 # -- here -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("look, fault", [({}, ""), ({"label": "c\u00f6nf"}, "label"), ({"userdata_path": "/x"}, "/x")])
+def test_an_agent_config_that_makes_no_drive_is_found_before_a_vm_is_made(patient, look, fault):
+    ill = patient()
+    ill.settings = ill.settings._replace(agent_config=ill.settings.agent_config._replace(**look))
+    [one] = here.configuration(ill, "cpi.json", faults=[], unknown=[])
+    assert one.status == ("fail" if fault else "ok") and (not fault or "agent_config makes no config drive" in one.found)
+
+
 def test_a_lock_directory_may_yet_have_to_be_made(patient, tmp_path):
     assert told(here.locks(patient())) == [("lock directory", "ok", f"{tmp_path}/locks; the throttle is off")]
     assert not (tmp_path / "locks").exists()

@@ -21,6 +21,7 @@ def test_help_names_every_option_and_what_never_goes(capsys):
     (["--min-age", "soon"], "'soon' is not a duration; write 2m"),
     (["--list", "--delete-disk", "vol-p-1"], "not allowed with argument"),
     (["--json"], "--json goes with --list"),
+    (["--delete-disk", ""], "--delete-disk: it is empty"), (["--director", " "], "--director: it is empty"),
     (["now"], "unrecognized arguments")])
 def test_a_wrong_command_line_is_status_2(argv, complaint, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -24,6 +25,11 @@ def test_the_table_is_aligned_and_full():
         "vm     2h   10GiB  default  zookeeper   zk/0      7d0f3a52  -       -              vm-1-a",
         "disk   ?    64MiB  fast@m2  -           -         ?         orphan  -              vol-p-2-b",
         "image  0s   ?      -        -           -         7d0f3a52  -       vm-1-a,vm-2-a  78c6e383a417"]
+
+
+def test_what_a_terminal_could_take_for_more_than_text_is_not_shown():
+    table = listing.as_table(FOUND, [dataclasses.replace(THINGS[0], deployment="d\n\u00e4\x1b[31m")], now=NOW)
+    assert "d?\u00e4?[31m" in table and len(table.splitlines()) == 2
 
 
 def test_json_is_an_array_of_objects_with_everything_in_full():

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from bosh_lxd_cpi import errors, throttle
 from bosh_lxd_cpi.checks.finding import FAIL, Finding
 from bosh_lxd_cpi.checks.patient import Patient
+from bosh_lxd_cpi.guest import config_drive
 from bosh_lxd_cpi.lxd.transport import HttpTransport
 
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs")
@@ -34,6 +35,11 @@ def configuration(patient: Patient, file: str, *, faults: Iterable[str], unknown
             patient.transport = HttpTransport(patient.server)
         except errors.ConfigError as failure:
             found.append(patient.fail("configuration", failure.message, "bad_property", file=file))
+    look = patient.settings.agent_config
+    try:
+        config_drive.image({}, kind=look.type, label=look.label, metadata_path=look.metadata_path, userdata_path=look.userdata_path)
+    except errors.ConfigError as failure:
+        found.append(patient.fail("configuration", failure.message, "bad_property", file=file))
     yield from found or [patient.ok("configuration", file)]
 
 
