@@ -5,9 +5,11 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import volumes
+from bosh_lxd_cpi.lxd.dialect import features
 
 VOLUMES = "/1.0/storage-pools/fast/volumes/custom"
 WAIT = "GET /1.0/operations/op-1/wait"
+INCUS = {"auth": "trusted", "api_extensions": ["custom_volume_iso"], "environment": {"server": "incus", "server_version": "6.0"}}
 
 
 def test_a_volume_is_made_where_it_is_wanted(cpi, wire, replies):
@@ -22,6 +24,15 @@ def test_a_volume_whose_operation_is_forgotten_is_looked_at(cpi, wire, replies):
     wire.script((f"POST {VOLUMES}", replies.asynchronous()), (WAIT, replies.error("Operation not found", 404)), ("GET /1.0/operations", replies.sync({})),
                 (f"GET {VOLUMES}/v", replies.sync({})))
     volumes.create_volume(cpi(), "fast", "v", 64, config={})
+
+
+@pytest.mark.parametrize("deleted", ["done", "not there"])
+def test_a_drive_whose_import_is_lost_is_imported_anew(cpi, wire, replies, deleted):
+    """The server may have been killed before it wrote what it was sent."""
+    done = replies.sync() if deleted == "done" else replies.error("no", 404)
+    wire.script((f"POST {VOLUMES}", errors.LostAnswer("reset")), ("GET /1.0/operations", replies.sync({})), (f"DELETE {VOLUMES}/v", done),
+                (f"POST {VOLUMES}", replies.asynchronous()), (WAIT, replies.done()))
+    volumes.import_drive(cpi(), "fast", "v", b"drive", features=features(INCUS))
 
 
 def test_a_volume_that_is_gone_is_deleted(cpi, wire, replies):

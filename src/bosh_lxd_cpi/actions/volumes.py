@@ -35,8 +35,14 @@ def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Fe
     cpi.client.names["pool"] = pool
     iso = features.iso_volumes and cpi.config.agent_config.type == "CDROM"
     sent = content if iso else volume_backup(name, pool, content)
+
+    def made() -> bool:
+        """Never surely: a server that was killed in the midst of it knows the volume, and has nothing in it."""
+        delete_volume(cpi, pool, name, target=target)
+        return False
+
     cpi.finish(lambda: cpi.client.import_volume(pool, name, sent, iso=iso, target=target), what=f"config drive {name}",
-               name=name, made=lambda: exists(lambda: cpi.client.volume(pool, name)))
+               name=name, made=made)
 
 
 def delete_volume(cpi: Cpi, pool: str, volume: str, *, target: str = "") -> None:
