@@ -25,8 +25,12 @@ def creating(directory: str, name: str, log: Log, *, sleep: Callable[[float], ob
     """
     try:
         throttle.make_directory(directory)
-        while (lock := throttle.lock(_path(directory, name))) is None:
+        lock = throttle.lock(_path(directory, name))
+        if lock is None:
+            log.info(f"waiting for another call to be done with {name}")
+        while lock is None:
             sleep(PAUSE)
+            lock = throttle.lock(_path(directory, name))
     except OSError as failure:
         log.debug(f"no lock for {name}: {failure}")
         yield

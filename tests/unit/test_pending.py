@@ -78,6 +78,7 @@ def test_who_comes_second_waits_as_long_as_he_likes(tmp_path, log, holder):
 
     with pytest.raises(errors.DeadlineExceeded), creating(str(tmp_path), "vm-1", log, sleep=sleep):
         pass
+    assert log._stream.getvalue().count("waiting for another call to be done with vm-1") == 1
     with creating(str(tmp_path), "vm-1", log, sleep=lambda _: holder.kill()):
         assert is_being_created(str(tmp_path), "vm-1")
 
