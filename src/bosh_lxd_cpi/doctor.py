@@ -80,7 +80,7 @@ def _show_locks(settings: config.Config, *, as_objects: bool) -> int:
     else:
         for holder in holders:
             print(f"{holder.slot}  {holder.label}  since {holder.since}, process {holder.pid} of its own container")
-        print(f"{len(holders)} of {limit} slots held in {throttle.directory(directory)}")
+        print(f"{len(holders)} of {limit} slots held in {directory}")
     return WELL
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from bosh_lxd_cpi import directors, errors, mends
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.cpi import Cpi, identifier
-from bosh_lxd_cpi.guest import disks, firmware, networks, properties, settings
+from bosh_lxd_cpi.guest import config_drive, disks, firmware, networks, properties, settings
 from bosh_lxd_cpi.guest.networks import Nic
 from bosh_lxd_cpi.guest.properties import VmProperties
 from bosh_lxd_cpi.lxd.dialect import Features
@@ -109,7 +109,7 @@ def _plan(cpi: Cpi, cid: str, agent_id: str, stemcell_cid: str, wanted: VmProper
     document = settings.agent_settings(
         agent_id=agent_id, vm_cid=cid, networks=networks.for_agent(bosh_networks, nics, by_dhcp), env=env,
         mbus=config.agent.mbus, ntp=list(config.agent.ntp), ephemeral=bool(wanted.ephemeral_disk), kind=features.kind)
-    drive = volumes.drive(cpi, document)
+    drive = config_drive.configured(document, config.agent_config)
     boot = firmware.config(stemcell, dialect=features.firmware, overrides=server.instance_config)
     pool = wanted.storage_pool or server.storage_pool_name
     plan = Plan(cid=cid, properties=wanted, features=features, image=image, nics=devices, drive=drive, pool=pool,

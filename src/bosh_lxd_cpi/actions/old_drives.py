@@ -13,7 +13,7 @@ from pathlib import Path
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.cpi import Cpi
-from bosh_lxd_cpi.guest import disks
+from bosh_lxd_cpi.guest import config_drive, disks
 
 LETTERS = {"system": ("/dev/sda", disks.ROOT_DEVICE), "ephemeral": ("/dev/sdb", disks.EPHEMERAL_DEVICE)}
 """How go-lxd-cpi names these disks, and their devices, which keep their names when letters change at a start."""
@@ -52,7 +52,7 @@ def forget_disk(cpi: Cpi, vm: str, disk: str) -> None:
     cpi.log.info(f"{vm} gets a configuration drive without {disk}")
     with cpi.undo() as undo:
         undo.add(f"volume {new}", lambda: volumes.delete_volume(cpi, pool, new))
-        volumes.import_drive(cpi, pool, new, volumes.drive(cpi, settings), features=features,
+        volumes.import_drive(cpi, pool, new, config_drive.configured(settings, cpi.config.agent_config), features=features,
                              target=instance["location"] if features.clustered else "")
         _insert(cpi, vm, instance["description"], disks.volume_device(pool, new))
     volumes.delete_volume(cpi, pool, old["source"])

@@ -19,15 +19,6 @@ def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[
                made=lambda: exists(lambda: cpi.client.volume(pool, name)))
 
 
-def drive(cpi: Cpi, document: dict[str, Any]) -> bytes:
-    """A configuration drive with these agent settings."""
-    from bosh_lxd_cpi.guest import config_drive
-
-    look = cpi.config.agent_config
-    return config_drive.image(document, kind=look.type, label=look.label, metadata_path=look.metadata_path,
-                              userdata_path=look.userdata_path)
-
-
 def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Features, target: str = "") -> None:
     """Make a volume of a configuration drive: one request and a wait."""
     from bosh_lxd_cpi.lxd.backups import volume_backup
@@ -36,13 +27,13 @@ def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Fe
     iso = features.iso_volumes and cpi.config.agent_config.type == "CDROM"
     sent = content if iso else volume_backup(name, pool, content)
 
-    def made() -> bool:
-        """Never surely: a server that was killed in the midst of it knows the volume, and has nothing in it."""
+    def start_over() -> bool:
+        """It is never surely made: a server that was killed in the midst of it knows the volume, and has nothing in it."""
         delete_volume(cpi, pool, name, target=target)
         return False
 
     cpi.finish(lambda: cpi.client.import_volume(pool, name, sent, iso=iso, target=target), what=f"config drive {name}",
-               name=name, made=made)
+               name=name, made=start_over)
 
 
 def delete_volume(cpi: Cpi, pool: str, volume: str, *, target: str = "") -> None:

@@ -35,9 +35,8 @@ def configuration(patient: Patient, file: str, *, faults: Iterable[str], unknown
             patient.transport = HttpTransport(patient.server)
         except errors.ConfigError as failure:
             found.append(patient.fail("configuration", failure.message, "bad_property", file=file))
-    look = patient.settings.agent_config
     try:
-        config_drive.image({}, kind=look.type, label=look.label, metadata_path=look.metadata_path, userdata_path=look.userdata_path)
+        config_drive.configured({}, patient.settings.agent_config)
     except errors.ConfigError as failure:
         found.append(patient.fail("configuration", failure.message, "bad_property", file=file))
     yield from found or [patient.ok("configuration", file)]
@@ -45,7 +44,7 @@ def configuration(patient: Patient, file: str, *, faults: Iterable[str], unknown
 
 def locks(patient: Patient) -> Iterator[Finding]:
     """Whether the calls can lock each other out. create_vm and bin/cleanup need that also without the throttle."""
-    path, wanted = throttle.directory(patient.settings.lock_directory()), patient.settings.throttle_config
+    path, wanted = patient.settings.lock_directory(), patient.settings.throttle_config
     if reason := unusable(path):
         yield patient.fail("lock directory", f"{path}: {reason}", "no_lock_directory")
         return

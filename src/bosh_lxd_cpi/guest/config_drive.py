@@ -4,7 +4,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bosh_lxd_cpi.config import AgentConfig
 from bosh_lxd_cpi.errors import ConfigError
+
+
+def configured(settings: dict[str, Any], look: AgentConfig) -> bytes:
+    """The drive as the job's properties want it to look. Raises ConfigError."""
+    return image(settings, kind=look.type, label=look.label, metadata_path=look.metadata_path, userdata_path=look.userdata_path)
 
 
 def image(settings: dict[str, Any], *, kind: str, label: str, metadata_path: str, userdata_path: str) -> bytes:
