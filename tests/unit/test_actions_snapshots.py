@@ -27,6 +27,13 @@ def test_a_snapshot_is_made_and_then_described(cpi, wire, replies, name, describ
     assert json.loads(wire.asked[2].body["description"]) == {"deployment": "cf", "director_uuid": "d1r", "index": 0}
 
 
+def test_a_description_stays_json_and_small_enough_for_every_server(cpi, wire, replies, name):
+    wire.script((f"POST {VOLUME}/snapshots", replies.sync()), (f"PUT {VOLUME}/snapshots/{name}", replies.sync()))
+    snapshots.snapshot_disk(cpi(), "vol-p-1", {**{f"tag{number}": "x" * 9000 for number in range(200)}, "job": "db"})
+    told = wire.asked[1].body["description"]
+    assert {"director_uuid", "tag0", "job"} < json.loads(told).keys() and 9000 < len(told) <= 129 << 10
+
+
 def test_a_snapshot_whose_answer_is_lost_is_found_by_its_name(cpi, wire, replies, name):
     wire.script((f"POST {VOLUME}/snapshots", errors.LostAnswer("reset")), ("GET /1.0/operations", replies.sync({})),
                 (f"GET {VOLUME}/snapshots/{name}", replies.sync({})), (f"PUT {VOLUME}/snapshots/{name}", replies.sync()))

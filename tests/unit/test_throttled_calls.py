@@ -1,11 +1,15 @@
 """What BOSH is told when no throttle slot becomes free."""
 from __future__ import annotations
 
+import contextlib
 import json
+import types
 
 import pytest
 
-from bosh_lxd_cpi import cli, throttle
+from bosh_lxd_cpi import cli, methods, rpc, throttle
+from bosh_lxd_cpi.actions import disks
+from bosh_lxd_cpi.config import Config, ThrottleConfig
 
 
 def call(tmp_path, method, *arguments):
@@ -28,3 +32,21 @@ def test_waiting_in_vain_names_the_holder_and_lets_the_director_retry_a_creation
     error = call(tmp_path, method, *arguments)
     assert (error["type"], error["ok_to_retry"]) == (kind, retry)
     assert "delete_vm cpi-1" in error["message"]
+
+
+def test_waiting_for_a_slot_takes_no_time_from_the_call(clock, log, monkeypatch):
+    """Here it takes longer than the call may."""
+    seen = []
+
+    @contextlib.contextmanager
+    def slot(*_, **__):
+        clock.sleep(3600)
+        yield
+
+    monkeypatch.setattr(throttle, "slot", slot)
+    monkeypatch.setattr(disks, "detach_disk", lambda cpi, *_: seen.append(cpi.client.deadline.remaining()))
+    settings = Config(throttle_config=ThrottleConfig(enabled=True))
+    method = methods.METHODS["detach_disk"]
+    transport = types.SimpleNamespace(requests=0)
+    methods._act(rpc.Request("detach_disk", ["vm-1", "vol-p-1"], {}), method, settings, clock=clock, transport=transport, log=log)
+    assert seen == [method.deadline]
