@@ -171,10 +171,10 @@ def request(method: str, *arguments: Any) -> bytes:
 def serve_warm(home: str, config: str) -> int:
     """For every path of an image on stdin, live a life in this process and print what each call asked of the server."""
     sys.path.insert(0, home)
-    from bosh_lxd_cpi import methods, rpc
-    from bosh_lxd_cpi.clock import Clock
-    from bosh_lxd_cpi.config import load
-    from bosh_lxd_cpi.log import Log
+    from bosh_lxd_cpi.protocol import methods, rpc
+    from bosh_lxd_cpi.runtime.clock import Clock
+    from bosh_lxd_cpi.config.schema import load
+    from bosh_lxd_cpi.runtime.log import Log
     from bosh_lxd_cpi.lxd.transport import HttpTransport, Response
 
     class Timed(HttpTransport):

@@ -136,9 +136,9 @@ def show_recording(scratch: Path) -> int:
 
 
 def _client(settings: dict[str, Any]) -> Client:
-    from bosh_lxd_cpi.clock import Clock, Deadline
-    from bosh_lxd_cpi.config import Server
-    from bosh_lxd_cpi.log import Log
+    from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+    from bosh_lxd_cpi.config.schema import Server
+    from bosh_lxd_cpi.runtime.log import Log
     from bosh_lxd_cpi.lxd.client import Client
     from bosh_lxd_cpi.lxd.transport import HttpTransport
 

@@ -16,8 +16,8 @@ import server
 from director import MBUS_PASSWORD, ROOT, UUID, Director, environment, manual_network
 from relay import Relay
 
-from bosh_lxd_cpi import ids
-from bosh_lxd_cpi.clock import Clock
+from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime.clock import Clock
 
 HOUR = 3600
 OTHER = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
@@ -37,7 +37,7 @@ class Ago(Clock):
 
 def uuid(*, age: float = 2 * HOUR, director: str = UUID) -> str:
     """As in the name of something that a director had made that many seconds ago."""
-    return ids.new_id(Ago(age), director)
+    return naming.new_id(Ago(age), director)
 
 
 class Workshop:
@@ -199,9 +199,9 @@ def test_it_takes_nothing_of_several_directors_before_it_knows_whose(host, cpi, 
     done = cleanup(cpi)
     assert (done.returncode, names(host)) == (2, before)
     [line] = done.stderr.splitlines()
-    assert UUID in line and ids.director_digest(OTHER) in line and "--director" in line
+    assert UUID in line and naming.director_digest(OTHER) in line and "--director" in line
 
-    succeed(cleanup(cpi, "--director", ids.director_digest(OTHER), "--dry-run"))
+    succeed(cleanup(cpi, "--director", naming.director_digest(OTHER), "--dry-run"))
     assert f"would remove config {others}" in succeed(cleanup(cpi, "--director", OTHER, "--dry-run"))
     cpi.config["director_uuid"] = UUID
     succeed(cleanup(cpi))

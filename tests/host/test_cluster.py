@@ -16,8 +16,8 @@ from proxy import Fault, Proxy
 from tiny import STEMCELL, VM, Connection, stemcell_image
 from world import World, impatient
 
-from bosh_lxd_cpi import ids
-from bosh_lxd_cpi.clock import Clock
+from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime.clock import Clock
 
 NODES = tuple(clusters.ADDRESSES)
 IPS = {"node1": "10.245.0.81", "node2": "10.245.0.82"}
@@ -216,7 +216,7 @@ def uuid(seconds_ago: float) -> str:
         def time(self) -> float:
             return time.time() - seconds_ago
 
-    return ids.new_id(Ago(), UUID)
+    return naming.new_id(Ago(), UUID)
 
 
 def test_cleanup_sees_all_members_and_takes_equal_names_apart(cluster, vms):

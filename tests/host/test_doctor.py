@@ -16,8 +16,9 @@ import server
 from director import MBUS_PASSWORD, ROOT, UUID, environment, manual_network
 from processes import inside
 
-from bosh_lxd_cpi import ids, throttle
-from bosh_lxd_cpi.clock import Clock
+from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime import throttle
+from bosh_lxd_cpi.runtime.clock import Clock
 
 STEPS = 11
 """Steps of --deep for each firmware."""
@@ -327,7 +328,7 @@ def test_what_was_left_behind(host, doctor, client):
         def time(self) -> float:
             return time.time() - 7200
 
-    volumes = [f"vol-{kind}-{ids.new_id(Ago(), UUID)}" for kind in "cp"]
+    volumes = [f"vol-{kind}-{naming.new_id(Ago(), UUID)}" for kind in "cp"]
     for volume in volumes:
         doctor.query("POST", f"/1.0/storage-pools/{host.pool}/volumes/custom?project={host.project}",
                      {"name": volume, "content_type": "block", "config": {"size": "8MiB"}})

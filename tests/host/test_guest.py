@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from guest import report
 
-from bosh_lxd_cpi.guest import config_drive
+from bosh_lxd_cpi.guest.config_drive import drive
 
 OVMF = Path("/usr/share/OVMF")
 SYSTEM, EPHEMERAL, EXTRA = (f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_{name}"
@@ -101,7 +101,7 @@ def settings(networks: dict[str, Any]) -> dict[str, Any]:
 
 def drive(path: Path, networks: dict[str, Any], kind: str) -> Path:
     files = {"metadata_path": "ec2/latest/meta-data.json", "userdata_path": "ec2/latest/user-data"}
-    path.write_bytes(config_drive.image(settings(networks), kind=kind, label="config-2", **files))
+    path.write_bytes(drive.image(settings(networks), kind=kind, label="config-2", **files))
     return path
 
 

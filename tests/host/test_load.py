@@ -18,7 +18,7 @@ from director import MOST_MEMORY, Director, environment, manual_network, peak, w
 from test_throttle import watched
 from tiny import STEMCELL, VM, Connection, stemcell_image
 
-from bosh_lxd_cpi import throttle
+from bosh_lxd_cpi.runtime import throttle
 
 LIMIT = 4
 GIB = 1 << 30

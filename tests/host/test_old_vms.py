@@ -9,13 +9,14 @@ import pytest
 import server
 from director import environment, manual_network
 
-from bosh_lxd_cpi.clock import Clock, Deadline
-from bosh_lxd_cpi.config import Server
-from bosh_lxd_cpi.guest import config_drive, firmware
-from bosh_lxd_cpi.guest.settings import agent_settings
-from bosh_lxd_cpi.log import Log
-from bosh_lxd_cpi.lxd import dialect, operations
-from bosh_lxd_cpi.lxd.backups import volume_backup
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+from bosh_lxd_cpi.config.schema import Server
+from bosh_lxd_cpi.guest import firmware
+from bosh_lxd_cpi.guest.config_drive import drive
+from bosh_lxd_cpi.guest.agent_settings import agent_settings
+from bosh_lxd_cpi.runtime.log import Log
+from bosh_lxd_cpi.lxd import features, operations
+from bosh_lxd_cpi.lxd.volume_backup import volume_backup
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.transport import HttpTransport
 
@@ -47,12 +48,12 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
     settings["disks"] = {"system": "/dev/sda", "ephemeral": "/dev/sdb", "persistent": {old_disk: {"path": "/dev/sdc"}}}
     cpi.config["agent_config"] = {"filestore_path": str(tmp_path)}
     (tmp_path / f"{vm}.json").write_text(json.dumps(settings))
-    drive = config_drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
+    drive = drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
                                userdata_path="ec2/latest/user-data")
     socket = Path(host.server_cert).parent / "unix.socket"
     client = Client(HttpTransport(Server(url=f"unix://{socket}")), project=host.project, deadline=Deadline(Clock(), 60),
                     log=Log("old"))
-    features = dialect.features(client.server().metadata)
+    features = features.features(client.server().metadata)
     content = drive if features.iso_volumes else volume_backup(config, "default", drive)
     operations.wait(client, client.import_volume("default", config, content, iso=features.iso_volumes), what="drive")
     query(host, "POST", "/1.0/storage-pools/default/volumes/custom",

@@ -14,7 +14,7 @@ import fixtures  # noqa: E402
 import recording  # noqa: E402
 from drift import drift  # noqa: E402
 
-from bosh_lxd_cpi import replay  # noqa: E402
+from bosh_lxd_cpi.admin import replay  # noqa: E402
 
 SLICE = ("stemcells", "vm", "vm_refused", "disk")
 

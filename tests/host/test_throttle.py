@@ -12,7 +12,7 @@ import pytest
 from director import Director, environment, manual_network
 from guest import report
 
-from bosh_lxd_cpi import throttle
+from bosh_lxd_cpi.runtime import throttle
 
 SMALL = {"instance_type": "c1-m0.375"}
 PATIENCE = 1800

@@ -13,8 +13,9 @@ from director import ROOT, UUID, Director, Refused, configuration, environment, 
 from proxy import NONE, Proxy
 from tiny import STEMCELL, VM, Connection, stemcell_image
 
-from bosh_lxd_cpi import cleanup, methods, rpc
-from bosh_lxd_cpi.log import Log
+from bosh_lxd_cpi.admin.cleanup import main
+from bosh_lxd_cpi.protocol import methods, rpc
+from bosh_lxd_cpi.runtime.log import Log
 
 LONGEST_CALL = 300
 """Seconds after which a call counts as hanging."""
@@ -63,7 +64,7 @@ class Calm(Director):
         """What bin/cleanup says."""
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            assert cleanup.main(["--config", self.command()[-1], *arguments]) == cleanup.DONE
+            assert main.main(["--config", self.command()[-1], *arguments]) == main.DONE
         return output.getvalue()
 
 

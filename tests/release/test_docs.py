@@ -11,7 +11,7 @@ import bosh_release
 import pytest
 import yaml
 
-from bosh_lxd_cpi.guest import properties
+from bosh_lxd_cpi.guest import cloud_properties
 
 DOCS = bosh_release.ROOT / "docs"
 OPS = bosh_release.ROOT / "manifests/ops"
@@ -40,10 +40,10 @@ def test_the_page_of_properties_is_made_from_the_spec() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [properties.VmProperties, properties.DiskProperties, properties.NetworkProperties],
+    [cloud_properties.VmProperties, cloud_properties.DiskProperties, cloud_properties.NetworkProperties],
     ids=lambda kind: kind.__name__,
 )
-def test_every_cloud_property_is_in_the_page_on_the_cloud_config(kind: type[properties.VmProperties]) -> None:
+def test_every_cloud_property_is_in_the_page_on_the_cloud_config(kind: type[cloud_properties.VmProperties]) -> None:
     section = {"VmProperties": "## VMs", "DiskProperties": "## Disks", "NetworkProperties": "## Networks"}[
         kind.__name__
     ]
@@ -53,7 +53,7 @@ def test_every_cloud_property_is_in_the_page_on_the_cloud_config(kind: type[prop
 
 
 def test_the_examples_of_cloud_properties_are_accepted() -> None:
-    readers = {"vm_types": properties.vm, "disk_types": properties.disk, "azs": properties.vm}
+    readers = {"vm_types": cloud_properties.vm, "disk_types": cloud_properties.disk, "azs": cloud_properties.vm}
     seen = 0
     for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page("cloud-config"), re.MULTILINE):
         document = yaml.safe_load(block.replace("\n    ", "\n").removeprefix("    "))
@@ -61,7 +61,7 @@ def test_the_examples_of_cloud_properties_are_accepted() -> None:
             for entry in entries:
                 if section == "networks":
                     for subnet in entry["subnets"]:
-                        properties.network(subnet.get("cloud_properties"), entry["name"])
+                        cloud_properties.network(subnet.get("cloud_properties"), entry["name"])
                 else:
                     readers[section](entry.get("cloud_properties"))
                 seen += 1

@@ -9,7 +9,7 @@ from typing import Any
 import bosh_job
 import pytest
 
-from bosh_lxd_cpi import config
+from bosh_lxd_cpi.config import schema
 
 CALLERS = ("create-env", "director")
 INFO = {"method": "info", "arguments": [], "context": {"director_uuid": "d"}, "api_version": 1}
@@ -28,17 +28,17 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def known_to_config() -> set[str]:
     return {
-        f"{name}.{key}" if name in config.SECTIONS else name
-        for name in config.Config._fields
-        for key in getattr(config.SECTIONS.get(name), "_fields", [""])
+        f"{name}.{key}" if name in schema.SECTIONS else name
+        for name in schema.Config._fields
+        for key in getattr(schema.SECTIONS.get(name), "_fields", [""])
     }
 
 
-def load(tmp_path: Path, given: dict[str, Any], caller: str = "director") -> tuple[config.Config, list[str]]:
+def load(tmp_path: Path, given: dict[str, Any], caller: str = "director") -> tuple[schema.Config, list[str]]:
     path = tmp_path / "cpi.json"
     path.write_text(bosh_job.render("cpi.json.erb", given, caller), encoding="utf-8")
     warnings: list[str] = []
-    return config.load(str(path), warn=warnings.append), warnings
+    return schema.load(str(path), warn=warnings.append), warnings
 
 
 def test_every_property_is_described_and_has_a_default_or_an_example() -> None:
@@ -83,12 +83,12 @@ def test_the_specs_defaults_are_the_programs_own(tmp_path: Path) -> None:
     loaded, _ = load(tmp_path, bosh_job.CONNECTION)
     mine = leaves(
         {
-            name: value._asdict() if name in config.SECTIONS else value
-            for name, value in config.Config()._asdict().items()
+            name: value._asdict() if name in schema.SECTIONS else value
+            for name, value in schema.Config()._asdict().items()
         }
     )
     theirs = leaves(
-        {name: value._asdict() if name in config.SECTIONS else value for name, value in loaded._asdict().items()}
+        {name: value._asdict() if name in schema.SECTIONS else value for name, value in loaded._asdict().items()}
     )
     given = {"server.url", "server.tls_client_cert", "server.tls_client_key", "agent.mbus"}
     assert {name: value for name, value in theirs.items() if name not in given} == {
@@ -99,10 +99,10 @@ def test_the_specs_defaults_are_the_programs_own(tmp_path: Path) -> None:
 def test_the_mbus_and_time_servers_of_the_job_go_before_the_global_ones(tmp_path: Path) -> None:
     given = bosh_job.CONNECTION | {"ntp": ["global"]}
     loaded, _ = load(tmp_path, given)
-    assert loaded.agent == config.Agent(mbus="nats://10.0.0.1:4222", ntp=("global",))
+    assert loaded.agent == schema.Agent(mbus="nats://10.0.0.1:4222", ntp=("global",))
     given["lxd_cpi"] = given["lxd_cpi"] | {"agent": {"mbus": "nats://own", "ntp": ["own"]}}
     loaded, _ = load(tmp_path, given)
-    assert loaded.agent == config.Agent(mbus="nats://own", ntp=("own",))
+    assert loaded.agent == schema.Agent(mbus="nats://own", ntp=("own",))
 
 
 def test_a_director_without_any_mbus_is_refused_by_name() -> None:

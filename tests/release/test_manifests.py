@@ -9,8 +9,8 @@ import bosh_release
 import pytest
 import yaml
 
-from bosh_lxd_cpi import config
-from bosh_lxd_cpi.guest import properties
+from bosh_lxd_cpi.config import schema
+from bosh_lxd_cpi.guest import cloud_properties
 
 MANIFESTS = bosh_release.ROOT / "manifests"
 OPS = sorted((MANIFESTS / "ops").glob("*.yml"))
@@ -64,9 +64,9 @@ def sides(manifest: Any) -> dict[str, Any]:
     }
 
 
-def load(given: dict[str, Any], caller: str, path: Path) -> config.Config:
+def load(given: dict[str, Any], caller: str, path: Path) -> schema.Config:
     path.write_text(bosh_job.render("cpi.json.erb", given, caller), encoding="utf-8")
-    return config.load(str(path), warn=lambda text: pytest.fail(text))
+    return schema.load(str(path), warn=lambda text: pytest.fail(text))
 
 
 @pytest.mark.parametrize("caller", ["director", "create-env"])
@@ -92,7 +92,7 @@ def test_cpi_yml_puts_the_release_in_every_place_that_wants_it() -> None:
     assert manifest["instance_groups"][0]["properties"]["director"]["cpi_job"] == "lxd_cpi"
     assert release["release"] in {one["name"] for one in manifest["releases"]}
     assert "openstack-kvm" in manifest["resource_pools"][0]["stemcell"]["url"]
-    assert properties.vm(manifest["resource_pools"][0]["cloud_properties"]).limits() == {
+    assert cloud_properties.vm(manifest["resource_pools"][0]["cloud_properties"]).limits() == {
         "limits.cpu": "4",
         "limits.memory": "8192MiB",
     }
@@ -162,9 +162,9 @@ def test_the_throttles_directory_is_one_that_workers_under_bpm_can_see(tmp_path:
 def test_all_cloud_properties_of_the_cloud_config_are_known() -> None:
     cloud = read(MANIFESTS / "cloud-config.yml")
     for one in [*cloud["azs"], *cloud["vm_types"], *cloud["vm_extensions"]]:
-        properties.vm(one.get("cloud_properties"))
+        cloud_properties.vm(one.get("cloud_properties"))
     for one in cloud["disk_types"]:
-        properties.disk(one.get("cloud_properties"))
+        cloud_properties.disk(one.get("cloud_properties"))
     assert {cloud["compilation"]["vm_type"], "small", "minimal", "small-highmem"} <= {
         one["name"] for one in cloud["vm_types"]
     }
@@ -176,7 +176,7 @@ def test_the_cpi_config_overlays_the_job_without_faults(tmp_path: Path) -> None:
     for cpi in read(MANIFESTS / "cpi-config.yml")["cpis"]:
         assert cpi["type"] + "_cpi" == bosh_job.SPEC["name"]
         context = cpi["properties"] | {"director_uuid": "d", "request_id": "r", "url": f"https://{cpi['name']}:8443"}
-        assert config.load(str(path), context).server.url == f"https://{cpi['name']}:8443"
+        assert schema.load(str(path), context).server.url == f"https://{cpi['name']}:8443"
 
 
 @pytest.mark.parametrize("name", ["postgres", "concourse", "cloudfoundry"])

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from bosh_lxd_cpi.lxd.cassette import line
+from bosh_lxd_cpi.recording.cassette import line
 
 Call = dict[str, Any]
 Exchange = dict[str, Any]

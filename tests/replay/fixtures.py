@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bosh_lxd_cpi.capture import text
+from bosh_lxd_cpi.protocol.capture import text
 
 PLACE = Path(__file__).resolve().parents[1] / "fixtures"
 MANIFEST = PLACE / "MANIFEST"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bosh_lxd_cpi.redaction import PEM, PRIVATE, Redactor
+from bosh_lxd_cpi.recording.redaction import PEM, PRIVATE, Redactor
 
 TEST_NETWORKS = [ipaddress.ip_network(text) for text in (
     "10.245.0.0/16", "10.246.0.0/16", "10.247.0.0/16", "127.0.0.0/8", "192.0.2.0/24", "255.255.255.0/24",

@@ -20,9 +20,9 @@ from director import Director, Refused, configuration  # noqa: E402
 from scenarios import IMAGE, JAMMY, SCENARIOS  # noqa: E402
 from session import make_certificate  # noqa: E402
 
-from bosh_lxd_cpi.capture import FORMAT, describe  # noqa: E402
-from bosh_lxd_cpi.lxd.cassette import same  # noqa: E402
-from bosh_lxd_cpi.redaction import Redactor  # noqa: E402
+from bosh_lxd_cpi.protocol.capture import FORMAT, describe  # noqa: E402
+from bosh_lxd_cpi.recording.cassette import same  # noqa: E402
+from bosh_lxd_cpi.recording.redaction import Redactor  # noqa: E402
 
 POLL_KEEPS = 2
 """Of a row of equal looks at an operation, the first and the last are kept."""

@@ -22,8 +22,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import fixtures
 
-from bosh_lxd_cpi.lxd.cassette import pretty, request_record
-from bosh_lxd_cpi.redaction import Redactor
+from bosh_lxd_cpi.recording.cassette import pretty, request_record
+from bosh_lxd_cpi.recording.redaction import Redactor
 
 TOKEN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
                    r"|(?<=p)[0-9a-f]{12}(?![0-9a-f])|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

@@ -15,8 +15,8 @@ from changes import (
     the_guest_could_not_be_told, the_operation_misses_the_snapshot, the_project_is_there, there_is_no_space,
     volumes_are_asynchronous, wait_times_out_with_an_error, wait_times_out_with_the_state)
 
-from bosh_lxd_cpi import replay
-from bosh_lxd_cpi.lxd.cassette import Mismatch, Player, ReplayClock, line
+from bosh_lxd_cpi.admin import replay
+from bosh_lxd_cpi.recording.cassette import Mismatch, Player, ReplayClock, line
 
 
 class Row(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 import fixtures
 import pytest
 
-from bosh_lxd_cpi import methods, replay
+from bosh_lxd_cpi.admin import replay
+from bosh_lxd_cpi.protocol import methods
 
 RECORDED = ("incus", "incus7", "lxd")
 ALL = [f"{path.parent.name}/{path.stem}" for path in fixtures.paths()

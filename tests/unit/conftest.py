@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bosh_lxd_cpi.actions.cpi import Cpi
-from bosh_lxd_cpi.clock import Clock, Deadline
-from bosh_lxd_cpi.config import Agent, Config, Server
-from bosh_lxd_cpi.log import Log
+from bosh_lxd_cpi.actions.context import Cpi
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+from bosh_lxd_cpi.config.schema import Agent, Config, Server
+from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.transport import Response
 

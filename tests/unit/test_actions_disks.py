@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import disks, moving
+from bosh_lxd_cpi.actions import disk_migration, disks
 from bosh_lxd_cpi.guest.disks import persistent_device
 
 VOLUMES = "/1.0/storage-pools/default/volumes/custom"
@@ -52,9 +52,9 @@ def test_a_disk_that_fails_half_way_is_taken_back(cpi, wire, replies):
 
 
 def next_disk(cpi):
-    from bosh_lxd_cpi import ids
+    from bosh_lxd_cpi.model import naming
 
-    return f"vol-p-{ids.new_id(type(cpi.clock)(), 'd1r')}"
+    return f"vol-p-{naming.new_id(type(cpi.clock)(), 'd1r')}"
 
 
 @pytest.mark.parametrize("size", [0, -1, "x", None, 1.5, True])
@@ -155,7 +155,7 @@ def test_a_vm_that_keeps_changing_is_given_up(cpi, wire, replies):
 
 def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, monkeypatch):
     moved = []
-    monkeypatch.setattr(moving, "move", lambda cpi, *arguments: moved.append(arguments))
+    monkeypatch.setattr(disk_migration, "move", lambda cpi, *arguments: moved.append(arguments))
     wire.script(*attaching(replies, first=volume(location="m1")), (f"GET {VM}", replies.sync(instance(location="m2"))),
                 (f"PATCH {VM}", replies.error("ETag doesn't match", 412)), (f"GET {VM}", replies.sync(instance(location="m2"))),
                 (f"PATCH {VM}", replies.sync()))
@@ -165,7 +165,7 @@ def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, mon
 
 def test_a_disk_that_two_members_have_is_settled_first(cpi, wire, replies, monkeypatch):
     settled = []
-    monkeypatch.setattr(moving, "settle", lambda cpi, *arguments: settled.append(arguments))
+    monkeypatch.setattr(disk_migration, "settle", lambda cpi, *arguments: settled.append(arguments))
     wire.script((f"GET {VOLUME}", replies.error('More than one cluster member has a volume named "vol-p-1"')),
                 (f"GET {VOLUME}", replies.sync(volume())))
     assert disks.has_disk(cpi(), "vol-p-1") is True

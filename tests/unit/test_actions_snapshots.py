@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from bosh_lxd_cpi import errors, ids
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.actions import snapshots
 
 VOLUME = "/1.0/storage-pools/default/volumes/custom/vol-p-1"
@@ -15,7 +16,7 @@ WAIT = "GET /1.0/operations/op-1/wait"
 @pytest.fixture
 def name(clock) -> str:
     """Of the snapshot that a call makes."""
-    return f"snap-{ids.new_id(type(clock)(), 'd1r')}"
+    return f"snap-{naming.new_id(type(clock)(), 'd1r')}"
 
 
 @pytest.mark.parametrize("described", ["sync", "asynchronous"])

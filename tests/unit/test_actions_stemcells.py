@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi import errors, ids
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.actions import stemcells
 
 WAIT, IMAGES, ALIASES = "GET /1.0/operations/op-1/wait", "GET /1.0/images", "POST /1.0/images/aliases"
@@ -50,7 +51,7 @@ def test_a_stemcell_is_uploaded_and_gets_an_alias(cpi, wire, replies, tarball):
     metadata, rootfs = parts(upload.body, upload.headers["Content-Type"])
     assert rootfs == QCOW2 and upload.headers["Content-Length"] == str(len(upload.body))
     assert alias.body == {"name": cid, "target": hashlib.sha256(metadata + QCOW2).hexdigest(), "description": "bosh-noble 1.2"}
-    assert cid.startswith("img-") and ids.origin(cid)
+    assert cid.startswith("img-") and naming.origin(cid)
 
 
 def test_an_equal_stemcell_gets_another_alias_only(cpi, wire, replies):
@@ -102,11 +103,11 @@ def test_an_image_that_another_call_has_uploaded_meanwhile_is_used(cpi, wire, re
 
 def fingerprint_of(cpi, tarball) -> str:
     """The image's fingerprint, from the upload of an equal call."""
-    from bosh_lxd_cpi.lxd import images
+    from bosh_lxd_cpi.stemcell import upload
 
     about = {"description": "bosh-noble-1.2", "os": "Ubuntu", "architecture": "x86_64", "root_device_name": "/",
              "bosh.stemcell": "bosh-noble 1.2", "bosh.director": "d1r", "root_disk_size": "5120MiB"}
-    metadata = images.metadata(architecture="x86_64", created=1769853600, properties=about)
+    metadata = upload.metadata(architecture="x86_64", created=1769853600, properties=about)
     return hashlib.sha256(metadata + QCOW2).hexdigest()
 
 
@@ -127,7 +128,7 @@ def test_an_upload_that_is_lost_altogether_is_an_error(cpi, wire, replies, tarba
 
 
 def test_an_alias_that_fails_is_taken_back(cpi, wire, replies, clock):
-    cid = f"img-{ids.new_id(type(clock)(), 'd1r')}"
+    cid = f"img-{naming.new_id(type(clock)(), 'd1r')}"
     wire.script((IMAGES, replies.sync([VM_IMAGE])), (ALIASES, replies.error("odd")), (f"DELETE /1.0/images/aliases/{cid}", replies.error("no", 404)))
     with pytest.raises(errors.ServerError, match="odd"):
         stemcells.create_stemcell(cpi(), "x", PROPERTIES)
@@ -186,7 +187,7 @@ def test_a_stemcell_that_is_gone_is_deleted(cpi, wire, replies, step):
 @pytest.mark.parametrize("outcome", ["done", "failed"])
 def test_predeploying_leaves_no_vm_behind(cpi, wire, replies, clock, outcome):
     one = type(clock)()
-    cid, vm = (f"{kind}-{ids.new_id(one, 'd1r')}" for kind in ("img", "vm"))
+    cid, vm = (f"{kind}-{naming.new_id(one, 'd1r')}" for kind in ("img", "vm"))
     wire.script((IMAGES, replies.sync([VM_IMAGE])), (ALIASES, replies.sync()), ("POST /1.0/instances", replies.asynchronous()),
                 (WAIT, replies.done() if outcome == "done" else replies.failed("odd")), (f"DELETE /1.0/instances/{vm}", replies.error("no", 404)))
     if outcome == "failed":
@@ -200,7 +201,7 @@ def test_predeploying_leaves_no_vm_behind(cpi, wire, replies, clock, outcome):
 
 @pytest.mark.parametrize("clustered, target", [(False, None), (True, "m1")])
 def test_predeploying_goes_to_the_target_where_there_is_a_cluster(cpi, wire, replies, clock, clustered, target):
-    vm = f"vm-{[ids.new_id(one, 'd1r') for one in [type(clock)()] for _ in range(2)][1]}"
+    vm = f"vm-{[naming.new_id(one, 'd1r') for one in [type(clock)()] for _ in range(2)][1]}"
     server = {"auth": "trusted", "api_extensions": [], "environment": {"server": "incus", "server_version": "6.0", "server_clustered": clustered}}
     wire.script((IMAGES, replies.sync([VM_IMAGE])), (ALIASES, replies.sync()), ("GET /1.0", replies.sync(server)),
                 ("POST /1.0/instances", replies.sync()), (f"DELETE /1.0/instances/{vm}", replies.sync()))

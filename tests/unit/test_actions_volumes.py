@@ -5,7 +5,7 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import volumes
-from bosh_lxd_cpi.lxd.dialect import features
+from bosh_lxd_cpi.lxd.features import features
 
 VOLUMES = "/1.0/storage-pools/fast/volumes/custom"
 WAIT = "GET /1.0/operations/op-1/wait"

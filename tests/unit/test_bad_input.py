@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from bosh_lxd_cpi import cli
+from bosh_lxd_cpi.protocol import cli
 from bosh_lxd_cpi.lxd import transport
 from bosh_lxd_cpi.lxd.transport import Response
 

@@ -7,8 +7,10 @@ import stat
 
 import pytest
 
-from bosh_lxd_cpi import capture, errors, replay, rpc
-from bosh_lxd_cpi.config import Agent, Capture, Config, Server
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.admin import replay
+from bosh_lxd_cpi.protocol import capture, rpc
+from bosh_lxd_cpi.config.schema import Agent, Capture, Config, Server
 from bosh_lxd_cpi.lxd.transport import Response
 
 SETTINGS = Config(server=Server(url="https://lxd:8443", tls_client_cert="-----BEGIN CERTIFICATE-----\nMIIB\n",
@@ -131,9 +133,9 @@ def test_a_list_of_texts_takes_one_line():
 
 def test_a_captured_call_can_be_played_back(captured, wire, replies):
     from bosh_lxd_cpi.actions import vms
-    from bosh_lxd_cpi.actions.cpi import Cpi
-    from bosh_lxd_cpi.clock import Deadline
-    from bosh_lxd_cpi.log import Log
+    from bosh_lxd_cpi.actions.context import Cpi
+    from bosh_lxd_cpi.runtime.clock import Deadline
+    from bosh_lxd_cpi.runtime.log import Log
     from bosh_lxd_cpi.lxd.client import Client
 
     def act(clock, transport):

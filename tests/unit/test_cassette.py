@@ -6,9 +6,9 @@ import json
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.lxd.cassette import Mismatch, Player, Recorder, RecordingClock, ReplayClock, request_record, same
+from bosh_lxd_cpi.recording.cassette import Mismatch, Player, Recorder, RecordingClock, ReplayClock, request_record, same
 from bosh_lxd_cpi.lxd.transport import Response
-from bosh_lxd_cpi.redaction import Redactor
+from bosh_lxd_cpi.recording.redaction import Redactor
 
 JSON = {"Content-Type": "application/json"}
 OPERATION = "/1.0/operations/op-1"

@@ -10,11 +10,11 @@ from email.utils import formatdate
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.checks import connection, here, network, project, server, storage
-from bosh_lxd_cpi.checks.network import Wanted
-from bosh_lxd_cpi.checks.patient import Patient
-from bosh_lxd_cpi.config import Agent, Config, Server
-from bosh_lxd_cpi.lxd.dialect import features
+from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
+from bosh_lxd_cpi.admin.doctor.checks.network import Wanted
+from bosh_lxd_cpi.admin.doctor.context import Patient
+from bosh_lxd_cpi.config.schema import Agent, Config, Server
+from bosh_lxd_cpi.lxd.features import features
 from bosh_lxd_cpi.lxd.transport import Response
 
 DRIVERS = [{"Name": "zfs", "Remote": False}, {"Name": "dir", "Remote": False}, {"Name": "ceph", "Remote": True}]
@@ -234,18 +234,18 @@ def test_a_free_address_is_the_highest_that_nobody_has_in_any_project(patient, w
 def test_an_agent_config_that_makes_no_drive_is_found_before_a_vm_is_made(patient, look, fault):
     ill = patient()
     ill.settings = ill.settings._replace(agent_config=ill.settings.agent_config._replace(**look))
-    [one] = here.configuration(ill, "cpi.json", faults=[], unknown=[])
+    [one] = local.configuration(ill, "cpi.json", faults=[], unknown=[])
     assert one.status == ("fail" if fault else "ok") and (not fault or "agent_config makes no config drive" in one.found)
 
 
 def test_a_lock_directory_may_yet_have_to_be_made(patient, tmp_path):
-    assert told(here.locks(patient())) == [("lock directory", "ok", f"{tmp_path}/locks; the throttle is off")]
+    assert told(local.locks(patient())) == [("lock directory", "ok", f"{tmp_path}/locks; the throttle is off")]
     assert not (tmp_path / "locks").exists()
 
 
 def test_a_file_in_place_of_the_lock_directory(patient, tmp_path):
     (tmp_path / "locks").touch()
-    [one] = here.locks(patient())
+    [one] = local.locks(patient())
     assert one.status == "fail" and one.found == f"{tmp_path}/locks: {tmp_path}/locks is no directory"
 
 
@@ -253,10 +253,10 @@ def test_a_file_in_place_of_the_lock_directory(patient, tmp_path):
 def on_a_director(tmp_path, monkeypatch):
     """Has this machine be a director's, with this in its bpm.yml."""
     def make(bpm=None):
-        monkeypatch.setattr(here, "DIRECTOR", str(tmp_path))
-        monkeypatch.setattr(here, "SHARED", (str(tmp_path / "lock"),))
-        monkeypatch.setattr(here, "_may_write", lambda *_: True)
-        monkeypatch.setattr(here.pwd, "getpwnam", lambda _: None)
+        monkeypatch.setattr(local, "DIRECTOR", str(tmp_path))
+        monkeypatch.setattr(local, "SHARED", (str(tmp_path / "lock"),))
+        monkeypatch.setattr(local, "_may_write", lambda *_: True)
+        monkeypatch.setattr(local.pwd, "getpwnam", lambda _: None)
         if bpm is not None:
             (tmp_path / "config").mkdir()
             (tmp_path / "config/bpm.yml").write_text(bpm if isinstance(bpm, str) else json.dumps(bpm), encoding="utf-8")
@@ -271,7 +271,7 @@ def process(name, *volumes):
 
 def test_a_lock_directory_needs_no_volume_where_workers_do_not_run_under_bpm(patient, on_a_director):
     on_a_director({"processes": [process("director", {"path": "/var/vcap/bosh/etc"}), process("scheduler")]})
-    assert [one.status for one in here.locks(patient())] == ["ok"]
+    assert [one.status for one in local.locks(patient())] == ["ok"]
 
 
 @pytest.mark.parametrize("volume, status", [
@@ -282,34 +282,34 @@ def test_a_lock_directory_is_seen_by_workers_under_bpm_that_may_write_to_it(pati
     logs = {"path": "/var/vcap/sys/log/lxd_cpi", "writable": True}
     given = {**volume, "path": volume["path"].format(tmp_path)}
     on_a_director({"processes": [process("nginx"), process("worker", logs, given), process("worker", given, logs)]})
-    assert [one.status for one in here.locks(patient())] == [status]
+    assert [one.status for one in local.locks(patient())] == [status]
 
 
 def test_a_worker_without_volumes_hides_the_lock_directory_from_itself(patient, on_a_director, tmp_path):
     given = {"path": str(tmp_path), "writable": True}
     on_a_director({"processes": [process("worker", given), process("worker")]})
-    assert [one.status for one in here.locks(patient())] == ["warn"]
+    assert [one.status for one in local.locks(patient())] == ["warn"]
 
 
 @pytest.mark.parametrize("bpm", [None, "", "processes: [", "processes: [worker]", "\0", "processes:\n- name: worker"])
 def test_a_lock_directory_that_workers_under_bpm_may_not_see(patient, on_a_director, tmp_path, bpm):
     on_a_director(bpm)
-    [one] = here.locks(patient())
+    [one] = local.locks(patient())
     assert one.status == "warn" and f"list {tmp_path}/locks under director.cpi_additional_volumes" in one.mend
 
 
 def test_a_lock_directory_that_all_workers_share_or_that_is_remote(patient, on_a_director, tmp_path, monkeypatch):
     ill = patient()
     on_a_director()
-    monkeypatch.setattr(here, "SHARED", (str(tmp_path),))
-    assert next(here.locks(ill)).status == "ok"
-    monkeypatch.setattr(here, "file_system", lambda _: "nfs4")
-    assert told(here.locks(ill)) == [("lock directory", "warn", f"{tmp_path}/locks is on nfs4")]
+    monkeypatch.setattr(local, "SHARED", (str(tmp_path),))
+    assert next(local.locks(ill)).status == "ok"
+    monkeypatch.setattr(local, "file_system", lambda _: "nfs4")
+    assert told(local.locks(ill)) == [("lock directory", "warn", f"{tmp_path}/locks is on nfs4")]
 
 
 def test_the_file_system_is_that_of_the_nearest_mount():
-    assert here.file_system("/proc/self/fd") == "proc"
-    assert here.file_system("/no/such/place") == here.file_system("/") != ""
+    assert local.file_system("/proc/self/fd") == "proc"
+    assert local.file_system("/no/such/place") == local.file_system("/") != ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
@@ -322,4 +322,4 @@ def test_root_looks_whether_the_workers_may_write(tmp_path):
                                     (0, 0, 0o777, True), (0, 0, 0o770, False)):
         os.chown(tmp_path, owner, group)
         os.chmod(tmp_path, mode)
-        assert here._may_write(os.stat(tmp_path), Worker()) is may
+        assert local._may_write(os.stat(tmp_path), Worker()) is may

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from bosh_lxd_cpi import cleanup
+from bosh_lxd_cpi.admin.cleanup import main
 
 
 def test_help_names_every_option_and_what_never_goes(capsys):
     with pytest.raises(SystemExit) as ended:
-        cleanup.main(["--help"])
+        main.main(["--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     for option in ("--config", "--director", "--min-age", "--dry-run", "--legacy", "--list", "--json", "--delete-disk"):
@@ -25,13 +25,13 @@ def test_help_names_every_option_and_what_never_goes(capsys):
     (["now"], "unrecognized arguments")])
 def test_a_wrong_command_line_is_status_2(argv, complaint, capsys):
     with pytest.raises(SystemExit) as ended:
-        cleanup.main(argv)
+        main.main(argv)
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
 
 
 def test_a_configuration_that_cannot_be_read_is_one_line_and_status_2(tmp_path, capsys):
-    assert cleanup.main(["--config", str(tmp_path / "missing.json")]) == 2
+    assert main.main(["--config", str(tmp_path / "missing.json")]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     [line] = shown.err.splitlines()
@@ -41,6 +41,6 @@ def test_a_configuration_that_cannot_be_read_is_one_line_and_status_2(tmp_path, 
 def test_faults_of_the_configuration_are_told_without_its_secrets(tmp_path, capsys):
     file = tmp_path / "cpi.json"
     file.write_text(json.dumps({"server": {"tls_client_key": "very-secret"}, "agent": {"mbus": "nats://u:very-secret@h"}}))
-    assert cleanup.main(["--config", str(file)]) == 2
+    assert main.main(["--config", str(file)]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "server.url must be" in line and "very-secret" not in line

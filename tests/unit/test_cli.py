@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from bosh_lxd_cpi import cli, errors, methods
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.protocol import cli, methods
 
 HOME = Path(__file__).parents[2]
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.clock import Deadline
+from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.lxd import client as module
 from bosh_lxd_cpi.lxd.client import Client
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bosh_lxd_cpi.clock import Clock, Deadline
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.errors import DeadlineExceeded
 
 

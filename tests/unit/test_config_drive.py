@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bosh_lxd_cpi.errors import ConfigError
-from bosh_lxd_cpi.guest import config_drive, fat, iso9660
+from bosh_lxd_cpi.guest.config_drive import drive, fat, iso9660
 
 PATHS = {"metadata_path": "ec2/latest/meta-data.json", "userdata_path": "ec2/latest/user-data"}
 SETTINGS = {"b": "\u00e9", "a": [1]}
@@ -15,13 +15,13 @@ SETTINGS = {"b": "\u00e9", "a": [1]}
 @pytest.mark.parametrize("kind, build", [("CDROM", iso9660.image), ("FAT32", fat.image)])
 def test_the_drive_holds_the_settings_and_an_empty_metadata_file(kind, build):
     files = {"ec2/latest/meta-data.json": b"{}", "ec2/latest/user-data": json.dumps(SETTINGS, sort_keys=True).encode()}
-    assert config_drive.image(SETTINGS, kind=kind, label="config-2", **PATHS) == build(files, label="config-2")
+    assert drive.image(SETTINGS, kind=kind, label="config-2", **PATHS) == build(files, label="config-2")
 
 
 @pytest.mark.parametrize("kind", ["CDROM", "FAT32"])
 def test_equal_settings_in_any_order_give_equal_bytes(kind):
     other = dict(reversed(SETTINGS.items()))
-    assert config_drive.image(other, kind=kind, label="x", **PATHS) == config_drive.image(SETTINGS, kind=kind, label="x", **PATHS)
+    assert drive.image(other, kind=kind, label="x", **PATHS) == drive.image(SETTINGS, kind=kind, label="x", **PATHS)
 
 
 @pytest.mark.parametrize("kind, label, paths, message", [
@@ -31,4 +31,4 @@ def test_equal_settings_in_any_order_give_equal_bytes(kind):
     ("CDROM", "x", {"userdata_path": "ec2/latest/meta-data.json/x"}, "both a file and a directory")])
 def test_what_the_file_system_does_not_allow_is_a_fault_of_the_configuration(kind, label, paths, message):
     with pytest.raises(ConfigError, match=f"^agent_config makes no config drive: .*{message}"):
-        config_drive.image(SETTINGS, kind=kind, label=label, **{**PATHS, **paths})
+        drive.image(SETTINGS, kind=kind, label=label, **{**PATHS, **paths})

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi import deep, doctor, errors, mends, throttle
-from bosh_lxd_cpi.checks.finding import FAIL, OK, WARN, Finding
+from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi.admin.doctor import main, smoke_test
+from bosh_lxd_cpi.runtime import throttle
+from bosh_lxd_cpi.admin.doctor.result import FAIL, Finding, OK, WARN
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/troubleshoot.md"
 KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LWtleS1saW5l\n-----END PRIVATE KEY-----\n"
@@ -26,7 +28,7 @@ def config(tmp_path):
 
 
 def examine(arguments, capsys):
-    status = doctor.main([*arguments, "--json"])
+    status = main.main([*arguments, "--json"])
     shown = capsys.readouterr()
     assert shown.err == ""
     return status, [Finding(**one) for one in json.loads(shown.out)]
@@ -34,7 +36,7 @@ def examine(arguments, capsys):
 
 def test_help_names_every_option_and_the_exit_status(capsys):
     with pytest.raises(SystemExit) as ended:
-        doctor.main(["--help"])
+        main.main(["--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     for word in ("--config", "--json", "--cidr", "--gateway", "--ip", "--deep", "--locks", "Exit status: 0, 1"):
@@ -44,12 +46,12 @@ def test_help_names_every_option_and_the_exit_status(capsys):
 @pytest.mark.parametrize("argv", [["--deep", "--locks"], ["--cidr", "10.0.0.0/33"], ["--ip", "ten"], ["now"]])
 def test_a_wrong_command_line_is_status_2(argv, capsys):
     with pytest.raises(SystemExit) as ended:
-        doctor.main(argv)
+        main.main(argv)
     assert ended.value.code == 2 and capsys.readouterr().out == ""
 
 
 def test_a_configuration_that_cannot_be_read_is_status_2(tmp_path, capsys):
-    assert doctor.main(["--config", str(tmp_path / "none")]) == 2
+    assert main.main(["--config", str(tmp_path / "none")]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and len(shown.err.splitlines()) == 1
     assert shown.err.startswith("doctor: the configuration file ")
@@ -92,7 +94,7 @@ def test_deep_waits_until_all_else_is_well(config, tmp_path, capsys):
 
 def test_lines_are_for_people_and_coloured_for_terminals_only(config, tmp_path, capsys, monkeypatch):
     arguments = config(server={"url": f"unix://{tmp_path}/no.socket"}, agent={"mbus": "m"})
-    assert doctor.main(arguments) == 1
+    assert main.main(arguments) == 1
     plain = capsys.readouterr().out
     lines = plain.splitlines()
     assert lines[0] == f"ok    configuration       {tmp_path}/cpi.json"
@@ -102,36 +104,36 @@ def test_lines_are_for_people_and_coloured_for_terminals_only(config, tmp_path, 
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    doctor.main(arguments)
+    main.main(arguments)
     coloured = capsys.readouterr().out
     assert coloured.startswith("\033[32mok  \033[0m  configuration") and "\033[31mfail\033[0m" in coloured
     assert re.sub(r"\033\[\d+m", "", coloured) == plain
 
     monkeypatch.setenv("NO_COLOR", "1")
-    doctor.main(arguments)
+    main.main(arguments)
     assert capsys.readouterr().out == plain
 
 
 def test_who_holds_a_slot(config, tmp_path, capsys):
     arguments = config(throttle_config={"path": str(tmp_path / "slots"), "limit": 2})
-    assert doctor.main([*arguments, "--locks"]) == 0
+    assert main.main([*arguments, "--locks"]) == 0
     assert capsys.readouterr().out == f"0 of 2 slots held in {tmp_path}/slots\n"
     settings = throttle.Settings(True, str(tmp_path / "slots"), 2, 0.0, 1.0)
     with throttle.slot(settings, label="create_vm cpi-12", log=print):
-        doctor.main([*arguments, "--locks"])
+        main.main([*arguments, "--locks"])
         first, last = capsys.readouterr().out.splitlines()
         assert first.startswith("slot-00  create_vm cpi-12  since 20") and last.startswith("1 of 2 slots held")
-        doctor.main([*arguments, "--locks", "--json"])
+        main.main([*arguments, "--locks", "--json"])
         [held] = json.loads(capsys.readouterr().out)
         assert (held["slot"], held["label"]) == ("slot-00", "create_vm cpi-12")
 
 
 def test_of_many_signals_the_first_interrupts_and_the_others_do_not():
     before = signal.getsignal(signal.SIGTERM)
-    with deep._Interruptible() as interrupt:
+    with smoke_test._Interruptible() as interrupt:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        for number in deep.SIGNALS:
+        for number in smoke_test.SIGNALS:
             signal.raise_signal(number)
         assert interrupt.happened
     assert signal.getsignal(signal.SIGTERM) is before
@@ -139,7 +141,7 @@ def test_of_many_signals_the_first_interrupts_and_the_others_do_not():
 
 def test_a_signal_that_was_ignored_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    with deep._Interruptible() as interrupt:
+    with smoke_test._Interruptible() as interrupt:
         signal.raise_signal(signal.SIGHUP)
         assert not interrupt.happened
 
@@ -153,7 +155,7 @@ def rows(heading: str) -> list[list[str]]:
 
 def test_the_page_has_every_mend_as_the_program_tells_it():
     told = {problem.strip("`"): mend for problem, _, mend in rows("By message")}
-    assert told == {problem: mends.text(problem, client="incus") for problem in mends.MENDS}
+    assert told == {problem: hints.text(problem, client="incus") for problem in hints.MENDS}
 
 
 def test_the_page_has_every_type_of_error_and_says_what_passes():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi.guest import fat
+from bosh_lxd_cpi.guest.config_drive import fat
 
 CONFIG_DRIVE = {"ec2/latest/meta-data.json": b"{}", "ec2/latest/user-data": b'{"agent_id": "x"}\n' * 200}
 MIB = 1024 * 1024

@@ -40,7 +40,7 @@ def test_calculating_cloud_properties_imports_neither_libraries_nor_configuratio
 
 
 def test_the_answer_that_is_written_out_is_the_one_that_the_method_gives():
-    from bosh_lxd_cpi import methods, rpc
+    from bosh_lxd_cpi.protocol import methods, rpc
 
     assert json.loads(rpc.INFO) == {"result": methods.info(), "error": None, "log": ""}
 
@@ -49,7 +49,7 @@ def test_the_answer_that_is_written_out_is_the_one_that_the_method_gives():
     INFO, b'{"method":"info"}', b' \n{"method":"info","arguments":null,"context":null}\n',
     b'{"method":"info","arguments":["unexpected"],"context":{},"api_version":3}'])
 def test_info_answers_both_callers_in_every_version(request_bytes):
-    from bosh_lxd_cpi import cli
+    from bosh_lxd_cpi.protocol import cli
 
     answer = json.loads(cli.answer(request_bytes, ["--nonsense"], {}))
     assert answer["result"] == {"stemcell_formats": ["openstack-qcow2", "openstack-raw"], "api_version": 2}

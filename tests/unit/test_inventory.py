@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from bosh_lxd_cpi import errors, ids, inventory
-from bosh_lxd_cpi.lxd.replies import Reply
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.admin import inventory
+from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.lxd.envelope import Reply
 
 DIRECTOR = "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"
-DIGEST = ids.director_digest(DIRECTOR)
+DIGEST = naming.director_digest(DIRECTOR)
 MADE = 0x01A2030BDA83 / 1000
 
 
@@ -175,7 +177,7 @@ def image(*aliases, properties=None, uploaded_at="2026-01-31T10:00:00Z"):
 
 def test_an_image_is_there_once_for_each_stemcell_cid_in_order_and_known_by_its_vms():
     vm = instance(f"vm-{ours(1)}", **{"volatile.base_image": "f00d"})
-    other = ids.director_digest("another")
+    other = naming.director_digest("another")
     found = inventory.read(Server(instances=[vm, instance("web")], images=[image(f"img-{ours(3, other)}", "ubuntu", f"img-{ours(2)}",
                                                                                  properties={"bosh.director": DIRECTOR})]), "default")
     images = found.things[1:]

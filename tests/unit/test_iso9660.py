@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi.guest import iso9660
+from bosh_lxd_cpi.guest.config_drive import iso9660
 
 CONFIG_DRIVE = {"ec2/latest/meta-data.json": b"{}", "ec2/latest/user-data": b'{"agent_id": "x"}\n' * 200}
 

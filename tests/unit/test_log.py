@@ -6,8 +6,8 @@ import urllib.parse
 
 import pytest
 
-from bosh_lxd_cpi import log as module
-from bosh_lxd_cpi.log import Log, passwords_in, secrets_in, texts_in
+from bosh_lxd_cpi.runtime import log as module
+from bosh_lxd_cpi.runtime.log import Log, passwords_in, secrets_in, texts_in
 
 
 def said(log: Log) -> list[str]:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from bosh_lxd_cpi import errors, methods, rpc, throttle
-from bosh_lxd_cpi.methods import METHODS
-from bosh_lxd_cpi.rpc import Request
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.protocol import methods, rpc
+from bosh_lxd_cpi.runtime import throttle
+from bosh_lxd_cpi.protocol.methods import METHODS
+from bosh_lxd_cpi.protocol.rpc import Request
 
 OFFLINE = {"info", "ping", "calculate_vm_cloud_properties"}
 DIRECTORS = {"info", "create_stemcell", "delete_stemcell", "create_vm", "delete_vm", "has_vm", "reboot_vm", "set_vm_metadata",
@@ -92,10 +94,10 @@ def test_a_wish_that_is_none_is_refused(call, wanted):
 
 
 def test_what_is_calculated_can_be_created(call):
-    from bosh_lxd_cpi.guest import properties
+    from bosh_lxd_cpi.guest import cloud_properties
 
     calculated = call("calculate_vm_cloud_properties", {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024})
-    assert properties.vm(calculated).limits() == {"limits.cpu": "2", "limits.memory": "512MiB"}
+    assert cloud_properties.vm(calculated).limits() == {"limits.cpu": "2", "limits.memory": "512MiB"}
 
 
 def test_a_call_goes_to_the_configured_project_and_counts_its_requests(call, wire, replies, log):

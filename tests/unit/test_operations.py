@@ -4,10 +4,10 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.clock import Deadline
+from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import Forgotten, exists, finish, wait
-from bosh_lxd_cpi.lxd.replies import Reply
+from bosh_lxd_cpi.lxd.envelope import Reply
 
 OPERATION = "/1.0/operations/op-1"
 WAIT, LOOK = f"GET {OPERATION}/wait", f"GET {OPERATION}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bosh_lxd_cpi.errors import CloudError
-from bosh_lxd_cpi.lxd import qcow2
+from bosh_lxd_cpi.stemcell import qcow2
 
 CLUSTER = qcow2.CLUSTER
 MIB = 1 << 20

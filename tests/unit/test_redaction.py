@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bosh_lxd_cpi.guest import config_drive
-from bosh_lxd_cpi.redaction import PRIVATE, Redactor
+from bosh_lxd_cpi.guest.config_drive import drive
+from bosh_lxd_cpi.recording.redaction import PRIVATE, Redactor
 
 MBUS = "nats://nats:p4ss\"w\\rd\n@10.0.0.6:4222"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA\nhRANCAAT\n-----END PRIVATE KEY-----\n"
@@ -63,7 +63,7 @@ def test_redacting_twice_changes_nothing():
 @pytest.mark.parametrize("secret", [MBUS, KEY, "plain-secret", "pässwörd"])
 def test_a_drive_made_of_redacted_settings_is_the_redacted_drive(secret):
     def drive(settings):
-        return config_drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
+        return drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
                                   userdata_path="ec2/latest/user-data")
 
     settings = {"agent_id": "a", "mbus": secret, "env": {"again": f"<{secret}>"}}

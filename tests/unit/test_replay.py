@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from bosh_lxd_cpi import errors, replay
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.admin import replay
 
 VM = "vm-01a2030b-da83-881f-9150-000000000000"
 CONFIG = {"server": {"type": "incus", "url": "https://lxd:8443", "tls_client_cert": "***", "tls_client_key": "***"},

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi import errors, rpc
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.protocol import rpc
 
 HOME = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bosh_lxd_cpi.errors import CloudError
-from bosh_lxd_cpi.lxd import tarball
+from bosh_lxd_cpi.stemcell import tarball
 
 CONTENT = b"QFI\xfb" + bytes(range(256)) * 5000
 MIB = 1 << 20

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi import errors, throttle
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.runtime import throttle
 
 PROCESSES = multiprocessing.get_context("fork")
 NOBODY = 65534

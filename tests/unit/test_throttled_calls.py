@@ -7,9 +7,10 @@ import types
 
 import pytest
 
-from bosh_lxd_cpi import cli, methods, rpc, throttle
+from bosh_lxd_cpi.protocol import cli, methods, rpc
+from bosh_lxd_cpi.runtime import throttle
 from bosh_lxd_cpi.actions import disks
-from bosh_lxd_cpi.config import Config, ThrottleConfig
+from bosh_lxd_cpi.config.schema import Config, ThrottleConfig
 
 
 def call(tmp_path, method, *arguments):

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from bosh_lxd_cpi import __version__, config, errors
+from bosh_lxd_cpi import __version__, errors
+from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.lxd import transport
 from bosh_lxd_cpi.lxd.transport import HttpTransport
 
@@ -111,7 +112,7 @@ def reach(pki: Path, server: Server) -> Iterator[Callable[..., HttpTransport]]:
     def reach(**properties: Any) -> HttpTransport:
         given = {"url": f"https://127.0.0.1:{server.port}", "tls_client_cert": str(pki / "client.crt"),
                  "tls_client_key": str(pki / "client.key"), "tls_server_cert": str(pki / "server.crt"), **properties}
-        opened.append(HttpTransport(config.Server(**given)))
+        opened.append(HttpTransport(schema.Server(**given)))
         return opened[-1]
 
     yield reach
@@ -374,7 +375,7 @@ def local(tmp_path: Path) -> Iterator[tuple[HttpTransport, socket.socket]]:
     listener.bind(str(tmp_path / "unix.socket"))
     listener.listen()
     listener.settimeout(10)
-    carrier = HttpTransport(config.Server(url=f"unix://{tmp_path}/unix.socket"))
+    carrier = HttpTransport(schema.Server(url=f"unix://{tmp_path}/unix.socket"))
     yield carrier, listener
     carrier.close()
     listener.close()
@@ -407,4 +408,4 @@ def test_a_silent_unix_socket_is_a_lost_answer(local):
 @pytest.mark.parametrize("path, reason", [("missing", "No such file or directory"), ("x" * 200, "too long")])
 def test_a_unix_socket_that_is_not_there_is_unreachable(tmp_path, path, reason):
     with pytest.raises(errors.Unreachable, match=f"no connection to unix://.*{reason}"):
-        HttpTransport(config.Server(url=f"unix://{tmp_path}/{path}")).request("GET", "/1.0")
+        HttpTransport(schema.Server(url=f"unix://{tmp_path}/{path}")).request("GET", "/1.0")

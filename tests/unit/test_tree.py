@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bosh_lxd_cpi.guest import tree
+from bosh_lxd_cpi.guest.config_drive import tree
 
 
 def test_no_files_make_an_empty_root_directory():

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from bosh_lxd_cpi.checks.x509 import validity
+from bosh_lxd_cpi.admin.doctor.checks.x509 import validity
 
 UNTIL_2109 = """\
 -----BEGIN CERTIFICATE-----

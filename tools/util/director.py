@@ -206,7 +206,7 @@ class Director(Shell):
                 self.write(f"requests/{capture.name}", capture.read_text("utf-8"))
             return
         sys.path.insert(0, str(ROOT))
-        from bosh_lxd_cpi.log import Log, secrets_in
+        from bosh_lxd_cpi.runtime.log import Log, secrets_in
 
         shutil.rmtree("requests", ignore_errors=True)
         text = Path(log).read_text("utf-8", errors="replace")

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from bosh_lxd_cpi import errors, mends
+from bosh_lxd_cpi import errors, hints
 from bosh_lxd_cpi.actions import vms, volumes
-from bosh_lxd_cpi.actions.cpi import Cpi, identifier
+from bosh_lxd_cpi.actions.context import Cpi, identifier
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import operations, pools, sizes
 from bosh_lxd_cpi.lxd.operations import exists
@@ -38,10 +38,10 @@ class Disk(NamedTuple):
 
 def create_disk(cpi: Cpi, size: Any, cloud_properties: Any, vm_cid: Any = None) -> str:
     """Make a persistent disk of `size` MiB: one request, on a cluster two or three. `vm_cid` is where it will be used."""
-    from bosh_lxd_cpi.guest import properties
+    from bosh_lxd_cpi.guest import cloud_properties
 
-    size = properties.mib(size, "disk size")
-    wanted = properties.disk(cloud_properties)
+    size = cloud_properties.mib(size, "disk size")
+    wanted = cloud_properties.disk(cloud_properties)
     pool = wanted.storage_pool or cpi.config.server.storage_pool_name
     cid = f"{disks.PERSISTENT}{cpi.new_id()}"
     clustered = wanted.target or cpi.config.server.target  # else to ask where the VM is would be a request for nothing
@@ -95,9 +95,9 @@ def in_any_pool(cpi: Cpi, cid: str, attempt: Callable[[str], Value]) -> Value | 
         except errors.NotFound:
             continue
         except errors.Ambiguous:
-            from bosh_lxd_cpi.actions import moving
+            from bosh_lxd_cpi.actions import disk_migration
 
-            moving.settle(cpi, pool, cid)
+            disk_migration.settle(cpi, pool, cid)
             return attempt(pool)
     return None
 
@@ -109,7 +109,7 @@ def delete_disk(cpi: Cpi, disk_cid: str) -> None:
         deleted = in_any_pool(cpi, cid, lambda pool: _delete(cpi, pool, cid))
     except errors.InUse as failure:
         raise errors.CloudError(f"disk {cid} is attached to a VM, so it is not deleted", detail=str(failure),
-                                hint=mends.text("attached_delete", disk=cid, **cpi.client.names)) from failure
+                                hint=hints.text("attached_delete", disk=cid, **cpi.client.names)) from failure
     if deleted is None:
         cpi.log.info(f"disk {cid} is gone already")
 
@@ -164,9 +164,9 @@ def _colocated(cpi: Cpi, disk: Disk, member: str) -> Disk:
     """The disk on the VM's cluster member."""
     if disk.volume.get("location") in ("", "none", None, member) or member in ("", "none"):
         return disk
-    from bosh_lxd_cpi.actions import moving
+    from bosh_lxd_cpi.actions import disk_migration
 
-    moving.move(cpi, disk.pool, disk.volume["name"], member)
+    disk_migration.move(cpi, disk.pool, disk.volume["name"], member)
     return disk._replace(volume={**disk.volume, "location": member})
 
 
@@ -175,12 +175,12 @@ def detach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> None:
 
     Requests: instance, change and wait. A PATCH cannot remove a device on Incus, so the whole instance is put back.
     """
-    from bosh_lxd_cpi.actions import old_drives
+    from bosh_lxd_cpi.actions import legacy_config_drive
 
     vm, disk = identifier(vm_cid, "vm_cid"), identifier(disk_cid, "disk_cid")
     with cpi.alone_with(vms.changes_of(vm)):
         _detach(cpi, vm, disk)
-    old_drives.forget_disk(cpi, vm, disk)
+    legacy_config_drive.forget_disk(cpi, vm, disk)
 
 
 def _detach(cpi: Cpi, vm: str, disk: str) -> None:
@@ -208,17 +208,17 @@ def get_disks(cpi: Cpi, vm_cid: str) -> list[str]:
 
 def resize_disk(cpi: Cpi, disk_cid: str, new_size: Any) -> None:
     """Grow a disk to `new_size` MiB; the same size again is fine. Raises NotSupported for a smaller one."""
-    from bosh_lxd_cpi.guest import properties
+    from bosh_lxd_cpi.guest import cloud_properties
 
-    size = properties.mib(new_size, "disk size")
+    size = cloud_properties.mib(new_size, "disk size")
     _change(cpi, disk_cid, lambda disk: _resize(cpi, disk, disk_cid, size, disk.volume["config"]))
 
 
 def update_disk(cpi: Cpi, disk_cid: str, new_size: Any, cloud_properties: Any) -> None:
     """Bring a disk to a new size and new properties in place. Raises NotSupported when that needs another volume."""
-    from bosh_lxd_cpi.guest import properties
+    from bosh_lxd_cpi.guest import cloud_properties
 
-    size, wanted = properties.mib(new_size, "disk size"), properties.disk(cloud_properties)
+    size, wanted = cloud_properties.mib(new_size, "disk size"), cloud_properties.disk(cloud_properties)
 
     def change(disk: Disk) -> None:
         if (wanted.storage_pool or disk.pool) != disk.pool:
@@ -240,7 +240,7 @@ def _resize(cpi: Cpi, disk: Disk, cid: str, size: int, config: dict[str, str]) -
         _replace(cpi, disk, cid, config=config, what=f"resizing disk {cid}")
     except errors.InUse as failure:
         raise errors.CloudError(f"disk {cid} cannot grow while it is attached to {', '.join(disk.users)}",
-                                detail=str(failure), hint=mends.text("attached_grow")) from failure
+                                detail=str(failure), hint=hints.text("attached_grow")) from failure
 
 
 def set_disk_metadata(cpi: Cpi, disk_cid: str, metadata: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import disks, vms
-from bosh_lxd_cpi.actions.cpi import Cpi, identifier
+from bosh_lxd_cpi.actions.context import Cpi, identifier
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import exists
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.cpi import Cpi, identifier
-from bosh_lxd_cpi.guest import disks, properties
-from bosh_lxd_cpi.guest.properties import StemcellProperties
-from bosh_lxd_cpi.lxd import images, operations, qcow2, tarball
+from bosh_lxd_cpi.actions.context import Cpi, identifier
+from bosh_lxd_cpi.guest import cloud_properties, disks
+from bosh_lxd_cpi.guest.cloud_properties import StemcellProperties
+from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.stemcell import qcow2, tarball, upload
 from bosh_lxd_cpi.lxd.operations import exists
 
 LIGHT = "light: "
@@ -23,7 +24,7 @@ def create_stemcell(cpi: Cpi, image_path: str, cloud_properties: Any, tags: Any 
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
-    stemcell = properties.stemcell(cloud_properties)
+    stemcell = cloud_properties.stemcell(cloud_properties)
     light = bool(stemcell.image_alias or stemcell.image_fingerprint)
     if light:
         fingerprint = _light_image(cpi, stemcell)
@@ -123,7 +124,7 @@ def _send(cpi: Cpi, stemcell: StemcellProperties, image: tarball.DiskImage, root
              "architecture": stemcell.architecture, "root_device_name": stemcell.root_device_name or "/",
              "bosh.stemcell": f"{stemcell.name} {stemcell.version}", "bosh.director": cpi.director,
              **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {})}
-    upload = images.Upload(images.metadata(architecture=stemcell.architecture, created=image.created, properties=about),
+    upload = upload.Upload(upload.metadata(architecture=stemcell.architecture, created=image.created, properties=about),
                            rootfs, size, boundary=cpi.new_id(),
                            progress=lambda percent: cpi.log.info(f"uploading the stemcell: {percent} %"))
     cpi.log.info(f"uploading the stemcell: {size >> 20} MiB")

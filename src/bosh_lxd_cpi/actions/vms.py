@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from bosh_lxd_cpi import errors, mends
+from bosh_lxd_cpi import errors, hints
 from bosh_lxd_cpi.actions import volumes
-from bosh_lxd_cpi.actions.cpi import Cpi, identifier
+from bosh_lxd_cpi.actions.context import Cpi, identifier
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import instances, pools
 from bosh_lxd_cpi.lxd.operations import exists
@@ -29,7 +29,7 @@ def has_vm(cpi: Cpi, vm_cid: str) -> bool:
     if exists(lambda: cpi.client.instance(cid)):
         return True
     if cpi.config.server.type != "incus" and not exists(cpi.client.own_project):
-        raise errors.CloudError(f"there is no project {cpi.client.project}", hint=mends.text("no_project", **cpi.client.names))
+        raise errors.CloudError(f"there is no project {cpi.client.project}", hint=hints.text("no_project", **cpi.client.names))
     return False
 
 
@@ -70,11 +70,11 @@ def delete_vm(cpi: Cpi, vm_cid: str) -> None:
 
     The director sends this for VMs that vanished, too: what they left behind is found by its name, in every pool.
     """
-    from bosh_lxd_cpi.actions import old_drives
+    from bosh_lxd_cpi.actions import legacy_config_drive
 
     cid = identifier(vm_cid, "vm_cid")
     destroy(cpi, cid)
-    old_drives.forget_vm(cpi, cid)
+    legacy_config_drive.forget_vm(cpi, cid)
 
 
 def destroy(cpi: Cpi, cid: str, *, its_pools: Iterable[str] = ()) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.cpi import Cpi
-from bosh_lxd_cpi.lxd.dialect import Features
+from bosh_lxd_cpi.actions.context import Cpi
+from bosh_lxd_cpi.lxd.features import Features
 from bosh_lxd_cpi.lxd.operations import exists
 
 
@@ -21,7 +21,7 @@ def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[
 
 def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Features, target: str = "") -> None:
     """Make a volume of a configuration drive: one request and a wait."""
-    from bosh_lxd_cpi.lxd.backups import volume_backup
+    from bosh_lxd_cpi.lxd.volume_backup import volume_backup
 
     cpi.client.names["pool"] = pool
     iso = features.iso_volumes and cpi.config.agent_config.type == "CDROM"

@@ -10,10 +10,10 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bosh_lxd_cpi import mends
+from bosh_lxd_cpi import hints
 from bosh_lxd_cpi.errors import CloudError, InvalidProperties
-from bosh_lxd_cpi.guest import properties
-from bosh_lxd_cpi.guest.properties import NetworkProperties
+from bosh_lxd_cpi.guest import cloud_properties
+from bosh_lxd_cpi.guest.cloud_properties import NetworkProperties
 
 AGENT_KEYS = ("type", "ip", "netmask", "gateway", "dns", "default", "routes")
 
@@ -55,7 +55,7 @@ def nics(networks: Any, *, default: str, uuid: str) -> list[Nic]:
 
 
 def _nic(index: int, members: Mapping[str, Any], *, default: str, uuid: str) -> Nic:
-    given = [properties.network(network.get("cloud_properties"), name) for name, network in members.items()]
+    given = [cloud_properties.network(network.get("cloud_properties"), name) for name, network in members.items()]
     wanted = {one for one in given if one != NetworkProperties()} or {NetworkProperties()}
     if len(wanted) > 1:
         raise InvalidProperties(f"networks {', '.join(members)} share a NIC, so their cloud_properties must be the same")
@@ -115,7 +115,7 @@ def devices(nics: list[Nic], known: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 def _device(nic: Nic, network: Mapping[str, Any] | None) -> dict[str, str]:
     if network is None or network.get("type") == "loopback":
-        raise CloudError(f"the server has no network {nic.parent} for VMs", hint=mends.text("no_network"))
+        raise CloudError(f"the server has no network {nic.parent} for VMs", hint=hints.text("no_network"))
     given = nic.properties
     device = {"type": "nic", "name": nic.device, "hwaddr": nic.mac}
     inherits_mtu = network.get("type") != "bridge" or not given.mtu

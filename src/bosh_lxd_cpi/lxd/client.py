@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.clock import Deadline
-from bosh_lxd_cpi.log import Log
-from bosh_lxd_cpi.lxd.replies import Reply, parse
+from bosh_lxd_cpi.runtime.clock import Deadline
+from bosh_lxd_cpi.runtime.log import Log
+from bosh_lxd_cpi.lxd.envelope import Reply, parse
 from bosh_lxd_cpi.lxd.transport import READ_SECONDS, Transport
 
 PATIENCE = 30.0

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bosh_lxd_cpi import errors, mends
+from bosh_lxd_cpi import errors, hints
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.client import Client
 
@@ -20,7 +20,7 @@ def remove(client: Client, name: str) -> dict[str, Any] | None:
             instance = client.instance(name).metadata
             if (instance.get("expanded_config") or {}).get("security.protection.delete") == "true":  # before it is stopped
                 raise errors.CloudError(f"instance {name} is protected from being deleted",
-                                        hint=mends.text("protected", vm=name, **client.names))
+                                        hint=hints.text("protected", vm=name, **client.names))
             try:
                 if instance["status"] != "Stopped":
                     _stop(client, name)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.lxd.client import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, WAIT_SLICE, Client
-from bosh_lxd_cpi.lxd.replies import Reply, WaitEnded, error_for
+from bosh_lxd_cpi.lxd.client import Client, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, WAIT_SLICE
+from bosh_lxd_cpi.lxd.envelope import Reply, WaitEnded, error_for
 
 SUCCESS, FAILURE = 200, 400
 FINAL = ("success", "failure", "cancelled")

@@ -16,7 +16,8 @@ import urllib3
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-from bosh_lxd_cpi import __version__, config, errors, mends
+from bosh_lxd_cpi import __version__, errors, hints
+from bosh_lxd_cpi.config import schema
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -45,7 +46,7 @@ class Transport(Protocol):
 class HttpTransport:
     """One kept-alive connection to the server that the configuration names."""
 
-    def __init__(self, server: config.Server) -> None:
+    def __init__(self, server: schema.Server) -> None:
         self.requests = 0
         self._url = server.url.rstrip("/")
         self._pool = _unix_pool(server) if server.url.startswith("unix://") else _https_pool(server)
@@ -67,7 +68,7 @@ class HttpTransport:
             raise _tls_error(self._url, f"{method} {path}", failure) from failure
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as failure:
             raise errors.Unreachable(f"no connection to {self._url}: {_reason(failure)}",
-                                     hint=mends.text("unreachable", url=self._url)) from failure
+                                     hint=hints.text("unreachable", url=self._url)) from failure
         except (urllib3.exceptions.HTTPError, OSError) as failure:
             raise errors.LostAnswer(f"{self._url} gave no answer to {method} {path}: {_reason(failure)}") from failure
         return Response(answer.status, answer.headers, answer.data)
@@ -77,7 +78,7 @@ class HttpTransport:
         self._pool.close()
 
 
-def _https_pool(server: config.Server) -> HTTPConnectionPool:
+def _https_pool(server: schema.Server) -> HTTPConnectionPool:
     pin = fingerprint(server.tls_server_cert) if server.tls_server_cert else None
     verify = not server.insecure_skip_verify and not pin
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -85,10 +86,10 @@ def _https_pool(server: config.Server) -> HTTPConnectionPool:
     context.check_hostname = verify
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     if verify and server.tls_ca_cert:
-        _load_ca(context, config.pem(server.tls_ca_cert))
+        _load_ca(context, schema.pem(server.tls_ca_cert))
     elif verify:
         context.load_default_certs()
-    _load_client_certificate(context, config.pem(server.tls_client_cert), config.pem(server.tls_client_key))
+    _load_client_certificate(context, schema.pem(server.tls_client_cert), schema.pem(server.tls_client_key))
     if server.insecure_skip_verify:  # the operator knows; saying it at every call would drown the log
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     host, port = _address(server.url)
@@ -112,7 +113,7 @@ def fingerprint(certificate: str) -> str:
         return plain
     import hashlib
 
-    text = config.pem(certificate)
+    text = schema.pem(certificate)
     try:
         first = text[text.index(ssl.PEM_HEADER):text.index(ssl.PEM_FOOTER)]  # of a chain, with whatever stands before it
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first + ssl.PEM_FOOTER)).hexdigest()
@@ -165,7 +166,7 @@ class _UnixConnection(HTTPConnection):
             raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
 
 
-def _unix_pool(server: config.Server) -> HTTPConnectionPool:
+def _unix_pool(server: schema.Server) -> HTTPConnectionPool:
     pool = HTTPConnectionPool("localhost", maxsize=1)
     pool.ConnectionCls = type("UnixConnection", (_UnixConnection,), {"path": server.url.removeprefix("unix://")})
     return pool
@@ -178,12 +179,12 @@ NOT_DELIVERED = ("ALERT", "HANDSHAKE", "WRONG_VERSION", "UNSUPPORTED_PROTOCOL")
 def _tls_error(url: str, request: str, failure: Exception) -> errors.ServerError:
     text = str(failure)
     if "Fingerprints did not match" in text:
-        return errors.Untrusted(f"the certificate of {url} is not the pinned one", detail=text, hint=mends.text("wrong_pin"))
+        return errors.Untrusted(f"the certificate of {url} is not the pinned one", detail=text, hint=hints.text("wrong_pin"))
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return errors.Untrusted(f"the certificate of {url} cannot be verified: {_reason(failure)}",
-                                hint=mends.text("unverified"))
+                                hint=hints.text("unverified"))
     if any(sign in text.upper() for sign in NOT_DELIVERED):
-        return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", hint=mends.text("tls", url=url))
+        return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", hint=hints.text("tls", url=url))
     return errors.LostAnswer(f"{url} gave no answer to {request}: {_reason(failure)}")
 
 

@@ -1,0 +1,157 @@
+"""Decide what can go, and remove it.
+
+Why this harms no create_vm that is under way, whatever the minimum age:
+
+1. The server is read first, the locks after that. create_vm holds a lock named after its VM (see `pending`) from before
+   the first thing exists. So whatever was found, and its lock is free, belongs to a create_vm that is over or dead.
+2. A create_vm that succeeded has its VM marked as created, and the VM uses its volumes. So a VM that seemed half-made
+   is read again, after its lock was seen free; and no server deletes a volume that an instance has, running or not.
+
+The locks are those of this machine. For what another one makes, and where TMPDIR or throttle_config.path differ from
+the director's, there is the age: create_vm gives up after half an hour, so nothing that is an hour old is being made.
+"""
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.admin import inventory
+from bosh_lxd_cpi.admin.cleanup import table
+from bosh_lxd_cpi.runtime import locks
+from bosh_lxd_cpi.runtime.clock import Deadline
+from bosh_lxd_cpi.admin.inventory import Inventory, Thing
+from bosh_lxd_cpi.lxd import instances, operations
+from bosh_lxd_cpi.lxd.client import Client
+
+ALL = "all"
+"""In place of a director: everybody."""
+SECONDS = 300.0
+"""Time for each removal."""
+SLOW = 2.0
+"""Seconds after which somebody who watches is told what takes so long."""
+IN_USE, GONE, BEING_MADE = "in use", "gone by itself", "being made"
+
+
+class Rules(NamedTuple):
+    """What may be removed. `director` is a digest, or `ALL`; `min_age` seconds."""
+
+    director: str
+    min_age: float
+    legacy: bool
+    now: float
+
+    def reason_to_keep(self, thing: Thing) -> str:
+        """Empty when the thing can go."""
+        if thing.kind in (inventory.DISK, inventory.SNAPSHOT):
+            return "persistent"
+        if thing.state in ("", inventory.FAILED):
+            return "kept for inspection" if thing.state else IN_USE
+        if thing.director == inventory.UNMARKED:
+            if not (self.legacy and thing.kind == inventory.CONFIG):
+                return "unmarked"
+        elif self.director not in (ALL, thing.director):
+            return "another director's"
+        age = 0.0 if thing.created is None else self.now - thing.created
+        return "too young" if age < self.min_age else ""
+
+
+class Sweep:
+    """Removes one thing after the other, and counts. A failure is told and counted, and stops nothing."""
+
+    def __init__(self, client: Client, locks: str, *, dry_run: bool) -> None:
+        self._client, self._locks, self._dry_run = client, locks, dry_run
+        self._verb = "would remove" if dry_run else "removed"
+        self.removed, self.failed = 0, 0
+        self.kept: Counter[str] = Counter()
+
+    def summary(self, unread: int) -> str:
+        """One line: how many things were removed, kept and why, and failed."""
+        kept = ", ".join(f"{count} {reason}" for reason, count in sorted(self.kept.items()))
+        return (f"{self._verb} {self.removed}, kept {sum(self.kept.values())}{f' ({kept})' if kept else ''},"
+                f" failed {self.failed + unread}")
+
+    def run(self, found: Inventory, rules: Rules) -> None:
+        """Remove everything that the rules allow, half-made VMs first and each followed by its own volumes."""
+        done: set[Thing] = set()
+        for thing in found.things:  # VMs come first
+            if thing in done:
+                continue
+            if reason := rules.reason_to_keep(thing):
+                self.kept[reason] += 1
+            elif self._remove(thing) and thing.kind == inventory.VM:
+                for volume in found.own_volumes(thing):
+                    self._remove(volume)
+                    done.add(volume)
+
+    def delete_disk(self, disk: Thing) -> None:
+        """Remove a persistent disk with its snapshots."""
+        self._remove(disk)
+        if self.kept:
+            raise errors.CloudError(f"disk {disk.cid} was not deleted: it is {next(iter(self.kept))}")
+
+    def _remove(self, thing: Thing) -> bool:
+        """Whether it is gone, or would be."""
+        what = f"{thing.kind} {thing.cid}"
+        if thing.pool and thing.kind != inventory.VM:
+            what += f" in pool {thing.place}"
+        self._client.deadline = Deadline(self._client.deadline.clock, SECONDS, what=f"removing {what}")
+        try:
+            kept = self._delete(thing, what)
+        except errors.NotFound:
+            kept = GONE
+        except errors.InUse:
+            kept = IN_USE
+        except (errors.CpiError, OSError) as failure:
+            self.failed += 1
+            brief = failure.message if isinstance(failure, errors.CpiError) else str(failure)
+            print(self._client.log.redact(f"cleanup: {brief}"), file=sys.stderr)
+            return False
+        if kept:
+            self.kept[kept] += 1
+            return False
+        self.removed += 1
+        age = None if thing.created is None else self._client.deadline.clock.time() - thing.created
+        print(f"{self._verb} {what} ({thing.state or 'its disk'}, {table.age(age)} old)", flush=True)
+        return True
+
+    def _delete(self, thing: Thing, what: str) -> str:
+        """Delete it, unless there is a reason to keep it after all, which is answered. Raises CpiError, OSError."""
+        # The order makes it safe, see the top of this file: listed, then the lock, then for VMs the state again.
+        if locks.is_being_created(self._locks, f"vm-{thing.uuid}"):
+            return BEING_MADE
+        if thing.kind == inventory.VM and not self._still_half_made(thing.cid):
+            return IN_USE
+        if thing.kind == inventory.IMAGE and self._client.image(thing.cid).metadata.get("aliases"):
+            return IN_USE
+        if self._dry_run:
+            return ""
+        with patience(f"removing {what}"):
+            if thing.kind == inventory.VM:
+                return "" if instances.remove(self._client, thing.cid) else GONE
+            if thing.kind == inventory.IMAGE:
+                operations.finish(self._client, lambda: self._client.delete_image(thing.cid), what=f"deleting {what}")
+            else:
+                member = "" if thing.location == "none" else thing.location
+                operations.finish(self._client, what=f"deleting {what}",
+                                  request=lambda: self._client.delete_volume(thing.pool, thing.cid, target=member))
+        return ""
+
+    def _still_half_made(self, name: str) -> bool:
+        return self._client.instance(name).metadata["config"].get(inventory.STATE) == inventory.CREATING
+
+
+@contextmanager
+def patience(what: str) -> Iterator[None]:
+    """Say what is going on if it takes longer than a moment."""
+    timer = threading.Timer(SLOW, lambda: print(f"cleanup: {what} ...", file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,1 @@
+"""bin/doctor: find what would make a deployment fail."""

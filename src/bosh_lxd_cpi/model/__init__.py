@@ -1,0 +1,1 @@
+"""Names and labels of what the CPI creates on the server."""

@@ -1,0 +1,1 @@
+"""The BOSH side: one JSON request on stdin, one JSON response on stdout."""

@@ -1,0 +1,1 @@
+"""Recording and replaying of the requests of a call."""

@@ -1,0 +1,1 @@
+"""Clock, log, locks and other basics that every layer uses."""
