@@ -1,2 +1,3 @@
 """A BOSH CPI for LXD and Incus."""
+
 __version__ = "0.1.0"

@@ -17,12 +17,12 @@
         └── ServerError            what the server answered
             ├── NoDiskSpace        Bosh::Clouds::NoDiskSpace
             ├── Unreachable        not delivered: nothing was done
-            ├── LostAnswer         delivered, perhaps: it may have been done
+            ├── NoResponse         delivered, perhaps: it may have been done
             ├── Untrusted          we do not believe the server, it does not know our certificate, or it forbids this
             ├── NotFound           the object named in the path
             ├── AlreadyExists      a name that is taken
             ├── AlreadyInState     "already running", "already stopped"
-            ├── Changed            If-Match failed: somebody else changed the object
+            ├── PreconditionFailed If-Match failed: somebody else changed the object
             ├── Busy               another operation holds the object, or the database
             ├── InUse              the volume has a user
             ├── Ambiguous          several cluster members have a volume of this name
@@ -31,6 +31,7 @@
 
 The types are those of the director's lib/clouds/errors.rb; any other type becomes UnknownError there.
 """
+
 from __future__ import annotations
 
 
@@ -120,7 +121,7 @@ class Unreachable(ServerError):
     transient = True
 
 
-class LostAnswer(ServerError):
+class NoResponse(ServerError):
     transient = True
 
 
@@ -140,7 +141,7 @@ class AlreadyInState(ServerError):
     pass
 
 
-class Changed(ServerError):
+class PreconditionFailed(ServerError):
     transient = True
 
 

@@ -6,6 +6,7 @@ the time that the same requests take from one process that is warm, with one con
 compared to what Python takes to do nothing, and to import urllib3, measured between the calls. All figures are medians,
 but peak memory, which is the most there was, and at least what this program itself holds.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,8 +36,11 @@ NOTHING, LIBRARY = "python3 -I -S -c pass", "python3 -I -S -c 'import urllib3'"
 LOOKUPS = ("has_vm", "has_disk", "get_disks")
 MOST_INFO, MOST_LOOKUP, MOST = 1.5, 1.3, 1.5
 """How much longer than NOTHING `info` may take, and than LIBRARY our own share of a look-up and of every other call."""
-EMPTY = {"type": "virtual-machine", "source": {"type": "none"},
-         "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "16MiB"}}}
+EMPTY = {
+    "type": "virtual-machine",
+    "source": {"type": "none"},
+    "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "16MiB"}},
+}
 
 
 class Sample(NamedTuple):
@@ -57,12 +61,14 @@ class Warm(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Exit status: 0, 1 when a ratio is above its limit, 2 when nothing could be measured."""
-    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bin/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--lives", type=int, default=10, help="how many lives to measure (default: %(default)s)")
-    parser.add_argument("--others", type=int, default=5,
-                        help="how many other instances and volumes are there (default: %(default)s)")
+    parser.add_argument(
+        "--others", type=int, default=5, help="how many other instances and volumes are there (default: %(default)s)"
+    )
     parser.add_argument("--host", default="bench", help="name of the test host (default: %(default)s)")
     parser.add_argument("--warm", nargs=2, help=argparse.SUPPRESS)  # how it starts its warm self
     asked = parser.parse_args(argv)
@@ -85,11 +91,15 @@ def life(call: Callable[..., Any], image: Path) -> None:
     """The calls that a director makes for a VM with a disk, from the stemcell to the end."""
     stemcell = call("create_stemcell", str(image), STEMCELL)
     vm, _ = call("create_vm", "agent", stemcell, VM, {"default": manual_network("10.245.0.61")}, [], environment())
-    call("set_vm_metadata", vm, {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1",
-                                 "name": "web/1"})
+    call(
+        "set_vm_metadata",
+        vm,
+        {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1", "name": "web/1"},
+    )
     disk = call("create_disk", 16, {}, vm)
-    call("set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1",
-                                     "instance_group": "web"})
+    call(
+        "set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1", "instance_group": "web"}
+    )
     call("attach_disk", vm, disk)
     call("get_disks", vm)
     call("has_disk", disk)
@@ -112,8 +122,12 @@ def install(directory: Path) -> Path:
         subprocess.run([ROOT / "bin/vendor"], check=True, stdout=sys.stderr)
     target = directory / "packages/bosh_lxd_cpi"
     target.mkdir(parents=True)
-    subprocess.run(["bash", "packaging"], check=True, cwd=bosh_release.pack("bosh_lxd_cpi", directory / "source"),
-                   env={**os.environ, "BOSH_PACKAGES_DIR": str(target.parent), "BOSH_INSTALL_TARGET": str(target)})
+    subprocess.run(
+        ["bash", "packaging"],
+        check=True,
+        cwd=bosh_release.pack("bosh_lxd_cpi", directory / "source"),
+        env={**os.environ, "BOSH_PACKAGES_DIR": str(target.parent), "BOSH_INSTALL_TARGET": str(target)},
+    )
     return target
 
 
@@ -140,9 +154,17 @@ class Processes:
         python = os.path.realpath(home / "python3")
         self._cpi = [*prefix, str(home / "bin/cpi"), "--config", str(config)]
         self._environ = {"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch)}
-        self._base = {NOTHING: [*prefix, python, "-I", "-S", "-c", "pass"],
-                      LIBRARY: [*prefix, python, "-I", "-S", "-c",
-                                f"import sys; sys.path.insert(0, {str(home)!r}); import urllib3"]}
+        self._base = {
+            NOTHING: [*prefix, python, "-I", "-S", "-c", "pass"],
+            LIBRARY: [
+                *prefix,
+                python,
+                "-I",
+                "-S",
+                "-c",
+                f"import sys; sys.path.insert(0, {str(home)!r}); import urllib3",
+            ],
+        }
 
     def call(self, method: str, *arguments: Any) -> Any:
         """The result of a call, after an `info` and the two that it is compared to."""
@@ -171,16 +193,16 @@ def request(method: str, *arguments: Any) -> bytes:
 def serve_warm(home: str, config: str) -> int:
     """For every path of an image on stdin, live a life in this process and print what each call asked of the server."""
     sys.path.insert(0, home)
+    from bosh_lxd_cpi.config.schema import load
+    from bosh_lxd_cpi.lxd.transport import HttpResponse, HttpTransport
     from bosh_lxd_cpi.protocol import methods, rpc
     from bosh_lxd_cpi.runtime.clock import Clock
-    from bosh_lxd_cpi.config.schema import load
     from bosh_lxd_cpi.runtime.log import Log
-    from bosh_lxd_cpi.lxd.transport import HttpTransport, Response
 
     class Timed(HttpTransport):
         seconds, bytes = 0.0, 0
 
-        def request(self, method: str, path: str, *, body: Any = None, **options: Any) -> Response:
+        def request(self, method: str, path: str, *, body: Any = None, **options: Any) -> HttpResponse:
             began = time.monotonic()
             answer = super().request(method, path, body=body, **options)
             self.seconds += time.monotonic() - began
@@ -196,9 +218,13 @@ def serve_warm(home: str, config: str) -> int:
 
         def call(method: str, *arguments: Any) -> Any:
             transport.seconds = transport.bytes = transport.requests = 0
-            result = methods.call(rpc.parse(request(method, *arguments)), config_path=config, environ={},
-                                  log=Log("warm", level="error"),
-                                  world=(Clock(), transport))
+            result = methods.call(
+                rpc.parse(request(method, *arguments)),
+                config_path=config,
+                environ={},
+                log=Log("warm", level="error"),
+                world=(Clock(), transport),
+            )
             calls[method] = Warm(transport.seconds, transport.requests, transport.bytes)
             return result
 
@@ -234,8 +260,11 @@ def crowd(facts: server.Facts, number: int) -> None:
     connection = Connection(facts)
     for index in range(number):
         connection.do("POST", "/1.0/instances", {"name": f"other-{index}", **EMPTY})
-        connection.do("POST", "/1.0/storage-pools/default/volumes/custom",
-                      {"name": f"other-{index}", "content_type": "block", "config": {"size": "8MiB"}})
+        connection.do(
+            "POST",
+            "/1.0/storage-pools/default/volumes/custom",
+            {"name": f"other-{index}", "content_type": "block", "config": {"size": "8MiB"}},
+        )
 
 
 def evaluate(processes: Processes, warm: list[dict[str, Warm]], *, lives: int, others: int) -> dict[str, Any]:
@@ -243,22 +272,36 @@ def evaluate(processes: Processes, warm: list[dict[str, Warm]], *, lives: int, o
     middle, samples = statistics.median, processes.samples
 
     def cost(name: str) -> dict[str, Any]:
-        return {"wall": middle(one.wall for one in samples[name]), "cpu": middle(one.cpu for one in samples[name]),
-                "memory": max(one.memory for one in samples[name]) / 1024}
+        return {
+            "wall": middle(one.wall for one in samples[name]),
+            "cpu": middle(one.cpu for one in samples[name]),
+            "memory": max(one.memory for one in samples[name]) / 1024,
+        }
 
     base = {name: cost(name) for name in (NOTHING, LIBRARY)}
     info = {**cost("info"), "ratio": middle(processes.ratios["info"])}
     calls: dict[str, dict[str, Any]] = {}
     for method in warm[0]:
         own = [one.wall - life[method].server for one, life in zip(samples[method], warm)]
-        calls[method] = {**cost(method), "ratio": middle(processes.ratios[method]), "requests": max(life[method].requests for life in warm),
-                         "bytes": max(life[method].bytes for life in warm),
-                         "server": middle(life[method].server for life in warm), "ours": middle(own),
-                         "ours ratio": middle(own) / base[LIBRARY]["wall"]}
+        calls[method] = {
+            **cost(method),
+            "ratio": middle(processes.ratios[method]),
+            "requests": max(life[method].requests for life in warm),
+            "bytes": max(life[method].bytes for life in warm),
+            "server": middle(life[method].server for life in warm),
+            "ours": middle(own),
+            "ours ratio": middle(own) / base[LIBRARY]["wall"],
+        }
     slow = [method for method, one in calls.items() if one["ratio"] > (MOST_LOOKUP if method in LOOKUPS else MOST)]
-    return {"lives": lives, "others": others, "base": base, "info": info, "calls": calls,
-            "life": sum(one["wall"] for one in calls.values()) + len(calls) * info["wall"],
-            "too slow": [*slow, *(["info"] if info["ratio"] > MOST_INFO else [])]}
+    return {
+        "lives": lives,
+        "others": others,
+        "base": base,
+        "info": info,
+        "calls": calls,
+        "life": sum(one["wall"] for one in calls.values()) + len(calls) * info["wall"],
+        "too slow": [*slow, *(["info"] if info["ratio"] > MOST_INFO else [])],
+    }
 
 
 def table(result: dict[str, Any]) -> str:
@@ -268,21 +311,31 @@ def table(result: dict[str, Any]) -> str:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """The table, line by line, as Markdown."""
-    yield (f"Medians of {result['lives']} lives beside {result['others']} other instances and volumes; a life took"
-           f" {result['life']:.1f} s.\n")
+    yield (
+        f"Medians of {result['lives']} lives beside {result['others']} other instances and volumes; a life took"
+        f" {result['life']:.1f} s.\n"
+    )
     yield "| call | wall ms | server ms | ours ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     rows = {**{f"`{name}`": one for name, one in result["base"].items()}, "info": result["info"], **result["calls"]}
     for name, one in rows.items():
         shares = [f"{one[key] * 1000:.0f}" if key in one else "" for key in ("server", "ours")]
-        cells = [f"{one['wall'] * 1000:.0f}", *shares,
-                 f"{one['ours ratio']:.2f}" if "ours ratio" in one else "", f"{one['cpu'] * 1000:.1f}",
-                 f"{one['ratio']:.2f}" if "ratio" in one else "", str(one.get("requests", "")),
-                 f"{one['bytes'] / 1024:.0f}" if "bytes" in one else "", f"{one['memory']:.0f}"]
+        cells = [
+            f"{one['wall'] * 1000:.0f}",
+            *shares,
+            f"{one['ours ratio']:.2f}" if "ours ratio" in one else "",
+            f"{one['cpu'] * 1000:.1f}",
+            f"{one['ratio']:.2f}" if "ratio" in one else "",
+            str(one.get("requests", "")),
+            f"{one['bytes'] / 1024:.0f}" if "bytes" in one else "",
+            f"{one['memory']:.0f}",
+        ]
         yield re.sub(" +\\|", " |", f"| {name} | {' | '.join(cells)} |")
-    yield ("\nRatio: of our share to the second row's wall. CPU ratio: of `info` to the first row, of all others to the"
-           f" second; this one has the limits, since other load changes it little. Above them:"
-           f" {', '.join(result['too slow']) or 'none'}.")
+    yield (
+        "\nRatio: of our share to the second row's wall. CPU ratio: of `info` to the first row, of all others to the"
+        f" second; this one has the limits, since other load changes it little. Above them:"
+        f" {', '.join(result['too slow']) or 'none'}."
+    )
 
 
 if __name__ == "__main__":

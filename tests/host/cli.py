@@ -6,6 +6,7 @@ emulation, so no KVM is needed; they reach nothing outside. The first start of a
 a minute or two and up to 450 MB in /var/cache/bosh-lxd-cpi; later starts take two seconds. Data is kept in
 /var/lib/bosh-lxd-cpi until "down NAME --wipe". Needs root on x86-64 Linux; lacking packages are installed by apt-get.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -31,13 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="testhost", description=__doc__,
-                                     formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="testhost", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     def action(function, **options) -> argparse.ArgumentParser:
-        added = actions.add_parser(function.__name__.strip("_"), help=function.__doc__, description=function.__doc__,
-                                   **options)
+        added = actions.add_parser(
+            function.__name__.strip("_"), help=function.__doc__, description=function.__doc__, **options
+        )
         added.set_defaults(action=function)
         return added
 

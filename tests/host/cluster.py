@@ -2,6 +2,7 @@
 
 In both network namespaces the members reach each other at ADDRESSES; each is at its Facts.url in its own, as any host.
 """
+
 from __future__ import annotations
 
 import json
@@ -48,7 +49,21 @@ def url(node: str) -> str:
 
 def _join(first: server.Facts, joiner: str) -> None:
     """Make a server that was never configured the second member of a cluster with the first."""
-    run("ip", "link", "add", "cluster", "netns", first.netns, "type", "veth", "peer", "name", "cluster", "netns", netns(joiner))
+    run(
+        "ip",
+        "link",
+        "add",
+        "cluster",
+        "netns",
+        first.netns,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "cluster",
+        "netns",
+        netns(joiner),
+    )
     for namespace, address in zip((first.netns, netns(joiner)), ADDRESSES.values(), strict=True):
         run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "cluster")
         run("ip", "-n", namespace, "link", "set", "cluster", "up")
@@ -57,11 +72,22 @@ def _join(first: server.Facts, joiner: str) -> None:
     server.client(first.name, "config", "set", f"cluster.offline_threshold={OFFLINE_SECONDS}")
     token = server.client(first.name, "cluster", "add", SECOND).stdout.split()[-1]
     values = {"source": "", **({"size": "20GiB"} if first.driver == "btrfs" else {})}
-    local = [{"entity": "storage-pool", "name": first.pool, "key": key, "value": value} for key, value in values.items()]
-    preseed = {"cluster": {"enabled": True, "server_name": SECOND, "server_address": f"{ADDRESSES[SECOND]}:8443",
-                           "cluster_token": token, "member_config": local}}
-    for command, stdin in (((KINDS[first.kind].client, "config", "set", f"core.https_address={configuration.ADDRESS}"), ""),
-                           ((*KINDS[first.kind].init, "--preseed"), json.dumps(preseed))):
+    local = [
+        {"entity": "storage-pool", "name": first.pool, "key": key, "value": value} for key, value in values.items()
+    ]
+    preseed = {
+        "cluster": {
+            "enabled": True,
+            "server_name": SECOND,
+            "server_address": f"{ADDRESSES[SECOND]}:8443",
+            "cluster_token": token,
+            "member_config": local,
+        }
+    }
+    for command, stdin in (
+        ((KINDS[first.kind].client, "config", "set", f"core.https_address={configuration.ADDRESS}"), ""),
+        ((*KINDS[first.kind].init, "--preseed"), json.dumps(preseed)),
+    ):
         run(*inside(joiner, *command), stdin=stdin, env=server.CLIENT_ENVIRONMENT)
     for secret in ("client.crt", "client.key"):
         shutil.copy(server.STATE / first.name / secret, server.STATE / joiner)

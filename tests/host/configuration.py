@@ -1,4 +1,5 @@
 """What a new server is told over its API, the same for LXD and Incus."""
+
 from __future__ import annotations
 
 import base64
@@ -21,8 +22,11 @@ def requests(driver: str, certificate: str) -> list[Request]:
         ("POST", "/1.0/networks", _bridge(NETWORK, ipv4=f"{GATEWAY}/24", ipv6="none")),
         ("POST", "/1.0/networks", _bridge("boshbr1", ipv4="10.246.0.1/24", ipv6="fd42:b05b::1/64")),
         ("POST", "/1.0/projects", {"name": PROJECT, "config": features}),
-        ("PATCH", f"/1.0/profiles/{PROFILE}?project={PROJECT}",
-         {"devices": {"root": {"type": "disk", "path": "/", "pool": POOL}}}),
+        (
+            "PATCH",
+            f"/1.0/profiles/{PROFILE}?project={PROJECT}",
+            {"devices": {"root": {"type": "disk", "path": "/", "pool": POOL}}},
+        ),
         ("POST", "/1.0/certificates", {"type": "client", "name": "bosh", "certificate": der}),
     ]
 

@@ -1,4 +1,5 @@
 """Real servers for the tests in this directory: each kind once per run, each test in a clean one."""
+
 from __future__ import annotations
 
 import itertools
@@ -25,8 +26,12 @@ KINDS = ("incus", "lxd", "incus7")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-servers", action="store_true", help="run every host test on every kind of server")
-    parser.addoption("--hosts", default="test", help="how the names of the test hosts begin: runs beside each other need their own")
-    parser.addoption("--write-docs", action="store_true", help="write the generated pages in docs instead of checking them")
+    parser.addoption(
+        "--hosts", default="test", help="how the names of the test hosts begin: runs beside each other need their own"
+    )
+    parser.addoption(
+        "--write-docs", action="store_true", help="write the generated pages in docs instead of checking them"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,7 +41,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     if "host" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("only")
-        everywhere = metafunc.config.getoption("--all-servers") or metafunc.definition.get_closest_marker("every_server")
+        everywhere = metafunc.config.getoption("--all-servers") or metafunc.definition.get_closest_marker(
+            "every_server"
+        )
         kinds = [kind for kind in KINDS if not only or kind in only.args]
         metafunc.parametrize("host", kinds if everywhere else kinds[:1], indirect=True, scope="session")
 
@@ -74,12 +81,19 @@ def guest_stemcell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def stemcell_cids(host: server.Facts, guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def stemcell_cids(
+    host: server.Facts, guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """Stemcell CIDs on this server by line: the same image, once as one that boots by BIOS and once by UEFI."""
     importer = Director(configuration(host), tmp_path_factory.mktemp("import"), prefix=server.netns_command(host.name))
-    return {line: importer.call("create_stemcell", guest_stemcell["image"],
-                                {**guest_stemcell["properties"], "name": f"bosh-openstack-kvm-ubuntu-{line}"})
-            for line in ("jammy", "noble")}
+    return {
+        line: importer.call(
+            "create_stemcell",
+            guest_stemcell["image"],
+            {**guest_stemcell["properties"], "name": f"bosh-openstack-kvm-ubuntu-{line}"},
+        )
+        for line in ("jammy", "noble")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +114,19 @@ def cpi(host: server.Facts, tmp_path: Path) -> Director:
 
 def inventory(facts: server.Facts) -> dict[str, list[str]]:
     """All that a CPI makes, as the server's own client lists it."""
+
     def query(path: str) -> Any:
-        return json.loads(server.client(facts.name, "query", f"{path}{'&' if '?' in path else '?'}project={facts.project}").stdout)
+        return json.loads(
+            server.client(facts.name, "query", f"{path}{'&' if '?' in path else '?'}project={facts.project}").stdout
+        )
 
     pools = [url.rsplit("/", 1)[1] for url in query("/1.0/storage-pools")]
-    found = {"instances": query("/1.0/instances"), "images": query("/1.0/images"), "aliases": query("/1.0/images/aliases"),
-             "volumes": [url for pool in pools for url in query(f"/1.0/storage-pools/{pool}/volumes/custom")]}
+    found = {
+        "instances": query("/1.0/instances"),
+        "images": query("/1.0/images"),
+        "aliases": query("/1.0/images/aliases"),
+        "volumes": [url for pool in pools for url in query(f"/1.0/storage-pools/{pool}/volumes/custom")],
+    }
     return {kind: sorted(urls) for kind, urls in found.items()}
 
 

@@ -12,6 +12,7 @@ SERVER_STORAGE_POOL_NAME, SERVER_IP (for the VM; default: the last but one addre
 
 Where no test host is possible, and with --replay, a recording of all this is played back to the CPI instead.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -55,12 +56,17 @@ class Place(NamedTuple):
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bin/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bin/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--server", choices=("incus", "lxd", "incus7"), default="incus", help="kind of the test host")
     parser.add_argument("--replay", action="store_true", help="play a recording back instead of using a server")
     parser.add_argument("--keep-host", action="store_true", help="leave the test host running, for a faster next time")
     asked = parser.parse_args(argv)
-    own = {name: os.environ.get(f"SERVER_{name}") or os.environ.get(f"LXD_{name}") for name in ("URL", "CLIENT_CERT", "CLIENT_KEY")}
+    own = {
+        name: os.environ.get(f"SERVER_{name}") or os.environ.get(f"LXD_{name}")
+        for name in ("URL", "CLIENT_CERT", "CLIENT_KEY")
+    }
     try:
         with tempfile.TemporaryDirectory() as scratch:
             if asked.replay:
@@ -68,9 +74,12 @@ def main(argv: list[str]) -> int:
             if own["URL"]:
                 return show(own_server(own), Path(scratch))
             if reason := possible():
-                print(f"No test host is possible here: {reason}. So this will be a replay.\n"
-                      "To see a real server, run this as root on x86-64 Linux, or set SERVER_URL, SERVER_CLIENT_CERT and"
-                      " SERVER_CLIENT_KEY to use one of yours (bin/demo --help).\n", flush=True)
+                print(
+                    f"No test host is possible here: {reason}. So this will be a replay.\n"
+                    "To see a real server, run this as root on x86-64 Linux, or set SERVER_URL, SERVER_CLIENT_CERT and"
+                    " SERVER_CLIENT_KEY to use one of yours (bin/demo --help).\n",
+                    flush=True,
+                )
                 return show_recording(Path(scratch))
             with test_host(asked.server, keep=asked.keep_host) as place:
                 return show(place, Path(scratch))
@@ -90,7 +99,9 @@ def test_host(kind: str, *, keep: bool) -> Iterator[Place]:
     name = f"demo-{kind}"
     with nullcontext(server.up(kind, name=name)) if keep else server.disposable(kind, name=name) as facts:
         print(f"  {facts.type} {facts.version}, in {time.monotonic() - started:.1f} s")
-        yield Place(configuration(facts), server.netns_command(facts.name), "10.245.0.200", "255.255.255.0", facts.gateway)
+        yield Place(
+            configuration(facts), server.netns_command(facts.name), "10.245.0.200", "255.255.255.0", facts.gateway
+        )
 
 
 def own_server(own: dict[str, str | None]) -> Place:
@@ -98,11 +109,19 @@ def own_server(own: dict[str, str | None]) -> Place:
     if not own["URL"].startswith("unix:") and not (own["CLIENT_CERT"] and own["CLIENT_KEY"]):
         raise HostError("SERVER_URL is set, but not SERVER_CLIENT_CERT and SERVER_CLIENT_KEY")
     certificate = os.environ.get("SERVER_CERT", "")
-    names = {f"{name}_name": os.environ[f"SERVER_{name.upper()}_NAME"]
-             for name in ("project", "profile", "network", "storage_pool") if os.environ.get(f"SERVER_{name.upper()}_NAME")}
-    settings = {"url": own["URL"], "tls_client_cert": os.path.abspath(own["CLIENT_CERT"] or ""),
-                "tls_client_key": os.path.abspath(own["CLIENT_KEY"] or ""), "tls_server_cert": certificate,
-                "insecure_skip_verify": not certificate, **names}
+    names = {
+        f"{name}_name": os.environ[f"SERVER_{name.upper()}_NAME"]
+        for name in ("project", "profile", "network", "storage_pool")
+        if os.environ.get(f"SERVER_{name.upper()}_NAME")
+    }
+    settings = {
+        "url": own["URL"],
+        "tls_client_cert": os.path.abspath(own["CLIENT_CERT"] or ""),
+        "tls_client_key": os.path.abspath(own["CLIENT_KEY"] or ""),
+        "tls_server_cert": certificate,
+        "insecure_skip_verify": not certificate,
+        **names,
+    }
     client = _client(settings)
     network = _network(client, settings.get("network_name"))
     subnet = ipaddress.ip_interface(network["config"]["ipv4.address"])
@@ -118,32 +137,47 @@ def show_recording(scratch: Path) -> int:
 
     played = session.Session(fixtures.load("demo", "session"))
     recorded = played.fixture["recorded"]
-    print(f"REPLAY. There is no server and no VM: the real bin/cpi talks over TLS to a recording of {recorded['server']['kind']}"
-          f" {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request must be as it was then; the stemcell is"
-          " an empty one, and the guest's report is that of then.", flush=True)
+    print(
+        f"REPLAY. There is no server and no VM: the real bin/cpi talks over TLS to a recording of {recorded['server']['kind']}"
+        f" {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request must be as it was then; the stemcell is"
+        " an empty one, and the guest's report is that of then.",
+        flush=True,
+    )
     network = played.fixture["calls"][1]["stdin"]["arguments"][3]["default"]
     try:
         with session.serving(played, scratch) as served:
-            config = {"server": {**played.fixture["calls"][0]["config"]["server"], **served._asdict()},
-                      "agent": {"mbus": MBUS, "ntp": [network["gateway"]]}}
-            status = show(Place(config, [], network["ip"], network["netmask"], network["gateway"], recorded=session.Guest(played)),
-                          scratch)
+            config = {
+                "server": {**played.fixture["calls"][0]["config"]["server"], **served._asdict()},
+                "agent": {"mbus": MBUS, "ntp": [network["gateway"]]},
+            }
+            status = show(
+                Place(
+                    config, [], network["ip"], network["netmask"], network["gateway"], recorded=session.Guest(played)
+                ),
+                scratch,
+            )
     except RuntimeError as failure:
         raise HostError(str(failure)) from failure
     left = len(played.interactions) - played.played
-    print(f"\nThis was a replay of {played.played} recorded exchanges{f'; {left} more were not asked for' if left else ''}.")
+    print(
+        f"\nThis was a replay of {played.played} recorded exchanges{f'; {left} more were not asked for' if left else ''}."
+    )
     return status or int(bool(left))
 
 
 def _client(settings: dict[str, Any]) -> Client:
-    from bosh_lxd_cpi.runtime.clock import Clock, Deadline
     from bosh_lxd_cpi.config.schema import Server
-    from bosh_lxd_cpi.runtime.log import Log
     from bosh_lxd_cpi.lxd.client import Client
     from bosh_lxd_cpi.lxd.transport import HttpTransport
+    from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+    from bosh_lxd_cpi.runtime.log import Log
 
-    return Client(HttpTransport(Server(**settings)), project=settings.get("project_name", "default"),
-                  deadline=Deadline(Clock(), 2 * BOOT_SECONDS), log=Log("demo"))
+    return Client(
+        HttpTransport(Server(**settings)),
+        project=settings.get("project_name", "default"),
+        deadline=Deadline(Clock(), 2 * BOOT_SECONDS),
+        log=Log("demo"),
+    )
 
 
 def _console(client: Client, vm: str) -> str:
@@ -181,7 +215,7 @@ class Steps:
             time.sleep(0.02)
         if process.poll() is None:
             print(" ...", end="", flush=True)
-        result = self.director.finish(process, method, started)
+        result = self.director.run_operation(process, method, started)
         self._end(started, f"{self.director.last.requests} requests")
         return result
 
@@ -211,8 +245,16 @@ def show(place: Place, scratch: Path) -> int:
     try:
         stemcell = steps.call("upload the stemcell", "create_stemcell", image, properties)
         print(f"   -> {stemcell}")
-        vm, _ = steps.call(f"1 CPU, 512 MiB, 256 MiB ephemeral disk, address {place.ip}", "create_vm", "demo-agent", stemcell,
-                           {"instance_type": "c1-m0.5", "ephemeral_disk": 256}, {"default": network}, [], environment())
+        vm, _ = steps.call(
+            f"1 CPU, 512 MiB, 256 MiB ephemeral disk, address {place.ip}",
+            "create_vm",
+            "demo-agent",
+            stemcell,
+            {"instance_type": "c1-m0.5", "ephemeral_disk": 256},
+            {"default": network},
+            [],
+            environment(),
+        )
         print(f"   -> {vm}")
         seen = steps.wait("the guest boots and reports", lambda progress: guest.first_report(vm, progress))
         disk = steps.call("64 MiB", "create_disk", 64, {}, vm)
@@ -221,8 +263,11 @@ def show(place: Place, scratch: Path) -> int:
         print(f"   -> {hint['path']}, in the guest: {found}")
         steps.call("hot-unplugged", "detach_disk", vm, disk)
     finally:
-        for text, method, cid in (("", "delete_disk", disk), ("with its volumes", "delete_vm", vm),
-                                  ("with its image", "delete_stemcell", stemcell)):
+        for text, method, cid in (
+            ("", "delete_disk", disk),
+            ("with its volumes", "delete_vm", vm),
+            ("with its image", "delete_stemcell", stemcell),
+        ):
             if cid:
                 steps.call(text, method, cid)
     return judge(seen, vm=vm, ip=place.ip, found=found)
@@ -245,7 +290,9 @@ class Guest:
         end = time.monotonic() + BOOT_SECONDS
         while True:
             try:
-                return report.wait_for_report(self.place.ip, netns_command=self.place.prefix, seconds=0, progress=progress)
+                return report.wait_for_report(
+                    self.place.ip, netns_command=self.place.prefix, seconds=0, progress=progress
+                )
             except report.Unreachable:
                 with suppress(LookupError):
                     return report.from_console(self.place.console(vm))
@@ -271,14 +318,20 @@ def _properties(directory: Path) -> dict[str, Any]:
 def judge(seen: dict[str, Any], *, vm: str, ip: str, found: str | None) -> int:
     """Print the guest's report beside what it was told."""
     addresses = [address for nic in seen["nics"] for address in nic["addresses"]]
-    checks = [("agent id", seen["agent_id"], seen["agent_id"] == "demo-agent"),
-              ("VM", (seen["vm"] or {}).get("id"), (seen["vm"] or {}).get("id") == vm),
-              ("firmware", seen["firmware"], seen["firmware"] == "bios"),
-              ("config drive", f"{seen['config_drive']['label']} on {seen['config_drive']['device']}", True),
-              ("address", ", ".join(addresses), any(address.startswith(f"{ip}/") for address in addresses)),
-              ("ephemeral disk", json.dumps(seen["disks"].get("ephemeral")), seen["disks"]["ephemeral"].get("size") == 256 << 20),
-              ("persistent disk", found, bool(found)),
-              ("errors", "; ".join(seen["errors"]) or "none", not seen["errors"])]
+    checks = [
+        ("agent id", seen["agent_id"], seen["agent_id"] == "demo-agent"),
+        ("VM", (seen["vm"] or {}).get("id"), (seen["vm"] or {}).get("id") == vm),
+        ("firmware", seen["firmware"], seen["firmware"] == "bios"),
+        ("config drive", f"{seen['config_drive']['label']} on {seen['config_drive']['device']}", True),
+        ("address", ", ".join(addresses), any(address.startswith(f"{ip}/") for address in addresses)),
+        (
+            "ephemeral disk",
+            json.dumps(seen["disks"].get("ephemeral")),
+            seen["disks"]["ephemeral"].get("size") == 256 << 20,
+        ),
+        ("persistent disk", found, bool(found)),
+        ("errors", "; ".join(seen["errors"]) or "none", not seen["errors"]),
+    ]
     print("\nThe guest reported:")
     for name, value, right in checks:
         print(f"  {'ok  ' if right else 'FAIL'}  {name:16} {value}")

@@ -6,6 +6,7 @@ SIGHUP starts the daemon if it does not run; /run/daemon.pid holds its process i
 not started again by itself, and its virtual machines and dnsmasq live on, as on a real host. The end of this process
 ends them all and undoes every mount: the kernel sees to that.
 """
+
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,5 @@
-"""The servers a test host can run: which Debian release brings them, and what they call things."""
+"""The servers a test host can run: which Debian release brings them, and what they call resources."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -27,8 +28,23 @@ class Kind(NamedTuple):
 
 
 _VM_PACKAGES = (
-    "attr", "btrfs-progs", "ca-certificates", "dnsmasq-base", "e2fsprogs", "gdisk", "genisoimage", "iproute2", "kmod",
-    "nftables", "ovmf", "qemu-system-x86", "qemu-utils", "rsync", "seabios", "squashfs-tools", "xz-utils",
+    "attr",
+    "btrfs-progs",
+    "ca-certificates",
+    "dnsmasq-base",
+    "e2fsprogs",
+    "gdisk",
+    "genisoimage",
+    "iproute2",
+    "kmod",
+    "nftables",
+    "ovmf",
+    "qemu-system-x86",
+    "qemu-utils",
+    "rsync",
+    "seabios",
+    "squashfs-tools",
+    "xz-utils",
 )
 
 

@@ -1,4 +1,5 @@
 """The machine a test host runs on: what it can do, what it lacks, and running its commands."""
+
 from __future__ import annotations
 
 import contextlib
@@ -21,7 +22,7 @@ PACKAGE_OF = {
 PROBES = {
     "namespaces of its own": "true",
     "overlayfs": "mount -t tmpfs tmpfs /tmp && cd /tmp && mkdir low up work all"
-                 " && mount -t overlay -o lowerdir=low,upperdir=up,workdir=work overlay all",
+    " && mount -t overlay -o lowerdir=low,upperdir=up,workdir=work overlay all",
     "bridges": "! command -v ip || ip link add probe type bridge",
     "tap devices": "! command -v ip || ip tuntap add probe mode tap",
 }
@@ -38,8 +39,9 @@ def say(text: str) -> None:
     print(f"testhost: {text}", file=sys.stderr, flush=True)
 
 
-def run(*command: object, check: bool = True, stdin: str = "",
-        env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: object, check: bool = True, stdin: str = "", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command and capture its output as text; HostError with its last words if it fails, unless check is off."""
     words = [str(word) for word in command]
     try:
@@ -51,9 +53,11 @@ def run(*command: object, check: bool = True, stdin: str = "",
     return done
 
 
-def need(*things: str) -> None:
+def need(*resources: str) -> None:
     """Install the packages of those commands and files of PACKAGE_OF that this machine lacks."""
-    lacking = [PACKAGE_OF[thing] for thing in things if not shutil.which(thing) and not os.path.exists(thing)]
+    lacking = [
+        PACKAGE_OF[resource] for resource in resources if not shutil.which(resource) and not os.path.exists(resource)
+    ]
     if not lacking:
         return
     if not shutil.which("apt-get"):

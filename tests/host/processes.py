@@ -3,6 +3,7 @@
 Nothing is remembered: a host's processes are those in its network namespace. The first of them is the keeper (see
 keeper.py); when it ends the kernel ends the others and undoes their mounts.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -32,8 +33,9 @@ def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> N
     enter = ["setsid", "--fork", "ip", "netns", "exec", netns(name), *isolate]
     command = [*enter, sys.executable, KEEPER, kind, tree, state]
     with open(state / "daemon.log", "ab") as log:
-        subprocess.run([str(word) for word in command], check=True, cwd="/", stdin=subprocess.DEVNULL,
-                       stdout=log, stderr=log)
+        subprocess.run(
+            [str(word) for word in command], check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
 
 
 def sweep(name: str, state: pathlib.Path) -> None:
@@ -114,8 +116,11 @@ def _kill(pids: list[int]) -> list[int]:
 
 def _loops(state: pathlib.Path) -> list[str]:
     """The loop devices of the host's pool files."""
-    return [device for file in state.glob("var/disks/*")
-            for device in run("losetup", "--associated", file, "--noheadings", "--output", "NAME").stdout.split()]
+    return [
+        device
+        for file in state.glob("var/disks/*")
+        for device in run("losetup", "--associated", file, "--noheadings", "--output", "NAME").stdout.split()
+    ]
 
 
 def _detach(devices: list[str]) -> list[str]:

@@ -3,6 +3,7 @@ servers do on bad days.
 
 It listens on 127.0.0.1 of this machine, outside the host's namespace, with a certificate of its own for the CPI to pin.
 """
+
 from __future__ import annotations
 
 import http.client
@@ -24,7 +25,7 @@ REFUSED_SECONDS = 0.5
 """How long a refusal that passes lasts."""
 
 
-class Fault(NamedTuple):
+class ErrorPattern(NamedTuple):
     """What happens to a request."""
 
     name: str
@@ -46,20 +47,23 @@ class Fault(NamedTuple):
     """What the process that asks gets once the server has answered."""
 
 
-NONE = Fault("none", delivered=True, answer="whole")
-FAULTS = {fault.name: fault for fault in (
-    Fault("refused", answer="refused"),
-    Fault("cut before", reset=True),
-    Fault("cut after", delivered=True),
-    Fault("cut amid", delivered=True, answer="half"),
-    Fault("stalled", delivered=True, answer="late"),
-    Fault("503", answer="error", status=503, text="Daemon is starting up"),
-    Fault("locked", answer="error", status=500, text="Failed to begin transaction: database is locked"),
-    Fault("412", answer="error", status=412, text="Precondition failed"),
-    Fault("500", answer="error", status=500, text="Something that nobody has seen before"),
-    Fault("crash", delivered=True, restart=True),
-    Fault("gone", delivered=True, lasting=True),  # and those after it are not even delivered
-)}
+NONE = ErrorPattern("none", delivered=True, answer="whole")
+ERROR_PATTERNS = {
+    fault.name: fault
+    for fault in (
+        ErrorPattern("refused", answer="refused"),
+        ErrorPattern("cut before", reset=True),
+        ErrorPattern("cut after", delivered=True),
+        ErrorPattern("cut amid", delivered=True, answer="half"),
+        ErrorPattern("stalled", delivered=True, answer="late"),
+        ErrorPattern("503", answer="error", status=503, text="Daemon is starting up"),
+        ErrorPattern("locked", answer="error", status=500, text="Failed to begin transaction: database is locked"),
+        ErrorPattern("412", answer="error", status=412, text="Precondition failed"),
+        ErrorPattern("500", answer="error", status=500, text="Something that nobody has seen before"),
+        ErrorPattern("crash", delivered=True, restart=True),
+        ErrorPattern("gone", delivered=True, lasting=True),  # and those after it are not even delivered
+    )
+}
 
 
 class Exchange(NamedTuple):
@@ -82,12 +86,20 @@ class Exchange(NamedTuple):
         return line
 
 
-NAMES = ((r"/operations/[0-9a-f-]{36}", "/operations/OPERATION"), (r"vm-[0-9a-f-]{36}", "VM"),
-         (r"vol-p-[0-9a-f-]{36}", "DISK"),
-         (r"vol-e-[0-9a-f-]{36}", "EPHEMERAL"), (r"vol-c-[0-9a-f-]{36}", "DRIVE"), (r"snap-[0-9a-f-]{36}", "SNAPSHOT"),
-         (r"img-[0-9a-f-]{36}", "STEMCELL"), (r"[0-9a-f]{64}", "IMAGE"), (r"[?&]project=[^&]*", ""),
-         (r"^([^?]*)&", r"\1?"),
-         (r"\?timeout=\d+", ""), (r"^(\w+) /1\.0/?", r"\1 /"))
+NAMES = (
+    (r"/operations/[0-9a-f-]{36}", "/operations/OPERATION"),
+    (r"vm-[0-9a-f-]{36}", "VM"),
+    (r"vol-p-[0-9a-f-]{36}", "DISK"),
+    (r"vol-e-[0-9a-f-]{36}", "EPHEMERAL"),
+    (r"vol-c-[0-9a-f-]{36}", "DRIVE"),
+    (r"snap-[0-9a-f-]{36}", "SNAPSHOT"),
+    (r"img-[0-9a-f-]{36}", "STEMCELL"),
+    (r"[0-9a-f]{64}", "IMAGE"),
+    (r"[?&]project=[^&]*", ""),
+    (r"^([^?]*)&", r"\1?"),
+    (r"\?timeout=\d+", ""),
+    (r"^(\w+) /1\.0/?", r"\1 /"),
+)
 
 
 class Proxy:
@@ -99,9 +111,28 @@ class Proxy:
         self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
         self._fault, self._at, self._signal = NONE, 0, lambda: None
         key, certificate = directory / "proxy.key", directory / "proxy.crt"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-                        "-nodes", "-days", "2",
-                        "-subj", "/CN=proxy", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=proxy",
+                "-keyout",
+                key,
+                "-out",
+                certificate,
+            ],
+            check=True,
+            capture_output=True,
+        )
         self.certificate = certificate.read_text("utf-8")
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate, key)
@@ -124,7 +155,7 @@ class Proxy:
         """The properties under `server` that lead a CPI here."""
         return {"url": self.url, "tls_server_cert": self.certificate}
 
-    def arm(self, fault: Fault, at: int, *, then: Callable[[], object] = lambda: None) -> None:
+    def arm(self, fault: ErrorPattern, at: int, *, then: Callable[[], object] = lambda: None) -> None:
         """Let this happen to request number `at` from now on, and count anew; `then` sends the fault's signal."""
         self.seen, self._fault, self._at, self._signal = [], fault, at, then
         if at == 1:
@@ -193,7 +224,7 @@ class Proxy:
         try:
             status, headers, body = self._ask(request) if fault.delivered else (0, [], b"")
         except OSError:
-            status, headers, body, fault = 0, [], b"", Fault("daemon down")
+            status, headers, body, fault = 0, [], b"", ErrorPattern("daemon down")
         self.seen.append(Exchange(request.method, request.path, status, len(request.body), len(body)))
         if hit and fault.signal:
             self._signal()
@@ -212,7 +243,7 @@ class Proxy:
             return False
         head = f"HTTP/1.1 {status} {http.client.responses.get(status, '')}\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers) + f"Content-Length: {len(body)}\r\n\r\n"
-        client.sendall(head.encode() + (body[:len(body) // 2] if fault.answer == "half" else body))
+        client.sendall(head.encode() + (body[: len(body) // 2] if fault.answer == "half" else body))
         return fault.answer != "half"
 
     def _ask(self, request: _Request) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -226,8 +257,11 @@ class Proxy:
             except http.client.HTTPException as failure:
                 raise OSError("the daemon went away") from failure
         dropped = ("content-length", "transfer-encoding", "connection")
-        return answer.status, [(name, value) for name, value in answer.getheaders()
-                               if name.lower() not in dropped], body
+        return (
+            answer.status,
+            [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped],
+            body,
+        )
 
 
 class _Request(NamedTuple):

@@ -1,4 +1,5 @@
 """A unix socket in front of the server's own, to stop at a request that is chosen by its number."""
+
 from __future__ import annotations
 
 import re
@@ -45,7 +46,7 @@ class Relay:
                 self._relay(client, server)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
-        """A client asks one thing at a time, so every request begins with what is received after an answer."""
+        """A client asks one resource at a time, so every request begins with what is received after an answer."""
         while True:
             stopping = len(self.requests) == self._stop
             senders, patience = ([client], SETTLED) if stopping else ([client, server], None)

@@ -3,6 +3,7 @@
 Its data is in STATE/NAME, its processes in the network namespace "bosh-NAME". Every function raises HostError, with a
 message meant for people, when it cannot do its work.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -24,8 +25,23 @@ from kinds import KINDS
 from machine import HostError, locked, need, possible, run, say, tail, wait_until
 from processes import daemon_runs, inside, keeper, netns, signal_daemon, start, sweep
 
-__all__ = ["Facts", "HostError", "client", "client_command", "disposable", "down", "facts", "names", "netns_command",
-           "possible", "restart", "running", "start_daemon", "stop_daemon", "up"]
+__all__ = [
+    "Facts",
+    "HostError",
+    "client",
+    "client_command",
+    "disposable",
+    "down",
+    "facts",
+    "names",
+    "netns_command",
+    "possible",
+    "restart",
+    "running",
+    "start_daemon",
+    "stop_daemon",
+    "up",
+]
 
 STATE = pathlib.Path(os.environ.get("BOSH_LXD_CPI_STATE", "/var/lib/bosh-lxd-cpi/hosts"))
 CLIENT_ENVIRONMENT = {"HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -199,8 +215,24 @@ def _query(name: str, kind: str, *arguments: str) -> subprocess.CompletedProcess
 
 def _configure(name: str, kind: str, driver: str) -> None:
     certificate, key = STATE / name / "client.crt", STATE / name / "client.key"
-    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes",
-        "-days", "3650", "-subj", "/CN=bosh", "-keyout", key, "-out", certificate)
+    run(
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:secp384r1",
+        "-nodes",
+        "-days",
+        "3650",
+        "-subj",
+        "/CN=bosh",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    )
     for method, path, body in configuration.requests(driver, certificate.read_text(encoding="utf-8")):
         done = _query(name, kind, "--wait", "--request", method, "--data", json.dumps(body), path)
         if done.returncode:
@@ -215,11 +247,24 @@ def _remove_half_made(state: pathlib.Path) -> None:
 
 def _facts(name: str, kind: str, *, version: str, driver: str) -> Facts:
     state = STATE / name
-    return Facts(name=name, kind=kind, type=KINDS[kind].type, netns=netns(name), url=f"https://{configuration.ADDRESS}",
-                 version=version, client_cert=str(state / "client.crt"), client_key=str(state / "client.key"),
-                 server_cert=str(state / "var/server.crt"), project=configuration.PROJECT,
-                 profile=configuration.PROFILE, pool=configuration.POOL, driver=driver, network=configuration.NETWORK,
-                 cidr=configuration.CIDR, gateway=configuration.GATEWAY)
+    return Facts(
+        name=name,
+        kind=kind,
+        type=KINDS[kind].type,
+        netns=netns(name),
+        url=f"https://{configuration.ADDRESS}",
+        version=version,
+        client_cert=str(state / "client.crt"),
+        client_key=str(state / "client.key"),
+        server_cert=str(state / "var/server.crt"),
+        project=configuration.PROJECT,
+        profile=configuration.PROFILE,
+        pool=configuration.POOL,
+        driver=driver,
+        network=configuration.NETWORK,
+        cidr=configuration.CIDR,
+        gateway=configuration.GATEWAY,
+    )
 
 
 def _stored(name: str) -> Facts | None:

@@ -1,4 +1,5 @@
 """bin/bench, shortly: what it says is complete, and `info` and every method cost what they may."""
+
 from __future__ import annotations
 
 import bench
@@ -14,16 +15,25 @@ def result(host, tmp_path_factory):
 
 def test_every_method_of_a_life_is_measured(host, result):
     assert len(result["calls"]) == 17 and set(LOOKUPS) < result["calls"].keys()
-    assert {method for method, one in result["calls"].items() if not (one["requests"] and one["bytes"]
-                                                                      and one["cpu"])} == set()
+    assert {
+        method for method, one in result["calls"].items() if not (one["requests"] and one["bytes"] and one["cpu"])
+    } == set()
     rows = bench.table(result).splitlines()
-    assert [row.split("|")[1].strip() for row in rows if row.startswith("| ")][1:] == [f"`{NOTHING}`", f"`{LIBRARY}`",
-                                                                                       "info", *result["calls"]]
+    assert [row.split("|")[1].strip() for row in rows if row.startswith("| ")][1:] == [
+        f"`{NOTHING}`",
+        f"`{LIBRARY}`",
+        "info",
+        *result["calls"],
+    ]
 
 
 def test_our_share_is_that_of_importing_the_library_and_a_little_more(result):
     """By the processors' time, which other load on the machine does not change, and with a tenth for chance."""
-    ratios = {"info": result["info"]["ratio"] / MOST_INFO,
-              **{method: one["ratio"] / (MOST_LOOKUP if method in LOOKUPS else MOST) for method,
-                 one in result["calls"].items()}}
+    ratios = {
+        "info": result["info"]["ratio"] / MOST_INFO,
+        **{
+            method: one["ratio"] / (MOST_LOOKUP if method in LOOKUPS else MOST)
+            for method, one in result["calls"].items()
+        },
+    }
     assert {method: ratio for method, ratio in ratios.items() if ratio > 1.1} == {}

@@ -1,4 +1,5 @@
 """bin/cleanup on real servers: what goes, what never does, and that it breaks nothing that is under way."""
+
 from __future__ import annotations
 
 import itertools
@@ -21,10 +22,15 @@ from bosh_lxd_cpi.runtime.clock import Clock
 
 HOUR = 3600
 OTHER = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
-UNMARKED = "3f2b1c00-0000-4000-5000-00000000000"
+UNKNOWN_OWNER = "3f2b1c00-0000-4000-5000-00000000000"
 TINY = {"cpu": 1, "ram": 64, "root_disk": 32, "ephemeral_disk": 16}
-STEMCELL = {"name": "bosh-openstack-kvm-ubuntu-jammy-cleanup", "version": "1", "disk": 16, "disk_format": "qcow2",
-            "architecture": "x86_64"}
+STEMCELL = {
+    "name": "bosh-openstack-kvm-ubuntu-jammy-cleanup",
+    "version": "1",
+    "disk": 16,
+    "disk_format": "qcow2",
+    "architecture": "x86_64",
+}
 
 
 class Ago(Clock):
@@ -41,15 +47,23 @@ def uuid(*, age: float = 2 * HOUR, director: str = UUID) -> str:
 
 
 class Workshop:
-    """Makes things straight on the server, and takes away what is left of them."""
+    """Makes resources straight on the server, and takes away what is left of them."""
 
     def __init__(self, host: server.Facts, image: str) -> None:
         self.host, self.image, self.made = host, image, []
 
     def query(self, method: str, path: str, body=None, *, check=True):
         project = f"{'&' if '?' in path else '?'}project={self.host.project}"
-        done = server.client(self.host.name, "query", "--wait", "-X", method, *(["-d", json.dumps(body)] if body else []),
-                             path + project, check=check)
+        done = server.client(
+            self.host.name,
+            "query",
+            "--wait",
+            "-X",
+            method,
+            *(["-d", json.dumps(body)] if body else []),
+            path + project,
+            check=check,
+        )
         return json.loads(done.stdout) if done.stdout.strip() else None
 
     def volume(self, name: str, *, pool: str = "default", **config: str) -> str:
@@ -62,11 +76,25 @@ class Workshop:
         """An instance with volumes of its own; answers all their names."""
         own = {device: self.volume(f"vol-{device[0]}-{name[3:]}") for device in ("config", "ephemeral") if volumes}
         self.made.append(f"/1.0/instances/{name}")
-        self.query("POST", "/1.0/instances", {
-            "name": name, "type": "virtual-machine", "source": {"type": "image", "alias": self.image},
-            "config": {"user.bosh.state": state, "limits.memory": "64MiB", "security.secureboot": "false", **config},
-            "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "32MiB"},
-                        **{device: {"type": "disk", "pool": "default", "source": volume} for device, volume in own.items()}}})
+        self.query(
+            "POST",
+            "/1.0/instances",
+            {
+                "name": name,
+                "type": "virtual-machine",
+                "source": {"type": "image", "alias": self.image},
+                "config": {
+                    "user.bosh.state": state,
+                    "limits.memory": "64MiB",
+                    "security.secureboot": "false",
+                    **config,
+                },
+                "devices": {
+                    "root": {"type": "disk", "path": "/", "pool": "default", "size": "32MiB"},
+                    **{device: {"type": "disk", "pool": "default", "source": volume} for device, volume in own.items()},
+                },
+            },
+        )
         if start:
             self.query("PUT", f"/1.0/instances/{name}/state", {"action": "start"})
         return {name, *own.values()}
@@ -80,20 +108,30 @@ class Workshop:
 
 def names(host: server.Facts) -> set[str]:
     """Everything in the project, as the server's own client knows it."""
+
     def query(path: str):
         return json.loads(server.client(host.name, "query", f"{path}?project={host.project}").stdout)
 
     pools = [url.rsplit("/", 1)[1] for url in query("/1.0/storage-pools")]
-    urls = [*query("/1.0/instances"), *query("/1.0/images"), *query("/1.0/images/aliases"),
-            *(url for pool in pools for url in query(f"/1.0/storage-pools/{pool}/volumes/custom"))]
+    urls = [
+        *query("/1.0/instances"),
+        *query("/1.0/images"),
+        *query("/1.0/images/aliases"),
+        *(url for pool in pools for url in query(f"/1.0/storage-pools/{pool}/volumes/custom")),
+    ]
     return {url.partition("?")[0].rsplit("/", 1)[1] for url in urls}
 
 
 def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run bin/cleanup as the job does: beside the director, with its configuration."""
     *prefix, _, option, file = cpi.command()
-    done = subprocess.run([*prefix, str(ROOT / "bin/cleanup"), option, file, *arguments], env=cpi.environment(),
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(
+        [*prefix, str(ROOT / "bin/cleanup"), option, file, *arguments],
+        env=cpi.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
     assert MBUS_PASSWORD not in done.stdout + done.stderr and "PRIVATE KEY" not in done.stdout + done.stderr
     return done
 
@@ -135,16 +173,30 @@ def second_pool(host, workshop):
 @pytest.mark.every_server
 def test_what_nobody_uses_goes_and_everything_else_stays(host, cpi, workshop, second_pool):
     stopped, running, young, complete = (f"vm-{uuid()}", f"vm-{uuid()}", f"vm-{uuid(age=0)}", f"vm-{uuid()}")
-    old = {workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-e-{uuid()}", pool=second_pool),
-           *workshop.vm(stopped, state="creating"), *workshop.vm(running, state="creating", start=True)}
-    new = {workshop.volume(f"vol-c-{uuid(age=HOUR - 60)}"), workshop.volume(f"vol-e-{uuid(age=0)}", pool=second_pool),
-           *workshop.vm(young, state="creating")}
-    legacy = {workshop.volume(f"vol-c-{UNMARKED}1")}
-    for name in (f"vol-p-{uuid()}", f"vol-p-{uuid(director=OTHER)}", f"vol-c-{uuid(director=OTHER)}", f"vol-e-{UNMARKED}2",
-                 f"vol-c-{uuid()}-copy", "vol-c-notes", "data"):
+    old = {
+        workshop.volume(f"vol-c-{uuid()}"),
+        workshop.volume(f"vol-e-{uuid()}", pool=second_pool),
+        *workshop.vm(stopped, state="creating"),
+        *workshop.vm(running, state="creating", start=True),
+    }
+    new = {
+        workshop.volume(f"vol-c-{uuid(age=HOUR - 60)}"),
+        workshop.volume(f"vol-e-{uuid(age=0)}", pool=second_pool),
+        *workshop.vm(young, state="creating"),
+    }
+    legacy = {workshop.volume(f"vol-c-{UNKNOWN_OWNER}1")}
+    for name in (
+        f"vol-p-{uuid()}",
+        f"vol-p-{uuid(director=OTHER)}",
+        f"vol-c-{uuid(director=OTHER)}",
+        f"vol-e-{UNKNOWN_OWNER}2",
+        f"vol-c-{uuid()}-copy",
+        "vol-c-notes",
+        "data",
+    ):
         workshop.volume(name)
     workshop.vm(complete, state="created")
-    workshop.vm(f"vm-{UNMARKED}3", state="creating", volumes=False)
+    workshop.vm(f"vm-{UNKNOWN_OWNER}3", state="creating", volumes=False)
     workshop.vm("web", state="creating", volumes=False)
     before = names(host)
 
@@ -231,15 +283,28 @@ def test_the_list_shows_everything_and_which_disks_are_orphans(host, cpi, image,
     before = names(host)
     vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
     try:
-        cpi.call("set_vm_metadata", vm, {"director": "my-bosh", "deployment": "db", "job": "pg", "index": "0", "id": "x"})
+        cpi.call(
+            "set_vm_metadata", vm, {"director": "my-bosh", "deployment": "db", "job": "pg", "index": "0", "id": "x"}
+        )
         attached, orphan = (cpi.call("create_disk", 16, {}, None) for _ in range(2))
         workshop.made += [f"/1.0/storage-pools/default/volumes/custom/{disk}" for disk in (attached, orphan)]
         cpi.call("attach_disk", vm, attached)
-        cpi.call("set_disk_metadata", orphan, {"director": "my-bosh", "deployment": "db", "instance_group": "pg",
-                                               "instance_index": "1", "instance_id": "y"})
-        snapshot = cpi.call("snapshot_disk", orphan, {"deployment": "db", "job": "pg", "index": 1, "director_uuid": UUID})
-        legacy = workshop.volume(f"vol-p-{UNMARKED}4")
-        listed = {thing["cid"]: thing for thing in json.loads(succeed(cleanup(cpi, "--list", "--json")))}
+        cpi.call(
+            "set_disk_metadata",
+            orphan,
+            {
+                "director": "my-bosh",
+                "deployment": "db",
+                "instance_group": "pg",
+                "instance_index": "1",
+                "instance_id": "y",
+            },
+        )
+        snapshot = cpi.call(
+            "snapshot_disk", orphan, {"deployment": "db", "job": "pg", "index": 1, "director_uuid": UUID}
+        )
+        legacy = workshop.volume(f"vol-p-{UNKNOWN_OWNER}4")
+        listed = {resource["cid"]: resource for resource in json.loads(succeed(cleanup(cpi, "--list", "--json")))}
         table = succeed(cleanup(cpi, "--list")).splitlines()
         of_another = json.loads(succeed(cleanup(cpi, "--list", "--json", "--director", OTHER)))
         cpi.call("detach_disk", vm, attached)
@@ -253,15 +318,19 @@ def test_the_list_shows_everything_and_which_disks_are_orphans(host, cpi, image,
     assert listed.keys() - before == {vm, *own, attached, orphan, snapshot, legacy}
     whose = ("kind", "director", "deployment", "instance")
     assert row(vm, *whose, "size", "state", "pool") == ("vm", UUID, "db", "pg/0", 32, "", "default")
-    assert [row(cid, *whose, "used_by") for cid in own] == [(kind, UUID, "db", "pg/0", [vm]) for kind in ("config", "ephemeral")]
+    assert [row(cid, *whose, "used_by") for cid in own] == [
+        (kind, UUID, "db", "pg/0", [vm]) for kind in ("config", "ephemeral")
+    ]
     assert row(attached, "kind", "used_by", "state") == ("disk", [vm], "")
     assert row(orphan, *whose, "used_by", "state", "size") == ("disk", UUID, "db", "pg/1", [], "orphan", 16)
     assert row(snapshot, *whose, "state") == ("snapshot", UUID, "db", "pg/1", "")
     assert row(legacy, "kind", "director", "state") == ("disk", "?", "orphan")
     assert row(image, "kind", "director", "used_by") == ("image", UUID, [vm])
-    assert all(0 <= thing["age"] < HOUR for cid, thing in listed.items() if cid != legacy)
+    assert all(0 <= resource["age"] < HOUR for cid, resource in listed.items() if cid != legacy)
     assert [line.split()[-1] for line in table[1:]] == list(listed)
-    assert [line.split()[-1] for line in table if " orphan " in line] == [cid for cid in listed if cid in (orphan, legacy)]
+    assert [line.split()[-1] for line in table if " orphan " in line] == [
+        cid for cid in listed if cid in (orphan, legacy)
+    ]
     assert of_another == []
 
 
@@ -323,7 +392,9 @@ def killed_at(stop: int, host, cpi, image) -> tuple[list[str], bytes]:
     path, direct = cpi.directory / f"relay-{stop}", cpi.config["server"]["url"]
     cpi.config["server"]["url"] = f"unix://{path}"
     with Relay(path, Path(host.server_cert).parent / "unix.socket", stop=stop, stopped=lambda: process.kill()) as relay:
-        process = cpi.start("create_vm", "a", image, TINY, {"n": manual_network(f"10.245.0.{70 + stop}")}, [], environment())
+        process = cpi.start(
+            "create_vm", "a", image, TINY, {"n": manual_network(f"10.245.0.{70 + stop}")}, [], environment()
+        )
         answer, _ = process.communicate()
     cpi.config["server"]["url"] = direct
     return relay.requests, answer
@@ -350,8 +421,15 @@ def test_cleaning_up_all_the_time_breaks_no_creation(host, cpi, image, workshop,
         directory = tmp_path / str(number)
         directory.mkdir()
         caller = Director(cpi.config, directory, prefix=cpi.prefix)
-        cid, _ = caller.call("create_vm", f"a-{number}", image, TINY, {"n": manual_network(f"10.245.0.{100 + number}")}, [],
-                             environment())
+        cid, _ = caller.call(
+            "create_vm",
+            f"a-{number}",
+            image,
+            TINY,
+            {"n": manual_network(f"10.245.0.{100 + number}")},
+            [],
+            environment(),
+        )
         workshop.query("PUT", f"/1.0/instances/{cid}/state", {"action": "stop", "force": True})
         return cid
 

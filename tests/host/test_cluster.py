@@ -1,4 +1,5 @@
 """Clusters of two members: everything is where its VM is, disks follow their VMs, and a member that is down is told."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +13,7 @@ import pytest
 import server
 from conftest import Guests, inventory
 from director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
-from proxy import Fault, Proxy
+from proxy import ErrorPattern, Proxy
 from tiny import STEMCELL, VM, Connection, stemcell_image
 from world import World, impatient
 
@@ -22,7 +23,7 @@ from bosh_lxd_cpi.runtime.clock import Clock
 NODES = tuple(clusters.ADDRESSES)
 IPS = {"node1": "10.245.0.81", "node2": "10.245.0.82"}
 GUEST = {"instance_type": "c1-m0.375", "ephemeral_disk": 64}
-KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
+KILLED = ErrorPattern("killed", delivered=True, signal=signal.SIGKILL)
 
 
 class Cluster:
@@ -42,8 +43,10 @@ class Cluster:
 
     def where(self, uuid: str = "") -> set[tuple[str, str]]:
         """Kind of name and member of all instances and volumes whose name ends so."""
-        things = [*self.server.ask("GET", "/1.0/instances?recursion=1"), *self.volumes()]
-        return {(thing["name"][:-36], thing["location"]) for thing in things if thing["name"].endswith(uuid)}
+        resources = [*self.server.ask("GET", "/1.0/instances?recursion=1"), *self.volumes()]
+        return {
+            (resource["name"][:-36], resource["location"]) for resource in resources if resource["name"].endswith(uuid)
+        }
 
     def volumes(self) -> list[dict]:
         volumes = self.server.ask("GET", "/1.0/storage-pools/default/volumes/custom?recursion=1")
@@ -65,7 +68,9 @@ def run(cpi: Director, program: str, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run(command, env=cpi.environment(), capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module", params=["incus", *[pytest.param(kind, marks=pytest.mark.long) for kind in ("lxd", "incus7")]])
+@pytest.fixture(
+    scope="module", params=["incus", *[pytest.param(kind, marks=pytest.mark.long) for kind in ("lxd", "incus7")]]
+)
 def cluster(request, tmp_path_factory):
     name = f"{request.config.getoption('--hosts')}-{request.param}"
     try:
@@ -83,10 +88,15 @@ def tiny(cluster, tmp_path_factory):
 @pytest.fixture(scope="module")
 def vms(cluster, guest_stemcell):
     """A VM with the guest on each member, by the member's name; the second is sent there by its network."""
-    stemcell = cluster.cpi.call("create_stemcell", guest_stemcell["image"],
-                                {**guest_stemcell["properties"], "name": "bosh-openstack-kvm-ubuntu-jammy"})
-    vms = {"node1": cluster.make_vm(stemcell, IPS["node1"], {**GUEST, "target": "node1"}),
-           "node2": cluster.make_vm(stemcell, IPS["node2"], GUEST, target="node2")}
+    stemcell = cluster.cpi.call(
+        "create_stemcell",
+        guest_stemcell["image"],
+        {**guest_stemcell["properties"], "name": "bosh-openstack-kvm-ubuntu-jammy"},
+    )
+    vms = {
+        "node1": cluster.make_vm(stemcell, IPS["node1"], {**GUEST, "target": "node1"}),
+        "node2": cluster.make_vm(stemcell, IPS["node2"], GUEST, target="node2"),
+    }
     for node in NODES:
         cluster.guests[node].wait(IPS[node])
     return vms
@@ -123,8 +133,11 @@ def test_a_vm_goes_to_its_group_or_where_the_server_likes(cluster, tiny):
 
 
 def test_a_member_that_is_not_there_is_told(cluster, tiny):
-    for properties, network, says in (({"target": "node3"}, {}, "on node3.*cluster list"), ({"target": "@nobody"}, {}, "nobody"),
-                                      ({"target": "node1"}, {"target": "node2"}, "targets")):
+    for properties, network, says in (
+        ({"target": "node3"}, {}, "on node3.*cluster list"),
+        ({"target": "@nobody"}, {}, "nobody"),
+        ({"target": "node1"}, {"target": "node2"}, "targets"),
+    ):
         with pytest.raises(Refused, match=says):
             cluster.make_vm(tiny, "10.245.0.90", {**VM, **properties}, **network)
     with pytest.raises(Refused, match="cluster list.*target"):
@@ -151,8 +164,12 @@ def test_a_disk_follows_its_vm_with_its_contents_and_snapshots(cluster, vms):
     assert guests["node1"].ask(IPS["node1"], "read", device=hint) == "written on node2"
     assert guests["node1"].ask(IPS["node1"], "size", device=hint) == 96 << 20
     kept = cluster.server.ask("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots?recursion=1")
-    assert [(one["name"], json.loads(one["description"])["deployment"]) for one in kept] == [(snapshot.replace("_", "/"), "d")]
-    assert next(volume for volume in cluster.volumes() if volume["name"] == disk)["config"]["user.bosh.deployment"] == "d"
+    assert [(one["name"], json.loads(one["description"])["deployment"]) for one in kept] == [
+        (snapshot.replace("_", "/"), "d")
+    ]
+    assert (
+        next(volume for volume in cluster.volumes() if volume["name"] == disk)["config"]["user.bosh.deployment"] == "d"
+    )
     cpi.call("delete_snapshot", snapshot)
     assert cluster.server.ask("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots") == []
     cpi.call("detach_disk", vms["node1"], disk)
@@ -212,6 +229,7 @@ def test_a_stemcell_is_deployed_ahead_on_the_member_that_is_targeted(cluster, tm
 
 def uuid(seconds_ago: float) -> str:
     """As in the name of something that the director had made then."""
+
     class Ago(Clock):
         def time(self) -> float:
             return time.time() - seconds_ago
@@ -223,15 +241,18 @@ def test_cleanup_sees_all_members_and_takes_equal_names_apart(cluster, vms):
     old, young = uuid(7200), uuid(0)
     for node in NODES:
         for name in (f"vol-c-{old}", f"vol-e-{young}"):
-            cluster.server.ask("POST", f"/1.0/storage-pools/default/volumes/custom?target={node}",
-                               {"name": name, "content_type": "block", "config": {"size": "8MiB"}})
+            cluster.server.ask(
+                "POST",
+                f"/1.0/storage-pools/default/volumes/custom?target={node}",
+                {"name": name, "content_type": "block", "config": {"size": "8MiB"}},
+            )
     disk = cluster.cpi.call("create_disk", 16, {"target": "node2"}, None)
     snapshot = cluster.cpi.call("snapshot_disk", disk, {})
     both = {("vol-c-", "node1"), ("vol-c-", "node2")}
     listed = json.loads(run(cluster.cpi, "cleanup", "--list", "--json").stdout)
-    found = {(thing["cid"], thing["location"]) for thing in listed if thing["kind"] != "image"}
+    found = {(resource["cid"], resource["location"]) for resource in listed if resource["kind"] != "image"}
     assert found >= {(f"vol-c-{old}", "node1"), (f"vol-c-{old}", "node2"), (disk, "node2"), (vms["node2"], "node2")}
-    assert snapshot in {thing["cid"] for thing in listed} or cluster.first.type == "lxd"
+    assert snapshot in {resource["cid"] for resource in listed} or cluster.first.type == "lxd"
     told = run(cluster.cpi, "cleanup", "--dry-run").stdout
     assert told.count(f"would remove config vol-c-{old}") == 2 and cluster.where(old) == both
     done = run(cluster.cpi, "cleanup")
@@ -250,7 +271,9 @@ def doctor(cpi: Director, *arguments: str) -> list[tuple[str, str, str]]:
 def test_doctor_knows_the_members(cluster, tmp_path):
     assert ("cluster", "ok", "2 members online: node1, node2") in doctor(cluster.cpi)
     told = doctor(cluster.director(tmp_path, target="node3"))
-    assert [one for one in told if one[1] != "ok"] == [("cluster", "fail", "server.target node3 is none of node1, node2")]
+    assert [one for one in told if one[1] != "ok"] == [
+        ("cluster", "fail", "server.target node3 is none of node1, node2")
+    ]
 
 
 @pytest.mark.long
@@ -263,14 +286,21 @@ def test_doctor_proves_a_member(cluster, tmp_path):
 def test_a_member_that_is_down_is_told_and_holds_nothing_up(cluster, tiny, tmp_path):
     cpi = cluster.director(tmp_path)
     cpi.program = impatient(tmp_path, 2, answer=15)
-    here, there = (cluster.make_vm(tiny, f"10.245.0.9{number}", {**VM, "target": node}) for number, node in enumerate(NODES))
+    here, there = (
+        cluster.make_vm(tiny, f"10.245.0.9{number}", {**VM, "target": node}) for number, node in enumerate(NODES)
+    )
     disks = [cpi.call("create_disk", 16, {"target": node}, None) for node in NODES]
     before = inventory(cluster.first)
     server.stop_daemon(cluster.members["node2"].name)
     try:
-        for method, *arguments in (("has_vm", there), ("has_disk", disks[1]), ("get_disks", there),
-                                   ("attach_disk", here, disks[1]), ("attach_disk", there, disks[0]),
-                                   ("create_disk", 16, {"target": "node2"}, None)):
+        for method, *arguments in (
+            ("has_vm", there),
+            ("has_disk", disks[1]),
+            ("get_disks", there),
+            ("attach_disk", here, disks[1]),
+            ("attach_disk", there, disks[0]),
+            ("create_disk", 16, {"target": "node2"}, None),
+        ):
             with pytest.raises(Refused, match="cluster list` shows why") as refused:
                 cpi.call(method, *arguments)
             assert refused.value.call.seconds < 40, method

@@ -1,4 +1,5 @@
 """How the server is reached and believed, what is said when it is not, and several servers from one director."""
+
 from __future__ import annotations
 
 import hashlib
@@ -21,8 +22,28 @@ def refusal(cpi, **settings):
 @pytest.fixture
 def stranger(tmp_path):
     """A certificate that no server trusts."""
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes", "-days", "2",
-                    "-subj", "/CN=stranger", "-keyout", tmp_path / "key", "-out", tmp_path / "crt"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:secp384r1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=stranger",
+            "-keyout",
+            tmp_path / "key",
+            "-out",
+            tmp_path / "crt",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return {"tls_client_cert": (tmp_path / "crt").read_text(), "tls_client_key": (tmp_path / "key").read_text()}
 
 
@@ -30,10 +51,18 @@ def stranger(tmp_path):
 def test_the_server_is_verified_by_pin_authority_or_on_request_not_at_all(host, cpi):
     pem = Path(host.server_cert).read_text(encoding="utf-8")
     digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-    colons = ":".join(digest[at:at + 2] for at in range(0, 64, 2)).upper()
-    for settings in ({"tls_server_cert": pem}, {"tls_server_cert": host.server_cert}, {"tls_server_cert": digest},
-                     {"tls_server_cert": colons}, {"tls_ca_cert": pem}, {"insecure_skip_verify": True}):
-        cpi.config["server"].update({"tls_server_cert": "", "tls_ca_cert": "", "insecure_skip_verify": False, **settings})
+    colons = ":".join(digest[at : at + 2] for at in range(0, 64, 2)).upper()
+    for settings in (
+        {"tls_server_cert": pem},
+        {"tls_server_cert": host.server_cert},
+        {"tls_server_cert": digest},
+        {"tls_server_cert": colons},
+        {"tls_ca_cert": pem},
+        {"insecure_skip_verify": True},
+    ):
+        cpi.config["server"].update(
+            {"tls_server_cert": "", "tls_ca_cert": "", "insecure_skip_verify": False, **settings}
+        )
         assert cpi.call("has_vm", "vm-1") is False, settings
 
 
@@ -53,12 +82,22 @@ def test_key_material_that_is_none_is_named(cpi):
 def test_an_untrusted_certificate_says_how_to_trust_it(host, cpi, stranger, stemcell_cids):
     assert "config trust add" in refusal(cpi, **stranger).message
     with pytest.raises(Refused, match="config trust add"):
-        cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m1"}, {"n": manual_network("10.245.0.9")}, [], {})
+        cpi.call(
+            "create_vm",
+            "a",
+            stemcell_cids["jammy"],
+            {"instance_type": "c1-m1"},
+            {"n": manual_network("10.245.0.9")},
+            [],
+            {},
+        )
 
 
 @pytest.mark.every_server
-@pytest.mark.parametrize(("setting", "value", "says"), [("project_name", "nope", "project create nope"),
-                                                        ("storage_pool_name", "nope", "storage list")])
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [("project_name", "nope", "project create nope"), ("storage_pool_name", "nope", "storage list")],
+)
 def test_a_wrong_project_or_pool_is_an_error_and_not_a_missing_disk_or_vm(cpi, setting, value, says):
     cpi.config["server"][setting] = value
     for method, cid in (("has_disk", "vol-p-1"), *([("has_vm", "vm-1")] if setting == "project_name" else [])):
@@ -71,14 +110,19 @@ def test_nobody_listening_says_where(cpi):
     cpi.config["server"]["url"] = "https://127.0.0.1:1"
     process = cpi.start("has_vm", "vm-1")
     with pytest.raises(Refused, match="no connection to https://127.0.0.1:1: Connection refused") as refused:
-        cpi.finish(process, "has_vm", 0)
+        cpi.run_operation(process, "has_vm", 0)
     assert "core.https_address" in refused.value.message
 
 
 @pytest.mark.every_server
 def test_a_unix_socket_serves_as_well(host, cpi):
     socket = Path(host.server_cert).parent / "unix.socket"
-    cpi.config["server"] |= {"url": f"unix://{socket}", "tls_client_cert": "", "tls_client_key": "", "tls_server_cert": ""}
+    cpi.config["server"] |= {
+        "url": f"unix://{socket}",
+        "tls_client_cert": "",
+        "tls_client_key": "",
+        "tls_server_cert": "",
+    }
     disk = cpi.call("create_disk", 16, {}, None)
     assert cpi.call("has_disk", disk) is True
     cpi.call("delete_disk", disk)
@@ -103,15 +147,36 @@ def test_no_key_material_and_no_secret_is_left_or_said(cpi, stemcell_cids, tmp_p
     env = environment(mbus={"cert": {"private_key": "-----BEGIN KEY-----\nc2VjcmV0LWtleS1saW5l\n-----END KEY-----\n"}})
     env["bosh"]["password"] = "a-password-hash"
     cpi.config["log_level"] = "debug"
-    vm, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.375"}, {"n": manual_network("10.245.0.70")},
-                     [], env)
+    vm, _ = cpi.call(
+        "create_vm",
+        "a",
+        stemcell_cids["jammy"],
+        {"instance_type": "c1-m0.375"},
+        {"n": manual_network("10.245.0.70")},
+        [],
+        env,
+    )
     cpi.call("delete_vm", vm)
     with pytest.raises(Refused):
-        cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.375", "config": {"x": MBUS_PASSWORD}},
-                 {"n": manual_network("10.245.0.70")}, [], env)
-    secrets = [MBUS_PASSWORD, "c2VjcmV0LWtleS1saW5l", "a-password-hash", cpi.config["server"]["tls_client_key"].splitlines()[1]]
+        cpi.call(
+            "create_vm",
+            "a",
+            stemcell_cids["jammy"],
+            {"instance_type": "c1-m0.375", "config": {"x": MBUS_PASSWORD}},
+            {"n": manual_network("10.245.0.70")},
+            [],
+            env,
+        )
+    secrets = [
+        MBUS_PASSWORD,
+        "c2VjcmV0LWtleS1saW5l",
+        "a-password-hash",
+        cpi.config["server"]["tls_client_key"].splitlines()[1],
+    ]
     said = "".join(call.stdout + call.stderr for call in cpi.calls)
-    left = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file() and path.name != "cpi.json")
+    left = "".join(
+        path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file() and path.name != "cpi.json"
+    )
     for secret in secrets:
         assert secret not in said and secret not in left
 
@@ -121,7 +186,5 @@ def test_a_restarting_server_is_waited_for(host, cpi):
     server.stop_daemon(host.name)
     process = cpi.start("create_disk", 16, {}, None)
     server.start_daemon(host.name)
-    disk = cpi.finish(process, "create_disk", 0)
+    disk = cpi.run_operation(process, "create_disk", 0)
     cpi.call("delete_disk", disk)
-
-

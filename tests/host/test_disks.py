@@ -1,4 +1,5 @@
 """Persistent disks and snapshots on real servers, as the guest and the server see them."""
+
 from __future__ import annotations
 
 import json
@@ -16,8 +17,15 @@ NOWHERE = "01a2030b-da83-881f-9150-000000000000"
 @pytest.fixture
 def vm(cpi, stemcell_cids):
     """A VM that is deleted at the end."""
-    cid, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.375", "ephemeral_disk": 64},
-                      {"n": manual_network(IP)}, [], environment())
+    cid, _ = cpi.call(
+        "create_vm",
+        "a",
+        stemcell_cids["jammy"],
+        {"instance_type": "c1-m0.375", "ephemeral_disk": 64},
+        {"n": manual_network(IP)},
+        [],
+        environment(),
+    )
     yield cid
     cpi.call("delete_vm", cid)
 
@@ -84,8 +92,15 @@ def test_attaching_and_detaching_again_changes_nothing(cpi, vm, make_disk):
 @pytest.mark.every_server
 def test_a_disk_that_another_vm_has_is_refused(host, cpi, vm, make_disk, stemcell_cids):
     disk = make_disk()
-    other, _ = cpi.call("create_vm", "b", stemcell_cids["jammy"], {"instance_type": "c1-m0.375"},
-                        {"n": manual_network(OTHER_IP)}, [disk], environment())
+    other, _ = cpi.call(
+        "create_vm",
+        "b",
+        stemcell_cids["jammy"],
+        {"instance_type": "c1-m0.375"},
+        {"n": manual_network(OTHER_IP)},
+        [disk],
+        environment(),
+    )
     cpi.call("attach_disk", vm, disk)
     with pytest.raises(Refused, match=f"attached to {vm}"):
         cpi.call("attach_disk", other, disk)
@@ -100,9 +115,13 @@ def test_disks_that_are_missing(cpi, vm):
     missing = f"vol-p-{NOWHERE}"
     assert cpi.call("has_disk", missing) is False
     assert cpi.call("delete_disk", missing) is None
-    for method, arguments in (("attach_disk", (vm, missing)), ("set_disk_metadata", (missing, {})),
-                              ("resize_disk", (missing, 100)), ("snapshot_disk", (missing, {})),
-                              ("update_disk", (missing, 100, {}))):
+    for method, arguments in (
+        ("attach_disk", (vm, missing)),
+        ("set_disk_metadata", (missing, {})),
+        ("resize_disk", (missing, 100)),
+        ("snapshot_disk", (missing, {})),
+        ("update_disk", (missing, 100, {})),
+    ):
         with pytest.raises(Refused) as refused:
             cpi.call(method, *arguments)
         assert refused.value.type == "Bosh::Clouds::DiskNotFound", method
@@ -122,8 +141,11 @@ def test_growing_and_shrinking(host, cpi, vm, make_disk):
     assert cpi.last.requests <= 2
     cpi.call("resize_disk", disk, 128)
     assert volume(host, disk)["config"]["size"] == "128MiB"
-    for method, arguments in (("resize_disk", (disk, 127)), ("update_disk", (disk, 127, {})),
-                              ("update_disk", (disk, 128, {"storage_pool": "elsewhere"}))):
+    for method, arguments in (
+        ("resize_disk", (disk, 127)),
+        ("update_disk", (disk, 127, {})),
+        ("update_disk", (disk, 128, {"storage_pool": "elsewhere"})),
+    ):
         with pytest.raises(Refused) as refused:
             cpi.call(method, *arguments)
         assert refused.value.type == "Bosh::Clouds::NotSupported"
@@ -140,7 +162,11 @@ def test_growing_and_shrinking(host, cpi, vm, make_disk):
 def test_disk_metadata_and_snapshots_of_a_disk_in_use(host, cpi, vm, make_disk):
     disk = make_disk()
     cpi.call("attach_disk", vm, disk)
-    cpi.call("set_disk_metadata", disk, {"deployment": "cf", "instance_group": "db", "instance_index": 0, "attached_at": "now"})
+    cpi.call(
+        "set_disk_metadata",
+        disk,
+        {"deployment": "cf", "instance_group": "db", "instance_index": 0, "attached_at": "now"},
+    )
     assert cpi.last.requests <= 2
     seen = volume(host, disk)
     assert seen["description"] == "cf db/0"
@@ -175,9 +201,20 @@ def test_disks_in_another_pool_are_found_there(host, cpi, vm):
         server.client(host.name, "storage", "delete", "second")
 
 
-@pytest.mark.parametrize("arguments", [(0, {}, None), (-1, {}, None), ("a", {}, None), (1 << 60, {}, None), (1.5, {}, None),
-                                       (64, {"pool": "x"}, None), (64, {"config": {"size": "1GiB"}}, None), (64, [], None)],
-                         ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (0, {}, None),
+        (-1, {}, None),
+        ("a", {}, None),
+        (1 << 60, {}, None),
+        (1.5, {}, None),
+        (64, {"pool": "x"}, None),
+        (64, {"config": {"size": "1GiB"}}, None),
+        (64, [], None),
+    ],
+    ids=str,
+)
 def test_absurd_disks_are_refused_before_anything_is_made(cpi, arguments):
     with pytest.raises(Refused) as refused:
         cpi.call("create_disk", *arguments)
@@ -199,7 +236,14 @@ def full_pool(host):
 @pytest.mark.only("incus", "lxd")
 def test_a_full_pool_is_no_disk_space_and_keeps_nothing(cpi, stemcell_cids, full_pool):
     with pytest.raises(Refused) as refused:
-        cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.375", "storage_pool": full_pool},
-                 {"n": manual_network(IP)}, [], environment())
+        cpi.call(
+            "create_vm",
+            "a",
+            stemcell_cids["jammy"],
+            {"instance_type": "c1-m0.375", "storage_pool": full_pool},
+            {"n": manual_network(IP)},
+            [],
+            environment(),
+        )
     assert (refused.value.type, refused.value.ok_to_retry) == ("Bosh::Clouds::NoDiskSpace", False)
     assert "storage info full" in refused.value.message

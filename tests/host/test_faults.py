@@ -3,6 +3,7 @@
 A call may succeed in spite of it. If it fails, then with an error of the right type; and after the director's next move
 (the same once more, or nothing) and bin/cleanup the server holds nothing too much, and nothing is lost.
 """
+
 from __future__ import annotations
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from director import ROOT
-from proxy import FAULTS, Fault
+from proxy import ERROR_PATTERNS, ErrorPattern
 from tiny import STEMCELL
 from world import Outcome, World
 
@@ -26,7 +27,10 @@ def create_stemcell(world: World) -> Outcome:
     outcome = world.attempt("create_stemcell", world.other_image, other)
     cid = outcome.result or world.calm.call("create_stemcell", world.other_image, other)
     assert cid in world.server.names()
-    for untold in {thing["cid"] for thing in world.listed() if thing["kind"] == "image"} - {cid, world.stemcell}:
+    for untold in {resource["cid"] for resource in world.listed() if resource["kind"] == "image"} - {
+        cid,
+        world.stemcell,
+    }:
         assert world.armed[0].name == "gone"
         world.calm.call("delete_stemcell", untold)
     world.calm.call("delete_stemcell", cid)
@@ -49,7 +53,7 @@ def create_vm(world: World) -> Outcome:
     for untold in {name for name in world.server.names() - before if name.startswith("vm-")}:
         fault, at = world.armed
         assert outcome.error and fault.name == "gone" and world.requests[at - 1].startswith("PATCH")
-        assert untold in {thing["cid"] for thing in world.listed()}
+        assert untold in {resource["cid"] for resource in world.listed()}
         world.calm.call("delete_vm", untold)
     return outcome
 
@@ -93,7 +97,7 @@ def create_disk(world: World) -> Outcome:
         world.calm.call("delete_disk", outcome.result)
     for untold in world.server.names() - before:
         assert world.armed[0].name == "gone"
-        assert [thing["state"] for thing in world.listed() if thing["cid"] == untold] == ["orphan"]
+        assert [resource["state"] for resource in world.listed() if resource["cid"] == untold] == ["orphan"]
         world.cleanup("--delete-disk", untold)
     return outcome
 
@@ -118,16 +122,27 @@ def snapshot_disk(world: World) -> Outcome:
     world.calm.call("delete_snapshot", snapshot)
     if too_much:  # only where the server could not be reached any more: it is listed, and goes with its disk
         assert world.armed[0].name == "gone"
-        assert too_much <= {thing["cid"].partition("_")[2] for thing in world.listed()}
+        assert too_much <= {resource["cid"].partition("_")[2] for resource in world.listed()}
     world.calm.call("delete_disk", disk)
     return outcome
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (
-    create_stemcell, create_vm, delete_vm, create_disk, attach_disk, detach_disk, resize_disk, snapshot_disk)}
+SCENARIOS = {
+    scenario.__name__: scenario
+    for scenario in (
+        create_stemcell,
+        create_vm,
+        delete_vm,
+        create_disk,
+        attach_disk,
+        detach_disk,
+        resize_disk,
+        snapshot_disk,
+    )
+}
 
 
-def play(world: World, scenario: Callable[[World], Outcome], fault: Fault, at: int) -> str:
+def play(world: World, scenario: Callable[[World], Outcome], fault: ErrorPattern, at: int) -> str:
     """Play a scenario with a fault; answers how it went, empty if there was no such request. Raises AssertionError."""
     world.armed = (fault, at)
     before = world.server.names()
@@ -146,10 +161,10 @@ def play(world: World, scenario: Callable[[World], Outcome], fault: Fault, at: i
 @pytest.mark.parametrize("method", SLICE[0])
 def test_a_fault_at_any_request_leaves_nothing_behind(world, method, fault):
     world.power("stop")  # so that disks come and go at once
-    assert list(sweep(world, method, FAULTS[fault]))
+    assert list(sweep(world, method, ERROR_PATTERNS[fault]))
 
 
-def sweep(world: World, method: str, fault: Fault) -> Iterator[tuple[str, str]]:
+def sweep(world: World, method: str, fault: ErrorPattern) -> Iterator[tuple[str, str]]:
     """The request and how the call went, for each of its requests."""
     at = 1
     while how := play(world, SCENARIOS[method], fault, at):
@@ -171,19 +186,20 @@ def results(request: pytest.FixtureRequest) -> Iterator[Results]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ERROR_PATTERNS)
 @pytest.mark.parametrize("method", SCENARIOS)
 def test_every_fault_at_any_request_leaves_nothing_behind(world, results, method, fault):
     world.power("start")
-    results[method, fault] = list(sweep(world, method, FAULTS[fault]))
+    results[method, fault] = list(sweep(world, method, ERROR_PATTERNS[fault]))
 
 
 @pytest.mark.long
 def test_no_call_fails_where_the_documentation_says_that_it_succeeds(results, request):
     if request.config.getoption("--write-docs"):
         DOCUMENT.write_text(HEAD + "".join(table(method, results) for method in SCENARIOS), "utf-8")
-    documented, seen = (list(rows(text)) for text in (DOCUMENT.read_text("utf-8"),
-                                                      "".join(table(one, results) for one in SCENARIOS)))
+    documented, seen = (
+        list(rows(text)) for text in (DOCUMENT.read_text("utf-8"), "".join(table(one, results) for one in SCENARIOS))
+    )
     assert [row[0] for row in seen] == [row[0] for row in documented]
     assert [now for now, then in zip(seen, documented) if any(a == "error" != b for a, b in zip(now, then))] == []
 
@@ -192,7 +208,7 @@ HEAD = """\
 # When something goes wrong
 
 One request of one call meets one fault, on a real Incus 6.0, for every request of these methods and every fault. In
-each of the cases below the call ended in bounded time; an error had the type that lets the director do the right thing
+each of the cases below the call ended in bounded time; an error had the type that lets the director do the right resource
 (create_vm: `VMCreationFailed` with `ok_to_retry`, except after an error that nobody knows); and after the director's
 next move, the same call once more where it makes one, and `bin/cleanup`, the server held nothing too much and nothing
 was lost. Times that the CPI waits were shortened to a few seconds for this. Written by
@@ -224,9 +240,9 @@ had begun is taken back, and the answer says so.
 
 def table(method: str, results: Results) -> str:
     """A method's part of the document; a request that no fault met is one that this run did not come to."""
-    text = f"\n## {method}\n\n| request | {' | '.join(FAULTS)} |\n|---{'|---' * len(FAULTS)}|\n"
+    text = f"\n## {method}\n\n| request | {' | '.join(ERROR_PATTERNS)} |\n|---{'|---' * len(ERROR_PATTERNS)}|\n"
     for at, (line, _) in enumerate(results[method, "412"]):  # the fault that changes nothing of what comes before it
-        cells = [results[method, fault][at][1] if at < len(results[method, fault]) else "" for fault in FAULTS]
+        cells = [results[method, fault][at][1] if at < len(results[method, fault]) else "" for fault in ERROR_PATTERNS]
         text += f"| {at + 1}. `{line}` | {' | '.join(cells)} |\n"
     return text
 

@@ -1,4 +1,5 @@
 """The guest itself, in plain emulated machines, with config drives of our own making."""
+
 from __future__ import annotations
 
 import json
@@ -15,16 +16,19 @@ from typing import Any
 import pytest
 from guest import report
 
-from bosh_lxd_cpi.guest.config_drive import drive
+from bosh_lxd_cpi.guest.config_drive.drive import image
 
 OVMF = Path("/usr/share/OVMF")
-SYSTEM, EPHEMERAL, EXTRA = (f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_{name}"
-                            for name in ("root", "ephemeral", "p0123456789ab"))
+SYSTEM, EPHEMERAL, EXTRA = (
+    f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_{name}" for name in ("root", "ephemeral", "p0123456789ab")
+)
 MACS = ("00:16:3e:00:00:01", "00:16:3e:00:00:02")
 MIB = 1 << 20
 
-pytestmark = pytest.mark.skipif(not shutil.which("qemu-system-x86_64") or not OVMF.exists(),
-                                reason="needs QEMU and its UEFI firmware: install qemu-system-x86 and ovmf")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("qemu-system-x86_64") or not OVMF.exists(),
+    reason="needs QEMU and its UEFI firmware: install qemu-system-x86 and ovmf",
+)
 
 
 class Machine:
@@ -36,15 +40,40 @@ class Machine:
         self.address = ".".join(["127", *(str(random.randint(2, 254)) for _ in range(3))])
         if uefi:
             shutil.copy(OVMF / "OVMF_VARS_4M.fd", directory / "vars.fd")
-            options += ("-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
-                        "-drive", f"if=pflash,format=raw,file={directory}/vars.fd")
-        self.process = subprocess.Popen([
-            "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "512", "-display", "none",
-            "-nodefaults", "-device", "virtio-scsi-pci,id=scsi",
-            *disk("root", root, form="qcow2,snapshot=on", order=",bootindex=0"),
-            "-netdev", f"user,id=first,restrict=on,ipv6=off,hostfwd=tcp:{self.address}:8080-10.0.2.15:8080",
-            "-device", f"virtio-net-pci,netdev=first,mac={MACS[0]},romfile=", *options,
-            "-serial", f"file:{directory}/console", "-qmp", f"unix:{directory}/qmp,server=on,wait=off"])
+            options += (
+                "-drive",
+                f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
+                "-drive",
+                f"if=pflash,format=raw,file={directory}/vars.fd",
+            )
+        self.process = subprocess.Popen(
+            [
+                "qemu-system-x86_64",
+                "-machine",
+                "q35",
+                "-accel",
+                "tcg",
+                "-cpu",
+                "max",
+                "-m",
+                "512",
+                "-display",
+                "none",
+                "-nodefaults",
+                "-device",
+                "virtio-scsi-pci,id=scsi",
+                *disk("root", root, form="qcow2,snapshot=on", order=",bootindex=0"),
+                "-netdev",
+                f"user,id=first,restrict=on,ipv6=off,hostfwd=tcp:{self.address}:8080-10.0.2.15:8080",
+                "-device",
+                f"virtio-net-pci,netdev=first,mac={MACS[0]},romfile=",
+                *options,
+                "-serial",
+                f"file:{directory}/console",
+                "-qmp",
+                f"unix:{directory}/qmp,server=on,wait=off",
+            ]
+        )
 
     def command(self, name: str, **arguments: Any) -> Any:
         """What QEMU's monitor returns for a command."""
@@ -71,8 +100,12 @@ class Machine:
 
 def disk(name: str, path: Path, *, device: str = "scsi-hd", form: str = "raw", order: str = "") -> list[str]:
     """QEMU's options for a disk attached as Incus attaches the device `name`."""
-    return ["-drive", f"if=none,id={name},file={path},format={form}",
-            "-device", f"{device},bus=scsi.0,lun=1,drive={name},serial=incus_{name},device_id=incus_{name}{order}"]
+    return [
+        "-drive",
+        f"if=none,id={name},file={path},format={form}",
+        "-device",
+        f"{device},bus=scsi.0,lun=1,drive={name},serial=incus_{name},device_id=incus_{name}{order}",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +134,7 @@ def settings(networks: dict[str, Any]) -> dict[str, Any]:
 
 def drive(path: Path, networks: dict[str, Any], kind: str) -> Path:
     files = {"metadata_path": "ec2/latest/meta-data.json", "userdata_path": "ec2/latest/user-data"}
-    path.write_bytes(drive.image(settings(networks), kind=kind, label="config-2", **files))
+    path.write_bytes(image(settings(networks), kind=kind, label="config-2", **files))
     return path
 
 
@@ -111,31 +144,56 @@ def empty(path: Path, size: int) -> Path:
     return path
 
 
-NETWORK = {"default": {"type": "manual", "ip": "10.0.2.15", "netmask": "255.255.255.0", "gateway": "10.0.2.2",
-                       "prefix": "32", "default": ["dns", "gateway"]}}
+NETWORK = {
+    "default": {
+        "type": "manual",
+        "ip": "10.0.2.15",
+        "netmask": "255.255.255.0",
+        "gateway": "10.0.2.2",
+        "prefix": "32",
+        "default": ["dns", "gateway"],
+    }
+}
 MASK = "ffff:ffff:ffff:ffff::"
-TWO_NETWORKS = {"private": {"type": "dynamic", "mac": MACS[0], "default": ["dns"]},
-                "public": {"type": "manual", "ip": "fd42:b05b::5", "netmask": MASK, "mac": MACS[1],
-                           "gateway": "fd42:b05b::1", "default": ["gateway"]},
-                "second": {"type": "manual", "ip": "fd42:b05b::6", "netmask": MASK, "alias": "eth1:1"},
-                "floating": {"type": "vip", "ip": "203.0.113.1"}}
+TWO_NETWORKS = {
+    "private": {"type": "dynamic", "mac": MACS[0], "default": ["dns"]},
+    "public": {
+        "type": "manual",
+        "ip": "fd42:b05b::5",
+        "netmask": MASK,
+        "mac": MACS[1],
+        "gateway": "fd42:b05b::1",
+        "default": ["gateway"],
+    },
+    "second": {"type": "manual", "ip": "fd42:b05b::6", "netmask": MASK, "alias": "eth1:1"},
+    "floating": {"type": "vip", "ip": "203.0.113.1"},
+}
 
 
 @pytest.fixture(scope="module")
 def bios(boot: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine with BIOS, an ephemeral disk and an ISO9660 config drive that names no MAC."""
     files = tmp_path_factory.mktemp("bios")
-    return boot(*disk("ephemeral", empty(files / "ephemeral", 300 * MIB)),
-                *disk("config", drive(files / "config", NETWORK, "CDROM"), device="scsi-cd"))
+    return boot(
+        *disk("ephemeral", empty(files / "ephemeral", 300 * MIB)),
+        *disk("config", drive(files / "config", NETWORK, "CDROM"), device="scsi-cd"),
+    )
 
 
 @pytest.fixture(scope="module")
 def uefi(boot: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine with UEFI, two network interfaces and a FAT config drive on a hard disk, but no ephemeral disk."""
     files = tmp_path_factory.mktemp("uefi")
-    return boot(*disk("config", drive(files / "config", TWO_NETWORKS, "FAT32")), "-smp", "2",
-                "-netdev", "user,id=second,restrict=on,ipv4=off,ipv6=on,ipv6-prefix=fd42:b05b::,ipv6-host=fd42:b05b::1",
-                "-device", f"virtio-net-pci,netdev=second,mac={MACS[1]},romfile=", uefi=True)
+    return boot(
+        *disk("config", drive(files / "config", TWO_NETWORKS, "FAT32")),
+        "-smp",
+        "2",
+        "-netdev",
+        "user,id=second,restrict=on,ipv4=off,ipv6=on,ipv6-prefix=fd42:b05b::,ipv6-host=fd42:b05b::1",
+        "-device",
+        f"virtio-net-pci,netdev=second,mac={MACS[1]},romfile=",
+        uefi=True,
+    )
 
 
 def test_a_bios_machine_reports_the_settings_it_was_given_and_what_it_made_of_them(bios: Machine) -> None:
@@ -173,8 +231,9 @@ def test_a_disk_plugged_in_shows_keeps_its_mark_and_goes_when_unplugged(bios: Ma
     path = empty(tmp_path / "extra", 100 * MIB)
     serial = Path(EXTRA).name.removeprefix("scsi-0QEMU_QEMU_HARDDISK_")
     bios.command("blockdev-add", **{"node-name": "extra", "driver": "file", "filename": str(path)})
-    bios.command("device_add", driver="scsi-hd", bus="scsi.0", lun=1, id="extra", drive="extra",
-                 serial=serial, device_id=serial)
+    bios.command(
+        "device_add", driver="scsi-hd", bus="scsi.0", lun=1, id="extra", drive="extra", serial=serial, device_id=serial
+    )
     hint = bios.ask("resolve", path=EXTRA)
     assert hint["size"] == bios.ask("size", device=EXTRA) == 100 * MIB
     assert bios.ask("report")["by_id"][Path(EXTRA).name] == hint["device"]

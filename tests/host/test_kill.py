@@ -1,14 +1,15 @@
 """The CPI's process ends in the middle of a call, at each of its requests: killed, or asked to stop."""
+
 from __future__ import annotations
 
 import signal
 
 import pytest
-from proxy import Fault
+from proxy import ErrorPattern
 from world import World
 
-KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
-STOPPED = Fault("stopped", delivered=True, answer="whole", signal=signal.SIGTERM)
+KILLED = ErrorPattern("killed", delivered=True, signal=signal.SIGKILL)
+STOPPED = ErrorPattern("stopped", delivered=True, answer="whole", signal=signal.SIGTERM)
 
 
 def reached(world: World, at: int) -> bool:

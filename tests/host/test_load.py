@@ -1,9 +1,9 @@
 """Many calls at once for minutes: every answer is right, nothing is left, no process grows."""
+
 from __future__ import annotations
 
 import itertools
 import os
-import re
 import subprocess
 import tarfile
 import time
@@ -23,12 +23,15 @@ from bosh_lxd_cpi.runtime import throttle
 LIMIT = 4
 GIB = 1 << 30
 
+
 @pytest.fixture
 def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
     """Makes directors whose processes are weighed; they share the throttle."""
     program = weighed(tmp_path)
-    config = {**cpi.config, "throttle_config": {"enabled": True, "path": str(tmp_path / "slots"), "limit": LIMIT,
-                                                "wait": "30m"}}
+    config = {
+        **cpi.config,
+        "throttle_config": {"enabled": True, "path": str(tmp_path / "slots"), "limit": LIMIT, "wait": "30m"},
+    }
     numbers = itertools.count()
 
     def make() -> Director:
@@ -112,8 +115,9 @@ def test_a_large_stemcell_is_never_held(host: server.Facts, caller, tmp_path, di
     """5 GiB, of which 1.5 GiB are data."""
     image = large_stemcell(tmp_path, disk_format)
     director = caller()
-    cid = director.call("create_stemcell", str(image), {**STEMCELL, "disk": 5120, "disk_format": disk_format,
-                                                        "version": disk_format})
+    cid = director.call(
+        "create_stemcell", str(image), {**STEMCELL, "disk": 5120, "disk_format": disk_format, "version": disk_format}
+    )
     fingerprint = Connection(host).ask("GET", f"/1.0/images/aliases/{cid}")["target"]
     size = Connection(host).ask("GET", f"/1.0/images/{fingerprint}")["size"]
     director.call("delete_stemcell", cid)

@@ -1,4 +1,5 @@
 """Networks as the guests and the server's DHCP see them."""
+
 from __future__ import annotations
 
 import json
@@ -40,16 +41,26 @@ def test_two_guests_on_two_networks_report_what_they_got(cpi, stemcell_cids, gue
 
 
 def leased(host, hostname_or_mac, network="boshbr0"):
-    leases = json.loads(server.client(host.name, "query", f"/1.0/networks/{network}/leases?project={host.project}").stdout)
+    leases = json.loads(
+        server.client(host.name, "query", f"/1.0/networks/{network}/leases?project={host.project}").stdout
+    )
     return [lease["address"] for lease in leases if lease["hwaddr"] == hostname_or_mac and ":" not in lease["address"]]
 
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
 def test_a_dynamic_network_gets_its_address_by_dhcp(host, cpi, stemcell_cids, guests):
-    stale = {"type": "dynamic", "ip": "192.0.2.1", "netmask": "255.255.255.0", "cloud_properties": {}, "default": ["gateway"]}
+    stale = {
+        "type": "dynamic",
+        "ip": "192.0.2.1",
+        "netmask": "255.255.255.0",
+        "cloud_properties": {},
+        "default": ["gateway"],
+    }
     cid, _ = create(cpi, stemcell_cids, {"net": stale})
-    devices = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)["devices"]
+    devices = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)[
+        "devices"
+    ]
     assert "ipv4.address" not in devices["eth0"]
     seen = wait_for_lease(host, guests, devices["eth0"]["hwaddr"])
     cpi.call("delete_vm", cid)
@@ -78,9 +89,19 @@ def test_managed_network_assignment_dhcp_reserves_the_planned_address(host, cpi,
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
 def test_ipv4_and_ipv6_share_a_nic_by_nic_group(cpi, stemcell_cids, guests):
-    six = {"type": "manual", "ip": "fd42:b05b::46", "netmask": "ffff:ffff:ffff:ffff::", "prefix": "128",
-           "gateway": "fd42:b05b::1", "cloud_properties": {"name": "boshbr1"}, "nic_group": "1", "default": []}
-    cid, _ = create(cpi, stemcell_cids, {"four": second_network("10.246.0.46", nic_group="1", default=["gateway"]), "six": six})
+    six = {
+        "type": "manual",
+        "ip": "fd42:b05b::46",
+        "netmask": "ffff:ffff:ffff:ffff::",
+        "prefix": "128",
+        "gateway": "fd42:b05b::1",
+        "cloud_properties": {"name": "boshbr1"},
+        "nic_group": "1",
+        "default": [],
+    }
+    cid, _ = create(
+        cpi, stemcell_cids, {"four": second_network("10.246.0.46", nic_group="1", default=["gateway"]), "six": six}
+    )
     seen = guests.wait("10.246.0.46")
     cpi.call("delete_vm", cid)
     assert len(seen["nics"]) == 1 and seen["user_data"]["networks"]["six"]["alias"] == "eth0:1"
@@ -90,15 +111,34 @@ def test_ipv4_and_ipv6_share_a_nic_by_nic_group(cpi, stemcell_cids, guests):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")  # Incus 7 has no such projects without OVN
-def test_a_bridge_that_the_project_hides_is_found_in_the_default_project(host, cpi, stemcell_cids, guests, guest_stemcell):
-    server.client(host.name, "project", "create", "hidden", "-c", "features.networks=true", "-c", "features.images=false",
-                  "-c", "features.profiles=false", "-c", "features.storage.volumes=true")
+def test_a_bridge_that_the_project_hides_is_found_in_the_default_project(
+    host, cpi, stemcell_cids, guests, guest_stemcell
+):
+    server.client(
+        host.name,
+        "project",
+        "create",
+        "hidden",
+        "-c",
+        "features.networks=true",
+        "-c",
+        "features.images=false",
+        "-c",
+        "features.profiles=false",
+        "-c",
+        "features.storage.volumes=true",
+    )
     try:
         cpi.config["server"]["project_name"] = "hidden"
-        stemcell = cpi.call("create_stemcell", guest_stemcell["image"],
-                            {**guest_stemcell["properties"], "name": "bosh-openstack-kvm-ubuntu-jammy", "version": "hidden"})
+        stemcell = cpi.call(
+            "create_stemcell",
+            guest_stemcell["image"],
+            {**guest_stemcell["properties"], "name": "bosh-openstack-kvm-ubuntu-jammy", "version": "hidden"},
+        )
         cid, _ = cpi.call("create_vm", "a", stemcell, SMALL, {"net": manual_network("10.245.0.47")}, [], environment())
-        device = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project=hidden").stdout)["devices"]["eth0"]
+        device = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project=hidden").stdout)[
+            "devices"
+        ]["eth0"]
         seen = guests.wait("10.245.0.47")
         cpi.call("delete_vm", cid)
         cpi.call("delete_stemcell", stemcell)
@@ -125,11 +165,16 @@ def test_an_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, gues
         subprocess.run([*inside, "ip", "link", "delete", "plain0"], check=True)
 
 
-@pytest.mark.parametrize(("network", "says"), [
-    ({"type": "vip", "ip": "192.0.2.9", "cloud_properties": {}}, "floating"),
-    (manual_network("10.245.0.300"), "not an IP address"),
-    (manual_network("10.245.0.49", cloud_properties={"nmae": "x"}), "did you mean name"),
-    ({"type": "odd"}, "unknown type")], ids=["vip", "bad address", "misspelt", "type"])
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ({"type": "vip", "ip": "192.0.2.9", "cloud_properties": {}}, "floating"),
+        (manual_network("10.245.0.300"), "not an IP address"),
+        (manual_network("10.245.0.49", cloud_properties={"nmae": "x"}), "did you mean name"),
+        ({"type": "odd"}, "unknown type"),
+    ],
+    ids=["vip", "bad address", "misspelt", "type"],
+)
 def test_networks_that_cannot_be_served_are_refused_before_anything_is_made(cpi, stemcell_cids, network, says):
     with pytest.raises(Refused, match=says):
         create(cpi, stemcell_cids, {"net": network})

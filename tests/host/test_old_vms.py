@@ -1,4 +1,5 @@
 """VMs, disks and snapshots that go-lxd-cpi made: its names and devices, made here as it makes them."""
+
 from __future__ import annotations
 
 import json
@@ -9,16 +10,17 @@ import pytest
 import server
 from director import environment, manual_network
 
-from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.config.schema import Server
 from bosh_lxd_cpi.guest import firmware
-from bosh_lxd_cpi.guest.config_drive import drive
 from bosh_lxd_cpi.guest.agent_settings import agent_settings
-from bosh_lxd_cpi.runtime.log import Log
-from bosh_lxd_cpi.lxd import features, operations
-from bosh_lxd_cpi.lxd.volume_backup import volume_backup
+from bosh_lxd_cpi.guest.config_drive.drive import image
+from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.lxd.features import features as read_features
 from bosh_lxd_cpi.lxd.transport import HttpTransport
+from bosh_lxd_cpi.lxd.volume_backup import volume_backup
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+from bosh_lxd_cpi.runtime.log import Log
 
 IP = "10.245.0.61"
 
@@ -33,8 +35,12 @@ def query(host, method, path, body=None):
 @pytest.fixture
 def old_disk(host):
     name = f"vol-p-{uuid.UUID(int=7)}"
-    query(host, "POST", "/1.0/storage-pools/default/volumes/custom",
-          {"name": name, "type": "custom", "content_type": "block", "config": {"size": "64MiB"}})
+    query(
+        host,
+        "POST",
+        "/1.0/storage-pools/default/volumes/custom",
+        {"name": name, "type": "custom", "content_type": "block", "config": {"size": "64MiB"}},
+    )
     return name
 
 
@@ -43,29 +49,69 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
     """A running VM as go-lxd-cpi leaves it after attach_disk: devices by its names, volumes by uuids of their own."""
     vm, ephemeral, config = f"vm-{uuid.UUID(int=8)}", f"vol-e-{uuid.UUID(int=9)}", f"vol-c-{uuid.UUID(int=12)}"
     mac = "00:16:3e:00:00:61"
-    settings = agent_settings(agent_id="a", vm_cid=vm, networks={"n": {**manual_network(IP), "mac": mac}}, env=environment(),
-                              mbus="nats://x", ntp=[], ephemeral=True, kind=host.type)
+    settings = agent_settings(
+        agent_id="a",
+        vm_cid=vm,
+        networks={"n": {**manual_network(IP), "mac": mac}},
+        env=environment(),
+        mbus="nats://x",
+        ntp=[],
+        ephemeral=True,
+        kind=host.type,
+    )
     settings["disks"] = {"system": "/dev/sda", "ephemeral": "/dev/sdb", "persistent": {old_disk: {"path": "/dev/sdc"}}}
     cpi.config["agent_config"] = {"filestore_path": str(tmp_path)}
     (tmp_path / f"{vm}.json").write_text(json.dumps(settings))
-    drive = drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
-                               userdata_path="ec2/latest/user-data")
+    drive = image(
+        settings,
+        kind="CDROM",
+        label="config-2",
+        metadata_path="ec2/latest/meta-data.json",
+        userdata_path="ec2/latest/user-data",
+    )
     socket = Path(host.server_cert).parent / "unix.socket"
-    client = Client(HttpTransport(Server(url=f"unix://{socket}")), project=host.project, deadline=Deadline(Clock(), 60),
-                    log=Log("old"))
-    features = features.features(client.server().metadata)
+    client = Client(
+        HttpTransport(Server(url=f"unix://{socket}")),
+        project=host.project,
+        deadline=Deadline(Clock(), 60),
+        log=Log("old"),
+    )
+    features = read_features(client.server().metadata)
     content = drive if features.iso_volumes else volume_backup(config, "default", drive)
     operations.wait(client, client.import_volume("default", config, content, iso=features.iso_volumes), what="drive")
-    query(host, "POST", "/1.0/storage-pools/default/volumes/custom",
-          {"name": ephemeral, "type": "custom", "content_type": "block", "config": {"size": "64MiB"}})
-    devices = {device: {"type": "disk", "pool": "default", "source": volume}
-               for device, volume in (("config", config), ("ephemeral", ephemeral), ("persistent-1", old_disk))}
+    query(
+        host,
+        "POST",
+        "/1.0/storage-pools/default/volumes/custom",
+        {"name": ephemeral, "type": "custom", "content_type": "block", "config": {"size": "64MiB"}},
+    )
+    devices = {
+        device: {"type": "disk", "pool": "default", "source": volume}
+        for device, volume in (("config", config), ("ephemeral", ephemeral), ("persistent-1", old_disk))
+    }
     devices["root"] = {"type": "disk", "pool": "default", "path": "/"}
-    devices["eth0"] = {"type": "nic", "nictype": "bridged", "parent": "boshbr0", "name": "eth0", "ipv4.address": IP, "hwaddr": mac}
-    query(host, "POST", "/1.0/instances", {
-        "name": vm, "type": "virtual-machine", "profiles": ["default"], "devices": devices, "instance_type": "c1-m0.375",
-        "config": firmware.config("jammy", dialect=features.firmware, overrides={}),
-        "source": {"type": "image", "alias": stemcell_cids["jammy"]}})
+    devices["eth0"] = {
+        "type": "nic",
+        "nictype": "bridged",
+        "parent": "boshbr0",
+        "name": "eth0",
+        "ipv4.address": IP,
+        "hwaddr": mac,
+    }
+    query(
+        host,
+        "POST",
+        "/1.0/instances",
+        {
+            "name": vm,
+            "type": "virtual-machine",
+            "profiles": ["default"],
+            "devices": devices,
+            "instance_type": "c1-m0.375",
+            "config": firmware.config("jammy", dialect=features.firmware, overrides={}),
+            "source": {"type": "image", "alias": stemcell_cids["jammy"]},
+        },
+    )
     server.client(host.name, "start", "--project", host.project, vm)
     return vm
 
@@ -108,9 +154,9 @@ def test_an_old_stemcell_is_found_by_its_description_and_deleted_with_its_last_a
     target = json.loads(query(host, "GET", f"/1.0/images/aliases/{stemcell_cids['jammy']}"))["target"]
     old = f"img-{uuid.UUID(int=11)}"
     query(host, "POST", "/1.0/images/aliases", {"name": old, "target": target})
-    vm, _ = cpi.call("create_vm", "a", old, {"instance_type": "c1-m0.375"}, {"n": manual_network(IP)}, [], environment())
+    vm, _ = cpi.call(
+        "create_vm", "a", old, {"instance_type": "c1-m0.375"}, {"n": manual_network(IP)}, [], environment()
+    )
     assert guests.wait(IP)["firmware"] == "bios"
     cpi.call("delete_vm", vm)
     cpi.call("delete_stemcell", old)
-
-

@@ -1,4 +1,5 @@
 """Captures of real servers; and these still answer as recorded in the fixtures: a slice of bin/record --check."""
+
 from __future__ import annotations
 
 import sys
@@ -23,8 +24,11 @@ SLICE = ("stemcells", "vm", "vm_refused", "disk")
 def test_the_server_answers_as_recorded(host, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     with recording.worlds(host, tmp_path) as make:
-        drifted = {name: found for name in SLICE
-                   if (found := drift(fixtures.load(host.kind, name), recording.record(name, make(name))))}
+        drifted = {
+            name: found
+            for name in SLICE
+            if (found := drift(fixtures.load(host.kind, name), recording.record(name, make(name))))
+        }
     assert drifted == {}, "\n".join(drifted.values())
 
 
@@ -32,8 +36,15 @@ def test_the_server_answers_as_recorded(host, tmp_path, monkeypatch):
 def test_a_capture_holds_no_secret_and_can_be_replayed(host, cpi, stemcell_cids, tmp_path):
     cpi.config["capture"] = {"path": str(tmp_path / "captures")}
     key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n"
-    vm, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], {"instance_type": "c1-m0.25"},
-                     {"n": manual_network("10.245.0.61")}, [], environment(mbus={"cert": {"private_key": key}}))
+    vm, _ = cpi.call(
+        "create_vm",
+        "a",
+        stemcell_cids["jammy"],
+        {"instance_type": "c1-m0.25"},
+        {"n": manual_network("10.245.0.61")},
+        [],
+        environment(mbus={"cert": {"private_key": key}}),
+    )
     cpi.call("delete_vm", vm)
     with pytest.raises(Refused):
         cpi.call("reboot_vm", vm)

@@ -1,5 +1,6 @@
 """Every HTTP request of every method, as a proxy in front of the server sees them: what docs/api-calls.md lists is what
 happens, and it stays within the budget."""
+
 from __future__ import annotations
 
 import re
@@ -16,16 +17,37 @@ from tiny import STEMCELL, VM, stemcell_image
 DOCUMENT = ROOT / "docs/api-calls.md"
 TITLES = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
 BUDGET = {
-    "create_stemcell": 5, "create_stemcell, once more": 2, "delete_stemcell": 4,
+    "create_stemcell": 5,
+    "create_stemcell, once more": 2,
+    "delete_stemcell": 4,
     "delete_stemcell, not the last of its image": 3,
-    "create_vm": 9, "create_vm without ephemeral disk": 8, "has_vm": 1, "set_vm_metadata": 2, "reboot_vm": 3,
+    "create_vm": 9,
+    "create_vm without ephemeral disk": 8,
+    "has_vm": 1,
+    "set_vm_metadata": 2,
+    "reboot_vm": 3,
     "reboot_vm, stopped": 3,
-    "delete_vm": 9, "delete_vm, gone": 5, "create_disk": 1, "has_disk": 1, "has_disk, not there": 2,
+    "delete_vm": 9,
+    "delete_vm, gone": 5,
+    "create_disk": 1,
+    "has_disk": 1,
+    "has_disk, not there": 2,
     "set_disk_metadata": 2,
-    "attach_disk": 4, "attach_disk, once more": 3, "get_disks": 1, "detach_disk": 4, "detach_disk, not attached": 1,
+    "attach_disk": 4,
+    "attach_disk, once more": 3,
+    "get_disks": 1,
+    "detach_disk": 4,
+    "detach_disk, not attached": 1,
     "resize_disk": 2,
-    "resize_disk to the same size": 1, "update_disk": 2, "snapshot_disk": 3, "delete_snapshot": 2, "delete_disk": 1,
-    "delete_disk, gone": 2, "info": 0, "calculate_vm_cloud_properties": 0}
+    "resize_disk to the same size": 1,
+    "update_disk": 2,
+    "snapshot_disk": 3,
+    "delete_snapshot": 2,
+    "delete_disk": 1,
+    "delete_disk, gone": 2,
+    "info": 0,
+    "calculate_vm_cloud_properties": 0,
+}
 MORE = {"lxd": {"create_vm": 4, "create_vm without ephemeral disk": 4, "detach_disk": 1, "set_vm_metadata": 1}}
 """LXD 5.0 does not start what it creates, and tells the guest of changes, which takes a look afterwards."""
 
@@ -58,8 +80,11 @@ def calls(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Itera
     directory = tmp_path_factory.mktemp("requests")
     with Proxy(directory, host) as proxy:
         recorder = Recorder(Director(configuration(host, **proxy.settings()), directory), proxy)
-        live(recorder, stemcell_image(directory), stop=lambda vm: server.client(
-            host.name, "stop", "--force", "--project", host.project, vm))
+        live(
+            recorder,
+            stemcell_image(directory),
+            stop=lambda vm: server.client(host.name, "stop", "--force", "--project", host.project, vm),
+        )
         yield recorder.calls
 
 
@@ -69,17 +94,22 @@ def live(call: Recorder, image: Path, *, stop: Callable[[str], object]) -> None:
     stemcell = call("create_stemcell", str(image), STEMCELL)
     second = call("create_stemcell, once more", str(image), STEMCELL)
     network = {"default": manual_network("10.245.0.61")}
-    vm, _ = call("create_vm without ephemeral disk", "agent", stemcell, {**VM, "ephemeral_disk": 0}, network, [],
-                 environment())
+    vm, _ = call(
+        "create_vm without ephemeral disk", "agent", stemcell, {**VM, "ephemeral_disk": 0}, network, [], environment()
+    )
     call.director.call("delete_vm", vm)
     vm, _ = call("create_vm", "agent", stemcell, VM, network, [], environment())
     call("has_vm", vm)
-    call("set_vm_metadata", vm, {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1",
-                                 "name": "web/1"})
+    call(
+        "set_vm_metadata",
+        vm,
+        {"director": "bosh", "deployment": "d", "job": "web", "index": "0", "id": "1", "name": "web/1"},
+    )
     disk = call("create_disk", 16, {}, vm)
     call("has_disk", disk)
-    call("set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1",
-                                     "instance_group": "web"})
+    call(
+        "set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1", "instance_group": "web"}
+    )
     call("attach_disk", vm, disk)
     call("attach_disk, once more", vm, disk)
     call("get_disks", vm)
@@ -119,12 +149,14 @@ def test_every_request_of_every_method_is_documented(host, calls, request):
         wanted = "\n".join(["", HEADING, *rows, ""])
     else:
         others = [row for row in rows if row not in usual]
-        wanted = "\n".join(["", "As Incus 6.0" + (", but:\n" if others else "."),
-                            *([HEADING, *others] if others else []), ""])
+        wanted = "\n".join(
+            ["", "As Incus 6.0" + (", but:\n" if others else "."), *([HEADING, *others] if others else []), ""]
+        )
     if request.config.getoption("--write-docs"):
         parts[title] = wanted
-        DOCUMENT.write_text("\n".join([HEAD, *(f"## {title}\n{parts[title]}" for title in TITLES.values()
-                                               if title in parts)]), "utf-8")
+        DOCUMENT.write_text(
+            "\n".join([HEAD, *(f"## {title}\n{parts[title]}" for title in TITLES.values() if title in parts)]), "utf-8"
+        )
     assert parts.get(title, "").strip() == wanted.strip(), "see the head of docs/api-calls.md"
 
 
@@ -133,8 +165,10 @@ HEADING = "| call | requests | which |\n|---|---|---|"
 
 def table(calls: dict[str, list[Exchange]]) -> list[str]:
     """A row for each call."""
-    return [f"| {title} | {len(lines(seen))} | {'<br>'.join(f'`{line}`' for line in lines(seen))} |"
-            for title, seen in sorted(calls.items())]
+    return [
+        f"| {title} | {len(lines(seen))} | {'<br>'.join(f'`{line}`' for line in lines(seen))} |"
+        for title, seen in sorted(calls.items())
+    ]
 
 
 def lines(seen: list[Exchange]) -> list[str]:
@@ -145,6 +179,22 @@ def lines(seen: list[Exchange]) -> list[str]:
 
 
 def test_what_was_asked_again_counts_once():
-    asked = ["GET /", "POST /a", "POST /a", "GET /o/wait", "POST /i", "GET /o/wait", "GET /o/wait", "POST /i", "GET /o/wait"]
+    asked = [
+        "GET /",
+        "POST /a",
+        "POST /a",
+        "GET /o/wait",
+        "POST /i",
+        "GET /o/wait",
+        "GET /o/wait",
+        "POST /i",
+        "GET /o/wait",
+    ]
     assert lines([Exchange(*line.split(), 200, 0, 0) for line in asked]) == [
-        "GET /", "POST /a", "POST /a", "GET /o/wait", "POST /i", "GET /o/wait"]
+        "GET /",
+        "POST /a",
+        "POST /a",
+        "GET /o/wait",
+        "POST /i",
+        "GET /o/wait",
+    ]

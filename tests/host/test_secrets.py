@@ -1,4 +1,5 @@
 """Whatever the CPI writes, it never writes a secret: to stdout, stderr, captures, locks or files of its own."""
+
 from __future__ import annotations
 
 import json
@@ -9,21 +10,35 @@ import pytest
 from director import MBUS_PASSWORD, Director, Refused, environment, manual_network
 from tiny import STEMCELL, VM, stemcell_image
 
-SECRET_KEYS = {"password", "secret", "secret_access_key", "private_key", "token", "credentials_source_token",
-               "tls_client_key",
-               "client_key", "blobstore_password", "access_key_id_secret"}
+SECRET_KEYS = {
+    "password",
+    "secret",
+    "secret_access_key",
+    "private_key",
+    "token",
+    "credentials_source_token",
+    "tls_client_key",
+    "client_key",
+    "blobstore_password",
+    "access_key_id_secret",
+}
 SHORTEST = 8
 """Characters; what is shorter turns up by chance."""
 NOT_WRITTEN_BY_IT = ("cpi.json", "image", "key", "bosh.key")
 """How the names of files begin that the tests themselves put into a director's directory."""
 
-KEY = ("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAsecretline1111\nc2VjcmV0bGluZTIyMjIyMjIyMg==\n"
-       "-----END RSA PRIVATE KEY-----\n")
-SECRETIVE = environment(password="$6$salt$hash-of-a-password", mbus={"cert": {"private_key": KEY,
-                                                                              "certificate": "public"}},
-                        blobstores=[{"provider": "dav", "options": {"user": "agent",
-                                                                    "password": "dav-p4ssw0rd\"with\\signs"}},
-                                    {"provider": "s3", "options": {"secret_access_key": "s3/secret+key=ünïcödé"}}])
+KEY = (
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAsecretline1111\nc2VjcmV0bGluZTIyMjIyMjIyMg==\n"
+    "-----END RSA PRIVATE KEY-----\n"
+)
+SECRETIVE = environment(
+    password="$6$salt$hash-of-a-password",
+    mbus={"cert": {"private_key": KEY, "certificate": "public"}},
+    blobstores=[
+        {"provider": "dav", "options": {"user": "agent", "password": 'dav-p4ssw0rd"with\\signs'}},
+        {"provider": "s3", "options": {"secret_access_key": "s3/secret+key=ünïcödé"}},
+    ],
+)
 
 
 def secrets(director: Director) -> set[str]:
@@ -70,8 +85,11 @@ def refusal(director: Director, method: str, *arguments: Any) -> str:
 
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_a_life_with_captures_and_errors_gives_nothing_away(host, cpi, tmp_path, level):
-    cpi.config |= {"log_level": level, "capture": {"path": str(tmp_path / "captures")},
-                   "throttle_config": {"enabled": True, "path": str(tmp_path / "locks")}}
+    cpi.config |= {
+        "log_level": level,
+        "capture": {"path": str(tmp_path / "captures")},
+        "throttle_config": {"enabled": True, "path": str(tmp_path / "locks")},
+    }
     network = {"n": manual_network("10.245.0.91")}
     stemcell = cpi.call("create_stemcell", str(stemcell_image(tmp_path)), STEMCELL)
     vm, _ = cpi.call("create_vm", "agent", stemcell, VM, network, [], SECRETIVE)
@@ -101,5 +119,3 @@ def test_a_leak_would_be_found(tmp_path):
 def test_nothing_that_the_cpi_ever_wrote_holds_a_secret():
     """Runs after all others of this run."""
     assert [leak for director in Director.every for leak in leaks(director)] == []
-
-

@@ -1,4 +1,5 @@
 """What directors and the CLI do over a VM's life, call by call, as recorded from real ones."""
+
 from __future__ import annotations
 
 import pytest
@@ -12,8 +13,12 @@ SMALL = {"instance_type": "c1-m0.375", "ephemeral_disk": 64}
 @pytest.fixture
 def create(cpi, stemcell_cids):
     def create(disks=(), ip=IP):
-        cid, _ = cpi.call("create_vm", "a", stemcell_cids["jammy"], SMALL, {"n": manual_network(ip)}, list(disks), environment())
-        cpi.call("set_vm_metadata", cid, {"deployment": "d", "job": "db", "index": "0", "name": "db/0", "director": "x"})
+        cid, _ = cpi.call(
+            "create_vm", "a", stemcell_cids["jammy"], SMALL, {"n": manual_network(ip)}, list(disks), environment()
+        )
+        cpi.call(
+            "set_vm_metadata", cid, {"deployment": "d", "job": "db", "index": "0", "name": "db/0", "director": "x"}
+        )
         return cid
 
     return create
@@ -94,7 +99,15 @@ def test_hard_stop_and_start_with_snapshots_enabled(cpi, create, guests):
 
 def test_a_failed_create_can_be_repeated_with_the_same_address(cpi, create, stemcell_cids, guests):
     with pytest.raises(Refused):
-        cpi.call("create_vm", "a", stemcell_cids["jammy"], {**SMALL, "root_disk": 8}, {"n": manual_network(IP)}, [], environment())
+        cpi.call(
+            "create_vm",
+            "a",
+            stemcell_cids["jammy"],
+            {**SMALL, "root_disk": 8},
+            {"n": manual_network(IP)},
+            [],
+            environment(),
+        )
     vm = create()
     assert guests.wait(IP)["user_data"]["vm"]["id"] == vm
     cpi.call("delete_vm", vm)

@@ -62,8 +62,11 @@ def processes_of(name: str) -> set[int]:
 
 def leftovers(name: str, pids: set[int]) -> list[str]:
     """What of a wiped host is still on this machine."""
-    texts = [run("ip", "netns", "list").stdout, run("losetup", "--list").stdout,
-             pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8")]
+    texts = [
+        run("ip", "netns", "list").stdout,
+        run("losetup", "--list").stdout,
+        pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8"),
+    ]
     found = [line for text in texts for line in text.splitlines() if name in line]
     found += [str(pid) for pid in pids if os.path.exists(f"/proc/{pid}/exe") and not is_zombie(pid)]
     return found + [str(path) for path in [server.STATE / name] if path.exists()]
@@ -77,8 +80,16 @@ def is_zombie(pid: int) -> bool:
 
 
 def test_a_host_answers_the_client_certificate_at_its_url(own):
-    done = run(*server.netns_command(own.name), sys.executable, "-c", ASK_WHO_I_AM, own.url, own.server_cert,
-               own.client_cert, own.client_key)
+    done = run(
+        *server.netns_command(own.name),
+        sys.executable,
+        "-c",
+        ASK_WHO_I_AM,
+        own.url,
+        own.server_cert,
+        own.client_cert,
+        own.client_key,
+    )
     assert done.stdout.strip() == "trusted"
 
 
@@ -86,7 +97,10 @@ def test_it_has_the_pool_the_project_and_the_bridges_it_promises(own):
     assert query(own.name, f"/1.0/storage-pools/{own.pool}")["driver"] == own.driver == "dir"
     features = query(own.name, f"/1.0/projects/{own.project}")["config"]
     assert {key: features[f"features.{key}"] for key in ("images", "profiles", "storage.volumes")} == {
-        "images": "true", "profiles": "true", "storage.volumes": "true"}
+        "images": "true",
+        "profiles": "true",
+        "storage.volumes": "true",
+    }
     assert query(own.name, f"/1.0/profiles/{own.profile}?project={own.project}")["devices"]["root"]["pool"] == own.pool
     assert query(own.name, f"/1.0/networks/{own.network}")["config"]["ipv4.address"] == f"{own.gateway}/24"
     second = query(own.name, "/1.0/networks/boshbr1")["config"]

@@ -1,4 +1,5 @@
 """Stemcells on real servers: one image for equal ones, aliases as CIDs, memory that does not grow."""
+
 from __future__ import annotations
 
 import gzip
@@ -13,8 +14,15 @@ import pytest
 import server
 from director import MOST_MEMORY, Refused, environment, manual_network, peak, weighed
 
-PROPERTIES = {"name": "bosh-openstack-kvm-ubuntu-jammy-go_agent", "version": "9.1", "disk": 64, "disk_format": "qcow2",
-              "architecture": "x86_64", "os_distro": "ubuntu", "infrastructure": "openstack"}
+PROPERTIES = {
+    "name": "bosh-openstack-kvm-ubuntu-jammy-go_agent",
+    "version": "9.1",
+    "disk": 64,
+    "disk_format": "qcow2",
+    "architecture": "x86_64",
+    "os_distro": "ubuntu",
+    "infrastructure": "openstack",
+}
 
 
 def tarball(path: Path, disk: Path, name: str = "root.img") -> str:
@@ -73,7 +81,7 @@ def damaged(tmp_path: Path, kind: str) -> str:
     if kind == "truncated":
         disk.write_bytes(b"QFI\xfb" + bytes(12) + os.urandom(1 << 20))
         whole = Path(tarball(path, disk)).read_bytes()
-        path.write_bytes(whole[:len(whole) // 2])
+        path.write_bytes(whole[: len(whole) // 2])
     elif kind == "other member":
         disk.write_bytes(b"QFI\xfb" + bytes(100))
         return tarball(path, disk, "../root.img")
@@ -91,9 +99,18 @@ def damaged(tmp_path: Path, kind: str) -> str:
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-@pytest.mark.parametrize(("kind", "says"), [
-    ("raw", "not qcow2"), ("truncated", "not a whole gzip tar"), ("other member", "no root.img"), ("no gzip", "gzip"),
-    ("zeros", "root.img"), ("backing file", "backing file"), ("missing", "cannot be read")])
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("raw", "not qcow2"),
+        ("truncated", "not a whole gzip tar"),
+        ("other member", "no root.img"),
+        ("no gzip", "gzip"),
+        ("zeros", "root.img"),
+        ("backing file", "backing file"),
+        ("missing", "cannot be read"),
+    ],
+)
 def test_what_is_no_stemcell_is_refused_and_not_kept(host, cpi, tmp_path, kind, says):
     with pytest.raises(Refused, match=says) as refused:
         cpi.call("create_stemcell", damaged(tmp_path, kind), PROPERTIES)
@@ -111,7 +128,9 @@ def test_a_large_stemcell_is_streamed_in_little_memory_with_progress(host, cpi, 
     cpi.call("info")
     before = set(tmp_path.iterdir())
     stemcell = cpi.call("create_stemcell", path, PROPERTIES)
-    assert [int(percent) for percent in re.findall(r"uploading the stemcell: (\d+) %", cpi.last.stderr)] == list(range(10, 101, 10))
+    assert [int(percent) for percent in re.findall(r"uploading the stemcell: (\d+) %", cpi.last.stderr)] == list(
+        range(10, 101, 10)
+    )
     assert set(tmp_path.iterdir()) == before, "no temporary copy"
     cpi.call("delete_stemcell", stemcell)
     assert peak(cpi) < MOST_MEMORY
@@ -130,8 +149,15 @@ def test_a_raw_stemcell_becomes_qcow2_on_the_way(host, cpi, guest_stemcell, tmp_
     assert set(tmp_path.iterdir()) == before, "no temporary copy"
     [image] = images(host)
     assert image["size"] < (tmp_path / "root.raw").stat().st_size / 2, "zeros are left out"
-    vm, _ = cpi.call("create_vm", "a", stemcell, {"instance_type": "c1-m0.375"}, {"n": manual_network("10.245.0.22")}, [],
-                     environment())
+    vm, _ = cpi.call(
+        "create_vm",
+        "a",
+        stemcell,
+        {"instance_type": "c1-m0.375"},
+        {"n": manual_network("10.245.0.22")},
+        [],
+        environment(),
+    )
     assert guests.wait("10.245.0.22")["errors"] == []
     cpi.call("delete_vm", vm)
     cpi.call("delete_stemcell", stemcell)
@@ -144,8 +170,15 @@ def test_a_light_stemcell_uses_an_image_that_is_there_and_leaves_it_there(host, 
     listed = json.loads(server.client(host.name, "query", f"/1.0/images/aliases/{heavy}?project={host.project}").stdout)
     by_alias = cpi.call("create_stemcell", "", {"name": "light-jammy", "version": "1", "image_alias": heavy})
     by_fingerprint = cpi.call("create_stemcell", "", {"name": "light-jammy", "image_fingerprint": listed["target"]})
-    vm, _ = cpi.call("create_vm", "a", by_alias, {"instance_type": "c1-m0.375"}, {"n": manual_network("10.245.0.23")}, [],
-                     environment())
+    vm, _ = cpi.call(
+        "create_vm",
+        "a",
+        by_alias,
+        {"instance_type": "c1-m0.375"},
+        {"n": manual_network("10.245.0.23")},
+        [],
+        environment(),
+    )
     assert guests.wait("10.245.0.23")["firmware"] == "bios"
     cpi.call("delete_vm", vm)
     for cid in (by_alias, by_fingerprint):
@@ -164,5 +197,3 @@ def test_a_killed_upload_leaves_nothing_that_stops_the_next(host, cpi, qcow2):
     process.kill()
     process.communicate()
     cpi.call("delete_stemcell", cpi.call("create_stemcell", qcow2, PROPERTIES))
-
-

@@ -1,4 +1,5 @@
 """Many VMs at once on a real server, with the throttle and without: all of them come up, and their guests report."""
+
 from __future__ import annotations
 
 import threading
@@ -43,8 +44,10 @@ def watched(path: Path) -> Iterator[list[int]]:
 def create_at_once(cpi: Director, stemcell: str, number: int, *, limit: int, directory: Path) -> list[int]:
     """Create so many VMs at once, hear of each guest, delete them at once; answers how many were inside, by look."""
     slots = directory / "slots"
-    config = {**cpi.config, "throttle_config": {"enabled": bool(limit), "path": str(slots), "limit": limit or 1,
-                                                "wait": "30m", "hold": 0}}
+    config = {
+        **cpi.config,
+        "throttle_config": {"enabled": bool(limit), "path": str(slots), "limit": limit or 1, "wait": "30m", "hold": 0},
+    }
 
     def director(index: int) -> Director:
         own = directory / f"{limit}-{index}"

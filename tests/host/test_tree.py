@@ -78,8 +78,9 @@ def is_mounted_anywhere(folder: Path) -> bool:
 def test_an_interrupted_build_leaves_nothing_running_and_is_begun_anew(trees, monkeypatch):
     slow = 'mkdir -p "$TREE/proc"; mount -t proc proc "$TREE/proc"; echo mounted; test -e "$TREE/../go" || sleep 600'
     monkeypatch.setattr(tree, "RECIPE", slow)
-    with subprocess.Popen([sys.executable, "-c", BUILD_FAST, Path(tree.__file__).parent, trees, slow],
-                          stderr=subprocess.DEVNULL) as builder:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUILD_FAST, Path(tree.__file__).parent, trees, slow], stderr=subprocess.DEVNULL
+    ) as builder:
         assert machine.wait_until(lambda: "mounted" in machine.tail(trees / "lxd.log"), seconds=20)
         assert is_mounted_anywhere(trees)
         builder.kill()

@@ -1,4 +1,5 @@
 """The life of a VM: what its guest reports and what the server lists."""
+
 from __future__ import annotations
 
 import json
@@ -13,8 +14,15 @@ SMALL = {"instance_type": "c1-m0.375"}
 
 
 def create(cpi, stemcell, properties=None, networks=None, **env):
-    cid, answer = cpi.call("create_vm", "agent-1", stemcell, properties or SMALL,
-                           networks or {"default": manual_network(IP)}, [], environment(**env))
+    cid, answer = cpi.call(
+        "create_vm",
+        "agent-1",
+        stemcell,
+        properties or SMALL,
+        networks or {"default": manual_network(IP)},
+        [],
+        environment(**env),
+    )
     return cid, answer
 
 
@@ -75,7 +83,10 @@ def test_the_config_drive_can_be_fat(cpi, stemcell_cids, guests):
 
 
 def test_instance_config_overrides_the_firmware_by_stemcell_line(cpi, stemcell_cids, guests):
-    cpi.config["server"]["instance_config"] = {"jammy": {"security.secureboot": False}, "default": {"security.csm": "true"}}
+    cpi.config["server"]["instance_config"] = {
+        "jammy": {"security.secureboot": False},
+        "default": {"security.csm": "true"},
+    }
     cid, _ = create(cpi, stemcell_cids["jammy"])
     seen = guests.wait(IP)
     cpi.call("delete_vm", cid)
@@ -108,14 +119,16 @@ def test_a_vm_is_deleted_by_several_calls_at_once(cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"])
     started = time.monotonic()
     for process in [cpi.start("delete_vm", cid) for _ in range(4)]:
-        assert cpi.finish(process, "delete_vm", started) is None
+        assert cpi.run_operation(process, "delete_vm", started) is None
     assert cpi.call("has_vm", cid) is False
 
 
 @pytest.mark.every_server
 def test_a_vm_made_for_a_caller_that_is_gone_does_not_stay(host, cpi, stemcell_cids):
     before = server.client(host.name, "list", "--project", host.project, "--format", "csv").stdout
-    process = cpi.start("create_vm", "agent", stemcell_cids["jammy"], SMALL, {"private": manual_network(IP)}, [], environment())
+    process = cpi.start(
+        "create_vm", "agent", stemcell_cids["jammy"], SMALL, {"private": manual_network(IP)}, [], environment()
+    )
     process.stdout.close()
     assert process.wait(120) == 0
     process.stderr.close()
@@ -131,16 +144,28 @@ def test_a_vm_deleted_behind_our_back_leaves_nothing_after_delete_vm(host, cpi, 
 
 
 @pytest.mark.every_server
-@pytest.mark.parametrize(("change", "error", "says"), [
-    ({"properties": {**SMALL, "root_disk": 16}}, "VMCreationFailed", "exceeds"),
-    ({"properties": {**SMALL, "ephemeral_disk": 64, "ephemeral_storage_pool": "nope"}}, "CloudError", "pool"),
-    ({"properties": {**SMALL, "ephemeral_disk": 64, "profiles": ["nope"]}}, "CloudError", "profile"),
-    ({"properties": {**SMALL, "ephemeral_disk": 64, "config": {"no.such.key": "1"}}}, "VMCreationFailed", "no.such.key"),
-    ({"networks": {"default": manual_network("192.0.2.7")}}, "CloudError", "subnet"),
-    ({"networks": {"default": manual_network(IP, cloud_properties={"name": "nope"})}}, "CloudError", "no network nope"),
-    ({"properties": {"instance_typ": "c1-m1"}}, "CloudError", "instance_type"),
-    ({"properties": {**SMALL, "ephemeral_disk": -1}}, "CloudError", "ephemeral_disk"),
-], ids=lambda value: json.dumps(value)[:60])
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"properties": {**SMALL, "root_disk": 16}}, "VMCreationFailed", "exceeds"),
+        ({"properties": {**SMALL, "ephemeral_disk": 64, "ephemeral_storage_pool": "nope"}}, "CloudError", "pool"),
+        ({"properties": {**SMALL, "ephemeral_disk": 64, "profiles": ["nope"]}}, "CloudError", "profile"),
+        (
+            {"properties": {**SMALL, "ephemeral_disk": 64, "config": {"no.such.key": "1"}}},
+            "VMCreationFailed",
+            "no.such.key",
+        ),
+        ({"networks": {"default": manual_network("192.0.2.7")}}, "CloudError", "subnet"),
+        (
+            {"networks": {"default": manual_network(IP, cloud_properties={"name": "nope"})}},
+            "CloudError",
+            "no network nope",
+        ),
+        ({"properties": {"instance_typ": "c1-m1"}}, "CloudError", "instance_type"),
+        ({"properties": {**SMALL, "ephemeral_disk": -1}}, "CloudError", "ephemeral_disk"),
+    ],
+    ids=lambda value: json.dumps(value)[:60],
+)
 def test_a_vm_that_cannot_be_made_leaves_nothing(host, cpi, stemcell_cids, change, error, says):
     with pytest.raises(Refused) as refused:
         create(cpi, stemcell_cids["jammy"], **{"properties": {**SMALL, "ephemeral_disk": 64}, **change})
@@ -166,17 +191,35 @@ def test_a_stemcell_that_is_gone_says_so(cpi):
 @pytest.mark.every_server
 def test_metadata_of_any_json_type_lands_on_a_running_vm(host, cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"])
-    metadata = {"director": "d", "deployment": "cf", "instance_group": "web", "index": 3, "name": "web/uuid", "tag": True,
-                "list": [1, {"a": None}], "odd key!": "é", "null": None}
+    metadata = {
+        "director": "d",
+        "deployment": "cf",
+        "instance_group": "web",
+        "index": 3,
+        "name": "web/uuid",
+        "tag": True,
+        "list": [1, {"a": None}],
+        "odd key!": "é",
+        "null": None,
+    }
     assert cpi.call("set_vm_metadata", cid, metadata) is None
     assert cpi.last.requests <= 2
     cpi.call("set_vm_metadata", cid, {**metadata, "deployment": "cf2"})
     instance = on_server(host, cid)
     cpi.call("delete_vm", cid)
-    tags = {key.removeprefix("user.bosh."): value for key, value in instance["config"].items() if key.startswith("user.bosh.")}
+    tags = {
+        key.removeprefix("user.bosh."): value
+        for key, value in instance["config"].items()
+        if key.startswith("user.bosh.")
+    }
     assert instance["description"] == "web/3"
     assert (tags["deployment"], tags["index"], tags["tag"], tags["list"], tags["odd_key_"]) == (
-        "cf2", "3", "true", '[1, {"a": null}]', "é")
+        "cf2",
+        "3",
+        "true",
+        '[1, {"a": null}]',
+        "é",
+    )
 
 
 def test_methods_on_a_missing_vm_fail_as_vm_not_found(cpi):

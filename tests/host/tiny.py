@@ -1,4 +1,5 @@
-"""The smallest things that a server takes for a stemcell and a VM: nothing in them boots, so they are quick."""
+"""The smallest resources that a server takes for a stemcell and a VM: nothing in them boots, so they are quick."""
+
 from __future__ import annotations
 
 import http.client
@@ -12,8 +13,13 @@ from typing import Any
 
 import server
 
-STEMCELL = {"name": "bosh-openstack-kvm-ubuntu-jammy-tiny", "version": "1", "disk": 16, "disk_format": "qcow2",
-            "architecture": "x86_64"}
+STEMCELL = {
+    "name": "bosh-openstack-kvm-ubuntu-jammy-tiny",
+    "version": "1",
+    "disk": 16,
+    "disk_format": "qcow2",
+    "architecture": "x86_64",
+}
 VM = {"cpu": 1, "ram": 64, "root_disk": 32, "ephemeral_disk": 16}
 
 
@@ -41,8 +47,11 @@ class Connection(http.client.HTTPConnection):
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The metadata of the answer, or None if it is an error."""
         try:
-            self.request(method, f"{path}{'&' if '?' in path else '?'}project={self.facts.project}",
-                         json.dumps(body) if body else None)
+            self.request(
+                method,
+                f"{path}{'&' if '?' in path else '?'}project={self.facts.project}",
+                json.dumps(body) if body else None,
+            )
             return json.loads(self.getresponse().read())["metadata"]
         finally:
             self.close()
@@ -56,8 +65,11 @@ class Connection(http.client.HTTPConnection):
     def names(self) -> set[str]:
         """Everything in the project that a CPI can make."""
         pools = [url.rsplit("/", 1)[1] for url in self.ask("GET", "/1.0/storage-pools")]
-        urls = [*self.ask("GET", "/1.0/instances"), *self.ask("GET", "/1.0/images"),
-                *self.ask("GET", "/1.0/images/aliases")]
+        urls = [
+            *self.ask("GET", "/1.0/instances"),
+            *self.ask("GET", "/1.0/images"),
+            *self.ask("GET", "/1.0/images/aliases"),
+        ]
         for pool in pools:
             volumes = self.ask("GET", f"/1.0/storage-pools/{pool}/volumes/custom")
             urls += volumes

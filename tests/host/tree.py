@@ -1,4 +1,5 @@
 """The Debian trees that test hosts run from: built once per recipe, then shared read-only by every host."""
+
 from __future__ import annotations
 
 import hashlib
@@ -77,14 +78,26 @@ def _build(name: str, tree: pathlib.Path) -> None:
     say(f"building the {name} tree (Debian {kind.suite} from {mirror}), once, for a minute or two; see {log}")
     began = time.monotonic()
     shutil.rmtree(part, ignore_errors=True)
-    environment = {**os.environ, "SUITE": kind.suite, "TREE": str(part), "MIRROR": mirror,
-                   "PACKAGES": " ".join(kind.packages), "UNUSED": " ".join(UNUSED)}
+    environment = {
+        **os.environ,
+        "SUITE": kind.suite,
+        "TREE": str(part),
+        "MIRROR": mirror,
+        "PACKAGES": " ".join(kind.packages),
+        "UNUSED": " ".join(UNUSED),
+    }
     # In namespaces of its own and bound to this process: an interrupted build leaves nothing running or mounted.
     bind = ["setpriv", "--pdeathsig", "KILL"]
     isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
-        done = subprocess.run([*bind, *isolate, "sh", "-ec", RECIPE], env=environment, check=False,
-                              stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        done = subprocess.run(
+            [*bind, *isolate, "sh", "-ec", RECIPE],
+            env=environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
     if done.returncode:
         raise HostError(f"building the {name} tree failed; the end of {log}:\n{tail(log)}")
     part.rename(tree)

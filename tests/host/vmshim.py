@@ -9,6 +9,7 @@ vsock. A seccomp filter, inherited by every child, answers in the kernel's place
 
 The numbers are those of x86-64 and of the kernel's seccomp.h, filter.h, audit.h, vhost.h and vm_sockets.h.
 """
+
 from __future__ import annotations
 
 import array
@@ -49,21 +50,33 @@ def assemble(program: Sequence[str | tuple]) -> bytes:
     return code
 
 
-FILTER = assemble([
-    (LOAD, ARCHITECTURE), (JUMP_IF_EQUAL, X86_64, None, "allow"),
-    (LOAD, SYSCALL),
-    (JUMP_IF_EQUAL, IOCTL, "ioctl", None),
-    (JUMP_IF_EQUAL, BIND, "bind", None),
-    (JUMP_IF_EQUAL, PRLIMIT64, "prlimit64", None),
-    (JUMP_IF_EQUAL, SETRLIMIT, "succeed", "allow"),
-    "ioctl:", (LOAD, SECOND_ARGUMENT), (JUMP_IF_EQUAL, VHOST_VSOCK_SET_GUEST_CID, "succeed", None),
-    (JUMP_IF_EQUAL, VM_SOCKETS_GET_LOCAL_CID, "succeed", "allow"),
-    "bind:", (LOAD, THIRD_ARGUMENT), (JUMP_IF_EQUAL, 16, "ask us", "allow"),
-    "prlimit64:", (LOAD, THIRD_ARGUMENT), (JUMP_IF_EQUAL, 0, "allow", "succeed"),
-    "succeed:", (RETURN, SUCCEED),
-    "ask us:", (RETURN, ASK_US),
-    "allow:", (RETURN, ALLOW),
-])
+FILTER = assemble(
+    [
+        (LOAD, ARCHITECTURE),
+        (JUMP_IF_EQUAL, X86_64, None, "allow"),
+        (LOAD, SYSCALL),
+        (JUMP_IF_EQUAL, IOCTL, "ioctl", None),
+        (JUMP_IF_EQUAL, BIND, "bind", None),
+        (JUMP_IF_EQUAL, PRLIMIT64, "prlimit64", None),
+        (JUMP_IF_EQUAL, SETRLIMIT, "succeed", "allow"),
+        "ioctl:",
+        (LOAD, SECOND_ARGUMENT),
+        (JUMP_IF_EQUAL, VHOST_VSOCK_SET_GUEST_CID, "succeed", None),
+        (JUMP_IF_EQUAL, VM_SOCKETS_GET_LOCAL_CID, "succeed", "allow"),
+        "bind:",
+        (LOAD, THIRD_ARGUMENT),
+        (JUMP_IF_EQUAL, 16, "ask us", "allow"),
+        "prlimit64:",
+        (LOAD, THIRD_ARGUMENT),
+        (JUMP_IF_EQUAL, 0, "allow", "succeed"),
+        "succeed:",
+        (RETURN, SUCCEED),
+        "ask us:",
+        (RETURN, ASK_US),
+        "allow:",
+        (RETURN, ALLOW),
+    ]
+)
 
 
 def launch(command: Sequence[str], environment: dict[str, str]) -> tuple[int, int]:

@@ -1,4 +1,5 @@
 """A real server with a stemcell and a VM on it, and calls that meet faults on their way there."""
+
 from __future__ import annotations
 
 import contextlib
@@ -26,7 +27,7 @@ IMPATIENT = """\
 exec {root}/.venv/bin/python3 -BIS -c '
 import os, sys
 sys.path.insert(0, "{root}")
-from bosh_lxd_cpi import cli
+from bosh_lxd_cpi.protocol import cli
 cli._find_libraries()
 from bosh_lxd_cpi.lxd import client, operations
 client.PATIENCE = operations.PATIENCE = {patience}
@@ -57,8 +58,9 @@ class Calm(Director):
     def call(self, method: str, *arguments: Any) -> Any:
         """The result of a call. Raises CpiError."""
         file = self.command()[-1]
-        return methods.call(rpc.parse(self.request(method, *arguments)), config_path=file, environ=self.environment(),
-                            log=Log(method))
+        return methods.call(
+            rpc.parse(self.request(method, *arguments)), config_path=file, environ=self.environment(), log=Log(method)
+        )
 
     def cleanup(self, *arguments: str) -> str:
         """What bin/cleanup says."""
@@ -92,7 +94,7 @@ class World:
         try:
             if process.wait(LONGEST_CALL) == -signal.SIGKILL:
                 return Outcome()
-            return Outcome(self.troubled.finish(process, method, 0))
+            return Outcome(self.troubled.run_operation(process, method, 0))
         except Refused as refused:
             return Outcome(error=refused)
         finally:
@@ -113,8 +115,15 @@ class World:
 
     def vm_call(self) -> tuple[Any, ...]:
         self._address = 10 + (self._address + 1) % 200
-        return ("create_vm", "agent", self.stemcell, VM, {"n": manual_network(f"10.245.0.{self._address}")}, [],
-                environment())
+        return (
+            "create_vm",
+            "agent",
+            self.stemcell,
+            VM,
+            {"n": manual_network(f"10.245.0.{self._address}")},
+            [],
+            environment(),
+        )
 
     def cleanup(self, *arguments: str) -> str:
         """Clean up what nobody works at any more."""
@@ -124,7 +133,6 @@ class World:
     def listed(self) -> list[dict[str, Any]]:
         """What bin/cleanup lists."""
         return json.loads(self.cleanup("--list", "--json"))
-
 
     def close(self) -> None:
         """Take away what the world is made of."""

@@ -122,10 +122,10 @@ def test_awkward_values_survive(caller: str, tmp_path: Path) -> None:
 def test_a_missing_package_is_answered_as_bosh_wants_it(public_path: Path) -> None:
     job = bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
     answer, said = bosh_job.call(
-        [str(job / "bin/cpi")], INFO, environ={"BOSH_PACKAGES_DIR": str(public_path / "no 'such\" thing")}
+        [str(job / "bin/cpi")], INFO, environ={"BOSH_PACKAGES_DIR": str(public_path / "no 'such\" resource")}
     )
     assert answer["error"]["type"] == "Bosh::Clouds::CpiError"
-    assert "no 'such\" thing/bosh_lxd_cpi/bin/cpi" in said
+    assert "no 'such\" resource/bosh_lxd_cpi/bin/cpi" in said
 
 
 def test_proxies_are_exported_under_both_names_whatever_they_contain(public_path: Path) -> None:

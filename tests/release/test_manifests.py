@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bosh_lxd_cpi.config import schema
-from bosh_lxd_cpi.guest import cloud_properties
+from bosh_lxd_cpi.guest.cloud_properties import parse_disk_properties, parse_vm_properties
 
 MANIFESTS = bosh_release.ROOT / "manifests"
 OPS = sorted((MANIFESTS / "ops").glob("*.yml"))
@@ -92,7 +92,7 @@ def test_cpi_yml_puts_the_release_in_every_place_that_wants_it() -> None:
     assert manifest["instance_groups"][0]["properties"]["director"]["cpi_job"] == "lxd_cpi"
     assert release["release"] in {one["name"] for one in manifest["releases"]}
     assert "openstack-kvm" in manifest["resource_pools"][0]["stemcell"]["url"]
-    assert cloud_properties.vm(manifest["resource_pools"][0]["cloud_properties"]).limits() == {
+    assert parse_vm_properties(manifest["resource_pools"][0]["cloud_properties"]).limits() == {
         "limits.cpu": "4",
         "limits.memory": "8192MiB",
     }
@@ -162,9 +162,9 @@ def test_the_throttles_directory_is_one_that_workers_under_bpm_can_see(tmp_path:
 def test_all_cloud_properties_of_the_cloud_config_are_known() -> None:
     cloud = read(MANIFESTS / "cloud-config.yml")
     for one in [*cloud["azs"], *cloud["vm_types"], *cloud["vm_extensions"]]:
-        cloud_properties.vm(one.get("cloud_properties"))
+        parse_vm_properties(one.get("cloud_properties"))
     for one in cloud["disk_types"]:
-        cloud_properties.disk(one.get("cloud_properties"))
+        parse_disk_properties(one.get("cloud_properties"))
     assert {cloud["compilation"]["vm_type"], "small", "minimal", "small-highmem"} <= {
         one["name"] for one in cloud["vm_types"]
     }

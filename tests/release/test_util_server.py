@@ -63,7 +63,7 @@ def test_a_server_that_has_it_all_is_left_alone(bench: Bench) -> None:
     assert bench.says == ""
 
 
-def things(**lists: Any) -> dict[str, str]:
+def resources(**lists: Any) -> dict[str, str]:
     return {f"{LXC} {what.replace('_', ' ')}": json.dumps(rows) for what, rows in lists.items()}
 
 
@@ -72,7 +72,7 @@ def test_destroy_asks_and_deletes_nothing_when_the_server_cannot_be_listed(unlis
     here = bench.folder / "here"
     (here / "creds").mkdir()
     (here / "state.json").write_text("{}")
-    lists = things(list=[{"name": f"vm-{UUID}"}], image_list=[], storage_volume_list=[])
+    lists = resources(list=[{"name": f"vm-{UUID}"}], image_list=[], storage_volume_list=[])
     bench.answers = {command: answer for command, answer in lists.items() if unlisted not in command}
     calls = bench.util("destroy", typed="yes\n", fail=unlisted, status=1)
     assert not [call for call in calls if "delete" in call]
@@ -84,7 +84,7 @@ def test_destroy_asks_and_deletes_nothing_when_the_server_cannot_be_listed(unlis
 def test_destroy_deletes_what_bosh_made_and_only_that(bench: Bench) -> None:
     here = bench.folder / "here"
     (here / "state.json").write_text("{}")
-    bench.answers = things(
+    bench.answers = resources(
         list=[{"name": f"vm-{UUID}"}, {"name": "pet"}, {"name": f"vm-{UUID}-mine"}],
         image_list=[{"fingerprint": "f1", "aliases": [{"name": f"img-{UUID}"}]}, {"fingerprint": "f2", "aliases": []}],
         storage_volume_list=[

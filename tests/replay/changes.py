@@ -3,6 +3,7 @@
 A change is a function that takes a recorded call and puts other answers in it. The requests that go with them are not
 its business: they are what the CPI asks when it gets these answers, see synthetic.py.
 """
+
 from __future__ import annotations
 
 import copy
@@ -24,8 +25,15 @@ POOL_VOLUMES = "/volumes/custom"
 
 
 def sync(metadata: Any) -> dict[str, Any]:
-    body = {"type": "sync", "status": "Success", "status_code": 200, "operation": "", "error_code": 0, "error": "",
-            "metadata": metadata}
+    body = {
+        "type": "sync",
+        "status": "Success",
+        "status_code": 200,
+        "operation": "",
+        "error_code": 0,
+        "error": "",
+        "metadata": metadata,
+    }
     return {"status": 200, "headers": JSON, "body": body}
 
 
@@ -42,16 +50,21 @@ def exchange(method: str, path: str, response: dict[str, Any] | None = None, *, 
 
 def first(call: Call, method: str, pattern: str) -> int:
     """The index of the first exchange with this method and path."""
-    return next(index for index, one in enumerate(call["interactions"])
-                if one["request"]["method"] == method and re.search(pattern, one["request"]["path"]))
+    return next(
+        index
+        for index, one in enumerate(call["interactions"])
+        if one["request"]["method"] == method and re.search(pattern, one["request"]["path"])
+    )
 
 
 def put_before(method: str, pattern: str, *answers: dict[str, Any]) -> Change:
     """The first such request gets these answers before the recorded one."""
+
     def change(call: Call) -> None:
         at = first(call, method, pattern)
         path = call["interactions"][at]["request"]["path"]
         call["interactions"][at:at] = [exchange(method, path, answer) for answer in answers]
+
     return change
 
 
@@ -60,17 +73,25 @@ def put_before(method: str, pattern: str, *answers: dict[str, Any]) -> Change:
 
 Text = tuple[str, str]
 LXD_TEXTS = (
-    ("Storage pool volume not found", "Storage volume not found"), ("Image alias not found", "Not Found"),
-    (r"Failed initializing instance: Invalid config: Unknown configuration key: (\S+)",
-     '"\\1" isn\'t supported for "virtual-machine"'),
-    ("Failed initializing", "Failed initialising"))
+    ("Storage pool volume not found", "Storage volume not found"),
+    ("Image alias not found", "Not Found"),
+    (
+        r"Failed initializing instance: Invalid config: Unknown configuration key: (\S+)",
+        '"\\1" isn\'t supported for "virtual-machine"',
+    ),
+    ("Failed initializing", "Failed initialising"),
+)
 LXD_68_TEXTS = (
-    *LXD_TEXTS, ("isn't supported", "is not supported"), ("Failed to fetch", "Failed fetching"),
-    ('Requested profile "(.*)" doesn\'t exist', r'Profile "\1" not found in project "bosh"'))
+    *LXD_TEXTS,
+    ("isn't supported", "is not supported"),
+    ("Failed to fetch", "Failed fetching"),
+    ('Requested profile "(.*)" doesn\'t exist', r'Profile "\1" not found in project "bosh"'),
+)
 
 
 def lxd(version: str, *extensions: str, texts: tuple[Text, ...] = LXD_TEXTS) -> Change:
     """The server says that it is an LXD with these extensions more; texts are LXD's, as 5.21.7 and 6.9 have them."""
+
     def change(call: Call) -> None:
         call["config"]["server"]["type"] = "lxd"
         for one in call["interactions"]:
@@ -84,6 +105,7 @@ def lxd(version: str, *extensions: str, texts: tuple[Text, ...] = LXD_TEXTS) -> 
                 metadata["environment"].update(server="lxd", server_version=version)
                 known = [name for name in metadata["api_extensions"] if "incus" not in name]
                 metadata["api_extensions"] = [*known, *extensions]
+
     return change
 
 
@@ -137,13 +159,17 @@ def the_operation_misses_the_snapshot(call: Call) -> None:
     """That a snapshot is gone is found by the operation that is to delete it."""
     request = call["interactions"][0]["request"]
     *_, pool, _, _, volume, _, snapshot = request["path"].split("/")
-    text = (f'Storage volume "{volume}/{snapshot}" in project "bosh" of type "custom" does not exist on pool "{pool}": '
-            "Storage volume not found")
+    text = (
+        f'Storage volume "{volume}/{snapshot}" in project "bosh" of type "custom" does not exist on pool "{pool}": '
+        "Storage volume not found"
+    )
     started, path = _started(call, request, request["path"], kind="storage_volume_snapshots")
     failed = {**started["body"]["metadata"], "status": "Failure", "status_code": 400, "err": text}
     call["interactions"][0:1] = [
-        exchange("DELETE", request["path"], started), exchange("GET", f"{path}/wait", refusal(text, 404, status=200)),
-        exchange("GET", path, sync(failed))]
+        exchange("DELETE", request["path"], started),
+        exchange("GET", f"{path}/wait", refusal(text, 404, status=200)),
+        exchange("GET", path, sync(failed)),
+    ]
 
 
 def no_operation_for_what_is_gone(call: Call) -> None:
@@ -155,11 +181,27 @@ def no_operation_for_what_is_gone(call: Call) -> None:
 def _started(call: Call, request: dict[str, Any], resource: str, *, kind: str) -> tuple[dict[str, Any], str]:
     """The answer that begins an operation on this resource, and the operation's path."""
     path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, line(request) + call['at'])}"
-    operation = {"id": path.rsplit("/", 1)[1], "class": "task", "description": "Changing storage volume",
-                 "created_at": call["at"], "updated_at": call["at"], "status": "Running", "status_code": 103,
-                 "resources": {kind: [resource]}, "metadata": None, "may_cancel": False, "err": "", "location": "none"}
-    body = {**sync(operation)["body"], "type": "async", "status": "Operation created", "status_code": 100,
-            "operation": path}
+    operation = {
+        "id": path.rsplit("/", 1)[1],
+        "class": "task",
+        "description": "Changing storage volume",
+        "created_at": call["at"],
+        "updated_at": call["at"],
+        "status": "Running",
+        "status_code": 103,
+        "resources": {kind: [resource]},
+        "metadata": None,
+        "may_cancel": False,
+        "err": "",
+        "location": "none",
+    }
+    body = {
+        **sync(operation)["body"],
+        "type": "async",
+        "status": "Operation created",
+        "status_code": 100,
+        "operation": path,
+    }
     return {"status": 202, "headers": {**JSON, "Location": path}, "body": body}, path
 
 
@@ -181,7 +223,7 @@ def the_guest_could_not_be_told(call: Call) -> None:
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 DEADLINE = refusal("context deadline exceeded", 500, status=200)
-LOST = {"type": "LostAnswer", "brief": "https://127.0.0.1:8443 gave no answer: Connection aborted"}
+LOST = {"type": "NoResponse", "brief": "https://127.0.0.1:8443 gave no answer: Connection aborted"}
 REFUSED = {"type": "Unreachable", "brief": "no connection to https://127.0.0.1:8443: Connection refused"}
 
 
@@ -203,8 +245,10 @@ RUNNING = {"status": "Running", "status_code": 103}
 
 def wait_times_out_with_an_error(call: Call) -> None:
     at, operation, _ = creation(call)
-    call["interactions"][at:at] = [exchange("GET", f"{operation}/wait", DEADLINE, ms=30000),
-                                   exchange("GET", operation, state(call, **RUNNING))]
+    call["interactions"][at:at] = [
+        exchange("GET", f"{operation}/wait", DEADLINE, ms=30000),
+        exchange("GET", operation, state(call, **RUNNING)),
+    ]
 
 
 def wait_times_out_with_the_state(call: Call) -> None:
@@ -219,9 +263,12 @@ def instance_runs(call: Call, path: str) -> Exchange:
 
 def operation_is_forgotten(call: Call) -> None:
     at, operation, path = creation(call)
-    call["interactions"][at:at + 1] = [
+    call["interactions"][at : at + 1] = [
         exchange("GET", f"{operation}/wait", refusal("Operation not found", 404)),
-        exchange("GET", "/1.0/operations", sync({})), instance_runs(call, path), instance_runs(call, path)]
+        exchange("GET", "/1.0/operations", sync({})),
+        instance_runs(call, path),
+        instance_runs(call, path),
+    ]
 
 
 def operation_is_cancelled(call: Call) -> None:
@@ -236,8 +283,11 @@ def _nothing_left(call: Call, path: str) -> list[Exchange]:
     made = [post for post in posts if POOL_VOLUMES in post["path"]]
     volumes = sorted(post["headers"].get("X-LXD-name") or post["body"]["name"] for post in made)
     pools = sync([{"name": "default"}])
-    return [exchange("GET", path, refusal("Instance not found", 404)), exchange("GET", "/1.0/storage-pools", pools),
-            *(exchange("DELETE", f"/1.0/storage-pools/default{POOL_VOLUMES}/{name}", sync({})) for name in volumes)]
+    return [
+        exchange("GET", path, refusal("Instance not found", 404)),
+        exchange("GET", "/1.0/storage-pools", pools),
+        *(exchange("DELETE", f"/1.0/storage-pools/default{POOL_VOLUMES}/{name}", sync({})) for name in volumes),
+    ]
 
 
 def answer_is_lost_while_the_server_works_on(call: Call) -> None:
@@ -246,8 +296,12 @@ def answer_is_lost_while_the_server_works_on(call: Call) -> None:
     post, wait = call["interactions"][at - 1], call["interactions"][at]
     post.pop("response")
     post["error"] = LOST
-    call["interactions"][at:at + 1] = [exchange("GET", "/1.0/operations", running), wait, instance_runs(call, path),
-                                       instance_runs(call, path)]
+    call["interactions"][at : at + 1] = [
+        exchange("GET", "/1.0/operations", running),
+        wait,
+        instance_runs(call, path),
+        instance_runs(call, path),
+    ]
 
 
 def answer_is_lost_and_the_name_taken(call: Call) -> None:
@@ -257,10 +311,13 @@ def answer_is_lost_and_the_name_taken(call: Call) -> None:
     volume = sync({**made["request"]["body"], "used_by": [], "location": "none", "project": "bosh"})
     operations = exchange("GET", "/1.0/operations", sync({}))
     call["interactions"] = [
-        exchange("POST", path, error=LOST), operations,
+        exchange("POST", path, error=LOST),
+        operations,
         exchange("GET", f"{path}/{name}", refusal("Storage pool volume not found", 404)),
-        exchange("POST", path, refusal("Volume by that name already exists", 409)), operations,
-        exchange("GET", f"{path}/{name}", volume)]
+        exchange("POST", path, refusal("Volume by that name already exists", 409)),
+        operations,
+        exchange("GET", f"{path}/{name}", volume),
+    ]
 
 
 def somebody_else_changed_it(call: Call) -> None:
@@ -283,5 +340,7 @@ BAD_GATEWAY = {"status": 502, "headers": {"Content-Type": "text/html"}, "text": 
 def there_is_no_space(call: Call) -> None:
     [made] = call["interactions"]
     path, name = made["request"]["path"], made["request"]["body"]["name"]
-    call["interactions"] = [exchange("POST", path, refusal("Failed creating volume: no space left on device", 500)),
-                            exchange("DELETE", f"{path}/{name}", refusal("Storage pool volume not found", 404))]
+    call["interactions"] = [
+        exchange("POST", path, refusal("Failed creating volume: no space left on device", 500)),
+        exchange("DELETE", f"{path}/{name}", refusal("Storage pool volume not found", 404)),
+    ]

@@ -1,4 +1,5 @@
 """The fixtures, played back and looked at: no server, no root, no network, no Linux."""
+
 from __future__ import annotations
 
 import socket
@@ -14,6 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/replay")]
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any connection fails the test; the stemcell is where it was recorded."""
+
     def refuse(self: socket.socket, address: object) -> None:
         pytest.fail(f"a replay connects to {address}")
 

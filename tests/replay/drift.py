@@ -1,4 +1,5 @@
 """Whether a server still answers as recorded: in shape, not in values."""
+
 from __future__ import annotations
 
 import difflib
@@ -29,7 +30,9 @@ def _call(call: dict[str, Any]) -> Iterator[str]:
     seen: list[list[str]] = []
     for one in call["interactions"]:
         lines = list(_exchange(one))
-        if lines not in seen and HICCUP not in lines[0]:  # how often something is looked at, or tried again, is a matter of time
+        if (
+            lines not in seen and HICCUP not in lines[0]
+        ):  # how often something is looked at, or tried again, is a matter of time
             yield from lines
         seen.append(lines)
 

@@ -1,4 +1,5 @@
 """The fixtures on disk: one file a scenario, in a directory a server, and a manifest of their hashes."""
+
 from __future__ import annotations
 
 import hashlib

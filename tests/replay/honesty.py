@@ -1,4 +1,5 @@
 """What holds in every true recording, and is easily forgotten by whoever changes one by hand."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -9,9 +10,19 @@ from typing import Any
 
 from bosh_lxd_cpi.recording.redaction import PEM, PRIVATE, Redactor
 
-TEST_NETWORKS = [ipaddress.ip_network(text) for text in (
-    "10.245.0.0/16", "10.246.0.0/16", "10.247.0.0/16", "127.0.0.0/8", "192.0.2.0/24", "255.255.255.0/24",
-    "fd42:b05b::/64", "fe80::/64")]
+TEST_NETWORKS = [
+    ipaddress.ip_network(text)
+    for text in (
+        "10.245.0.0/16",
+        "10.246.0.0/16",
+        "10.247.0.0/16",
+        "127.0.0.0/8",
+        "192.0.2.0/24",
+        "255.255.255.0/24",
+        "fd42:b05b::/64",
+        "fe80::/64",
+    )
+]
 ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.:])")
 LONG_SECRET = re.compile(r"[A-Za-z0-9+]{40,}={0,2}")
 HASH = re.compile(r"[0-9a-f]{64}")

@@ -1,4 +1,5 @@
 """Record the scenarios on real servers as fixtures, or check that the servers still answer as recorded."""
+
 from __future__ import annotations
 
 import argparse
@@ -8,24 +9,24 @@ import tempfile
 import time
 from pathlib import Path
 
-from recording import ROOT, record, record_demo, worlds  # first: it finds the others
-
-from drift import drift
-from scenarios import SCENARIOS, UNSTEADY
-from synthetic import TABLE, Mismatch
-
 import fixtures
 import server
 import synthetic
+from drift import drift
 from kinds import KINDS
+from recording import ROOT, record, record_demo, worlds  # first: it finds the others
+from scenarios import SCENARIOS, UNSTEADY
+from synthetic import TABLE, Mismatch
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bin/record", description=__doc__)
     parser.add_argument("--kind", action="append", choices=KINDS, help="only on this kind of server (may be repeated)")
-    for option, text in (("--check", "keep nothing; report where the shape of a recording has changed"),
-                         ("--demo", "record what bin/demo --replay plays, with a guest that boots"),
-                         ("--derive", "only derive the synthetic fixtures anew; needs no server")):
+    for option, text in (
+        ("--check", "keep nothing; report where the shape of a recording has changed"),
+        ("--demo", "record what bin/demo --replay plays, with a guest that boots"),
+        ("--derive", "only derive the synthetic fixtures anew; needs no server"),
+    ):
         parser.add_argument(option, action="store_true", help=text)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"only these: {', '.join(SCENARIOS)}")
     asked = parser.parse_args(argv)
@@ -66,8 +67,11 @@ def derive() -> int:
 def run(kind: str, names: list[str], *, check: bool) -> bool:
     """Do the scenarios on a server of their own; whether one of them has drifted."""
     drifted = False
-    with (server.disposable(kind, name=f"rec-{kind}-{os.getpid()}") as facts, tempfile.TemporaryDirectory() as scratch,
-          worlds(facts, Path(scratch)) as make):
+    with (
+        server.disposable(kind, name=f"rec-{kind}-{os.getpid()}") as facts,
+        tempfile.TemporaryDirectory() as scratch,
+        worlds(facts, Path(scratch)) as make,
+    ):
         for name in names:
             began = time.monotonic()
             print(f"{kind}: {name}", end="", flush=True)

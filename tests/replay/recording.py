@@ -1,4 +1,5 @@
 """Runs scenarios against a real server and keeps what the CPI captured of them."""
+
 from __future__ import annotations
 
 import contextlib
@@ -86,6 +87,7 @@ class World(Director):
 
     def tidy(self) -> None:
         """Delete all that the CPI made, but the stemcell that is shared."""
+
         def names(*words: str) -> list[str]:
             listed = json.loads(self.behind(*words, "--format", "json"))
             return [one["name"] for one in listed if one["name"].startswith(("vm-", "vol-"))]
@@ -123,8 +125,13 @@ def record(name: str, world: World) -> dict[str, Any]:
     captures = [json.loads(path.read_text(encoding="utf-8")) for place in world.captures for path in place.iterdir()]
     assert len(captures) == len(world.captures), f"{name}: a call was not captured"
     shutil.rmtree(world.directory)
-    return {"format": FORMAT, "scenario": name, "recorded": {**captures[0]["recorded"], "server": world.server},
-            "synthetic": None, "calls": calls_of(captures)}
+    return {
+        "format": FORMAT,
+        "scenario": name,
+        "recorded": {**captures[0]["recorded"], "server": world.server},
+        "synthetic": None,
+        "calls": calls_of(captures),
+    }
 
 
 def record_demo() -> dict[str, Any]:
@@ -149,8 +156,14 @@ def record_demo() -> dict[str, Any]:
         documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     calls = calls_of(documents)
     calls[0]["stdin"]["arguments"][0] = "image"
-    return {"format": FORMAT, "scenario": "session", "recorded": documents[0]["recorded"], "synthetic": None,
-            "calls": calls, "guest": Redactor([config]).document(told)}
+    return {
+        "format": FORMAT,
+        "scenario": "session",
+        "recorded": documents[0]["recorded"],
+        "synthetic": None,
+        "calls": calls,
+        "guest": Redactor([config]).document(told),
+    }
 
 
 def calls_of(captures: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 A scenario is a function of a `World` (recording.py). The VMs have nothing to boot. What a scenario makes and does not
 delete is deleted after it, unrecorded.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
     from recording import World
 
 IMAGE = "tests/fixtures/image"
-JAMMY = {"name": "bosh-openstack-kvm-ubuntu-jammy", "version": "1.1", "disk": 64, "disk_format": "qcow2",
-         "architecture": "x86_64", "os_distro": "ubuntu", "root_device_name": "/dev/sda1"}
+JAMMY = {
+    "name": "bosh-openstack-kvm-ubuntu-jammy",
+    "version": "1.1",
+    "disk": 64,
+    "disk_format": "qcow2",
+    "architecture": "x86_64",
+    "os_distro": "ubuntu",
+    "root_device_name": "/dev/sda1",
+}
 SMALL = {"instance_type": "c1-m0.25"}
 IP = "10.245.0.21"
 GONE = "01a2030b-da83-881f-9150-c4285a92c4e3"
@@ -40,8 +48,9 @@ def create_vm(world: World, properties: dict[str, Any] | None = None, networks: 
     return world.call("create_vm", *creation(world, properties, networks))[0]
 
 
-def creation(world: World, properties: dict[str, Any] | None = None,
-             networks: dict[str, Any] | None = None) -> list[Any]:
+def creation(
+    world: World, properties: dict[str, Any] | None = None, networks: dict[str, Any] | None = None
+) -> list[Any]:
     """The arguments of a create_vm."""
     networks = networks or {"default": manual_network(IP)}
     return ["agent-1", world.stemcell, properties or SMALL, networks, [], environment()]
@@ -101,9 +110,20 @@ def vm(world: World) -> None:
     cid = create_vm(world, {**SMALL, "ephemeral_disk": 64, "root_disk": 128, "tags": {"team": "a"}})
     world.call("has_vm", cid)
     for deployment in ("cf", "cf2"):
-        world.call("set_vm_metadata", cid, {
-            "director": "d", "deployment": deployment, "instance_group": "web", "index": 3, "name": "web/uuid",
-            "list": [1, {"a": None}], "odd key!": "é", "null": None})
+        world.call(
+            "set_vm_metadata",
+            cid,
+            {
+                "director": "d",
+                "deployment": deployment,
+                "instance_group": "web",
+                "index": 3,
+                "name": "web/uuid",
+                "list": [1, {"a": None}],
+                "odd key!": "é",
+                "null": None,
+            },
+        )
     world.call("get_disks", cid)
     world.call("reboot_vm", cid)
     world.behind("stop", "--force", cid)
@@ -145,12 +165,19 @@ def vm_by_uefi(world: World) -> None:
 def vm_refused(world: World) -> None:
     more = {**SMALL, "ephemeral_disk": 64}
     world.refused("create_vm", "agent-1", f"img-{GONE}", SMALL, {"default": manual_network(IP)}, [], environment())
-    for properties in ({**more, "root_disk": 16}, {**more, "ephemeral_storage_pool": NOWHERE},
-                       {**more, "profiles": [NOWHERE]}, {**more, "config": {"no.such.key": "1"}},
-                       {"instance_typ": "c1-m1"}):
+    for properties in (
+        {**more, "root_disk": 16},
+        {**more, "ephemeral_storage_pool": NOWHERE},
+        {**more, "profiles": [NOWHERE]},
+        {**more, "config": {"no.such.key": "1"}},
+        {"instance_typ": "c1-m1"},
+    ):
         world.refused("create_vm", *creation(world, properties))
-    for network in (manual_network("192.0.2.7"), manual_network(IP, cloud_properties={"name": NOWHERE}),
-                    manual_network("10.245.0.1")):
+    for network in (
+        manual_network("192.0.2.7"),
+        manual_network(IP, cloud_properties={"name": NOWHERE}),
+        manual_network("10.245.0.1"),
+    ):
         world.refused("create_vm", *creation(world, more, {"default": network}))
 
 
@@ -170,8 +197,12 @@ def vm_that_is_gone(world: World) -> None:
     cid = f"vm-{GONE}"
     world.call("has_vm", cid)
     world.call("delete_vm", cid)
-    for method, *arguments in (("reboot_vm",), ("set_vm_metadata", {"a": "b"}), ("get_disks",),
-                               ("detach_disk", f"vol-p-{GONE}")):
+    for method, *arguments in (
+        ("reboot_vm",),
+        ("set_vm_metadata", {"a": "b"}),
+        ("get_disks",),
+        ("detach_disk", f"vol-p-{GONE}"),
+    ):
         world.refused(method, cid, *arguments)
     with unrecorded(world):
         vanished, disk = create_vm(world, {**SMALL, "ephemeral_disk": 64}), world.call("create_disk", 16, {}, None)
@@ -185,8 +216,9 @@ def vm_that_is_busy(world: World) -> None:
     """Somebody restarts a VM whose guest ignores the power button: the server is at it for four seconds."""
     with unrecorded(world):
         cid = create_vm(world)
-    restart = subprocess.Popen(world.behind_command("restart", "--timeout", "4", cid), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    restart = subprocess.Popen(
+        world.behind_command("restart", "--timeout", "4", cid), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     time.sleep(1.5)
     with contextlib.suppress(Refused):
         world.call("delete_vm", cid)
@@ -260,8 +292,13 @@ def disk_that_is_gone(world: World) -> None:
     world.call("delete_disk", cid)
     world.call("detach_disk", vm, cid)
     world.call("delete_snapshot", f"{cid}_snap-{GONE}")
-    for method, *arguments in (("attach_disk", vm, cid), ("resize_disk", cid, 32), ("update_disk", cid, 32, {}),
-                               ("set_disk_metadata", cid, {}), ("snapshot_disk", cid, {})):
+    for method, *arguments in (
+        ("attach_disk", vm, cid),
+        ("resize_disk", cid, 32),
+        ("update_disk", cid, 32, {}),
+        ("set_disk_metadata", cid, {}),
+        ("snapshot_disk", cid, {}),
+    ):
         world.refused(method, *arguments)
 
 

@@ -4,6 +4,7 @@ Ids, hashes, MACs and times of the live requests stand for those of the recordin
 which is which, and every answer is told with the live ones. Everything else in a request must be as recorded, in order;
 only the bytes of the stemcell and of the config drive, which depend on these, are not compared.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -25,8 +26,10 @@ import fixtures
 from bosh_lxd_cpi.recording.cassette import pretty, request_record
 from bosh_lxd_cpi.recording.redaction import Redactor
 
-TOKEN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
-                   r"|(?<=p)[0-9a-f]{12}(?![0-9a-f])|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+TOKEN = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
+    r"|(?<=p)[0-9a-f]{12}(?![0-9a-f])|(?:[0-9a-f]{2}:){5}[0-9a-f]{2}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+)
 CHUNK = 1 << 16
 
 
@@ -57,8 +60,9 @@ class Session:
             if self._learn(recorded, live):
                 self.played += 1
                 return json.loads(self.now(json.dumps(one["response"])))
-            diff = difflib.unified_diff(self.now(recorded).splitlines(), live.splitlines(), "recorded", "asked",
-                                        lineterm="")
+            diff = difflib.unified_diff(
+                self.now(recorded).splitlines(), live.splitlines(), "recorded", "asked", lineterm=""
+            )
             self.fault = f"the request differs from exchange {self.played + 1} of the recording:\n" + "\n".join(diff)
         self.fault = self.fault or f"the recording is over, and was asked for {asked['method']} {asked['path']}"
         body = {"type": "error", "error": f"This is a replay: {self.fault}", "error_code": 400, "metadata": None}
@@ -124,9 +128,28 @@ def make_certificate(certificate: Path, key: Path) -> None:
     """A self-signed certificate for two days. Raises RuntimeError."""
     if not shutil.which("openssl"):
         raise RuntimeError("a certificate is to be made, and there is no openssl command on this machine")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp384r1", "-nodes",
-                    "-days", "2", "-subj", "/CN=replay", "-keyout", key, "-out", certificate],
-                   check=True, capture_output=True)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:secp384r1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=replay",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
+        check=True,
+        capture_output=True,
+    )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -140,8 +163,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = b"" if streamed else self.rfile.read(length)
         while streamed and length > 0:
             length -= len(self.rfile.read(min(CHUNK, length)))
-        asked = request_record(self.command, target.path, query=dict(parse_qsl(target.query)),
-                               headers=dict(self.headers), body=body if body or streamed else None, redactor=Redactor())
+        asked = request_record(
+            self.command,
+            target.path,
+            query=dict(parse_qsl(target.query)),
+            headers=dict(self.headers),
+            body=body if body or streamed else None,
+            redactor=Redactor(),
+        )
         response = self.session.answer(asked)
         content = json.dumps(response["body"]).encode()
         self.send_response(response["status"])

@@ -3,17 +3,38 @@
 Each is a row of TABLE: the recording it comes from, what is changed in the server's answers, and how that is known.
 What is asked of the changed answers is what the CPI asks when it gets them. bin/record derives them anew.
 """
+
 from __future__ import annotations
 
 import copy
 from typing import Any, NamedTuple
 
 from changes import (
-    BAD_GATEWAY, LXD_68_TEXTS, POOL_VOLUMES, Call, Change, Exchange, answer_is_lost_and_the_name_taken,
-    answer_is_lost_while_the_server_works_on, lxd, no_operation_for_what_is_gone, nobody_answers, operation_is_cancelled,
-    operation_is_forgotten, operations_name_one_object, put_before, refusal, somebody_else_changed_it,
-    the_guest_could_not_be_told, the_operation_misses_the_snapshot, the_project_is_there, there_is_no_space,
-    volumes_are_asynchronous, wait_times_out_with_an_error, wait_times_out_with_the_state)
+    BAD_GATEWAY,
+    LXD_68_TEXTS,
+    POOL_VOLUMES,
+    Call,
+    Change,
+    Exchange,
+    answer_is_lost_and_the_name_taken,
+    answer_is_lost_while_the_server_works_on,
+    lxd,
+    no_operation_for_what_is_gone,
+    nobody_answers,
+    operation_is_cancelled,
+    operation_is_forgotten,
+    operations_name_one_object,
+    put_before,
+    refusal,
+    somebody_else_changed_it,
+    the_guest_could_not_be_told,
+    the_operation_misses_the_snapshot,
+    the_project_is_there,
+    there_is_no_space,
+    volumes_are_asynchronous,
+    wait_times_out_with_an_error,
+    wait_times_out_with_the_state,
+)
 
 from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.recording.cassette import Mismatch, Player, ReplayClock, line
@@ -32,12 +53,16 @@ class Row(NamedTuple):
 
 
 LXD_521 = "LXD 5.21 in name, version and texts; ISO volumes, start in create and security.csm are as recorded"
-FACTS_521 = "canonical/lxd stable-5.21: shared/version/api.go (custom_volume_iso, instance_create_start, security_csm)" \
-            "; seen on LXD 5.21.7"
+FACTS_521 = (
+    "canonical/lxd stable-5.21: shared/version/api.go (custom_volume_iso, instance_create_start, security_csm)"
+    "; seen on LXD 5.21.7"
+)
 ASYNC = "every change of a volume or its snapshot is an operation"
 FACTS_66 = "canonical/lxd lxd-6.6: extension storage_and_profile_operations, lxd/storage_volumes.go"
-LXD_69 = f"extension instance_boot_mode, which removed security.csm and security.secureboot; {ASYNC}; " \
-         "operations name one object, in their metadata"
+LXD_69 = (
+    f"extension instance_boot_mode, which removed security.csm and security.secureboot; {ASYNC}; "
+    "operations name one object, in their metadata"
+)
 FACTS_69 = "canonical/lxd lxd-6.9: shared/version/api.go, lxd/operations/operations.go; seen on LXD 6.9"
 WAIT = "operationWaitGet in lxd/operations.go (LXD 5.0.3 on) and cmd/incusd/operations.go (before 6.0.5 and 6.12)"
 WAIT_SYNC = "operationWaitGet in cmd/incusd/operations.go (6.0.5 and 6.12 on) and lxd/operations.go (LXD 5.0.2)"
@@ -51,48 +76,153 @@ TABLE = (
     Row("lxd-5.21", "vm", "incus/vm", LXD_521, FACTS_521, (V521, the_project_is_there)),
     Row("lxd-5.21", "vm_by_uefi", "incus/vm_by_uefi", LXD_521, FACTS_521, (V521,)),
     Row("lxd-5.21", "vm_refused", "incus/vm_refused", LXD_521, f"{FACTS_521}; {WAIT}", (V521,)),
-    Row("lxd-5.21", "disk_attached", "incus/disk_attached", "attaching works, and is refused because no agent runs",
-        AGENT, (lxd("5.21.2"), the_guest_could_not_be_told)),
-    Row("lxd-5.21", "snapshot_is_gone", "incus/disk_snapshots#3", "the operation that is to delete it fails",
-        f"lxd/storage_volumes_snapshot.go; {WAIT}; seen on LXD 5.21.7", (V521, the_operation_misses_the_snapshot)),
+    Row(
+        "lxd-5.21",
+        "disk_attached",
+        "incus/disk_attached",
+        "attaching works, and is refused because no agent runs",
+        AGENT,
+        (lxd("5.21.2"), the_guest_could_not_be_told),
+    ),
+    Row(
+        "lxd-5.21",
+        "snapshot_is_gone",
+        "incus/disk_snapshots#3",
+        "the operation that is to delete it fails",
+        f"lxd/storage_volumes_snapshot.go; {WAIT}; seen on LXD 5.21.7",
+        (V521, the_operation_misses_the_snapshot),
+    ),
     Row("lxd-6.6", "disk", "incus/disk", ASYNC, FACTS_66, (V66, volumes_are_asynchronous)),
     Row("lxd-6.6", "disk_snapshots", "incus/disk_snapshots#0", ASYNC, FACTS_66, (V66, volumes_are_asynchronous)),
-    Row("lxd-6.9", "vm", "incus/vm", LXD_69, FACTS_69,
-        (V69, the_project_is_there, volumes_are_asynchronous, operations_name_one_object)),
-    Row("lxd-6.9", "vm_by_uefi", "incus/vm_by_uefi", LXD_69, FACTS_69,
-        (V69, volumes_are_asynchronous, operations_name_one_object)),
-    Row("lxd-6.9", "vm_refused", "incus/vm_refused", LXD_69, FACTS_69,
-        (V69, volumes_are_asynchronous, operations_name_one_object)),
-    Row("lxd-6.9", "answer_is_lost_while_the_server_works_on", "incus/vm#0",
-        "no answer to the creation; the list of operations shows it in an operation's metadata", FACTS_69,
-        (V69, volumes_are_asynchronous, answer_is_lost_while_the_server_works_on, operations_name_one_object)),
-    Row("lxd-6.9", "snapshot_is_gone", "incus/disk_snapshots#3", "HTTP 500: no operation for what there is not", FACTS_69,
-        (V69, no_operation_for_what_is_gone)),
-    Row("faults", "wait_times_out_with_an_error", "incus/vm#0",
-        "the first wait ends after 30 s with an error under HTTP 200", WAIT, (wait_times_out_with_an_error,)),
-    Row("faults", "wait_times_out_with_the_state", "incus7/vm#0", "the first wait ends after 30 s, state Running",
-        WAIT_SYNC, (wait_times_out_with_the_state,)),
-    Row("faults", "operation_is_forgotten", "incus/vm#0", "the operation is not found, the instance runs",
-        "operations are forgotten five seconds after their end, and with a restart", (operation_is_forgotten,)),
-    Row("faults", "operation_is_cancelled", "incus/vm#0", "the operation ends as Cancelled, without a text",
-        "shared/api/status_code.go: 401", (operation_is_cancelled,)),
-    Row("faults", "answer_is_lost_while_the_server_works_on", "incus/vm#0",
-        "no answer to the creation; the list of operations shows it", BROKEN,
-        (answer_is_lost_while_the_server_works_on,)),
-    Row("faults", "answer_is_lost_and_the_name_taken", "incus/disk#0",
-        "no answer; the volume is not there, then its name is taken, then it is there", BROKEN,
-        (answer_is_lost_and_the_name_taken,)),
-    Row("faults", "somebody_else_changed_it", "incus/disk_attached#0", "the first PATCH is refused with HTTP 412",
-        "util.EtagCheck", (somebody_else_changed_it,)),
-    Row("faults", "database_is_locked", "incus/disk#0", "the first POST is refused with HTTP 500, database is locked",
-        "internal/server/db/query/retry.go", (put_before("POST", POOL_VOLUMES, refusal("database is locked", 500)),)),
-    Row("faults", "server_is_starting", "incus/vm#1", "twice HTTP 503 before the answer", "cmd/incusd/daemon.go",
-        (put_before("GET", "/instances/", *[refusal("Daemon is starting up", 503)] * 2),)),
-    Row("faults", "no_space", "incus/disk#0", "the volume cannot be made: no space left on device", "errno ENOSPC",
-        (there_is_no_space,)),
+    Row(
+        "lxd-6.9",
+        "vm",
+        "incus/vm",
+        LXD_69,
+        FACTS_69,
+        (V69, the_project_is_there, volumes_are_asynchronous, operations_name_one_object),
+    ),
+    Row(
+        "lxd-6.9",
+        "vm_by_uefi",
+        "incus/vm_by_uefi",
+        LXD_69,
+        FACTS_69,
+        (V69, volumes_are_asynchronous, operations_name_one_object),
+    ),
+    Row(
+        "lxd-6.9",
+        "vm_refused",
+        "incus/vm_refused",
+        LXD_69,
+        FACTS_69,
+        (V69, volumes_are_asynchronous, operations_name_one_object),
+    ),
+    Row(
+        "lxd-6.9",
+        "answer_is_lost_while_the_server_works_on",
+        "incus/vm#0",
+        "no answer to the creation; the list of operations shows it in an operation's metadata",
+        FACTS_69,
+        (V69, volumes_are_asynchronous, answer_is_lost_while_the_server_works_on, operations_name_one_object),
+    ),
+    Row(
+        "lxd-6.9",
+        "snapshot_is_gone",
+        "incus/disk_snapshots#3",
+        "HTTP 500: no operation for what there is not",
+        FACTS_69,
+        (V69, no_operation_for_what_is_gone),
+    ),
+    Row(
+        "faults",
+        "wait_times_out_with_an_error",
+        "incus/vm#0",
+        "the first wait ends after 30 s with an error under HTTP 200",
+        WAIT,
+        (wait_times_out_with_an_error,),
+    ),
+    Row(
+        "faults",
+        "wait_times_out_with_the_state",
+        "incus7/vm#0",
+        "the first wait ends after 30 s, state Running",
+        WAIT_SYNC,
+        (wait_times_out_with_the_state,),
+    ),
+    Row(
+        "faults",
+        "operation_is_forgotten",
+        "incus/vm#0",
+        "the operation is not found, the instance runs",
+        "operations are forgotten five seconds after their end, and with a restart",
+        (operation_is_forgotten,),
+    ),
+    Row(
+        "faults",
+        "operation_is_cancelled",
+        "incus/vm#0",
+        "the operation ends as Cancelled, without a text",
+        "shared/api/status_code.go: 401",
+        (operation_is_cancelled,),
+    ),
+    Row(
+        "faults",
+        "answer_is_lost_while_the_server_works_on",
+        "incus/vm#0",
+        "no answer to the creation; the list of operations shows it",
+        BROKEN,
+        (answer_is_lost_while_the_server_works_on,),
+    ),
+    Row(
+        "faults",
+        "answer_is_lost_and_the_name_taken",
+        "incus/disk#0",
+        "no answer; the volume is not there, then its name is taken, then it is there",
+        BROKEN,
+        (answer_is_lost_and_the_name_taken,),
+    ),
+    Row(
+        "faults",
+        "somebody_else_changed_it",
+        "incus/disk_attached#0",
+        "the first PATCH is refused with HTTP 412",
+        "util.EtagCheck",
+        (somebody_else_changed_it,),
+    ),
+    Row(
+        "faults",
+        "database_is_locked",
+        "incus/disk#0",
+        "the first POST is refused with HTTP 500, database is locked",
+        "internal/server/db/query/retry.go",
+        (put_before("POST", POOL_VOLUMES, refusal("database is locked", 500)),),
+    ),
+    Row(
+        "faults",
+        "server_is_starting",
+        "incus/vm#1",
+        "twice HTTP 503 before the answer",
+        "cmd/incusd/daemon.go",
+        (put_before("GET", "/instances/", *[refusal("Daemon is starting up", 503)] * 2),),
+    ),
+    Row(
+        "faults",
+        "no_space",
+        "incus/disk#0",
+        "the volume cannot be made: no space left on device",
+        "errno ENOSPC",
+        (there_is_no_space,),
+    ),
     Row("faults", "nobody_answers", "incus/vm#1", "every connection is refused", "a stopped daemon", (nobody_answers,)),
-    Row("faults", "a_proxy_answers", "incus/vm#1", "HTTP 502 with HTML before the answer", "any reverse proxy",
-        (put_before("GET", "/instances/", BAD_GATEWAY),)),
+    Row(
+        "faults",
+        "a_proxy_answers",
+        "incus/vm#1",
+        "HTTP 502 with HTML before the answer",
+        "any reverse proxy",
+        (put_before("GET", "/instances/", BAD_GATEWAY),),
+    ),
 )
 
 
@@ -111,8 +241,15 @@ class Deriving(Player):
             raise Mismatch(f"asked {line(asked)}, where the changed answers have {line(given['request'])}")
         self._next += not given.get("repeat")
         outcome = {key: given[key] for key in ("response", "error") if key in given}
-        self.kept.append({"n": len(self.kept) + 1, "t_ms": round(self._clock.monotonic() * 1000), "ms": given["ms"],
-                          "request": asked, **outcome})
+        self.kept.append(
+            {
+                "n": len(self.kept) + 1,
+                "t_ms": round(self._clock.monotonic() * 1000),
+                "ms": given["ms"],
+                "request": asked,
+                **outcome,
+            }
+        )
         return self.kept[-1]
 
 
@@ -120,9 +257,13 @@ def derive(row: Row, base: dict[str, Any]) -> dict[str, Any]:
     """The fixture that a row makes of its base. Raises Mismatch if the CPI does not ask for all the changed answers."""
     path, mark, number = row.base.partition("#")
     calls = copy.deepcopy([base["calls"][int(number)]] if number else base["calls"])
-    return {"format": base["format"], "scenario": row.scenario, "recorded": base["recorded"],
-            "synthetic": {"base": f"{path}.json{mark}{number}", "change": row.change, "source": row.source},
-            "calls": [_derived(call, row) for call in calls]}
+    return {
+        "format": base["format"],
+        "scenario": row.scenario,
+        "recorded": base["recorded"],
+        "synthetic": {"base": f"{path}.json{mark}{number}", "change": row.change, "source": row.source},
+        "calls": [_derived(call, row) for call in calls],
+    }
 
 
 def _derived(call: Call, row: Row) -> Call:
@@ -131,7 +272,7 @@ def _derived(call: Call, row: Row) -> Call:
     clock = ReplayClock(**call["clock"])
     player = Deriving(call["interactions"], clock)
     answer, _ = replay.answered(call, clock, player)
-    left = [one for one in call["interactions"][player._next:] if not one.get("repeat")]
+    left = [one for one in call["interactions"][player._next :] if not one.get("repeat")]
     if left:
         raise Mismatch(f"not asked for: {line(left[0]['request'])}; the answer is {answer}")
     return {**call, "stdout": answer, "duration_ms": round(clock.monotonic() * 1000), "interactions": player.kept}

@@ -1,4 +1,5 @@
 """The demo without a server: the real bin/cpi over real mTLS, against a recording."""
+
 from __future__ import annotations
 
 import copy

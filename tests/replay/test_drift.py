@@ -1,4 +1,5 @@
 """What counts as drift and what does not."""
+
 from __future__ import annotations
 
 import copy
@@ -16,8 +17,12 @@ def recorded():
 
 
 def first(fixture, method, part):
-    return next(one["response"] for call in fixture["calls"] for one in call["interactions"]
-                if one["request"]["method"] == method and part in one["request"]["path"])
+    return next(
+        one["response"]
+        for call in fixture["calls"]
+        for one in call["interactions"]
+        if one["request"]["method"] == method and part in one["request"]["path"]
+    )
 
 
 def test_other_ids_times_and_numbers_are_no_drift(recorded):
@@ -41,8 +46,11 @@ def test_a_creation_that_failed_in_passing_and_was_asked_again_is_no_drift():
     interactions = again["calls"][0]["interactions"]
     posted = next(at for at, one in enumerate(interactions) if one["request"]["path"] == "/1.0/instances")
     failed = copy.deepcopy(interactions[posted + 1])
-    failed["response"]["body"]["metadata"] |= {"status": "Failure", "err": f"Failed creating instance from image: {HICCUP}"}
-    again["calls"][0]["interactions"] = [*interactions[:posted + 1], failed, *interactions[posted:]]
+    failed["response"]["body"]["metadata"] |= {
+        "status": "Failure",
+        "err": f"Failed creating instance from image: {HICCUP}",
+    }
+    again["calls"][0]["interactions"] = [*interactions[: posted + 1], failed, *interactions[posted:]]
     assert drift(recorded, again) == ""
 
 
@@ -70,8 +78,9 @@ def one_exchange_less(fixture):
     del fixture["calls"][0]["interactions"][2]
 
 
-@pytest.mark.parametrize("change", [another_key, another_type, another_status, another_text, another_outcome,
-                                    one_exchange_less])
+@pytest.mark.parametrize(
+    "change", [another_key, another_type, another_status, another_text, another_outcome, one_exchange_less]
+)
 def test_a_change_of_shape_is_drift(recorded, change):
     changed = copy.deepcopy(recorded)
     change(changed)

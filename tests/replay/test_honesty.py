@@ -1,4 +1,5 @@
 """The fixtures are what servers said, unchanged, and tell nobody's secrets."""
+
 from __future__ import annotations
 
 import copy
@@ -38,8 +39,12 @@ def test_a_recording_says_where_and_when_it_was_made(name):
 
 
 def exchange(fixture, method, part):
-    return next(one for call in fixture["calls"] for one in call["interactions"]
-                if one["request"]["method"] == method and part in one["request"]["path"])
+    return next(
+        one
+        for call in fixture["calls"]
+        for one in call["interactions"]
+        if one["request"]["method"] == method and part in one["request"]["path"]
+    )
 
 
 def other_operation(fixture):
@@ -78,8 +83,10 @@ def base64(fixture):
     fixture["calls"][0]["stdout"]["note"] = "MIIB" * 20
 
 
-@pytest.mark.parametrize("change", [other_operation, other_etag, earlier, foreign_address, foreign_address_6, key,
-                                    password, host_name, base64])
+@pytest.mark.parametrize(
+    "change",
+    [other_operation, other_etag, earlier, foreign_address, foreign_address_6, key, password, host_name, base64],
+)
 def test_a_change_by_hand_is_noticed(change):
     whole = fixtures.load("incus", "vm")
     whole["calls"] += fixtures.load("incus", "disk_attached")["calls"]

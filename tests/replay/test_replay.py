@@ -1,4 +1,5 @@
 """Every recorded call, made again by the real code: the same requests in the same order, the same answer."""
+
 from __future__ import annotations
 
 import fixtures
@@ -8,14 +9,18 @@ from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.protocol import methods
 
 RECORDED = ("incus", "incus7", "lxd")
-ALL = [f"{path.parent.name}/{path.stem}" for path in fixtures.paths()
-       if path.parent.name != "demo"]  # whose stemcell is too large to keep; test_demo plays it
+ALL = [
+    f"{path.parent.name}/{path.stem}" for path in fixtures.paths() if path.parent.name != "demo"
+]  # whose stemcell is too large to keep; test_demo plays it
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_calls_ask_and_answer_as_recorded(name, offline):
-    faults = {number: outcome.faults for number, call in enumerate(fixtures.load(*name.split("/"))["calls"])
-              if (outcome := replay.play(call)).faults}
+    faults = {
+        number: outcome.faults
+        for number, call in enumerate(fixtures.load(*name.split("/"))["calls"])
+        if (outcome := replay.play(call)).faults
+    }
     assert faults == {}, "\n".join(text for texts in faults.values() for text in texts)
 
 
@@ -32,14 +37,17 @@ def test_every_method_is_recorded_with_success_and_most_with_failure(server):
 def test_every_type_of_error_is_recorded(server):
     calls = [call for name in ALL if name.startswith(f"{server}/") for call in fixtures.load(*name.split("/"))["calls"]]
     errors = {call["stdout"]["error"]["type"] for call in calls if call["stdout"]["error"]}
-    assert errors >= {f"Bosh::Clouds::{name}"
-                      for name in ("CloudError", "VMNotFound", "DiskNotFound", "VMCreationFailed", "NotSupported")}
+    assert errors >= {
+        f"Bosh::Clouds::{name}"
+        for name in ("CloudError", "VMNotFound", "DiskNotFound", "VMCreationFailed", "NotSupported")
+    }
 
 
 @pytest.mark.parametrize("server", RECORDED)
 def test_every_scenario_is_recorded_on_every_server(server):
     assert {name.partition("/")[2] for name in ALL if name.startswith(f"{server}/")} == {
-        name.partition("/")[2] for name in ALL if name.partition("/")[0] in RECORDED}
+        name.partition("/")[2] for name in ALL if name.partition("/")[0] in RECORDED
+    }
 
 
 def test_another_request_is_noticed(offline):
@@ -53,4 +61,5 @@ def test_a_request_too_few_is_noticed(offline):
     call = fixtures.load("incus", "vm")["calls"][0]
     call["interactions"].append(call["interactions"][-1])
     assert replay.play(call).faults == [
-        f"recorded as 9, and not asked for: PATCH /1.0/instances/{call['stdout']['result'][0]}"]
+        f"recorded as 9, and not asked for: PATCH /1.0/instances/{call['stdout']['result'][0]}"
+    ]

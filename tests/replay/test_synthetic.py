@@ -1,4 +1,5 @@
 """The derived fixtures: how many there are, that they are derived and not written, and what the CPI does with them."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -12,13 +13,18 @@ NAMES = [f"{row.server}/{row.scenario}" for row in synthetic.TABLE]
 
 
 def requests(server, scenario, method, part):
-    return [one["request"] for call in fixtures.load(server, scenario)["calls"] for one in call["interactions"]
-            if one["request"]["method"] == method and part in one["request"]["path"]]
+    return [
+        one["request"]
+        for call in fixtures.load(server, scenario)["calls"]
+        for one in call["interactions"]
+        if one["request"]["method"] == method and part in one["request"]["path"]
+    ]
 
 
 def test_they_are_counted():
-    marked = Counter(path.parent.name for path in fixtures.paths()
-                     if fixtures.load(path.parent.name, path.stem)["synthetic"])
+    marked = Counter(
+        path.parent.name for path in fixtures.paths() if fixtures.load(path.parent.name, path.stem)["synthetic"]
+    )
     assert marked == {"lxd-5.21": 5, "lxd-6.6": 2, "lxd-6.9": 5, "faults": 12}
     recorded = len(fixtures.paths()) - sum(marked.values())
     assert recorded >= 3 * sum(marked.values())
@@ -40,11 +46,15 @@ def test_each_is_what_its_row_makes_of_its_base(name, offline):
     assert row.change and row.source
 
 
-@pytest.mark.parametrize(("server", "scenario", "firmware"), [
-    ("lxd-5.21", "vm", {"security.csm": "true", "security.secureboot": "false"}),
-    ("lxd-5.21", "vm_by_uefi", {"security.secureboot": "false"}),
-    ("lxd-6.9", "vm", {"boot.mode": "bios"}),
-    ("lxd-6.9", "vm_by_uefi", {"boot.mode": "uefi-nosecureboot"})])
+@pytest.mark.parametrize(
+    ("server", "scenario", "firmware"),
+    [
+        ("lxd-5.21", "vm", {"security.csm": "true", "security.secureboot": "false"}),
+        ("lxd-5.21", "vm_by_uefi", {"security.secureboot": "false"}),
+        ("lxd-6.9", "vm", {"boot.mode": "bios"}),
+        ("lxd-6.9", "vm_by_uefi", {"boot.mode": "uefi-nosecureboot"}),
+    ],
+)
 def test_firmware_is_chosen_by_extension(server, scenario, firmware):
     [body] = [request["body"] for request in requests(server, scenario, "POST", "/1.0/instances")]
     chosen = {key: value for key, value in body["config"].items() if key.startswith(("security.", "boot.", "raw."))}
@@ -52,15 +62,22 @@ def test_firmware_is_chosen_by_extension(server, scenario, firmware):
 
 
 def test_lxd_names_the_disks_in_its_guests():
-    answers = [call["stdout"]["result"] for call in fixtures.load("lxd-5.21", "disk_attached")["calls"]
-               if call["stdin"]["method"] == "attach_disk" and not call["stdout"]["error"]]
+    answers = [
+        call["stdout"]["result"]
+        for call in fixtures.load("lxd-5.21", "disk_attached")["calls"]
+        if call["stdin"]["method"] == "attach_disk" and not call["stdout"]["error"]
+    ]
     assert len(answers) == 2
     assert all(answer["path"].startswith("/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_p") for answer in answers)
 
 
 def test_changes_of_volumes_are_waited_for_when_they_are_operations():
-    changes = [one for call in fixtures.load("lxd-6.6", "disk")["calls"] for one in call["interactions"]
-               if one["request"]["method"] != "GET" and one["response"]["body"]["type"] == "async"]
+    changes = [
+        one
+        for call in fixtures.load("lxd-6.6", "disk")["calls"]
+        for one in call["interactions"]
+        if one["request"]["method"] != "GET" and one["response"]["body"]["type"] == "async"
+    ]
     assert len(changes) == len(requests("lxd-6.6", "disk", "GET", "/wait")) == 6
     assert requests("incus", "disk", "GET", "/wait") == []
 
@@ -90,12 +107,23 @@ def test_the_operation_of_a_lost_answer_is_waited_for_when_only_its_metadata_say
     assert call["stdout"]["error"] is None
 
 
-@pytest.mark.parametrize(("scenario", "error"), [
-    ("wait_times_out_with_an_error", None), ("wait_times_out_with_the_state", None), ("operation_is_forgotten", None),
-    ("operation_is_cancelled", "VMCreationFailed"), ("answer_is_lost_while_the_server_works_on", None),
-    ("answer_is_lost_and_the_name_taken", None), ("somebody_else_changed_it", None), ("database_is_locked", None),
-    ("server_is_starting", None), ("no_space", "NoDiskSpace"), ("nobody_answers", "CloudError"),
-    ("a_proxy_answers", None)])
+@pytest.mark.parametrize(
+    ("scenario", "error"),
+    [
+        ("wait_times_out_with_an_error", None),
+        ("wait_times_out_with_the_state", None),
+        ("operation_is_forgotten", None),
+        ("operation_is_cancelled", "VMCreationFailed"),
+        ("answer_is_lost_while_the_server_works_on", None),
+        ("answer_is_lost_and_the_name_taken", None),
+        ("somebody_else_changed_it", None),
+        ("database_is_locked", None),
+        ("server_is_starting", None),
+        ("no_space", "NoDiskSpace"),
+        ("nobody_answers", "CloudError"),
+        ("a_proxy_answers", None),
+    ],
+)
 def test_a_fault_ends_well_or_with_the_right_error(scenario, error):
     [call] = fixtures.load("faults", scenario)["calls"]
     found = call["stdout"]["error"]

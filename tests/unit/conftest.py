@@ -1,4 +1,5 @@
 """What all unit tests share: no network, no sleeping, a clock of their own, and a server that follows a script."""
+
 from __future__ import annotations
 
 import io
@@ -13,11 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from bosh_lxd_cpi.actions.context import Cpi
-from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.config.schema import Agent, Config, Server
-from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.lxd.client import Client
-from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.transport import HttpResponse
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+from bosh_lxd_cpi.runtime.log import Log
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ class Wire:
     """A mock of the transport, for what no real server can be made to do on demand.
 
     It answers a script of `METHOD path` and answer in its order; any other request fails the test, and so does a rest of
-    the script at its end. An answer is a Response, an exception, or a function that is called.
+    the script at its end. An answer is a HttpResponse, an exception, or a function that is called.
     """
 
     def __init__(self, clock: ManualClock) -> None:
@@ -125,12 +126,14 @@ class Wire:
     def lines(self) -> list[str]:
         return [asked.line for asked in self.asked]
 
-    def request(self, method, path, *, query=None, headers=None, body=None, timeout=60.0) -> Response:
+    def request(self, method, path, *, query=None, headers=None, body=None, timeout=60.0) -> HttpResponse:
         if body is not None and not isinstance(body, bytes):
             body = b"".join(body)
         as_json = (headers or {}).get("Content-Type") == "application/json"
         line = f"{method} {path}"
-        self.asked.append(Asked(line, dict(query or {}), dict(headers or {}), json.loads(body) if as_json else body, timeout))
+        self.asked.append(
+            Asked(line, dict(query or {}), dict(headers or {}), json.loads(body) if as_json else body, timeout)
+        )
         if not self.rest:
             pytest.fail(f"{line} comes after the end of the script")
         wanted, answer = self.rest.pop(0)
@@ -146,37 +149,53 @@ class Replies:
     """Answers as servers give them (facts: lxd-api 1 and 2)."""
 
     @staticmethod
-    def sync(metadata: Any = None, *, etag: str = "") -> Response:
-        body = {"type": "sync", "status": "Success", "status_code": 200, "operation": "", "error_code": 0, "error": "",
-                "metadata": metadata}
-        return Response(200, {"ETag": etag} if etag else {}, json.dumps(body).encode())
+    def sync(metadata: Any = None, *, etag: str = "") -> HttpResponse:
+        body = {
+            "type": "sync",
+            "status": "Success",
+            "status_code": 200,
+            "operation": "",
+            "error_code": 0,
+            "error": "",
+            "metadata": metadata,
+        }
+        return HttpResponse(200, {"ETag": etag} if etag else {}, json.dumps(body).encode())
 
     @staticmethod
-    def asynchronous(operation: str = "/1.0/operations/op-1") -> Response:
-        body = {"type": "async", "status": "Operation created", "status_code": 100, "operation": operation, "error_code": 0,
-                "error": "", "metadata": {"id": operation.rsplit("/", 1)[-1]}}
-        return Response(202, {"Location": operation}, json.dumps(body).encode())
+    def asynchronous(operation: str = "/1.0/operations/op-1") -> HttpResponse:
+        body = {
+            "type": "async",
+            "status": "Operation created",
+            "status_code": 100,
+            "operation": operation,
+            "error_code": 0,
+            "error": "",
+            "metadata": {"id": operation.rsplit("/", 1)[-1]},
+        }
+        return HttpResponse(202, {"Location": operation}, json.dumps(body).encode())
 
     @staticmethod
-    def error(text: str, code: int = 500, *, status: int | None = None) -> Response:
+    def error(text: str, code: int = 500, *, status: int | None = None) -> HttpResponse:
         body = {"type": "error", "error": text, "error_code": code, "metadata": None, "status": "", "status_code": 0}
-        return Response(code if status is None else status, {}, json.dumps(body).encode() + b"\n\n")
+        return HttpResponse(code if status is None else status, {}, json.dumps(body).encode() + b"\n\n")
 
     @classmethod
-    def done(cls, **metadata: Any) -> Response:
+    def done(cls, **metadata: Any) -> HttpResponse:
         """An operation that went well."""
-        return cls.sync({"id": "op-1", "status": "Success", "status_code": 200, "metadata": metadata or None, "err": ""})
+        return cls.sync(
+            {"id": "op-1", "status": "Success", "status_code": 200, "metadata": metadata or None, "err": ""}
+        )
 
     @classmethod
-    def running(cls) -> Response:
+    def running(cls) -> HttpResponse:
         return cls.sync({"id": "op-1", "status": "Running", "status_code": 103, "metadata": None, "err": ""})
 
     @classmethod
-    def failed(cls, text: str, code: int = 400, **more: Any) -> Response:
+    def failed(cls, text: str, code: int = 400, **more: Any) -> HttpResponse:
         return cls.sync({"id": "op-1", "status": "Failure", "status_code": code, "metadata": None, "err": text, **more})
 
     @classmethod
-    def lie(cls, text: str = "context deadline exceeded") -> Response:
+    def lie(cls, text: str = "context deadline exceeded") -> HttpResponse:
         """What a wait says under HTTP 200 when its time is over, or the operation failed."""
         return cls.error(text, 500, status=200)
 
@@ -216,10 +235,14 @@ def cpi(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable
     """Makes one call's world; named arguments are properties of the server."""
 
     def make(**server: Any) -> Cpi:
-        config = Config(server=Server(**{"url": "https://lxd:8443", "network_name": "lxdbr0", **server}),
-                        agent=Agent(mbus="nats://nats:pass@10.0.0.6:4222"))
-        config = config._replace(throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")),
-                                 agent_config=config.agent_config._replace(filestore_path=str(tmp_path)))
+        config = Config(
+            server=Server(**{"url": "https://lxd:8443", "network_name": "lxdbr0", **server}),
+            agent=Agent(mbus="nats://nats:pass@10.0.0.6:4222"),
+        )
+        config = config._replace(
+            throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")),
+            agent_config=config.agent_config._replace(filestore_path=str(tmp_path)),
+        )
         return Cpi(config=config, client=client, clock=clock, log=log, director="d1r")
 
     return make

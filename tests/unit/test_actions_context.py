@@ -3,16 +3,21 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.actions.context import ROLLBACK_SECONDS, identifier
 from bosh_lxd_cpi.model import naming
-from bosh_lxd_cpi.actions.context import UNDO_SECONDS, identifier
 
 
-@pytest.mark.parametrize("cid", ["vm-3f2b1c00-0000-4000-8000-000000000001", "vol-p-1", "img-1", "vol-p-1_snap-1", "a.b", "x" * 200])
+@pytest.mark.parametrize(
+    "cid", ["vm-3f2b1c00-0000-4000-8000-000000000001", "vol-p-1", "img-1", "vol-p-1_snap-1", "a.b", "x" * 200]
+)
 def test_a_cid_is_taken_as_it_is(cid):
     assert identifier(cid, "vm_cid") == cid
 
 
-@pytest.mark.parametrize("value", [None, "", 5, [], {}, True, "a/b", "..", ".", "../x", "a b", "a?b", "a%2e", "a\n", "\u00e9", "x" * 201, "a;b", "'"])
+@pytest.mark.parametrize(
+    "value",
+    [None, "", 5, [], {}, True, "a/b", "..", ".", "../x", "a b", "a?b", "a%2e", "a\n", "\u00e9", "x" * 201, "a;b", "'"],
+)
 def test_what_no_cid_can_be_is_refused(value):
     with pytest.raises(errors.BadRequest, match="^vm_cid must be a CID, not ") as raised:
         identifier(value, "vm_cid")
@@ -27,7 +32,9 @@ def test_the_server_says_what_it_is_and_hints_use_its_own_client(cpi, wire, repl
 
 def test_a_server_that_does_not_trust_us_says_how_to_be_trusted(cpi, wire, replies):
     wire.script(("GET /1.0", replies.sync({"auth": "untrusted", "api_extensions": ["dev_incus_events"]})))
-    with pytest.raises(errors.Untrusted, match="the server at https://lxd:8443 does not trust our client certificate") as raised:
+    with pytest.raises(
+        errors.Untrusted, match="the server at https://lxd:8443 does not trust our client certificate"
+    ) as raised:
         cpi().features()
     assert "incus config trust add-certificate bosh.crt" in raised.value.hint
 
@@ -50,8 +57,8 @@ def test_new_ids_say_when_they_were_made_and_for_whom(cpi, clock):
 def test_taking_back_has_time_of_its_own(cpi, clock, client):
     left = []
     with pytest.raises(errors.DeadlineExceeded):
-        with cpi().undo() as undo:
-            undo.add("x", lambda: left.append(client.deadline.remaining()))
+        with cpi().rollback() as rollback:
+            rollback.add("x", lambda: left.append(client.deadline.remaining()))
             clock.sleep(300)
             client.deadline.remaining()
-    assert left == [UNDO_SECONDS]
+    assert left == [ROLLBACK_SECONDS]

@@ -2,6 +2,7 @@
 
 What a VM then sees is proven on real servers.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,16 +11,25 @@ from typing import Any
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.actions import create_vm
 from bosh_lxd_cpi.guest import networks
+from bosh_lxd_cpi.model import naming
 
-INCUS = {"auth": "trusted", "api_extensions": ["custom_volume_iso", "security_csm", "instance_create_start"],
-         "environment": {"server": "incus", "server_version": "6.0.4", "server_clustered": False, "driver": "lxc | qemu"}}
-LXD_5_0 = {"auth": "trusted", "api_extensions": [],
-           "environment": {"server": "lxd", "server_version": "5.0.2", "server_clustered": False, "driver": "lxc | qemu"}}
-LXD_6_7 = {"auth": "trusted", "api_extensions": ["custom_volume_iso", "instance_boot_mode", "instance_create_start"],
-           "environment": {"server": "lxd", "server_version": "6.7", "server_clustered": False, "driver": "lxc | qemu"}}
+INCUS = {
+    "auth": "trusted",
+    "api_extensions": ["custom_volume_iso", "security_csm", "instance_create_start"],
+    "environment": {"server": "incus", "server_version": "6.0.4", "server_clustered": False, "driver": "lxc | qemu"},
+}
+LXD_5_0 = {
+    "auth": "trusted",
+    "api_extensions": [],
+    "environment": {"server": "lxd", "server_version": "5.0.2", "server_clustered": False, "driver": "lxc | qemu"},
+}
+LXD_6_7 = {
+    "auth": "trusted",
+    "api_extensions": ["custom_volume_iso", "instance_boot_mode", "instance_create_start"],
+    "environment": {"server": "lxd", "server_version": "6.7", "server_clustered": False, "driver": "lxc | qemu"},
+}
 CLUSTER = {**INCUS, "environment": {**INCUS["environment"], "server_clustered": True}}
 BRIDGE = {"name": "lxdbr0", "managed": True, "type": "bridge", "config": {"ipv4.address": "10.0.0.1/24"}}
 NETWORKS = {"private": {"type": "manual", "ip": "10.0.0.5", "netmask": "255.255.255.0", "gateway": "10.0.0.1"}}
@@ -41,9 +51,13 @@ def cid(uuid) -> str:
 @pytest.fixture
 def asking(wire, replies) -> Callable[..., None]:
     """Scripts the three questions that come before anything is made."""
+
     def asking(server: dict[str, Any] = INCUS, stemcell: dict[str, Any] = STEMCELL) -> None:
-        wire.script(("GET /1.0", replies.sync(server)), ("GET /1.0/images/aliases/img-1", replies.sync(stemcell)),
-                    ("GET /1.0/networks", replies.sync([BRIDGE])))
+        wire.script(
+            ("GET /1.0", replies.sync(server)),
+            ("GET /1.0/images/aliases/img-1", replies.sync(stemcell)),
+            ("GET /1.0/networks", replies.sync([BRIDGE])),
+        )
 
     return asking
 
@@ -63,7 +77,12 @@ def waited(line: str, replies) -> list[tuple[str, Any]]:
 def making(cid: str, replies, *, ephemeral: bool = False) -> list[tuple[str, Any]]:
     """The happy rest on Incus."""
     first = [(f"POST {VOLUMES}", replies.sync())] if ephemeral else []
-    return [*first, *waited(f"POST {VOLUMES}", replies), *waited("POST /1.0/instances", replies), (f"PATCH /1.0/instances/{cid}", replies.sync())]
+    return [
+        *first,
+        *waited(f"POST {VOLUMES}", replies),
+        *waited("POST /1.0/instances", replies),
+        (f"PATCH /1.0/instances/{cid}", replies.sync()),
+    ]
 
 
 def leftovers(uuid: str, replies, *, there: bool = False) -> list[tuple[str, Any]]:
@@ -71,11 +90,19 @@ def leftovers(uuid: str, replies, *, there: bool = False) -> list[tuple[str, Any
     cid = f"vm-{uuid}"
     if there:
         devices = {"config": {"type": "disk", "pool": "default", "source": f"vol-c-{uuid}"}}
-        return [(f"GET /1.0/instances/{cid}", replies.sync({"status": "Running", "devices": devices})),
-                *waited(f"PUT /1.0/instances/{cid}/state", replies), *waited(f"DELETE /1.0/instances/{cid}", replies),
-                (f"DELETE {VOLUMES}/vol-c-{uuid}", replies.sync()), (f"DELETE {VOLUMES}/vol-e-{uuid}", replies.error("Not found", 404))]
-    return [(f"GET /1.0/instances/{cid}", replies.error("Instance not found", 404)), ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
-            (f"DELETE {VOLUMES}/vol-c-{uuid}", replies.error("Not found", 404)), (f"DELETE {VOLUMES}/vol-e-{uuid}", replies.error("Not found", 404))]
+        return [
+            (f"GET /1.0/instances/{cid}", replies.sync({"status": "Running", "devices": devices})),
+            *waited(f"PUT /1.0/instances/{cid}/state", replies),
+            *waited(f"DELETE /1.0/instances/{cid}", replies),
+            (f"DELETE {VOLUMES}/vol-c-{uuid}", replies.sync()),
+            (f"DELETE {VOLUMES}/vol-e-{uuid}", replies.error("Not found", 404)),
+        ]
+    return [
+        (f"GET /1.0/instances/{cid}", replies.error("Instance not found", 404)),
+        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
+        (f"DELETE {VOLUMES}/vol-c-{uuid}", replies.error("Not found", 404)),
+        (f"DELETE {VOLUMES}/vol-e-{uuid}", replies.error("Not found", 404)),
+    ]
 
 
 def test_on_incus_it_takes_nine_requests(create, wire, asking, replies, cid):
@@ -88,22 +115,52 @@ def test_on_incus_it_takes_nine_requests(create, wire, asking, replies, cid):
 def test_one_request_makes_and_starts_the_vm_with_all_it_needs(create, wire, asking, replies, cid, uuid):
     asking()
     wire.script(*making(cid, replies, ephemeral=True))
-    create({"cpu": 2, "ram": 512, "root_disk": 10240, "ephemeral_disk": 1024, "ephemeral_storage_pool": "default", "tags": {"team": "a"},
-            "config": {"boot.autostart": False}, "devices": {"gpu": {"type": "gpu"}}})
+    create(
+        {
+            "cpu": 2,
+            "ram": 512,
+            "root_disk": 10240,
+            "ephemeral_disk": 1024,
+            "ephemeral_storage_pool": "default",
+            "tags": {"team": "a"},
+            "config": {"boot.autostart": False},
+            "devices": {"gpu": {"type": "gpu"}},
+        }
+    )
     body = next(asked.body for asked in wire.asked if asked.line == "POST /1.0/instances")
     [nic] = networks.nics(NETWORKS, default="lxdbr0", uuid=uuid)
     assert body == {
-        "name": cid, "type": "virtual-machine", "source": {"type": "image", "fingerprint": "f1ng3r"}, "profiles": ["default"],
-        "description": "being created by BOSH", "start": True,
-        "config": {"security.csm": "true", "security.secureboot": "false", "limits.cpu": "2", "limits.memory": "512MiB", "boot.autostart": "false",
-                   "user.bosh.team": "a", "user.bosh.director_uuid": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z",
-                   "user.bosh.state": "creating"},
-        "devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "10240MiB"}, "gpu": {"type": "gpu"},
-                    "eth0": {"type": "nic", "name": "eth0", "hwaddr": nic.mac, "network": "lxdbr0", "ipv4.address": "10.0.0.5"},
-                    "config": {"type": "disk", "pool": "default", "source": f"vol-c-{uuid}"},
-                    "ephemeral": {"type": "disk", "pool": "default", "source": f"vol-e-{uuid}"}}}
+        "name": cid,
+        "type": "virtual-machine",
+        "source": {"type": "image", "fingerprint": "f1ng3r"},
+        "profiles": ["default"],
+        "description": "being created by BOSH",
+        "start": True,
+        "config": {
+            "security.csm": "true",
+            "security.secureboot": "false",
+            "limits.cpu": "2",
+            "limits.memory": "512MiB",
+            "boot.autostart": "false",
+            "user.bosh.team": "a",
+            "user.bosh.director_uuid": "d1r",
+            "user.bosh.created_at": "2026-01-31T10:00:00Z",
+            "user.bosh.state": "creating",
+        },
+        "devices": {
+            "root": {"type": "disk", "path": "/", "pool": "default", "size": "10240MiB"},
+            "gpu": {"type": "gpu"},
+            "eth0": {"type": "nic", "name": "eth0", "hwaddr": nic.mac, "network": "lxdbr0", "ipv4.address": "10.0.0.5"},
+            "config": {"type": "disk", "pool": "default", "source": f"vol-c-{uuid}"},
+            "ephemeral": {"type": "disk", "pool": "default", "source": f"vol-e-{uuid}"},
+        },
+    }
     assert wire.asked[-1].body == {"description": "made by BOSH", "config": {"user.bosh.state": "created"}}
-    assert wire.asked[3].body["config"] == {"user.bosh.director_uuid": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z", "size": "1024MiB"}
+    assert wire.asked[3].body["config"] == {
+        "user.bosh.director_uuid": "d1r",
+        "user.bosh.created_at": "2026-01-31T10:00:00Z",
+        "size": "1024MiB",
+    }
 
 
 def test_the_drive_tells_the_agent_the_same_mac_as_the_device(create, wire, asking, replies, cid, uuid):
@@ -119,8 +176,12 @@ def test_the_drive_tells_the_agent_the_same_mac_as_the_device(create, wire, aski
 
 def test_lxd_5_0_gets_the_drive_by_backup_and_is_started_by_a_request_of_its_own(create, wire, asking, replies, cid):
     asking(LXD_5_0)
-    wire.script(*waited(f"POST {VOLUMES}", replies), *waited("POST /1.0/instances", replies), *waited(f"PUT /1.0/instances/{cid}/state", replies),
-                (f"PATCH /1.0/instances/{cid}", replies.sync()))
+    wire.script(
+        *waited(f"POST {VOLUMES}", replies),
+        *waited("POST /1.0/instances", replies),
+        *waited(f"PUT /1.0/instances/{cid}/state", replies),
+        (f"PATCH /1.0/instances/{cid}", replies.sync()),
+    )
     create()
     drive, instance = wire.asked[3], wire.asked[5].body
     assert "X-LXD-type" not in drive.headers and b"backup/index.yaml" in drive.body
@@ -133,7 +194,10 @@ def test_lxd_6_7_has_a_boot_mode_and_asynchronous_volumes(create, wire, asking, 
     wire.script(*waited(f"POST {VOLUMES}", replies), *making(cid, replies))
     create({"ephemeral_disk": 64})
     body = next(asked.body for asked in wire.asked if asked.line == "POST /1.0/instances")
-    assert body["config"]["boot.mode"] == "bios" and not {"security.csm", "security.secureboot", "raw.qemu"} & body["config"].keys()
+    assert (
+        body["config"]["boot.mode"] == "bios"
+        and not {"security.csm", "security.secureboot", "raw.qemu"} & body["config"].keys()
+    )
 
 
 def test_fat_drives_go_in_by_backup_everywhere(create, cpi, wire, asking, replies, cid, monkeypatch):
@@ -147,16 +211,30 @@ def test_fat_drives_go_in_by_backup_everywhere(create, cpi, wire, asking, replie
 
 def test_in_a_cluster_the_vm_comes_first_and_its_volumes_follow_it(create, wire, asking, replies, cid, uuid):
     asking(CLUSTER)
-    instance = {"location": "m2", "devices": {"root": {}}, "config": {"volatile.x": "y"}, "description": "d", "profiles": ["default"]}
-    wire.script(*waited("POST /1.0/instances", replies), (f"GET /1.0/instances/{cid}", replies.sync(instance, etag="e7")),
-                (f"POST {VOLUMES}", replies.sync()), *waited(f"POST {VOLUMES}", replies), *waited(f"PUT /1.0/instances/{cid}", replies),
-                *waited(f"PUT /1.0/instances/{cid}/state", replies), (f"PATCH /1.0/instances/{cid}", replies.sync()))
+    instance = {
+        "location": "m2",
+        "devices": {"root": {}},
+        "config": {"volatile.x": "y"},
+        "description": "d",
+        "profiles": ["default"],
+    }
+    wire.script(
+        *waited("POST /1.0/instances", replies),
+        (f"GET /1.0/instances/{cid}", replies.sync(instance, etag="e7")),
+        (f"POST {VOLUMES}", replies.sync()),
+        *waited(f"POST {VOLUMES}", replies),
+        *waited(f"PUT /1.0/instances/{cid}", replies),
+        *waited(f"PUT /1.0/instances/{cid}/state", replies),
+        (f"PATCH /1.0/instances/{cid}", replies.sync()),
+    )
     create({"ephemeral_disk": 64, "target": "@fast"})
     by_line = {asked.line: asked for asked in wire.asked}
     created, given = by_line["POST /1.0/instances"], by_line[f"PUT /1.0/instances/{cid}"]
     assert created.query == {"project": "prod", "target": "@fast"} and "start" not in created.body
     assert set(created.body["devices"]) == {"root", "eth0"}
-    assert [asked.query for asked in wire.asked if asked.line == f"POST {VOLUMES}"] == [{"project": "prod", "target": "m2"}] * 2
+    assert [asked.query for asked in wire.asked if asked.line == f"POST {VOLUMES}"] == [
+        {"project": "prod", "target": "m2"}
+    ] * 2
     assert given.headers["If-Match"] == "e7" and given.body["config"] == {"volatile.x": "y"}
     assert given.body["devices"]["config"]["source"] == f"vol-c-{uuid}" and "root" in given.body["devices"]
 
@@ -179,32 +257,54 @@ def test_outside_a_cluster_no_target_is_sent_because_servers_refuse_it(create, w
 
 def test_a_stemcell_without_description_is_known_by_its_image(create, wire, replies, cid):
     """go-lxd-cpi gave its aliases none."""
-    wire.script(("GET /1.0", replies.sync(INCUS)), ("GET /1.0/images/aliases/img-1", replies.sync({"target": "f1ng3r", "description": ""})),
-                ("GET /1.0/images/f1ng3r", replies.sync({"properties": {"description": "bosh-openstack-kvm-ubuntu-jammy-1.5"}})),
-                ("GET /1.0/networks", replies.sync([BRIDGE])), *making(cid, replies))
+    wire.script(
+        ("GET /1.0", replies.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", replies.sync({"target": "f1ng3r", "description": ""})),
+        (
+            "GET /1.0/images/f1ng3r",
+            replies.sync({"properties": {"description": "bosh-openstack-kvm-ubuntu-jammy-1.5"}}),
+        ),
+        ("GET /1.0/networks", replies.sync([BRIDGE])),
+        *making(cid, replies),
+    )
     create()
     assert wire.asked[-3].body["config"]["security.csm"] == "true"
 
 
 def test_a_bridge_that_the_project_does_not_show_is_found_in_the_default_project(create, wire, replies, cid):
-    wire.script(("GET /1.0", replies.sync(INCUS)), ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
-                ("GET /1.0/networks", replies.sync([])), ("GET /1.0/networks", replies.sync([BRIDGE])), *making(cid, replies))
+    wire.script(
+        ("GET /1.0", replies.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
+        ("GET /1.0/networks", replies.sync([])),
+        ("GET /1.0/networks", replies.sync([BRIDGE])),
+        *making(cid, replies),
+    )
     create()
     assert wire.asked[3].query["project"] == "default"
     assert wire.asked[-3].body["devices"]["eth0"]["parent"] == "lxdbr0"
 
 
 def test_a_project_that_may_not_look_elsewhere_is_told_what_is_missing(create, wire, replies):
-    wire.script(("GET /1.0", replies.sync(INCUS)), ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
-                ("GET /1.0/networks", replies.sync([])), ("GET /1.0/networks", replies.error("not authorized", 403)))
+    wire.script(
+        ("GET /1.0", replies.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
+        ("GET /1.0/networks", replies.sync([])),
+        ("GET /1.0/networks", replies.error("not authorized", 403)),
+    )
     with pytest.raises(errors.CloudError, match="the server has no network lxdbr0"):
         create()
 
 
 @pytest.mark.parametrize("kind, managed, dhcp", [("dhcp", True, True), ("dhcp", False, False), ("static", True, False)])
-def test_dhcp_assigns_addresses_where_the_operator_wants_and_the_server_can(create, wire, replies, cid, kind, managed, dhcp):
-    wire.script(("GET /1.0", replies.sync(INCUS)), ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
-                ("GET /1.0/networks", replies.sync([{**BRIDGE, "managed": managed}])), *making(cid, replies))
+def test_dhcp_assigns_addresses_where_the_operator_wants_and_the_server_can(
+    create, wire, replies, cid, kind, managed, dhcp
+):
+    wire.script(
+        ("GET /1.0", replies.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
+        ("GET /1.0/networks", replies.sync([{**BRIDGE, "managed": managed}])),
+        *making(cid, replies),
+    )
     _, answer = create(managed_network_assignment=kind)
     assert answer["private"]["type"] == ("dynamic" if dhcp else "manual")
     assert (b'"use_dhcp": true' in wire.asked[3].body) is dhcp
@@ -221,15 +321,24 @@ def test_a_server_without_virtual_machines_is_told_at_once(create, wire, replies
 
 
 def test_a_stemcell_that_is_gone_is_told_at_once(create, wire, replies):
-    wire.script(("GET /1.0", replies.sync(INCUS)), ("GET /1.0/images/aliases/img-1", replies.error("Image alias not found", 404)))
+    wire.script(
+        ("GET /1.0", replies.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", replies.error("Image alias not found", 404)),
+    )
     with pytest.raises(errors.StemcellNotFound, match="there is no stemcell img-1 in project prod"):
         create()
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ((5, "img-1", {}, {}), "agent_id must be a text"), (("a", "img/1", {}, {}), "stemcell_cid must be a CID"),
-    (("a", "img-1", {}, {}, [], "x"), "env a mapping"), (("a", "img-1", {"cpus": 1}, {}), "unknown key cpus"),
-    (("a", "img-1", {}, []), "networks must be a mapping")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((5, "img-1", {}, {}), "agent_id must be a text"),
+        (("a", "img/1", {}, {}), "stemcell_cid must be a CID"),
+        (("a", "img-1", {}, {}, [], "x"), "env a mapping"),
+        (("a", "img-1", {"cpus": 1}, {}), "unknown key cpus"),
+        (("a", "img-1", {}, []), "networks must be a mapping"),
+    ],
+)
 def test_arguments_that_make_no_sense_are_refused_before_anything_is_asked(cpi, wire, arguments, message):
     with pytest.raises(errors.CpiError, match=message):
         create_vm.create_vm(cpi(), *arguments)
@@ -243,7 +352,7 @@ def test_arguments_that_make_no_sense_are_refused_before_anything_is_asked(cpi, 
 def test_whatever_step_fails_nothing_is_left(create, wire, asking, replies, uuid, cid, step):
     """Volume, drive, its operation, instance, its operation."""
     asking()
-    steps = making(cid, replies, ephemeral=True)[:step + 1]
+    steps = making(cid, replies, ephemeral=True)[: step + 1]
     steps[-1] = (steps[-1][0], replies.failed("odd") if "operations" in steps[-1][0] else replies.error("odd"))
     wire.script(*steps, *leftovers(uuid, replies, there=step == 4))
     with pytest.raises(errors.VMCreationFailed, match=": odd$") as raised:
@@ -253,7 +362,11 @@ def test_whatever_step_fails_nothing_is_left(create, wire, asking, replies, uuid
 
 def test_a_vm_that_cannot_be_marked_as_complete_is_taken_back(create, wire, asking, replies, uuid, cid):
     asking()
-    wire.script(*making(cid, replies)[:-1], (f"PATCH /1.0/instances/{cid}", replies.error("odd")), *leftovers(uuid, replies, there=True))
+    wire.script(
+        *making(cid, replies)[:-1],
+        (f"PATCH /1.0/instances/{cid}", replies.error("odd")),
+        *leftovers(uuid, replies, there=True),
+    )
     with pytest.raises(errors.VMCreationFailed):
         create()
 
@@ -265,9 +378,14 @@ def test_an_unexpected_exception_leaves_nothing_either(create, wire, asking, rep
         create()
 
 
-@pytest.mark.parametrize("answer, retry", [
-    ("Create start operation: Instance is busy running a \"start\" operation", True), ("UNIQUE constraint failed: instances.name", True),
-    ("odd", False)])
+@pytest.mark.parametrize(
+    "answer, retry",
+    [
+        ('Create start operation: Instance is busy running a "start" operation', True),
+        ("UNIQUE constraint failed: instances.name", True),
+        ("odd", False),
+    ],
+)
 def test_the_director_tries_again_what_may_pass(create, wire, asking, replies, uuid, cid, clock, answer, retry):
     asking()
     steps = making(cid, replies)
@@ -278,9 +396,14 @@ def test_the_director_tries_again_what_may_pass(create, wire, asking, replies, u
     assert raised.value.ok_to_retry is retry
 
 
-@pytest.mark.parametrize("answer, error, hint", [
-    ("no space left on device", errors.NoDiskSpace, "storage info default"), ('Requested profile "x" doesn\'t exist', errors.CloudError, "profile list"),
-    ("Project not found", errors.CloudError, "project create prod")])
+@pytest.mark.parametrize(
+    "answer, error, hint",
+    [
+        ("no space left on device", errors.NoDiskSpace, "storage info default"),
+        ('Requested profile "x" doesn\'t exist', errors.CloudError, "profile list"),
+        ("Project not found", errors.CloudError, "project create prod"),
+    ],
+)
 def test_what_names_its_own_mend_stays_what_it_is(create, wire, asking, replies, uuid, answer, error, hint):
     asking()
     wire.script((f"POST {VOLUMES}", replies.error(answer)), *leftovers(uuid, replies))
@@ -293,8 +416,14 @@ def test_a_creation_whose_answer_is_lost_is_not_sent_twice_when_the_vm_runs(crea
     asking()
     steps = making(cid, replies)
     running = replies.sync({"status": "Running"})
-    wire.script(*steps[:2], ("POST /1.0/instances", errors.LostAnswer("reset")), ("GET /1.0/operations", replies.sync({})),
-                (f"GET /1.0/instances/{cid}", running), (f"GET /1.0/instances/{cid}", running), steps[-1])
+    wire.script(
+        *steps[:2],
+        ("POST /1.0/instances", errors.NoResponse("reset")),
+        ("GET /1.0/operations", replies.sync({})),
+        (f"GET /1.0/instances/{cid}", running),
+        (f"GET /1.0/instances/{cid}", running),
+        steps[-1],
+    )
     assert create()[0] == cid
 
 
@@ -303,16 +432,25 @@ def test_a_creation_that_is_still_under_way_is_waited_for(create, wire, asking, 
     steps = making(cid, replies)
     running = replies.sync({"status": "Running"})
     pending = {"running": [{"id": "op-9", "resources": {"instances": [f"/1.0/instances/{cid}?project=prod"]}}]}
-    wire.script(*steps[:2], ("POST /1.0/instances", errors.LostAnswer("reset")), ("GET /1.0/operations", replies.sync(pending)),
-                ("GET /1.0/operations/op-9/wait", replies.done()), (f"GET /1.0/instances/{cid}", running),
-                (f"GET /1.0/instances/{cid}", running), steps[-1])
+    wire.script(
+        *steps[:2],
+        ("POST /1.0/instances", errors.NoResponse("reset")),
+        ("GET /1.0/operations", replies.sync(pending)),
+        ("GET /1.0/operations/op-9/wait", replies.done()),
+        (f"GET /1.0/instances/{cid}", running),
+        (f"GET /1.0/instances/{cid}", running),
+        steps[-1],
+    )
     assert create()[0] == cid
 
 
 def test_lxd_5_0_cannot_tell_the_guest_but_has_marked_the_vm(create, wire, asking, replies, cid):
     asking()
-    wire.script(*making(cid, replies)[:-1], (f"PATCH /1.0/instances/{cid}", replies.error("LXD VM agent isn't currently running")),
-                (f"GET /1.0/instances/{cid}", replies.sync({"config": {"user.bosh.state": "created"}})))
+    wire.script(
+        *making(cid, replies)[:-1],
+        (f"PATCH /1.0/instances/{cid}", replies.error("LXD VM agent isn't currently running")),
+        (f"GET /1.0/instances/{cid}", replies.sync({"config": {"user.bosh.state": "created"}})),
+    )
     assert create()[0] == cid
 
 
@@ -328,7 +466,12 @@ def test_a_failed_vm_is_kept_when_the_operator_wants_to_look_at_it(cpi, wire, as
     asking()
     there = (f"GET /1.0/instances/{cid}", replies.sync({"status": "Stopped"}))
     steps = making(cid, replies)
-    wire.script(*steps[:3], ("GET /1.0/operations/op-1/wait", replies.failed("odd")), there, (f"PATCH /1.0/instances/{cid}", replies.sync()))
+    wire.script(
+        *steps[:3],
+        ("GET /1.0/operations/op-1/wait", replies.failed("odd")),
+        there,
+        (f"PATCH /1.0/instances/{cid}", replies.sync()),
+    )
     one = cpi()
     one.config = one.config._replace(keep_failed_vms=True)
     with pytest.raises(errors.VMCreationFailed) as raised:

@@ -6,7 +6,7 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import disk_migration
-from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.transport import HttpResponse
 
 VOLUMES = "/1.0/storage-pools/default/volumes/custom"
 VOLUME, WAIT = f"{VOLUMES}/vol-p-1", "GET /1.0/operations/op-1/wait"
@@ -14,47 +14,88 @@ MEMBERS = [{"server_name": "m1", "url": "https://10.0.0.1:8443"}, {"server_name"
 
 
 def volume(location="m1", **config):
-    return {"name": "vol-p-1", "type": "custom", "content_type": "block", "description": "d", "used_by": [], "location": location,
-            "config": {"size": "64MiB", **{f"user.bosh_{mark}": value for mark, value in config.items()}}}
+    return {
+        "name": "vol-p-1",
+        "type": "custom",
+        "content_type": "block",
+        "description": "d",
+        "used_by": [],
+        "location": location,
+        "config": {"size": "64MiB", **{f"user.bosh_{mark}": value for mark, value in config.items()}},
+    }
 
 
 def offered(operation="/1.0/operations/op-0?project=prod"):
     body = {"type": "async", "operation": operation, "metadata": {"metadata": {"control": "c", "fs": "f"}}}
-    return Response(202, {}, json.dumps(body).encode())
+    return HttpResponse(202, {}, json.dumps(body).encode())
 
 
 def beginning(replies, **marks):
-    return [(f"GET {VOLUME}", replies.sync(volume(**marks))), ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
-            ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
-            (f"POST {VOLUME}", offered()), (f"POST {VOLUMES}", replies.asynchronous())]
+    return [
+        (f"GET {VOLUME}", replies.sync(volume(**marks))),
+        ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
+        ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
+        (f"POST {VOLUME}", offered()),
+        (f"POST {VOLUMES}", replies.asynchronous()),
+    ]
 
 
 def test_the_vms_member_pulls_a_copy_and_the_marked_original_goes(cpi, wire, replies):
-    wire.script(*beginning(replies, other="x"), (WAIT, replies.done()), ("GET /1.0/operations", replies.sync({})),
-                (f"PUT {VOLUME}", replies.sync()), (f"DELETE {VOLUME}", replies.sync()))
+    wire.script(
+        *beginning(replies, other="x"),
+        (WAIT, replies.done()),
+        ("GET /1.0/operations", replies.sync({})),
+        (f"PUT {VOLUME}", replies.sync()),
+        (f"DELETE {VOLUME}", replies.sync()),
+    )
     disk_migration.move(cpi(), "default", "vol-p-1", "m2")
     offer, copy, mark, delete = wire.asked[3], wire.asked[4], wire.asked[7], wire.asked[8]
     assert [asked.query.get("target") for asked in (offer, copy, mark, delete)] == ["m1", "m2", "m1", "m1"]
-    assert copy.body == {"name": "vol-p-1", "type": "custom", "content_type": "block", "description": "d",
-                         "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copy": "1"},
-                         "source": {"type": "migration", "mode": "pull", "operation": "https://10.0.0.1:8443/1.0/operations/op-0",
-                                    "certificate": "PEM", "secrets": {"control": "c", "fs": "f"}, "name": "vol-p-1",
-                                    "pool": "default"}}
-    assert mark.body == {"description": "d", "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copied": "1"}}
+    assert copy.body == {
+        "name": "vol-p-1",
+        "type": "custom",
+        "content_type": "block",
+        "description": "d",
+        "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copy": "1"},
+        "source": {
+            "type": "migration",
+            "mode": "pull",
+            "operation": "https://10.0.0.1:8443/1.0/operations/op-0",
+            "certificate": "PEM",
+            "secrets": {"control": "c", "fs": "f"},
+            "name": "vol-p-1",
+            "pool": "default",
+        },
+    }
+    assert mark.body == {
+        "description": "d",
+        "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copied": "1"},
+    }
 
 
 def test_a_copy_that_failed_is_taken_back(cpi, wire, replies):
-    wire.script(*beginning(replies), (WAIT, replies.failed("no space left on device")), ("GET /1.0/operations", replies.sync({})),
-                (f"GET {VOLUME}", replies.error("Storage volume not found", 404)))
+    wire.script(
+        *beginning(replies),
+        (WAIT, replies.failed("no space left on device")),
+        ("GET /1.0/operations", replies.sync({})),
+        (f"GET {VOLUME}", replies.error("Storage volume not found", 404)),
+    )
     with pytest.raises(errors.NoDiskSpace):
         disk_migration.move(cpi(), "default", "vol-p-1", "m2")
     assert wire.asked[-1].query["target"] == "m2"
 
 
-@pytest.mark.parametrize("marks, number", [({"copy": "4"}, "5"), ({"copied": "1"}, "2"), ({"copy": "1", "copied": "2"}, "3")])
+@pytest.mark.parametrize(
+    "marks, number", [({"copy": "4"}, "5"), ({"copied": "1"}, "2"), ({"copy": "1", "copied": "2"}, "3")]
+)
 def test_no_number_is_ever_used_twice(cpi, wire, replies, marks, number):
-    wire.script(*beginning(replies, **marks), (WAIT, replies.failed("no")), ("GET /1.0/operations", replies.sync({})),
-                (f"GET {VOLUME}", replies.sync(volume("m2", copy=number))), (f"DELETE {VOLUME}", replies.sync()))
+    wire.script(
+        *beginning(replies, **marks),
+        (WAIT, replies.failed("no")),
+        ("GET /1.0/operations", replies.sync({})),
+        (f"GET {VOLUME}", replies.sync(volume("m2", copy=number))),
+        (f"DELETE {VOLUME}", replies.sync()),
+    )
     with pytest.raises(errors.CloudError):
         disk_migration.move(cpi(), "default", "vol-p-1", "m2")
     assert wire.asked[4].body["config"]["user.bosh_copy"] == number
@@ -68,22 +109,35 @@ def test_a_disk_that_another_call_has_moved_meanwhile_stays_there(cpi, wire, rep
 
 def test_nothing_is_taken_back_but_the_copy_of_this_very_move(cpi, wire, replies):
     """Without a lock another call may have moved the disk there, whose only one it is now."""
-    wire.script((f"GET {VOLUME}", replies.sync(volume())), ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
-                ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
-                (f"POST {VOLUME}", replies.error("Storage volume not found", 404)), ("GET /1.0/operations", replies.sync({})),
-                (f"GET {VOLUME}", replies.sync(volume("m2", copy="2"))))
+    wire.script(
+        (f"GET {VOLUME}", replies.sync(volume())),
+        ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
+        ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
+        (f"POST {VOLUME}", replies.error("Storage volume not found", 404)),
+        ("GET /1.0/operations", replies.sync({})),
+        (f"GET {VOLUME}", replies.sync(volume("m2", copy="2"))),
+    )
     with pytest.raises(errors.NotFound):
         disk_migration.move(cpi(), "default", "vol-p-1", "m2")
 
 
-@pytest.mark.parametrize("original, copy, goes", [
-    ({}, {"copy": "1"}, "m2"), ({"copied": "1"}, {"copy": "1"}, "m1"), ({"copied": "1"}, {"copy": "2"}, "m2"),
-    ({"copy": "9", "copied": "10"}, {"copy": "10"}, "m1")])
+@pytest.mark.parametrize(
+    "original, copy, goes",
+    [
+        ({}, {"copy": "1"}, "m2"),
+        ({"copied": "1"}, {"copy": "1"}, "m1"),
+        ({"copied": "1"}, {"copy": "2"}, "m2"),
+        ({"copy": "9", "copied": "10"}, {"copy": "10"}, "m1"),
+    ],
+)
 def test_of_two_volumes_the_incomplete_copy_or_the_copied_original_goes(cpi, wire, replies, original, copy, goes):
     for both in ([volume("m1", **original), volume("m2", **copy)], [volume("m2", **copy), volume("m1", **original)]):
         other = {**volume("m3"), "name": "vol-p-2"}
-        wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync([other, *both])),
-                    (f"DELETE {VOLUME}", replies.sync()))
+        wire.script(
+            ("GET /1.0/operations", replies.sync({})),
+            (f"GET {VOLUMES}", replies.sync([other, *both])),
+            (f"DELETE {VOLUME}", replies.sync()),
+        )
         disk_migration.settle(cpi(), "default", "vol-p-1")
         assert wire.asked[-1].query["target"] == goes
 
@@ -93,8 +147,14 @@ def test_a_disk_that_has_been_settled_meanwhile_is_left_alone(cpi, wire, replies
     disk_migration.settle(cpi(), "default", "vol-p-1")
 
 
-@pytest.mark.parametrize("copies", [[volume("m1"), volume("m2")], [volume("m1"), volume("m2", copy="1"), volume("m3", copy="1")],
-                                    [volume("m1"), {**volume("m2", copy="1"), "used_by": ["/1.0/instances/vm-1"]}]])
+@pytest.mark.parametrize(
+    "copies",
+    [
+        [volume("m1"), volume("m2")],
+        [volume("m1"), volume("m2", copy="1"), volume("m3", copy="1")],
+        [volume("m1"), {**volume("m2", copy="1"), "used_by": ["/1.0/instances/vm-1"]}],
+    ],
+)
 def test_what_is_not_surely_ours_is_left_to_people(cpi, wire, replies, copies):
     wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync(copies)))
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is on several cluster members: m1, m2") as raised:

@@ -1,4 +1,5 @@
 """What no test server does on demand; the rest of disks is proven on real ones."""
+
 from __future__ import annotations
 
 import pytest
@@ -15,14 +16,32 @@ DEVICE = persistent_device("vol-p-1")
 
 
 def volume(**changed):
-    return {"name": "vol-p-1", "type": "custom", "content_type": "block", "config": {"size": "1024MiB"}, "description": "d", "used_by": [],
-            "location": "none", **changed}
+    return {
+        "name": "vol-p-1",
+        "type": "custom",
+        "content_type": "block",
+        "config": {"size": "1024MiB"},
+        "description": "d",
+        "used_by": [],
+        "location": "none",
+        **changed,
+    }
 
 
 def instance(*sources, **changed):
     devices = {persistent_device(source): {"type": "disk", "pool": "default", "source": source} for source in sources}
-    return {"name": "vm-1", "description": "db/0", "location": "none", "architecture": "x86_64", "config": {"volatile.a": "b"},
-            "ephemeral": False, "profiles": ["default"], "stateful": False, "devices": {"root": {"type": "disk", "path": "/"}, **devices}, **changed}
+    return {
+        "name": "vm-1",
+        "description": "db/0",
+        "location": "none",
+        "architecture": "x86_64",
+        "config": {"volatile.a": "b"},
+        "ephemeral": False,
+        "profiles": ["default"],
+        "stateful": False,
+        "devices": {"root": {"type": "disk", "path": "/"}, **devices},
+        **changed,
+    }
 
 
 # -- create and delete ---------------------------------------------------------------------------------------------------
@@ -30,14 +49,26 @@ def instance(*sources, **changed):
 
 @pytest.mark.parametrize("answer", ["sync", "asynchronous"])
 def test_a_disk_is_one_request_and_perhaps_a_wait(cpi, wire, replies, answer):
-    wire.script((f"POST {VOLUMES}", getattr(replies, answer)()), *([(WAIT, replies.done())] if answer == "asynchronous" else []))
+    wire.script(
+        (f"POST {VOLUMES}", getattr(replies, answer)()), *([(WAIT, replies.done())] if answer == "asynchronous" else [])
+    )
     cid = disks.create_disk(cpi(), "1024", {"config": {"snapshots.expiry": "1d"}}, None)
-    assert wire.asked[0].body == {"name": cid, "type": "custom", "content_type": "block", "description": "made by BOSH", "config": {
-        "snapshots.expiry": "1d", "size": "1024MiB", "user.bosh.director_uuid": "d1r", "user.bosh.created_at": "2026-01-31T10:00:00Z"}}
+    assert wire.asked[0].body == {
+        "name": cid,
+        "type": "custom",
+        "content_type": "block",
+        "description": "made by BOSH",
+        "config": {
+            "snapshots.expiry": "1d",
+            "size": "1024MiB",
+            "user.bosh.director_uuid": "d1r",
+            "user.bosh.created_at": "2026-01-31T10:00:00Z",
+        },
+    }
 
 
 def test_a_disk_whose_answer_is_lost_is_found_by_its_name(cpi, wire, replies):
-    wire.script((f"POST {VOLUMES}", errors.LostAnswer("reset")), (OPERATIONS, replies.sync({})))
+    wire.script((f"POST {VOLUMES}", errors.NoResponse("reset")), (OPERATIONS, replies.sync({})))
     one = cpi()
     wire.rest.append((f"GET {VOLUMES}/{next_disk(one)}", replies.sync(volume())))
     assert disks.create_disk(one, 1024, {}, None).startswith("vol-p-")
@@ -46,7 +77,11 @@ def test_a_disk_whose_answer_is_lost_is_found_by_its_name(cpi, wire, replies):
 def test_a_disk_that_fails_half_way_is_taken_back(cpi, wire, replies):
     one = cpi()
     name = next_disk(one)
-    wire.script((f"POST {VOLUMES}", replies.asynchronous()), (WAIT, replies.failed("odd")), (f"DELETE {VOLUMES}/{name}", replies.sync()))
+    wire.script(
+        (f"POST {VOLUMES}", replies.asynchronous()),
+        (WAIT, replies.failed("odd")),
+        (f"DELETE {VOLUMES}/{name}", replies.sync()),
+    )
     with pytest.raises(errors.ServerError, match="odd"):
         disks.create_disk(one, 1024, {}, None)
 
@@ -79,21 +114,32 @@ def test_where_its_vm_is_goes_before_where_the_disk_is_wanted(cpi, wire, replies
 
 
 def test_a_deletion_that_is_lost_is_repeated(cpi, wire, replies):
-    wire.script((f"DELETE {VOLUME}", errors.LostAnswer("reset")), (f"DELETE {VOLUME}", replies.error("no", 404)),
-                ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])))
+    wire.script(
+        (f"DELETE {VOLUME}", errors.NoResponse("reset")),
+        (f"DELETE {VOLUME}", replies.error("no", 404)),
+        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
+    )
     disks.delete_disk(cpi(), "vol-p-1")
 
 
 def test_a_disk_in_use_is_refused_with_what_to_do(cpi, wire, replies):
-    wire.script((f"DELETE {VOLUME}", replies.asynchronous()), (WAIT, replies.failed("The storage volume is still in use")))
+    wire.script(
+        (f"DELETE {VOLUME}", replies.asynchronous()), (WAIT, replies.failed("The storage volume is still in use"))
+    )
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is attached to a VM, so it is not deleted") as raised:
         disks.delete_disk(cpi(), "vol-p-1")
-    assert type(raised.value) is errors.CloudError and "storage volume show default vol-p-1 --project prod" in raised.value.hint
+    assert (
+        type(raised.value) is errors.CloudError
+        and "storage volume show default vol-p-1 --project prod" in raised.value.hint
+    )
 
 
 def test_a_hint_names_the_pool_where_the_disk_is(cpi, wire, replies):
-    wire.script((f"DELETE {VOLUME}", replies.error("Not found", 404)), ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
-                (f"DELETE {VOLUME.replace('default', 'fast')}", replies.error("The storage volume is still in use")))
+    wire.script(
+        (f"DELETE {VOLUME}", replies.error("Not found", 404)),
+        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
+        (f"DELETE {VOLUME.replace('default', 'fast')}", replies.error("The storage volume is still in use")),
+    )
     with pytest.raises(errors.CloudError) as raised:
         disks.delete_disk(cpi(), "vol-p-1")
     assert "storage volume show fast vol-p-1" in raised.value.hint
@@ -107,48 +153,79 @@ def attaching(replies, *, first=None):
 
 
 def test_attaching_takes_four_requests_and_names_what_it_saw(cpi, wire, replies):
-    wire.script(*attaching(replies), (f"GET {VM}", replies.sync(instance(), etag="e1")), (f"PATCH {VM}", replies.sync()))
-    assert disks.attach_disk(cpi(), "vm-1", "vol-p-1") == {"path": f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_{DEVICE}"}
+    wire.script(
+        *attaching(replies), (f"GET {VM}", replies.sync(instance(), etag="e1")), (f"PATCH {VM}", replies.sync())
+    )
+    assert disks.attach_disk(cpi(), "vm-1", "vol-p-1") == {
+        "path": f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_{DEVICE}"
+    }
     assert wire.asked[3].headers["If-Match"] == "e1"
-    assert wire.asked[3].body == {"description": "db/0", "devices": {DEVICE: {"type": "disk", "pool": "default", "source": "vol-p-1"}}}
+    assert wire.asked[3].body == {
+        "description": "db/0",
+        "devices": {DEVICE: {"type": "disk", "pool": "default", "source": "vol-p-1"}},
+    }
 
 
 def test_attaching_again_changes_nothing_and_keeps_the_old_name(cpi, wire, replies):
     there = instance()
     there["devices"]["persistent-1"] = {"type": "disk", "pool": "default", "source": "vol-p-1"}
-    wire.script(*attaching(replies, first=volume(used_by=["/1.0/instances/vm-1?project=prod"])), (f"GET {VM}", replies.sync(there)))
+    wire.script(
+        *attaching(replies, first=volume(used_by=["/1.0/instances/vm-1?project=prod"])),
+        (f"GET {VM}", replies.sync(there)),
+    )
     assert disks.attach_disk(cpi(), "vm-1", "vol-p-1")["path"].endswith("_lxd_persistent--1")
 
 
-@pytest.mark.parametrize("user", ["/1.0/instances/vm-2", "/1.0/instances/vm-2?project=prod", "/1.0/virtual-machines/vm-2"])
+@pytest.mark.parametrize(
+    "user", ["/1.0/instances/vm-2", "/1.0/instances/vm-2?project=prod", "/1.0/virtual-machines/vm-2"]
+)
 def test_a_disk_that_another_vm_holds_is_refused(cpi, wire, replies, user):
     wire.script(*attaching(replies, first=volume(used_by=[user])))
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is attached to vm-2 already"):
         disks.attach_disk(cpi(), "vm-1", "vol-p-1")
 
 
-@pytest.mark.parametrize("used_by", [None, [], ["/1.0/profiles/default"], ["/1.0/storage-pools/default/volumes/custom/vol-p-1/snapshots/s"]])
+@pytest.mark.parametrize(
+    "used_by", [None, [], ["/1.0/profiles/default"], ["/1.0/storage-pools/default/volumes/custom/vol-p-1/snapshots/s"]]
+)
 def test_other_users_are_no_vms(cpi, wire, replies, used_by):
-    wire.script(*attaching(replies, first=volume(used_by=used_by)), (f"GET {VM}", replies.sync(instance())), (f"PATCH {VM}", replies.sync()))
+    wire.script(
+        *attaching(replies, first=volume(used_by=used_by)),
+        (f"GET {VM}", replies.sync(instance())),
+        (f"PATCH {VM}", replies.sync()),
+    )
     disks.attach_disk(cpi(), "vm-1", "vol-p-1")
 
 
 @pytest.mark.parametrize("failure", [("ETag doesn't match", 412), ("LXD VM agent isn't currently running", 500)])
 def test_a_vm_that_changed_meanwhile_is_looked_at_again(cpi, wire, replies, failure):
-    wire.script(*attaching(replies), (f"GET {VM}", replies.sync(instance(), etag="e1")), (f"PATCH {VM}", replies.error(*failure)),
-                (f"GET {VM}", replies.sync(instance(), etag="e2")), (f"PATCH {VM}", replies.sync()))
+    wire.script(
+        *attaching(replies),
+        (f"GET {VM}", replies.sync(instance(), etag="e1")),
+        (f"PATCH {VM}", replies.error(*failure)),
+        (f"GET {VM}", replies.sync(instance(), etag="e2")),
+        (f"PATCH {VM}", replies.sync()),
+    )
     disks.attach_disk(cpi(), "vm-1", "vol-p-1")
     assert wire.asked[-1].headers["If-Match"] == "e2"
 
 
 def test_an_attachment_whose_answer_is_lost_is_repeated_and_then_seen(cpi, wire, replies):
-    wire.script(*attaching(replies), (f"GET {VM}", replies.sync(instance(), etag="e1")), (f"PATCH {VM}", errors.LostAnswer("reset")),
-                (f"PATCH {VM}", replies.error("ETag doesn't match", 412)), (f"GET {VM}", replies.sync(instance("vol-p-1"))))
+    wire.script(
+        *attaching(replies),
+        (f"GET {VM}", replies.sync(instance(), etag="e1")),
+        (f"PATCH {VM}", errors.NoResponse("reset")),
+        (f"PATCH {VM}", replies.error("ETag doesn't match", 412)),
+        (f"GET {VM}", replies.sync(instance("vol-p-1"))),
+    )
     assert disks.attach_disk(cpi(), "vm-1", "vol-p-1")["path"].endswith(f"_lxd_{DEVICE}")
 
 
 def test_a_vm_that_keeps_changing_is_given_up(cpi, wire, replies):
-    wire.script(*attaching(replies), *[(f"GET {VM}", replies.sync(instance())), (f"PATCH {VM}", replies.error("ETag", 412))] * disks.REPEATS)
+    wire.script(
+        *attaching(replies),
+        *[(f"GET {VM}", replies.sync(instance())), (f"PATCH {VM}", replies.error("ETag", 412))] * disks.REPEATS,
+    )
     with pytest.raises(errors.CloudError, match="instance vm-1 kept changing while vol-p-1 was attached to it"):
         disks.attach_disk(cpi(), "vm-1", "vol-p-1")
 
@@ -156,9 +233,13 @@ def test_a_vm_that_keeps_changing_is_given_up(cpi, wire, replies):
 def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, monkeypatch):
     moved = []
     monkeypatch.setattr(disk_migration, "move", lambda cpi, *arguments: moved.append(arguments))
-    wire.script(*attaching(replies, first=volume(location="m1")), (f"GET {VM}", replies.sync(instance(location="m2"))),
-                (f"PATCH {VM}", replies.error("ETag doesn't match", 412)), (f"GET {VM}", replies.sync(instance(location="m2"))),
-                (f"PATCH {VM}", replies.sync()))
+    wire.script(
+        *attaching(replies, first=volume(location="m1")),
+        (f"GET {VM}", replies.sync(instance(location="m2"))),
+        (f"PATCH {VM}", replies.error("ETag doesn't match", 412)),
+        (f"GET {VM}", replies.sync(instance(location="m2"))),
+        (f"PATCH {VM}", replies.sync()),
+    )
     disks.attach_disk(cpi(), "vm-1", "vol-p-1")
     assert moved == [("default", "vol-p-1", "m2")], "once"
 
@@ -166,25 +247,41 @@ def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, mon
 def test_a_disk_that_two_members_have_is_settled_first(cpi, wire, replies, monkeypatch):
     settled = []
     monkeypatch.setattr(disk_migration, "settle", lambda cpi, *arguments: settled.append(arguments))
-    wire.script((f"GET {VOLUME}", replies.error('More than one cluster member has a volume named "vol-p-1"')),
-                (f"GET {VOLUME}", replies.sync(volume())))
+    wire.script(
+        (f"GET {VOLUME}", replies.error('More than one cluster member has a volume named "vol-p-1"')),
+        (f"GET {VOLUME}", replies.sync(volume())),
+    )
     assert disks.has_disk(cpi(), "vol-p-1") is True
     assert settled == [("default", "vol-p-1")]
 
 
 @pytest.mark.parametrize("where, member", [("none", "none"), ("", "m2"), ("m2", "m2")])
 def test_a_disk_that_can_be_reached_is_not_moved(cpi, wire, replies, where, member):
-    wire.script(*attaching(replies, first=volume(location=where)), (f"GET {VM}", replies.sync(instance(location=member))),
-                (f"PATCH {VM}", replies.sync()))
+    wire.script(
+        *attaching(replies, first=volume(location=where)),
+        (f"GET {VM}", replies.sync(instance(location=member))),
+        (f"PATCH {VM}", replies.sync()),
+    )
     disks.attach_disk(cpi(), "vm-1", "vol-p-1")
 
 
 def test_detaching_puts_all_the_rest_back(cpi, wire, replies):
-    wire.script((f"GET {VM}", replies.sync(instance("vol-p-1", "vol-p-2"), etag="e1")), (f"PUT {VM}", replies.asynchronous()), (WAIT, replies.done()))
+    wire.script(
+        (f"GET {VM}", replies.sync(instance("vol-p-1", "vol-p-2"), etag="e1")),
+        (f"PUT {VM}", replies.asynchronous()),
+        (WAIT, replies.done()),
+    )
     disks.detach_disk(cpi(), "vm-1", "vol-p-1")
     assert wire.asked[1].headers["If-Match"] == "e1"
-    assert wire.asked[1].body == {"architecture": "x86_64", "config": {"volatile.a": "b"}, "description": "db/0", "ephemeral": False,
-                                  "profiles": ["default"], "stateful": False, "devices": instance("vol-p-2")["devices"]}
+    assert wire.asked[1].body == {
+        "architecture": "x86_64",
+        "config": {"volatile.a": "b"},
+        "description": "db/0",
+        "ephemeral": False,
+        "profiles": ["default"],
+        "stateful": False,
+        "devices": instance("vol-p-2")["devices"],
+    }
 
 
 def test_a_disk_that_is_not_attached_is_detached(cpi, wire, replies):
@@ -195,11 +292,15 @@ def test_a_disk_that_is_not_attached_is_detached(cpi, wire, replies):
 @pytest.mark.parametrize("failure", ["412", "lost", "forgotten", "agent"])
 def test_a_detachment_that_is_in_doubt_is_looked_at_again(cpi, wire, replies, failure):
     put = (f"PUT {VM}", replies.asynchronous())
-    steps = {"412": [(f"PUT {VM}", replies.error("ETag doesn't match", 412))],
-             "lost": [(f"PUT {VM}", errors.LostAnswer("reset")), (f"PUT {VM}", replies.error("ETag doesn't match", 412))],
-             "forgotten": [put, (WAIT, replies.error("Operation not found", 404))],
-             "agent": [put, (WAIT, replies.failed("LXD VM agent isn't currently running"))]}[failure]
-    wire.script((f"GET {VM}", replies.sync(instance("vol-p-1"), etag="e1")), *steps, (f"GET {VM}", replies.sync(instance())))
+    steps = {
+        "412": [(f"PUT {VM}", replies.error("ETag doesn't match", 412))],
+        "lost": [(f"PUT {VM}", errors.NoResponse("reset")), (f"PUT {VM}", replies.error("ETag doesn't match", 412))],
+        "forgotten": [put, (WAIT, replies.error("Operation not found", 404))],
+        "agent": [put, (WAIT, replies.failed("LXD VM agent isn't currently running"))],
+    }[failure]
+    wire.script(
+        (f"GET {VM}", replies.sync(instance("vol-p-1"), etag="e1")), *steps, (f"GET {VM}", replies.sync(instance()))
+    )
     disks.detach_disk(cpi(), "vm-1", "vol-p-1")
 
 
@@ -213,10 +314,21 @@ def test_a_vm_that_is_gone_is_told_by_its_type(cpi, wire, replies):
 # -- sizes and metadata --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("now, size, sent", [("1024MiB", 2048, "2048MiB"), ("1GiB", 1025, "1025MiB"), ("1073741824", 2048, "2048MiB"),
-                                             ("1024MiB", 1024, None), ("1GiB", "1024", None)])
+@pytest.mark.parametrize(
+    "now, size, sent",
+    [
+        ("1024MiB", 2048, "2048MiB"),
+        ("1GiB", 1025, "1025MiB"),
+        ("1073741824", 2048, "2048MiB"),
+        ("1024MiB", 1024, None),
+        ("1GiB", "1024", None),
+    ],
+)
 def test_a_disk_grows_or_stays(cpi, wire, replies, now, size, sent):
-    wire.script((f"GET {VOLUME}", replies.sync(volume(config={"size": now, "a": "b"}), etag="e1")), *([(f"PUT {VOLUME}", replies.sync())] if sent else []))
+    wire.script(
+        (f"GET {VOLUME}", replies.sync(volume(config={"size": now, "a": "b"}), etag="e1")),
+        *([(f"PUT {VOLUME}", replies.sync())] if sent else []),
+    )
     disks.resize_disk(cpi(), "vol-p-1", size)
     if sent:
         assert wire.asked[1].headers["If-Match"] == "e1"
@@ -231,20 +343,31 @@ def test_a_disk_that_would_shrink_is_left_to_bosh_to_copy(cpi, wire, replies, no
 
 
 def test_a_growth_whose_answer_is_lost_is_repeated_and_then_seen(cpi, wire, replies):
-    wire.script((f"GET {VOLUME}", replies.sync(volume(), etag="e1")), (f"PUT {VOLUME}", errors.LostAnswer("reset")),
-                (f"PUT {VOLUME}", replies.error("ETag doesn't match", 412)), (f"GET {VOLUME}", replies.sync(volume(config={"size": "2048MiB"}))))
+    wire.script(
+        (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
+        (f"PUT {VOLUME}", errors.NoResponse("reset")),
+        (f"PUT {VOLUME}", replies.error("ETag doesn't match", 412)),
+        (f"GET {VOLUME}", replies.sync(volume(config={"size": "2048MiB"}))),
+    )
     disks.resize_disk(cpi(), "vol-p-1", 2048)
 
 
 def test_a_growth_that_somebody_else_crossed_is_done_again(cpi, wire, replies):
-    wire.script((f"GET {VOLUME}", replies.sync(volume(), etag="e1")), (f"PUT {VOLUME}", replies.error("ETag doesn't match", 412)),
-                *[(f"GET {VOLUME}", replies.sync(volume(config={"size": "1024MiB", "new": "x"})))] * 2, (f"PUT {VOLUME}", replies.sync()))
+    wire.script(
+        (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
+        (f"PUT {VOLUME}", replies.error("ETag doesn't match", 412)),
+        *[(f"GET {VOLUME}", replies.sync(volume(config={"size": "1024MiB", "new": "x"})))] * 2,
+        (f"PUT {VOLUME}", replies.sync()),
+    )
     disks.resize_disk(cpi(), "vol-p-1", 2048)
     assert wire.asked[-1].body["config"] == {"size": "2048MiB", "new": "x"}
 
 
 def test_a_disk_in_use_that_cannot_grow_says_what_to_do(cpi, wire, replies):
-    wire.script((f"GET {VOLUME}", replies.sync(volume(used_by=["/1.0/instances/vm-1"]))), (f"PUT {VOLUME}", replies.error("In use")))
+    wire.script(
+        (f"GET {VOLUME}", replies.sync(volume(used_by=["/1.0/instances/vm-1"]))),
+        (f"PUT {VOLUME}", replies.error("In use")),
+    )
     with pytest.raises(errors.CloudError, match="disk vol-p-1 cannot grow while it is attached to vm-1") as raised:
         disks.resize_disk(cpi(), "vol-p-1", 2048)
     assert "bosh stop --hard" in raised.value.hint
@@ -257,23 +380,45 @@ def test_a_disk_cannot_move_to_another_pool_in_place(cpi, wire, replies):
 
 
 def test_an_update_changes_size_and_options_at_once(cpi, wire, replies):
-    wire.script((f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.asynchronous()), (WAIT, replies.done()))
+    wire.script(
+        (f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.asynchronous()), (WAIT, replies.done())
+    )
     disks.update_disk(cpi(), "vol-p-1", 2048, {"config": {"snapshots.expiry": "1d"}, "storage_pool": "default"})
     assert wire.asked[1].body["config"] == {"size": "2048MiB", "snapshots.expiry": "1d"}
 
 
 def test_metadata_are_written_again_onto_what_somebody_changed_meanwhile(cpi, wire, replies):
     changed = (f"GET {VOLUME}", replies.sync(volume(config={"size": "1GiB", "new": "x"}), etag="e2"))
-    wire.script((f"GET {VOLUME}", replies.sync(volume(), etag="e1")), (f"PUT {VOLUME}", replies.error("ETag", 412)), changed, changed,
-                (f"PUT {VOLUME}", replies.sync()))
+    wire.script(
+        (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
+        (f"PUT {VOLUME}", replies.error("ETag", 412)),
+        changed,
+        changed,
+        (f"PUT {VOLUME}", replies.sync()),
+    )
     disks.set_disk_metadata(cpi(), "vol-p-1", {"deployment": "cf", "instance_group": "db", "instance_index": 0})
     assert wire.asked[4].headers["If-Match"] == "e2"
-    assert wire.asked[4].body == {"description": "cf db/0", "config": {
-        "size": "1GiB", "new": "x", "user.bosh.deployment": "cf", "user.bosh.instance_group": "db", "user.bosh.instance_index": "0"}}
+    assert wire.asked[4].body == {
+        "description": "cf db/0",
+        "config": {
+            "size": "1GiB",
+            "new": "x",
+            "user.bosh.deployment": "cf",
+            "user.bosh.instance_group": "db",
+            "user.bosh.instance_index": "0",
+        },
+    }
 
 
-@pytest.mark.parametrize("metadata, description", [
-    ({}, ""), ({"deployment": "cf"}, "cf"), ({"deployment": "cf", "instance_id": "i"}, "cf i"), ({"job": "db", "index": 2}, "db/2")])
+@pytest.mark.parametrize(
+    "metadata, description",
+    [
+        ({}, ""),
+        ({"deployment": "cf"}, "cf"),
+        ({"deployment": "cf", "instance_id": "i"}, "cf i"),
+        ({"job": "db", "index": 2}, "db/2"),
+    ],
+)
 def test_a_disk_is_described_by_its_deployment_and_instance(metadata, description):
     assert disks.describe(metadata) == description
 
@@ -282,17 +427,29 @@ def test_a_disk_is_described_by_its_deployment_and_instance(metadata, descriptio
 
 
 def test_the_configured_pool_is_looked_at_first_and_then_all_others(cpi, wire, replies):
-    wire.script((f"GET {VOLUME}", replies.error("no", 404)), ("GET /1.0/storage-pools", replies.sync([{"name": "a"}, {"name": "default"}, {"name": "b"}])),
-                ("GET /1.0/storage-pools/a/volumes/custom/vol-p-1", replies.error("no", 404)),
-                ("GET /1.0/storage-pools/b/volumes/custom/vol-p-1", replies.sync(volume())))
+    wire.script(
+        (f"GET {VOLUME}", replies.error("no", 404)),
+        ("GET /1.0/storage-pools", replies.sync([{"name": "a"}, {"name": "default"}, {"name": "b"}])),
+        ("GET /1.0/storage-pools/a/volumes/custom/vol-p-1", replies.error("no", 404)),
+        ("GET /1.0/storage-pools/b/volumes/custom/vol-p-1", replies.sync(volume())),
+    )
     assert disks.has_disk(cpi(), "vol-p-1") is True
 
 
-@pytest.mark.parametrize("call", [lambda cpi: disks.attach_disk(cpi, "vm-1", "vol-p-1"), lambda cpi: disks.resize_disk(cpi, "vol-p-1", 5),
-                                  lambda cpi: disks.update_disk(cpi, "vol-p-1", 5, {}), lambda cpi: disks.set_disk_metadata(cpi, "vol-p-1", {})])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cpi: disks.attach_disk(cpi, "vm-1", "vol-p-1"),
+        lambda cpi: disks.resize_disk(cpi, "vol-p-1", 5),
+        lambda cpi: disks.update_disk(cpi, "vol-p-1", 5, {}),
+        lambda cpi: disks.set_disk_metadata(cpi, "vol-p-1", {}),
+    ],
+)
 def test_a_disk_that_is_nowhere_is_told_by_its_type(cpi, wire, replies, call):
     if "attach_disk" in call.__code__.co_names:
         wire.script(("GET /1.0", replies.sync(LXD)))
-    wire.script((f"GET {VOLUME}", replies.error("no", 404)), ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])))
+    wire.script(
+        (f"GET {VOLUME}", replies.error("no", 404)), ("GET /1.0/storage-pools", replies.sync([{"name": "default"}]))
+    )
     with pytest.raises(errors.DiskNotFound, match="there is no disk vol-p-1 in any storage pool of project prod"):
         call(cpi())

@@ -1,4 +1,5 @@
 """What go-lxd-cpi kept of its VMs, and the drives that are made from it."""
+
 from __future__ import annotations
 
 import json
@@ -6,14 +7,22 @@ import json
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.actions import legacy_config_drive
 from bosh_lxd_cpi.guest.config_drive import drive
+from bosh_lxd_cpi.model import naming
 
-INCUS = {"auth": "trusted", "api_extensions": ["custom_volume_iso"], "environment": {"server": "incus", "server_clustered": False}}
+INCUS = {
+    "auth": "trusted",
+    "api_extensions": ["custom_volume_iso"],
+    "environment": {"server": "incus", "server_clustered": False},
+}
 VM, VOLUMES = "/1.0/instances/vm-1", "/1.0/storage-pools/fast/volumes/custom"
 WAIT = "GET /1.0/operations/op-1/wait"
-DISKS = {"system": "/dev/sda", "ephemeral": "/dev/sdb", "persistent": {"vol-p-1": {"path": "/dev/sdc"}, "vol-p-2": {"path": "/dev/sdd"}}}
+DISKS = {
+    "system": "/dev/sda",
+    "ephemeral": "/dev/sdb",
+    "persistent": {"vol-p-1": {"path": "/dev/sdc"}, "vol-p-2": {"path": "/dev/sdd"}},
+}
 BY_ID = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_"
 LEFT = {"system": f"{BY_ID}root", "ephemeral": f"{BY_ID}ephemeral", "persistent": {"vol-p-2": {"path": "/dev/sdd"}}}
 
@@ -33,12 +42,20 @@ def new(clock):
 
 
 def instance(drive):
-    return {"description": "db/0", "location": "none", "devices": {"config": {"type": "disk", "pool": "fast", "source": drive}}}
+    return {
+        "description": "db/0",
+        "location": "none",
+        "devices": {"config": {"type": "disk", "pool": "fast", "source": drive}},
+    }
 
 
 def importing(replies, server=INCUS, there=None):
-    return [("GET /1.0", replies.sync(server)), (f"GET {VM}", replies.sync(there or instance("vol-c-old"))),
-            (f"POST {VOLUMES}", replies.asynchronous()), (WAIT, replies.done())]
+    return [
+        ("GET /1.0", replies.sync(server)),
+        (f"GET {VM}", replies.sync(there or instance("vol-c-old"))),
+        (f"POST {VOLUMES}", replies.asynchronous()),
+        (WAIT, replies.done()),
+    ]
 
 
 def test_the_vm_gets_a_drive_without_the_disk_and_with_disks_by_name(cpi, wire, replies, kept, new):
@@ -46,8 +63,13 @@ def test_the_vm_gets_a_drive_without_the_disk_and_with_disks_by_name(cpi, wire, 
     legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
     settings = {"agent_id": "a", "mbus": "nats://secret", "disks": LEFT}
     posted, patched = wire.asked[2], wire.asked[4].body
-    assert posted.body == drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
-                                             userdata_path="ec2/latest/user-data")
+    assert posted.body == drive.image(
+        settings,
+        kind="CDROM",
+        label="config-2",
+        metadata_path="ec2/latest/meta-data.json",
+        userdata_path="ec2/latest/user-data",
+    )
     assert posted.headers["X-Incus-name"] == new
     assert patched == {"description": "db/0", "devices": {"config": {"type": "disk", "pool": "fast", "source": new}}}
     assert json.loads(kept.read_text()) == settings
@@ -74,8 +96,11 @@ def test_other_ways_to_name_a_disk_stay(cpi, wire, replies, kept):
 
 
 def test_a_drive_that_cannot_be_inserted_is_taken_back_and_the_disk_is_not_forgotten(cpi, wire, replies, kept, new):
-    wire.script(*importing(replies), (f"PATCH {VM}", replies.error("Failed to add device", 500)),
-                (f"DELETE {VOLUMES}/{new}", replies.sync()))
+    wire.script(
+        *importing(replies),
+        (f"PATCH {VM}", replies.error("Failed to add device", 500)),
+        (f"DELETE {VOLUMES}/{new}", replies.sync()),
+    )
     with pytest.raises(errors.CloudError, match="Failed to add device"):
         legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
     assert json.loads(kept.read_text())["disks"] == DISKS
@@ -84,8 +109,12 @@ def test_a_drive_that_cannot_be_inserted_is_taken_back_and_the_disk_is_not_forgo
 @pytest.mark.parametrize("changed", [True, False])
 def test_lxd_may_complain_of_an_agent_after_the_change(cpi, wire, replies, kept, new, changed):
     last = "vol-c-old" if changed else new
-    wire.script(*importing(replies), (f"PATCH {VM}", replies.error("LXD VM agent isn't currently running", 500)),
-                (f"GET {VM}", replies.sync(instance(new if changed else "vol-c-old"))), (f"DELETE {VOLUMES}/{last}", replies.sync()))
+    wire.script(
+        *importing(replies),
+        (f"PATCH {VM}", replies.error("LXD VM agent isn't currently running", 500)),
+        (f"GET {VM}", replies.sync(instance(new if changed else "vol-c-old"))),
+        (f"DELETE {VOLUMES}/{last}", replies.sync()),
+    )
     if changed:
         legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
     else:
@@ -95,8 +124,11 @@ def test_lxd_may_complain_of_an_agent_after_the_change(cpi, wire, replies, kept,
 
 def test_in_a_cluster_the_drive_is_made_where_the_vm_is(cpi, wire, replies, kept):
     cluster = {**INCUS, "environment": {"server": "incus", "server_clustered": True}}
-    wire.script(*importing(replies, cluster, {**instance("vol-c-old"), "location": "m2"}), (f"PATCH {VM}", replies.sync()),
-                (f"DELETE {VOLUMES}/vol-c-old", replies.sync()))
+    wire.script(
+        *importing(replies, cluster, {**instance("vol-c-old"), "location": "m2"}),
+        (f"PATCH {VM}", replies.sync()),
+        (f"DELETE {VOLUMES}/vol-c-old", replies.sync()),
+    )
     legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
     assert wire.asked[2].query["target"] == "m2"
 

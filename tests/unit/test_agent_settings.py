@@ -9,16 +9,35 @@ from bosh_lxd_cpi.guest.agent_settings import agent_settings
 
 
 def settings(**changed: Any) -> dict[str, Any]:
-    return agent_settings(**{"agent_id": "a-1", "vm_cid": "vm-1", "networks": {"n": {"ip": "10.0.0.5"}}, "env": {"bosh": {"group": "g"}},
-                             "mbus": "nats://a", "ntp": ["t1"], "ephemeral": True, "kind": "incus", **changed})
+    return agent_settings(
+        **{
+            "agent_id": "a-1",
+            "vm_cid": "vm-1",
+            "networks": {"n": {"ip": "10.0.0.5"}},
+            "env": {"bosh": {"group": "g"}},
+            "mbus": "nats://a",
+            "ntp": ["t1"],
+            "ephemeral": True,
+            "kind": "incus",
+            **changed,
+        }
+    )
 
 
 def test_all_that_the_agent_learns():
     assert settings() == {
-        "agent_id": "a-1", "vm": {"name": "vm-1", "id": "vm-1"}, "mbus": "nats://a", "ntp": ["t1"], "networks": {"n": {"ip": "10.0.0.5"}},
-        "disks": {"system": "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_root",
-                  "ephemeral": "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_ephemeral", "persistent": {}},
-        "env": {"bosh": {"group": "g"}}}
+        "agent_id": "a-1",
+        "vm": {"name": "vm-1", "id": "vm-1"},
+        "mbus": "nats://a",
+        "ntp": ["t1"],
+        "networks": {"n": {"ip": "10.0.0.5"}},
+        "disks": {
+            "system": "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_root",
+            "ephemeral": "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_ephemeral",
+            "persistent": {},
+        },
+        "env": {"bosh": {"group": "g"}},
+    }
 
 
 def test_without_ephemeral_disk_none_is_named():
@@ -32,5 +51,8 @@ def test_paths_are_those_of_this_kind_of_server(kind):
 
 
 def test_the_environment_goes_through_untouched():
-    env = {"bosh": {"mbus": {"cert": {"ca": "x\n"}}, "blobstores": [{"provider": "dav"}], "password": "*"}, "odd": [None, 5]}
+    env = {
+        "bosh": {"mbus": {"cert": {"ca": "x\n"}}, "blobstores": [{"provider": "dav"}], "password": "*"},
+        "odd": [None, 5],
+    }
     assert settings(env=env)["env"] == env == json.loads(json.dumps(settings(env=env)))["env"]

@@ -1,14 +1,14 @@
 """Thousands of requests, properties, networks, tarballs and configurations that are wrong, each in its own way.
 
 Each gets one answer with an error that was foreseen, and nothing is made on the server. The server here is a mock that
-can be read but notes every attempt to change it: what real servers say to such things is not the question.
+can be read but notes every attempt to change it: what real servers say to such resources is not the question.
 """
+
 from __future__ import annotations
 
 import gzip
 import http.server
 import json
-import os
 import re
 import socketserver
 import subprocess
@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from bosh_lxd_cpi.protocol import cli
 from bosh_lxd_cpi.lxd import transport
-from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.transport import HttpResponse
+from bosh_lxd_cpi.protocol import cli
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -46,7 +46,7 @@ class ReadOnly:
     def __init__(self, *_: Any) -> None:
         self.requests = 0
 
-    def request(self, method: str, path: str, *, body: Any = None, **_: Any) -> Response:
+    def request(self, method: str, path: str, *, body: Any = None, **_: Any) -> HttpResponse:
         if "/." in path:
             self.attempts.append(f"{method} {path} leads elsewhere")
         if method != "GET":
@@ -56,19 +56,25 @@ class ReadOnly:
             self.attempts.append(f"{method} {path}")
             return self._error(403, "read-only")
         metadata: Any = {
-            "/1.0": {"auth": "trusted", "api_extensions": ["custom_volume_iso", "instance_create_start"],
-                     "environment": {"server": "incus", "driver": "qemu", "server_clustered": False}},
+            "/1.0": {
+                "auth": "trusted",
+                "api_extensions": ["custom_volume_iso", "instance_create_start"],
+                "environment": {"server": "incus", "driver": "qemu", "server_clustered": False},
+            },
             f"/1.0/images/aliases/img-{CID}": {"target": "f" * 64, "description": STEMCELL["name"]},
-            "/1.0/images": [], "/1.0/storage-pools": [{"name": "default"}],
-            "/1.0/networks": [{"name": "br0", "type": "bridge", "managed": True,
-                               "config": {"ipv4.address": "10.0.0.1/24"}}]}.get(path)
+            "/1.0/images": [],
+            "/1.0/storage-pools": [{"name": "default"}],
+            "/1.0/networks": [
+                {"name": "br0", "type": "bridge", "managed": True, "config": {"ipv4.address": "10.0.0.1/24"}}
+            ],
+        }.get(path)
         if metadata is None:
             return self._error(404, "not found")
-        return Response(200, {}, json.dumps({"type": "sync", "status_code": 200, "metadata": metadata}).encode())
+        return HttpResponse(200, {}, json.dumps({"type": "sync", "status_code": 200, "metadata": metadata}).encode())
 
     @staticmethod
-    def _error(code: int, text: str) -> Response:
-        return Response(code, {}, json.dumps({"type": "error", "error": text, "error_code": code}).encode())
+    def _error(code: int, text: str) -> HttpResponse:
+        return HttpResponse(code, {}, json.dumps({"type": "error", "error": text, "error_code": code}).encode())
 
 
 def check(case: str, raw: bytes) -> None:
@@ -110,10 +116,17 @@ def test_a_request_that_is_right_reaches_the_server(tmp_path, monkeypatch):
 
 def run(raw: bytes, config: Path) -> tuple[int, bytes, int]:
     """Exit status, stdout and peak memory (KiB) of bin/cpi as a process."""
-    arguments = [sys.executable, "-BIS", "-c",
-                 "import os, sys; sys.path.insert(0, sys.argv[1]); from bosh_lxd_cpi.cli import main;"
-                 " status = main(sys.argv[2:], os.environ);"
-                 " print(open('/proc/self/status').read(), file=sys.stderr); sys.exit(status)", str(HOME), "--config", str(config)]
+    arguments = [
+        sys.executable,
+        "-BIS",
+        "-c",
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from bosh_lxd_cpi.protocol.cli import main;"
+        " status = main(sys.argv[2:], os.environ);"
+        " print(open('/proc/self/status').read(), file=sys.stderr); sys.exit(status)",
+        str(HOME),
+        "--config",
+        str(config),
+    ]
     done = subprocess.run(arguments, input=raw, capture_output=True, check=False)
     return done.returncode, done.stdout, int(re.findall(rb"VmHWM:\s*(\d+) kB", done.stderr)[-1])
 
@@ -182,8 +195,9 @@ def bomb(path: Path, *, member: str) -> None:
 def test_a_bomb_is_refused_and_never_held(tmp_path, member):
     bomb(tmp_path / "image", member=member)
     (tmp_path / "cpi.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    properties = {key: value for key,
-                  value in STEMCELL.items() if key != "version"}  # so that the server is not asked first
+    properties = {
+        key: value for key, value in STEMCELL.items() if key != "version"
+    }  # so that the server is not asked first
     status, answer, peak = run(request("create_stemcell", [str(tmp_path / "image"), properties]), tmp_path / "cpi.json")
     assert status == 0
     check("bomb", answer)

@@ -9,19 +9,26 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin import replay
-from bosh_lxd_cpi.protocol import capture, rpc
 from bosh_lxd_cpi.config.schema import Agent, Capture, Config, Server
-from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.transport import HttpResponse
+from bosh_lxd_cpi.protocol import capture, rpc
 
-SETTINGS = Config(server=Server(url="https://lxd:8443", tls_client_cert="-----BEGIN CERTIFICATE-----\nMIIB\n",
-                                tls_client_key="the-client-key", project_name="prod"),
-                  agent=Agent(mbus="nats://nats:sesame@10.0.0.6"))
+SETTINGS = Config(
+    server=Server(
+        url="https://lxd:8443",
+        tls_client_cert="-----BEGIN CERTIFICATE-----\nMIIB\n",
+        tls_client_key="the-client-key",
+        project_name="prod",
+    ),
+    agent=Agent(mbus="nats://nats:sesame@10.0.0.6"),
+)
 REQUEST = rpc.Request("has_vm", ["vm-1"], {"director_uuid": "d1r", "request_id": "cpi/7", "token": "open-it"})
 
 
 @pytest.fixture
 def captured(tmp_path, wire, clock, log):
     """Captures a call that does `act`; answers what was written."""
+
     def run(act, request=REQUEST, directory=tmp_path / "captures"):
         try:
             capture.call(act, request, SETTINGS, directory=str(directory), clock=clock, transport=wire, log=log)
@@ -37,9 +44,17 @@ def ask(clock, transport):
     return json.loads(transport.request("GET", "/1.0/instances/vm-1").body)["metadata"]
 
 
-SERVER = {"api_extensions": ["b", "a"], "environment": {
-    "server": "incus", "server_version": "6.0.4", "server_clustered": True, "storage": "zfs", "driver": "qemu",
-    "driver_version": "10.0"}}
+SERVER = {
+    "api_extensions": ["b", "a"],
+    "environment": {
+        "server": "incus",
+        "server_version": "6.0.4",
+        "server_clustered": True,
+        "storage": "zfs",
+        "driver": "qemu",
+        "driver_version": "10.0",
+    },
+}
 
 
 def test_a_capture_holds_the_whole_call_and_none_of_its_secrets(captured, wire, replies):
@@ -49,16 +64,24 @@ def test_a_capture_holds_the_whole_call_and_none_of_its_secrets(captured, wire, 
     document = json.loads(text)
     [call] = document["calls"]
     assert [secret for secret in ("sesame", "open-it", "the-client-key", "MIIB") if secret in text] == []
-    assert call["stdin"] == {"method": "has_vm", "arguments": ["vm-1"],
-                             "context": {**REQUEST.context, "token": "*******"}}
+    assert call["stdin"] == {
+        "method": "has_vm",
+        "arguments": ["vm-1"],
+        "context": {**REQUEST.context, "token": "*******"},
+    }
     assert call["stdout"] == {"result": "******", "error": None, "log": ""}
     assert call["config"]["server"]["project_name"] == "prod"
     assert len(call["interactions"]) == 1, "the look at the server is none of the call's"
     assert document["recorded"]["at"] == call["at"] == "2026-01-31T10:00:00Z"
     assert document["recorded"]["server"] == {
-        "kind": "incus", "version": "6.0.4", "api_extensions": 2, "clustered": True, "storage_driver": "zfs",
+        "kind": "incus",
+        "version": "6.0.4",
+        "api_extensions": 2,
+        "clustered": True,
+        "storage_driver": "zfs",
         "instance_driver": "qemu 10.0",
-        "api_extensions_sha256": hashlib.sha256(b"a\nb").hexdigest()}
+        "api_extensions_sha256": hashlib.sha256(b"a\nb").hexdigest(),
+    }
 
 
 def test_a_capture_is_one_file_for_its_owner_only(captured, wire, replies):
@@ -112,7 +135,7 @@ def test_a_capture_that_fails_half_way_leaves_no_file(tmp_path, wire, clock, log
 
 
 def test_a_server_that_is_gone_by_then_is_captured_without_its_name(tmp_path, wire, clock, log, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", errors.LostAnswer("gone")))
+    wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", errors.NoResponse("gone")))
     assert capture.call(ask, REQUEST, SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log) == "here"
     [file] = tmp_path.iterdir()
     assert json.loads(file.read_text("utf-8"))["recorded"]["server"] == {}
@@ -134,9 +157,9 @@ def test_a_list_of_texts_takes_one_line():
 def test_a_captured_call_can_be_played_back(captured, wire, replies):
     from bosh_lxd_cpi.actions import vms
     from bosh_lxd_cpi.actions.context import Cpi
+    from bosh_lxd_cpi.lxd.client import Client
     from bosh_lxd_cpi.runtime.clock import Deadline
     from bosh_lxd_cpi.runtime.log import Log
-    from bosh_lxd_cpi.lxd.client import Client
 
     def act(clock, transport):
         log = Log("test", level="error")
@@ -153,12 +176,22 @@ def test_what_cannot_be_made_sense_of_costs_only_the_capture(tmp_path, wire, clo
     for _ in range(5000):
         deep.append([])
         deep = deep[0]
-    wire.script(("GET /1.0/instances/vm-1", Response(200, {}, b'{"metadata": "here", "x": ' + b"[" * 99999 + b"}")))
+    wire.script(("GET /1.0/instances/vm-1", HttpResponse(200, {}, b'{"metadata": "here", "x": ' + b"[" * 99999 + b"}")))
 
     def act(clock, transport):
         return transport.request("GET", "/1.0/instances/vm-1") and "here"
 
-    assert capture.call(act, rpc.Request("has_vm", request, {}), SETTINGS, directory=str(tmp_path), clock=clock,
-                        transport=wire, log=log) == "here"
+    assert (
+        capture.call(
+            act,
+            rpc.Request("has_vm", request, {}),
+            SETTINGS,
+            directory=str(tmp_path),
+            clock=clock,
+            transport=wire,
+            log=log,
+        )
+        == "here"
+    )
     assert "no capture of this call: RecursionError" in log.stream.getvalue()
     assert list(tmp_path.iterdir()) == []

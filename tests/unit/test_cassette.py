@@ -6,8 +6,16 @@ import json
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.recording.cassette import Mismatch, Player, Recorder, RecordingClock, ReplayClock, request_record, same
-from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.transport import HttpResponse
+from bosh_lxd_cpi.recording.cassette import (
+    Mismatch,
+    Player,
+    Recorder,
+    RecordingClock,
+    ReplayClock,
+    request_record,
+    same,
+)
 from bosh_lxd_cpi.recording.redaction import Redactor
 
 JSON = {"Content-Type": "application/json"}
@@ -29,17 +37,21 @@ def player(interactions) -> Player:
 
 def exchange(method: str, path: str, metadata=None, **request) -> dict:
     body = {"type": "sync", "metadata": metadata}
-    return {"n": 1, "t_ms": 0, "ms": 0,
-            "request": {"method": method, "path": path, "query": {}, "headers": {}, **request},
-            "response": {"status": 200, "headers": {}, "body": body}}
+    return {
+        "n": 1,
+        "t_ms": 0,
+        "ms": 0,
+        "request": {"method": method, "path": path, "query": {}, "headers": {}, **request},
+        "response": {"status": 200, "headers": {}, "body": body},
+    }
 
 
-def metadata(response: Response):
+def metadata(response: HttpResponse):
     return json.loads(response.body)["metadata"]
 
 
 def test_an_exchange_is_kept_whole_with_its_time(recorder, wire, replies, clock):
-    answer = Response(200, {"ETag": '"1"', "Date": "today"}, replies.sync({"a": 1}).body)
+    answer = HttpResponse(200, {"ETag": '"1"', "Date": "today"}, replies.sync({"a": 1}).body)
     wire.script(("PUT /1.0/x", lambda: clock.sleep(0.25) or answer))
     clock.sleep(1)
     headers = {**JSON, "If-Match": '"0"', "User-Agent": "me"}
@@ -47,8 +59,13 @@ def test_an_exchange_is_kept_whole_with_its_time(recorder, wire, replies, clock)
     assert recorder.request("PUT", "/1.0/x", query={"project": "p"}, headers=headers, body=content) is answer
     [one] = kept(recorder)
     assert (one["n"], one["t_ms"], one["ms"], recorder.requests) == (1, 1000, 250, 1)
-    assert one["request"] == {"method": "PUT", "path": "/1.0/x", "query": {"project": "p"},
-                               "headers": {**JSON, "If-Match": '"0"'}, "body": {"say": "******", "n": [1]}}
+    assert one["request"] == {
+        "method": "PUT",
+        "path": "/1.0/x",
+        "query": {"project": "p"},
+        "headers": {**JSON, "If-Match": '"0"'},
+        "body": {"say": "******", "n": [1]},
+    }
     assert (one["response"]["headers"], one["response"]["body"]["metadata"]) == ({"ETag": '"1"'}, {"a": 1})
 
 
@@ -57,7 +74,9 @@ def test_of_bytes_length_and_hash_are_kept_without_the_secrets(recorder, wire, r
     recorder.request("POST", "/1.0/x", body=b"abc sesame")
     recorder.request("POST", "/1.0/x", body=b"FAT12   sesame")
     assert [one["request"]["body"] for one in kept(recorder)] == [
-        {"length": 10, "sha256": hashlib.sha256(b"abc ******").hexdigest()}, {"length": 14}]
+        {"length": 10, "sha256": hashlib.sha256(b"abc ******").hexdigest()},
+        {"length": 14},
+    ]
 
 
 def test_a_stream_is_passed_on_piece_by_piece_and_hashed(recorder, wire, replies):
@@ -68,17 +87,17 @@ def test_a_stream_is_passed_on_piece_by_piece_and_hashed(recorder, wire, replies
 
 
 def test_what_is_not_json_is_kept_as_text(recorder, wire):
-    wire.script(("GET /1.0", Response(502, {}, b"<html>sesame")))
+    wire.script(("GET /1.0", HttpResponse(502, {}, b"<html>sesame")))
     recorder.request("GET", "/1.0")
     assert kept(recorder)[0]["response"] == {"status": 502, "headers": {}, "text": "<html>******"}
 
 
 def test_a_failure_is_kept_and_raised_again_by_the_player(recorder, wire):
-    wire.script(("GET /1.0", errors.LostAnswer("no answer, sesame", detail="d")))
-    with pytest.raises(errors.LostAnswer, match="sesame"):
+    wire.script(("GET /1.0", errors.NoResponse("no answer, sesame", detail="d")))
+    with pytest.raises(errors.NoResponse, match="sesame"):
         recorder.request("GET", "/1.0")
-    assert kept(recorder)[0]["error"] == {"type": "LostAnswer", "brief": "no answer, ******", "detail": "d"}
-    with pytest.raises(errors.LostAnswer, match=r"no answer, \*\*\*\*\*\*"):
+    assert kept(recorder)[0]["error"] == {"type": "NoResponse", "brief": "no answer, ******", "detail": "d"}
+    with pytest.raises(errors.NoResponse, match=r"no answer, \*\*\*\*\*\*"):
         player(kept(recorder)).request("GET", "/1.0")
 
 
@@ -166,12 +185,24 @@ def test_looking_again_at_anything_else_is_a_mismatch():
         again.request("GET", "/1.0/a")
 
 
-@pytest.mark.parametrize("other", [
-    {"method": "PATCH"}, {"path": "/1.0/y"}, {"query": {"project": "q"}}, {"headers": {**JSON, "If-Match": '"2"'}},
-    {"body": b'{"a": 2}'}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"method": "PATCH"},
+        {"path": "/1.0/y"},
+        {"query": {"project": "q"}},
+        {"headers": {**JSON, "If-Match": '"2"'}},
+        {"body": b'{"a": 2}'},
+    ],
+)
 def test_everything_in_a_request_counts(other):
-    given = {"method": "PUT", "path": "/1.0/x", "query": {"project": "p"}, "headers": {**JSON, "If-Match": '"1"'},
-             "body": b'{"a": 1}'}
+    given = {
+        "method": "PUT",
+        "path": "/1.0/x",
+        "query": {"project": "p"},
+        "headers": {**JSON, "If-Match": '"1"'},
+        "body": b'{"a": 1}',
+    }
     record = request_record(**given, redactor=Redactor())
     assert same(record, request_record(**given, redactor=Redactor()))
     assert not same(request_record(**{**given, **other}, redactor=Redactor()), record)

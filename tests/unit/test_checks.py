@@ -1,4 +1,5 @@
 """What the checks say of servers that no test host can be: a clock that is off, clusters, remote pools."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -12,20 +13,30 @@ import pytest
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
 from bosh_lxd_cpi.admin.doctor.checks.network import Wanted
-from bosh_lxd_cpi.admin.doctor.context import Patient
+from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.config.schema import Agent, Config, Server
 from bosh_lxd_cpi.lxd.features import features
-from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.transport import HttpResponse
 
 DRIVERS = [{"Name": "zfs", "Remote": False}, {"Name": "dir", "Remote": False}, {"Name": "ceph", "Remote": True}]
-INCUS = {"api_extensions": ["dev_incus_events", "security_csm", "custom_volume_iso", "custom_volume_backup"],
-         "auth": "trusted",
-         "environment": {"server": "incus", "server_version": "7.0", "driver": "qemu | lxc",
-                         "driver_version": "11.0 | 7.0", "storage_supported_drivers": DRIVERS,
-                         "server_clustered": False}}
+INCUS = {
+    "api_extensions": ["dev_incus_events", "security_csm", "custom_volume_iso", "custom_volume_backup"],
+    "auth": "trusted",
+    "environment": {
+        "server": "incus",
+        "server_version": "7.0",
+        "driver": "qemu | lxc",
+        "driver_version": "11.0 | 7.0",
+        "storage_supported_drivers": DRIVERS,
+        "server_clustered": False,
+    },
+}
 CLUSTER = {**INCUS, "environment": {**INCUS["environment"], "server_clustered": True}}
-LXD_4 = {**INCUS, "api_extensions": ["etag"],
-         "environment": {**INCUS["environment"], "server": "lxd", "server_version": "4.0.9"}}
+LXD_4 = {
+    **INCUS,
+    "api_extensions": ["etag"],
+    "environment": {**INCUS["environment"], "server": "lxd", "server_version": "4.0.9"},
+}
 GIB = 1 << 30
 
 
@@ -35,7 +46,7 @@ def patient(wire, clock, log, tmp_path):
         defaults = {"url": "unix:///run/x", "network_name": "lxdbr0", "project_name": "prod"}
         settings = Config(server=Server(**{**defaults, **properties}), agent=Agent(mbus="m"))
         settings = settings._replace(throttle_config=settings.throttle_config._replace(path=str(tmp_path / "locks")))
-        made = Patient(settings, clock=clock, log=log)
+        made = CheckContext(settings, clock=clock, log=log)
         made.transport, made.metadata, made.features = wire, metadata, features(metadata)
         made.projects = {"prod": {"name": "prod", "config": {}}}
         return made
@@ -53,6 +64,7 @@ def told(findings):
 @pytest.fixture
 def listening(patient, wire, tmp_path):
     """Makes a patient whose socket is there, and who answers this."""
+
     def make(answer, **properties):
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(tmp_path / "socket"))
@@ -62,9 +74,15 @@ def listening(patient, wire, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("ahead, says", [(0, "the same as the server's"), (-59, "the same as the server's"),
-                                         (3600, "this machine is 3600 s ahead of the server"),
-                                         (-90, "this machine is 90 s behind the server")])
+@pytest.mark.parametrize(
+    "ahead, says",
+    [
+        (0, "the same as the server's"),
+        (-59, "the same as the server's"),
+        (3600, "this machine is 3600 s ahead of the server"),
+        (-90, "this machine is 90 s behind the server"),
+    ],
+)
 def test_the_servers_clock_is_read_from_its_answer(listening, replies, clock, ahead, says):
     answer = replies.sync(INCUS)
     ill = listening(answer._replace(headers={"Date": formatdate(clock.now_is - ahead, usegmt=True)}))
@@ -75,22 +93,26 @@ def test_an_answer_without_a_date_says_nothing_of_clocks(listening, replies):
     assert "clock" not in [one.check for one in connection.examine(listening(replies.sync(INCUS)))]
 
 
-@pytest.mark.parametrize("answer, says", [
-    (Response(200, {}, b"<html>"), "is not LXD's: <html>"),
-    (Response(200, {}, b'{"type": "sync", "metadata": {"name": "another program"}}'), "neither LXD nor Incus"),
-    (errors.LostAnswer("no answer"), "no answer")])
+@pytest.mark.parametrize(
+    "answer, says",
+    [
+        (HttpResponse(200, {}, b"<html>"), "is not LXD's: <html>"),
+        (HttpResponse(200, {}, b'{"type": "sync", "metadata": {"name": "another program"}}'), "neither LXD nor Incus"),
+        (errors.NoResponse("no answer"), "no answer"),
+    ],
+)
 def test_what_answers_may_not_be_the_server(listening, answer, says):
     ill = listening(answer)
     last = list(connection.examine(ill))[-1]
-    assert (last.check, last.status) == ("server", "fail") and says in last.found and last.mend
+    assert (last.check, last.status) == ("server", "fail") and says in last.found and last.hint
 
 
 def test_a_stranger_learns_of_incus_7_what_to_run_there(listening, replies):
     ill = listening(replies.sync({"api_extensions": None, "auth": "untrusted"}))
     last = list(connection.examine(ill))[-1]
     assert (last.check, last.status) == ("trust", "fail")
-    assert "`incus config trust add-certificate bosh.crt`" in last.mend
-    assert "--projects prod" in last.mend
+    assert "`incus config trust add-certificate bosh.crt`" in last.hint
+    assert "--projects prod" in last.hint
 
 
 # -- the server -------------------------------------------------------------------------------------------------------
@@ -99,18 +121,27 @@ def test_a_stranger_learns_of_incus_7_what_to_run_there(listening, replies):
 def test_a_server_of_another_type_than_configured_and_one_that_is_too_old(patient):
     other = patient(type="lxd")
     found = next(server.server(other, other.features))
-    assert (found.status, found.mend) == ("warn", "Set `server.type: incus`")
+    assert (found.status, found.hint) == ("warn", "Set `server.type: incus`")
     old = patient(LXD_4)
     assert told(server.server(old, old.features))[0] == ("server", "fail", "LXD 4.0.9 can take no config drive")
 
 
 def test_why_there_are_no_virtual_machines_is_the_servers_word_if_it_may_be_read(patient, wire, replies):
     broken = {**INCUS, "environment": {**INCUS["environment"], "driver": "lxc"}}
-    warning = {"type": "Instance type not operational", "status": "new",
-               "last_message": "vhost_vsock kernel module not loaded"}
-    wire.script(("GET /1.0/warnings", replies.sync([warning, {**warning, "status": "resolved", "last_message": "old"},
-                                                   {**warning, "type": "Other"}])),
-                ("GET /1.0/warnings", replies.error("Certificate is restricted", 403)))
+    warning = {
+        "type": "Instance type not operational",
+        "status": "new",
+        "last_message": "vhost_vsock kernel module not loaded",
+    }
+    wire.script(
+        (
+            "GET /1.0/warnings",
+            replies.sync(
+                [warning, {**warning, "status": "resolved", "last_message": "old"}, {**warning, "type": "Other"}]
+            ),
+        ),
+        ("GET /1.0/warnings", replies.error("Certificate is restricted", 403)),
+    )
     ill = patient(broken)
     for why in ("vhost_vsock kernel module not loaded", "the server does not say why"):
         findings = told(server.virtual_machines(ill, ill.features))
@@ -120,9 +151,15 @@ def test_why_there_are_no_virtual_machines_is_the_servers_word_if_it_may_be_read
 MEMBERS = [{"server_name": "a", "status": "Online"}, {"server_name": "b", "status": "Offline"}]
 
 
-@pytest.mark.parametrize("target, members, expected", [
-    ("", MEMBERS[:1], ("ok", "1 members online: a")), ("", MEMBERS, ("warn", "not online: b")),
-    ("c", MEMBERS, ("fail", "server.target c is none of a, b")), ("@fast", MEMBERS[:1], ("ok", "1 members online: a"))])
+@pytest.mark.parametrize(
+    "target, members, expected",
+    [
+        ("", MEMBERS[:1], ("ok", "1 members online: a")),
+        ("", MEMBERS, ("warn", "not online: b")),
+        ("c", MEMBERS, ("fail", "server.target c is none of a, b")),
+        ("@fast", MEMBERS[:1], ("ok", "1 members online: a")),
+    ],
+)
 def test_the_members_of_a_cluster(patient, wire, replies, target, members, expected):
     wire.script(("GET /1.0/cluster/members", replies.sync(members)))
     ill = patient(CLUSTER, target=target)
@@ -141,13 +178,23 @@ def test_one_machine_is_not_asked_for_members_and_a_restricted_certificate_may_n
 
 
 def test_a_target_needs_leave_in_a_restricted_project(patient, wire, replies):
-    restricted = {"name": "prod", "config": {"features.images": "true", "features.storage.volumes": "true",
-                                             "restricted": "true", "restricted.snapshots": "allow"}}
+    restricted = {
+        "name": "prod",
+        "config": {
+            "features.images": "true",
+            "features.storage.volumes": "true",
+            "restricted": "true",
+            "restricted.snapshots": "allow",
+        },
+    }
     wire.script(("GET /1.0/projects", replies.sync([restricted])))
     ill = patient(CLUSTER, target="a")
     [found] = project.project(ill, ill.features)
     assert "allows no server.target" in found.found
-    assert found.mend == "`lxc project set prod restricted.cluster.target=allow` or `incus project set prod restricted.cluster.target=allow`"
+    assert (
+        found.hint
+        == "`lxc project set prod restricted.cluster.target=allow` or `incus project set prod restricted.cluster.target=allow`"
+    )
 
 
 def pool(driver, *, free=100.0, total=200.0, **more):
@@ -156,21 +203,27 @@ def pool(driver, *, free=100.0, total=200.0, **more):
     return {**about, **more}, {"space": space}
 
 
-@pytest.mark.parametrize("metadata, properties, found, status, says", [
-    (INCUS, {}, pool("zfs"), "ok", "default, zfs, 100.0 of 200.0 GiB free"),
-    (INCUS, {}, pool("zfs", free=0, total=0), "ok", "default, zfs, free space unknown"),
-    (INCUS, {}, pool("zfs", free=9.9), "warn", "default has 9.9 of 200.0 GiB free"),
-    (INCUS, {}, pool("zfs", free=1.9), "fail", "default has 1.9 of 200.0 GiB free"),
-    (CLUSTER, {}, pool("ceph"), "warn", "default (ceph) is shared by the cluster"),
-    (CLUSTER, {"predeploy_stemcell": True}, pool("ceph"), "ok", "default, ceph"),
-    (INCUS, {}, pool("ceph"), "ok", "default, ceph"),
-    (CLUSTER, {}, pool("zfs"), "ok", "default, zfs"),
-    (INCUS, {}, pool("zfs", config=None), "ok", "default, zfs")])
+@pytest.mark.parametrize(
+    "metadata, properties, found, status, says",
+    [
+        (INCUS, {}, pool("zfs"), "ok", "default, zfs, 100.0 of 200.0 GiB free"),
+        (INCUS, {}, pool("zfs", free=0, total=0), "ok", "default, zfs, free space unknown"),
+        (INCUS, {}, pool("zfs", free=9.9), "warn", "default has 9.9 of 200.0 GiB free"),
+        (INCUS, {}, pool("zfs", free=1.9), "fail", "default has 1.9 of 200.0 GiB free"),
+        (CLUSTER, {}, pool("ceph"), "warn", "default (ceph) is shared by the cluster"),
+        (CLUSTER, {"predeploy_stemcell": True}, pool("ceph"), "ok", "default, ceph"),
+        (INCUS, {}, pool("ceph"), "ok", "default, ceph"),
+        (CLUSTER, {}, pool("zfs"), "ok", "default, zfs"),
+        (INCUS, {}, pool("zfs", config=None), "ok", "default, zfs"),
+    ],
+)
 def test_what_is_said_of_a_pool(patient, wire, replies, metadata, properties, found, status, says):
     ill = patient(metadata, **properties)
     about, space = found
-    wire.script(("GET /1.0/storage-pools/default", replies.sync(about)),
-                ("GET /1.0/storage-pools/default/resources", replies.sync(space)))
+    wire.script(
+        ("GET /1.0/storage-pools/default", replies.sync(about)),
+        ("GET /1.0/storage-pools/default/resources", replies.sync(space)),
+    )
     [one] = storage.pool(ill, ill.features)
     assert (one.check, one.status) == ("pool", status) and says in one.found
 
@@ -181,18 +234,32 @@ def test_a_pool_that_is_not_ready_is_looked_at_no_further(patient, wire, replies
     assert told(storage.pool(ill, ill.features)) == [("pool", "fail", "default is pending")]
 
 
-BRIDGE = {"name": "lxdbr0", "type": "bridge", "managed": True, "status": "Created",
-          "config": {"ipv4.address": "10.0.0.1/29", "ipv4.nat": "true"}}
+BRIDGE = {
+    "name": "lxdbr0",
+    "type": "bridge",
+    "managed": True,
+    "status": "Created",
+    "config": {"ipv4.address": "10.0.0.1/29", "ipv4.nat": "true"},
+}
 PLAN = Wanted(ipaddress.IPv4Network("10.0.0.0/24"))
 
 
-@pytest.mark.parametrize("found, wanted, status, says", [
-    (BRIDGE, Wanted(), "ok", "lxdbr0, a managed bridge, 10.0.0.1/29, DHCP, NAT"),
-    ({**BRIDGE, "managed": False, "config": {}}, Wanted(), "ok", "lxdbr0, a bridge that the server does not manage"),
-    ({**BRIDGE, "config": {}}, PLAN, "ok", "not shown to a restricted certificate"),
-    ({**BRIDGE, "status": "Errored"}, PLAN, "fail", "lxdbr0 is errored"),
-    ({**BRIDGE, "config": {"ipv4.address": "none"}}, Wanted(), "ok", "without IPv4 subnet"),
-    ({**BRIDGE, "config": {"ipv4.address": "none"}}, PLAN, "warn", "lxdbr0 has no IPv4 subnet")])
+@pytest.mark.parametrize(
+    "found, wanted, status, says",
+    [
+        (BRIDGE, Wanted(), "ok", "lxdbr0, a managed bridge, 10.0.0.1/29, DHCP, NAT"),
+        (
+            {**BRIDGE, "managed": False, "config": {}},
+            Wanted(),
+            "ok",
+            "lxdbr0, a bridge that the server does not manage",
+        ),
+        ({**BRIDGE, "config": {}}, PLAN, "ok", "not shown to a restricted certificate"),
+        ({**BRIDGE, "status": "Errored"}, PLAN, "fail", "lxdbr0 is errored"),
+        ({**BRIDGE, "config": {"ipv4.address": "none"}}, Wanted(), "ok", "without IPv4 subnet"),
+        ({**BRIDGE, "config": {"ipv4.address": "none"}}, PLAN, "warn", "lxdbr0 has no IPv4 subnet"),
+    ],
+)
 def test_what_is_said_of_a_network(patient, wire, replies, found, wanted, status, says):
     wire.script(("GET /1.0/networks", replies.sync([found])))
     [one] = network.network(patient(), wanted)
@@ -204,7 +271,7 @@ def test_no_network_is_needed_but_missed(patient, wire, replies):
     ill = patient(network_name="", project_name="default")
     ill.projects = {"default": {}}
     [one] = network.network(ill, Wanted())
-    assert one.status == "warn" and "one of: lxdbr0;" in one.mend
+    assert one.status == "warn" and "one of: lxdbr0;" in one.hint
 
 
 def test_a_network_may_be_the_default_projects(patient, wire, replies):
@@ -219,9 +286,11 @@ def test_a_free_address_is_the_highest_that_nobody_has_in_any_project(patient, w
 
     ill = patient()
     ill.projects, ill.network = {"prod": {}, "secret": {}, "web": {}}, BRIDGE
-    wire.script(("GET /1.0/networks/lxdbr0/leases", replies.sync([lease("10.0.0.6"), lease("fd00::1")])),
-                ("GET /1.0/networks/lxdbr0/leases", replies.error("not authorized", 403)),
-                ("GET /1.0/networks/lxdbr0/leases", replies.sync([lease("10.0.0.5")])))
+    wire.script(
+        ("GET /1.0/networks/lxdbr0/leases", replies.sync([lease("10.0.0.6"), lease("fd00::1")])),
+        ("GET /1.0/networks/lxdbr0/leases", replies.error("not authorized", 403)),
+        ("GET /1.0/networks/lxdbr0/leases", replies.sync([lease("10.0.0.5")])),
+    )
     assert str(network.free(ill)) == "10.0.0.4"
     ill.network = None
     assert network.free(ill) is None
@@ -235,7 +304,9 @@ def test_an_agent_config_that_makes_no_drive_is_found_before_a_vm_is_made(patien
     ill = patient()
     ill.settings = ill.settings._replace(agent_config=ill.settings.agent_config._replace(**look))
     [one] = local.configuration(ill, "cpi.json", faults=[], unknown=[])
-    assert one.status == ("fail" if fault else "ok") and (not fault or "agent_config makes no config drive" in one.found)
+    assert one.status == ("fail" if fault else "ok") and (
+        not fault or "agent_config makes no config drive" in one.found
+    )
 
 
 def test_a_lock_directory_may_yet_have_to_be_made(patient, tmp_path):
@@ -252,6 +323,7 @@ def test_a_file_in_place_of_the_lock_directory(patient, tmp_path):
 @pytest.fixture
 def on_a_director(tmp_path, monkeypatch):
     """Has this machine be a director's, with this in its bpm.yml."""
+
     def make(bpm=None):
         monkeypatch.setattr(local, "DIRECTOR", str(tmp_path))
         monkeypatch.setattr(local, "SHARED", (str(tmp_path / "lock"),))
@@ -274,11 +346,18 @@ def test_a_lock_directory_needs_no_volume_where_workers_do_not_run_under_bpm(pat
     assert [one.status for one in local.locks(patient())] == ["ok"]
 
 
-@pytest.mark.parametrize("volume, status", [
-    ({"path": "{}", "writable": True}, "ok"), ({"path": "{}/locks", "writable": True}, "ok"),
-    ({"path": "{}"}, "warn"), ({"path": "{}/lock", "writable": True}, "warn")])
-def test_a_lock_directory_is_seen_by_workers_under_bpm_that_may_write_to_it(patient, on_a_director, tmp_path, volume,
-                                                                            status):
+@pytest.mark.parametrize(
+    "volume, status",
+    [
+        ({"path": "{}", "writable": True}, "ok"),
+        ({"path": "{}/locks", "writable": True}, "ok"),
+        ({"path": "{}"}, "warn"),
+        ({"path": "{}/lock", "writable": True}, "warn"),
+    ],
+)
+def test_a_lock_directory_is_seen_by_workers_under_bpm_that_may_write_to_it(
+    patient, on_a_director, tmp_path, volume, status
+):
     logs = {"path": "/var/vcap/sys/log/lxd_cpi", "writable": True}
     given = {**volume, "path": volume["path"].format(tmp_path)}
     on_a_director({"processes": [process("nginx"), process("worker", logs, given), process("worker", given, logs)]})
@@ -295,7 +374,7 @@ def test_a_worker_without_volumes_hides_the_lock_directory_from_itself(patient, 
 def test_a_lock_directory_that_workers_under_bpm_may_not_see(patient, on_a_director, tmp_path, bpm):
     on_a_director(bpm)
     [one] = local.locks(patient())
-    assert one.status == "warn" and f"list {tmp_path}/locks under director.cpi_additional_volumes" in one.mend
+    assert one.status == "warn" and f"list {tmp_path}/locks under director.cpi_additional_volumes" in one.hint
 
 
 def test_a_lock_directory_that_all_workers_share_or_that_is_remote(patient, on_a_director, tmp_path, monkeypatch):
@@ -317,9 +396,14 @@ def test_root_looks_whether_the_workers_may_write(tmp_path):
     class Worker:
         pw_uid, pw_gid = 1234, 5678
 
-    for owner, group, mode, may in ((1234, 0, 0o700, True), (1234, 0, 0o577, False),
-                                    (0, 5678, 0o770, True), (0, 5678, 0o707, False),
-                                    (0, 0, 0o777, True), (0, 0, 0o770, False)):
+    for owner, group, mode, may in (
+        (1234, 0, 0o700, True),
+        (1234, 0, 0o577, False),
+        (0, 5678, 0o770, True),
+        (0, 5678, 0o707, False),
+        (0, 0, 0o777, True),
+        (0, 0, 0o770, False),
+    ):
         os.chown(tmp_path, owner, group)
         os.chmod(tmp_path, mode)
         assert local._may_write(os.stat(tmp_path), Worker()) is may

@@ -17,12 +17,17 @@ def test_help_names_every_option_and_what_never_goes(capsys):
     assert "Never removed" in shown
 
 
-@pytest.mark.parametrize("argv, complaint", [
-    (["--min-age", "soon"], "'soon' is not a duration; write 2m"),
-    (["--list", "--delete-disk", "vol-p-1"], "not allowed with argument"),
-    (["--json"], "--json goes with --list"),
-    (["--delete-disk", ""], "--delete-disk: it is empty"), (["--director", " "], "--director: it is empty"),
-    (["now"], "unrecognized arguments")])
+@pytest.mark.parametrize(
+    "argv, complaint",
+    [
+        (["--min-age", "soon"], "'soon' is not a duration; write 2m"),
+        (["--list", "--delete-disk", "vol-p-1"], "not allowed with argument"),
+        (["--json"], "--json goes with --list"),
+        (["--delete-disk", ""], "--delete-disk: it is empty"),
+        (["--director", " "], "--director: it is empty"),
+        (["now"], "unrecognized arguments"),
+    ],
+)
 def test_a_wrong_command_line_is_status_2(argv, complaint, capsys):
     with pytest.raises(SystemExit) as ended:
         main.main(argv)
@@ -40,7 +45,9 @@ def test_a_configuration_that_cannot_be_read_is_one_line_and_status_2(tmp_path, 
 
 def test_faults_of_the_configuration_are_told_without_its_secrets(tmp_path, capsys):
     file = tmp_path / "cpi.json"
-    file.write_text(json.dumps({"server": {"tls_client_key": "very-secret"}, "agent": {"mbus": "nats://u:very-secret@h"}}))
+    file.write_text(
+        json.dumps({"server": {"tls_client_key": "very-secret"}, "agent": {"mbus": "nats://u:very-secret@h"}})
+    )
     assert main.main(["--config", str(file)]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "server.url must be" in line and "very-secret" not in line

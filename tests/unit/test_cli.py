@@ -1,4 +1,5 @@
 """Whatever goes in, one JSON document comes out and the status is 0; most of it through bin/cpi as a real process."""
+
 from __future__ import annotations
 
 import json
@@ -33,11 +34,18 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(home: Path, request: bytes | str, *arguments: str, env: dict[str, str] | None = None) -> tuple[dict[str, Any], str]:
+def run(
+    home: Path, request: bytes | str, *arguments: str, env: dict[str, str] | None = None
+) -> tuple[dict[str, Any], str]:
     """The answer of bin/cpi and what it said on stderr."""
     raw = request.encode() if isinstance(request, str) else request
-    done = subprocess.run([home / "bin" / "cpi", *arguments], input=raw, capture_output=True, check=False,
-                          env={**ENVIRONMENT, **(env or {})})
+    done = subprocess.run(
+        [home / "bin" / "cpi", *arguments],
+        input=raw,
+        capture_output=True,
+        check=False,
+        env={**ENVIRONMENT, **(env or {})},
+    )
     assert done.returncode == 0, done.stderr
     return answer_in(done.stdout), done.stderr.decode()
 
@@ -51,15 +59,19 @@ def answer_in(stdout: bytes) -> dict[str, Any]:
 
 
 def ask(method: str, *arguments: Any) -> bytes:
-    return json.dumps({"method": method, "arguments": arguments, "context": {"director_uuid": "d", "request_id": "cpi-1"}}).encode()
+    return json.dumps(
+        {"method": method, "arguments": arguments, "context": {"director_uuid": "d", "request_id": "cpi-1"}}
+    ).encode()
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration whose server is a socket that nobody listens on."""
     path = tmp_path / "cpi.json"
-    path.write_text(json.dumps({"server": {"url": f"unix://{tmp_path}/socket"}, "agent": {"mbus": "nats://u:sesame@h"}}),
-                    encoding="utf-8")
+    path.write_text(
+        json.dumps({"server": {"url": f"unix://{tmp_path}/socket"}, "agent": {"mbus": "nats://u:sesame@h"}}),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -125,8 +137,13 @@ def start(home: Path, config: Path) -> Iterator[Callable[[bytes], subprocess.Pop
     processes = []
 
     def start(request: bytes) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([home / "bin" / "cpi", "--config", config], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, env=ENVIRONMENT)
+        process = subprocess.Popen(
+            [home / "bin" / "cpi", "--config", config],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
         processes.append(process)
         assert process.stdin
         process.stdin.write(request)
@@ -158,27 +175,42 @@ def test_calculate_vm_cloud_properties_needs_no_configuration(home):
     assert answer["result"] == {"cpu": 2, "ram": 512, "ephemeral_disk": 1024}
 
 
-@pytest.mark.parametrize("request_bytes, kind, message", [
-    (b"", "Bosh::Clouds::CpiError", "the request on stdin is not JSON"),
-    (b"{", "Bosh::Clouds::CpiError", "the request on stdin is not JSON"),
-    (b"\xff", "Bosh::Clouds::CpiError", "the request on stdin is not JSON"),
-    (b"[" * 200_000, "Bosh::Clouds::CpiError", "the request on stdin is not JSON"),
-    (b"[]", "Bosh::Clouds::CpiError", "the request on stdin must be a JSON object, not list"),
-    (ask("no_such_method"), "Bosh::Clouds::NotImplemented", "this CPI has no method no_such_method"),
-    (ask("current_vm_id"), "Bosh::Clouds::NotImplemented", "this CPI has no method current_vm_id"),
-    (ask("has_vm"), "Bosh::Clouds::CpiError", "has_vm takes 1 arguments, not 0"),
-    (ask("has_vm", "vm-1"), "Bosh::Clouds::CpiError", "no configuration file was named"),
-    (ask("calculate_vm_cloud_properties", {"cpu": "2"}), "Bosh::Clouds::CpiError", "calculate_vm_cloud_properties needs whole"),
-])
+@pytest.mark.parametrize(
+    "request_bytes, kind, message",
+    [
+        (b"", "Bosh::Clouds::CpiError", "the request on stdin is not JSON"),
+        (b"{", "Bosh::Clouds::CpiError", "the request on stdin is not JSON"),
+        (b"\xff", "Bosh::Clouds::CpiError", "the request on stdin is not JSON"),
+        (b"[" * 200_000, "Bosh::Clouds::CpiError", "the request on stdin is not JSON"),
+        (b"[]", "Bosh::Clouds::CpiError", "the request on stdin must be a JSON object, not list"),
+        (ask("no_such_method"), "Bosh::Clouds::NotImplemented", "this CPI has no method no_such_method"),
+        (ask("current_vm_id"), "Bosh::Clouds::NotImplemented", "this CPI has no method current_vm_id"),
+        (ask("has_vm"), "Bosh::Clouds::CpiError", "has_vm takes 1 arguments, not 0"),
+        (ask("has_vm", "vm-1"), "Bosh::Clouds::CpiError", "no configuration file was named"),
+        (
+            ask("calculate_vm_cloud_properties", {"cpu": "2"}),
+            "Bosh::Clouds::CpiError",
+            "calculate_vm_cloud_properties needs whole",
+        ),
+    ],
+)
 def test_every_input_gets_one_typed_answer(home, request_bytes, kind, message):
     answer, _ = run(home, request_bytes)
     assert (answer["result"], answer["error"]["type"], answer["error"]["ok_to_retry"]) == (None, kind, False)
     assert answer["error"]["message"].startswith(message)
 
 
-@pytest.mark.parametrize("content, message", [
-    (None, "cannot be read"), (b"\xff\xfe", "cannot be read"), (b"{", "neither JSON nor YAML"), (b"[]", "must hold a mapping"),
-    (b"", "must hold a mapping, not NoneType"), (b"{}", "server.url must be https://HOST:8443 or unix:///PATH; agent.mbus is missing")])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"{", "neither JSON nor YAML"),
+        (b"[]", "must hold a mapping"),
+        (b"", "must hold a mapping, not NoneType"),
+        (b"{}", "server.url must be https://HOST:8443 or unix:///PATH; agent.mbus is missing"),
+    ],
+)
 def test_a_configuration_that_is_missing_or_broken_is_an_answer(home, tmp_path, content, message):
     path = tmp_path / "cpi.yml"
     if content is not None:
@@ -287,6 +319,7 @@ def test_a_signal_after_the_work_does_not_cost_the_answer(monkeypatch):
 
 def test_whatever_an_action_raises_there_is_an_answer(monkeypatch):
     for problem in (SystemExit(3), KeyboardInterrupt(), MemoryError(), RecursionError("deep"), ValueError("odd")):
+
         def fail(*_: object, problem: BaseException = problem, **__: object) -> None:
             raise problem
 
@@ -312,21 +345,36 @@ def test_the_detail_of_an_error_is_for_the_log_only(monkeypatch, capsys):
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
 def test_closed_descriptors_cost_no_answer(home, closed):
-    done = subprocess.run(["sh", "-c", f'exec "$0" {closed}', home / "bin" / "cpi"], input=b"", capture_output=True, check=False,
-                          env=ENVIRONMENT)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" {closed}', home / "bin" / "cpi"],
+        input=b"",
+        capture_output=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
     assert done.returncode == 0
     assert answer_in(done.stdout)["error"]["message"].startswith("the request on stdin is not JSON")
 
 
 def test_a_closed_stderr_costs_no_answer_when_there_is_much_to_log(home):
-    done = subprocess.run(["sh", "-c", 'exec "$0" 2>&-', home / "bin" / "cpi"], input=ask("has_vm", "x"), capture_output=True,
-                          check=False, env=ENVIRONMENT)
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" 2>&-', home / "bin" / "cpi"],
+        input=ask("has_vm", "x"),
+        capture_output=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
     assert answer_in(done.stdout)["error"]["message"].startswith("no configuration file was named")
 
 
 def test_a_closed_stdout_is_no_failure(home):
-    done = subprocess.run(["sh", "-c", 'exec "$0" >&-', home / "bin" / "cpi"], input=ask("info"), capture_output=True, check=False,
-                          env=ENVIRONMENT)
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" >&-', home / "bin" / "cpi"],
+        input=ask("info"),
+        capture_output=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -335,14 +383,18 @@ def test_the_callers_python_settings_do_not_reach_us(home, tmp_path):
     other.mkdir()
     (other / "json.py").write_text("raise SystemExit('not the json you want')", encoding="utf-8")
     (other / "sitecustomize.py").write_text("print('hello')", encoding="utf-8")
-    answer, _ = run(home, ask("ping"), env={"PYTHONPATH": str(other), "PYTHONHOME": "/nonexistent", "PYTHONSTARTUP": "x"})
+    answer, _ = run(
+        home, ask("ping"), env={"PYTHONPATH": str(other), "PYTHONHOME": "/nonexistent", "PYTHONSTARTUP": "x"}
+    )
     assert answer["result"] == "pong"
 
 
 def fake_python(path: Path, version: str) -> None:
     """A python3 that says it is of another version."""
-    path.write_text(f"#!{sys.executable}\nimport sys\nsys.version_info = ({version})\n"
-                    "exec(sys.argv[sys.argv.index('-c') + 1])\n", encoding="utf-8")
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.version_info = ({version})\nexec(sys.argv[sys.argv.index('-c') + 1])\n",
+        encoding="utf-8",
+    )
     path.chmod(0o755)
 
 
@@ -353,7 +405,10 @@ NO_PYTHON = "no Python 3.10 or newer on this machine: install python3, or use a 
 def test_without_python_the_shell_answers(home, tmp_path, request_bytes):
     (home / ".venv").unlink()
     answer, said = run(home, request_bytes, env={"PATH": str(tmp_path), "BOSH_PACKAGES_DIR": "/nonexistent"})
-    assert (answer["error"], said) == ({"type": "Bosh::Clouds::CpiError", "message": NO_PYTHON, "ok_to_retry": False}, "")
+    assert (answer["error"], said) == (
+        {"type": "Bosh::Clouds::CpiError", "message": NO_PYTHON, "ok_to_retry": False},
+        "",
+    )
 
 
 def test_a_python_that_is_too_old_is_passed_over(home, tmp_path):

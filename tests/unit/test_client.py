@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.lxd import client as module
 from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.runtime.clock import Deadline
 
 V = "/1.0/storage-pools/fast/volumes/custom"
 JSON = {"Content-Type": "application/json"}
@@ -18,21 +18,38 @@ ENDPOINTS = [
     (lambda c: c.instance("vm-1"), "GET /1.0/instances/vm-1", {}, None),
     (lambda c: c.instances(), "GET /1.0/instances", {"recursion": "1"}, None),
     (lambda c: c.create_instance({"name": "vm-1"}), "POST /1.0/instances", {}, {"name": "vm-1"}),
-    (lambda c: c.create_instance({"name": "vm-1"}, target="m1"), "POST /1.0/instances", {"target": "m1"}, {"name": "vm-1"}),
+    (
+        lambda c: c.create_instance({"name": "vm-1"}, target="m1"),
+        "POST /1.0/instances",
+        {"target": "m1"},
+        {"name": "vm-1"},
+    ),
     (lambda c: c.replace_instance("vm-1", {"a": 1}, "e"), "PUT /1.0/instances/vm-1", {}, {"a": 1}),
     (lambda c: c.patch_instance("vm-1", {"a": 1}), "PATCH /1.0/instances/vm-1", {}, {"a": 1}),
-    (lambda c: c.set_instance_state("vm-1", "start"), "PUT /1.0/instances/vm-1/state", {},
-     {"action": "start", "force": False, "timeout": -1}),
-    (lambda c: c.set_instance_state("vm-1", "stop", force=True, timeout=9), "PUT /1.0/instances/vm-1/state", {},
-     {"action": "stop", "force": True, "timeout": 9}),
+    (
+        lambda c: c.set_instance_state("vm-1", "start"),
+        "PUT /1.0/instances/vm-1/state",
+        {},
+        {"action": "start", "force": False, "timeout": -1},
+    ),
+    (
+        lambda c: c.set_instance_state("vm-1", "stop", force=True, timeout=9),
+        "PUT /1.0/instances/vm-1/state",
+        {},
+        {"action": "stop", "force": True, "timeout": 9},
+    ),
     (lambda c: c.delete_instance("vm-1"), "DELETE /1.0/instances/vm-1", {}, None),
     (lambda c: c.pools(), "GET /1.0/storage-pools", {"recursion": "1"}, None),
     (lambda c: c.volume("fast", "v"), f"GET {V}/v", {}, None),
     (lambda c: c.volume("fast", "v", target="m1"), f"GET {V}/v", {"target": "m1"}, None),
     (lambda c: c.volumes("fast"), f"GET {V}", {"recursion": "1"}, None),
     (lambda c: c.create_volume("fast", {"name": "v"}, target="m1"), f"POST {V}", {"target": "m1"}, {"name": "v"}),
-    (lambda c: c.offer_volume("fast", "v", target="m1"), f"POST {V}/v", {"target": "m1"},
-     {"name": "v", "pool": "fast", "migration": True}),
+    (
+        lambda c: c.offer_volume("fast", "v", target="m1"),
+        f"POST {V}/v",
+        {"target": "m1"},
+        {"name": "v", "pool": "fast", "migration": True},
+    ),
     (lambda c: c.replace_volume("fast", "v", {"a": 1}, "e"), f"PUT {V}/v", {}, {"a": 1}),
     (lambda c: c.replace_volume("fast", "v", {"a": 1}, target="m1"), f"PUT {V}/v", {"target": "m1"}, {"a": 1}),
     (lambda c: c.delete_volume("fast", "v"), f"DELETE {V}/v", {}, None),
@@ -46,8 +63,12 @@ ENDPOINTS = [
     (lambda c: c.image("abc"), "GET /1.0/images/abc", {}, None),
     (lambda c: c.delete_image("abc"), "DELETE /1.0/images/abc", {}, None),
     (lambda c: c.alias("img-1"), "GET /1.0/images/aliases/img-1", {}, None),
-    (lambda c: c.create_alias("img-1", "abc", "d"), "POST /1.0/images/aliases", {},
-     {"name": "img-1", "target": "abc", "description": "d"}),
+    (
+        lambda c: c.create_alias("img-1", "abc", "d"),
+        "POST /1.0/images/aliases",
+        {},
+        {"name": "img-1", "target": "abc", "description": "d"},
+    ),
     (lambda c: c.delete_alias("img-1"), "DELETE /1.0/images/aliases/img-1", {}, None),
     (lambda c: c.networks(), "GET /1.0/networks", {"recursion": "1"}, None),
     (lambda c: c.networks(project="default"), "GET /1.0/networks", {"recursion": "1", "project": "default"}, None),
@@ -66,10 +87,10 @@ ENDPOINTS = [
 
 @pytest.mark.parametrize("call, line, query, body", ENDPOINTS, ids=[line for _, line, _, _ in ENDPOINTS])
 def test_every_endpoint_is_one_request(client, wire, replies, call, line, query, body):
-    wire.script((line, replies.sync({"some": "thing"}, etag="e")))
+    wire.script((line, replies.sync({"some": "resource"}, etag="e")))
     reply = call(client)
     [asked] = wire.asked
-    assert (reply.metadata, reply.etag) == ({"some": "thing"}, "e")
+    assert (reply.metadata, reply.etag) == ({"some": "resource"}, "e")
     assert (asked.query, asked.body) == ({"project": "prod", **query}, body)
     assert asked.headers.get("Content-Type") == (None if body is None else "application/json")
 
@@ -80,10 +101,14 @@ def test_every_public_method_is_in_the_table_above(client, wire, replies):
     assert names - used == {"import_volume", "upload_image"}
 
 
-@pytest.mark.parametrize("line, call", [
-    ("PUT /1.0/instances/vm-1", lambda c: c.replace_instance("vm-1", {}, '"e1"')),
-    ("PATCH /1.0/instances/vm-1", lambda c: c.patch_instance("vm-1", {}, '"e1"')),
-    (f"PUT {V}/v", lambda c: c.replace_volume("fast", "v", {}, '"e1"'))])
+@pytest.mark.parametrize(
+    "line, call",
+    [
+        ("PUT /1.0/instances/vm-1", lambda c: c.replace_instance("vm-1", {}, '"e1"')),
+        ("PATCH /1.0/instances/vm-1", lambda c: c.patch_instance("vm-1", {}, '"e1"')),
+        (f"PUT {V}/v", lambda c: c.replace_volume("fast", "v", {}, '"e1"')),
+    ],
+)
 def test_a_change_names_the_state_that_it_changes(client, wire, replies, line, call):
     wire.script((line, replies.sync()))
     call(client)
@@ -100,7 +125,12 @@ def test_a_volume_is_uploaded_with_its_name_in_both_servers_headers(client, wire
     wire.script((f"POST {V}", replies.asynchronous()))
     assert client.import_volume("fast", "vol-c-1", b"bytes", iso=iso, target="m1").operation == "/1.0/operations/op-1"
     [asked] = wire.asked
-    assert asked.headers == {"Content-Type": "application/octet-stream", "X-LXD-name": "vol-c-1", "X-Incus-name": "vol-c-1", **kind}
+    assert asked.headers == {
+        "Content-Type": "application/octet-stream",
+        "X-LXD-name": "vol-c-1",
+        "X-Incus-name": "vol-c-1",
+        **kind,
+    }
     assert (asked.body, asked.query) == (b"bytes", {"project": "prod", "target": "m1"})
 
 
@@ -133,7 +163,9 @@ def test_after_the_deadline_nothing_is_sent(client, clock):
         client.server()
 
 
-@pytest.mark.parametrize("failure", [errors.Unreachable("refused"), errors.LostAnswer("reset"), "Daemon is starting up"])
+@pytest.mark.parametrize(
+    "failure", [errors.Unreachable("refused"), errors.NoResponse("reset"), "Daemon is starting up"]
+)
 def test_reading_is_repeated_with_growing_pauses(client, wire, clock, replies, failure):
     answer = replies.error(failure, 503) if isinstance(failure, str) else failure
     wire.script(*[("GET /1.0", answer)] * 6, ("GET /1.0", replies.sync({"a": 1})))
@@ -141,18 +173,22 @@ def test_reading_is_repeated_with_growing_pauses(client, wire, clock, replies, f
     assert clock.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2])
 
 
-@pytest.mark.parametrize("line, call", [
-    ("PUT /1.0/instances/vm-1", lambda c: c.replace_instance("vm-1", {}, "e")),
-    ("PATCH /1.0/instances/vm-1", lambda c: c.patch_instance("vm-1", {})),
-    ("DELETE /1.0/instances/vm-1", lambda c: c.delete_instance("vm-1"))])
+@pytest.mark.parametrize(
+    "line, call",
+    [
+        ("PUT /1.0/instances/vm-1", lambda c: c.replace_instance("vm-1", {}, "e")),
+        ("PATCH /1.0/instances/vm-1", lambda c: c.patch_instance("vm-1", {})),
+        ("DELETE /1.0/instances/vm-1", lambda c: c.delete_instance("vm-1")),
+    ],
+)
 def test_what_can_be_said_twice_is_repeated_after_a_lost_answer(client, wire, replies, line, call):
-    wire.script((line, errors.LostAnswer("reset")), (line, replies.sync()))
+    wire.script((line, errors.NoResponse("reset")), (line, replies.sync()))
     call(client)
 
 
 def test_a_post_is_never_repeated_after_a_lost_answer(client, wire, clock):
-    wire.script(("POST /1.0/instances", errors.LostAnswer("reset")))
-    with pytest.raises(errors.LostAnswer):
+    wire.script(("POST /1.0/instances", errors.NoResponse("reset")))
+    with pytest.raises(errors.NoResponse):
         client.create_instance({"name": "vm-1"})
     assert clock.slept == []
 

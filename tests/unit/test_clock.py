@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.errors import DeadlineExceeded
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 
 
 def test_the_machines_own_time_and_randomness(real_time):
@@ -31,7 +31,7 @@ def test_now_is_utc(clock, monkeypatch):
     try:
         assert clock.now() == "2026-01-31T10:00:00Z"
     finally:
-        monkeypatch.undo()
+        monkeypatch.rollback()
         time.tzset()
 
 

@@ -1,4 +1,5 @@
 """Names and hints in guest/disks; what is done with them on a server is proven on one."""
+
 from __future__ import annotations
 
 import re
@@ -26,7 +27,9 @@ def test_a_vms_own_volumes_carry_its_uuid():
 
 def test_the_name_of_a_disks_device_hangs_on_its_cid_alone():
     name = disks.persistent_device("vol-p-3f2b1c00-0000-4000-8000-000000000001")
-    assert re.fullmatch("p[0-9a-f]{12}", name) and name == disks.persistent_device("vol-p-3f2b1c00-0000-4000-8000-000000000001")
+    assert re.fullmatch("p[0-9a-f]{12}", name) and name == disks.persistent_device(
+        "vol-p-3f2b1c00-0000-4000-8000-000000000001"
+    )
     assert len({disks.persistent_device(f"vol-p-{number}") for number in range(1000)}) == 1000
 
 
@@ -36,10 +39,14 @@ def test_serial_numbers_are_short_enough_for_every_server(name):
     assert len(f"incus_{name}") <= 20 and re.fullmatch("[a-z0-9]+", name)
 
 
-@pytest.mark.parametrize("device, kind, path", [
-    ("ephemeral", "lxd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_ephemeral"),
-    ("p0123456789ab", "incus", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_p0123456789ab"),
-    ("persistent-1", "incus", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_persistent--1")])
+@pytest.mark.parametrize(
+    "device, kind, path",
+    [
+        ("ephemeral", "lxd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_ephemeral"),
+        ("p0123456789ab", "incus", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_p0123456789ab"),
+        ("persistent-1", "incus", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_persistent--1"),
+    ],
+)
 def test_the_path_in_the_guest_is_by_id(device, kind, path):
     assert disks.path(device, kind=kind) == path
     assert disks.hint(device, kind=kind) == {"path": path}

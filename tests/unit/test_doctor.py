@@ -9,8 +9,8 @@ import pytest
 
 from bosh_lxd_cpi import errors, hints
 from bosh_lxd_cpi.admin.doctor import main, smoke_test
+from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, WARN, CheckResult
 from bosh_lxd_cpi.runtime import throttle
-from bosh_lxd_cpi.admin.doctor.result import FAIL, Finding, OK, WARN
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/troubleshoot.md"
 KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LWtleS1saW5l\n-----END PRIVATE KEY-----\n"
@@ -19,6 +19,7 @@ KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LWtleS1saW5l\n-----END PRIVATE KEY--
 @pytest.fixture
 def config(tmp_path):
     """Writes the configuration and answers the arguments that name it."""
+
     def write(**tree):
         file = tmp_path / "cpi.json"
         file.write_text(json.dumps({"throttle_config": {"path": str(tmp_path / "locks")}, **tree}), encoding="utf-8")
@@ -31,7 +32,7 @@ def examine(arguments, capsys):
     status = main.main([*arguments, "--json"])
     shown = capsys.readouterr()
     assert shown.err == ""
-    return status, [Finding(**one) for one in json.loads(shown.out)]
+    return status, [CheckResult(**one) for one in json.loads(shown.out)]
 
 
 def test_help_names_every_option_and_the_exit_status(capsys):
@@ -67,7 +68,8 @@ def test_every_fault_and_unknown_key_is_told_and_the_checks_go_on(config, tmp_pa
         (FAIL, "server.url must be https://HOST:8443 or unix:///PATH, not lxd.example.com"),
         (FAIL, "agent.mbus is missing"),
         (WARN, "unknown property server.storage_pol_name (did you mean storage_pool_name?)"),
-        (WARN, "unknown property sever (did you mean server?)")]
+        (WARN, "unknown property sever (did you mean server?)"),
+    ]
     assert [one.check for one in findings if one.status == OK] == ["lock directory"]
 
 
@@ -83,7 +85,7 @@ def test_a_socket_that_is_not_there_is_told_once(config, tmp_path, capsys):
     _, findings = examine(config(server=server, agent={"mbus": "m"}), capsys)
     [failed] = [one for one in findings if one.status != OK]
     assert (failed.check, failed.found) == ("address", f"there is no socket {tmp_path}/no.socket")
-    assert "`incus config set core.https_address" in failed.mend
+    assert "`incus config set core.https_address" in failed.hint
 
 
 def test_deep_waits_until_all_else_is_well(config, tmp_path, capsys):
@@ -154,8 +156,8 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def test_the_page_has_every_mend_as_the_program_tells_it():
-    told = {problem.strip("`"): mend for problem, _, mend in rows("By message")}
-    assert told == {problem: hints.text(problem, client="incus") for problem in hints.MENDS}
+    told = {problem.strip("`"): hint for problem, _, hint in rows("By message")}
+    assert told == {problem: hints.text(problem, client="incus") for problem in hints.HINTS}
 
 
 def test_the_page_has_every_type_of_error_and_says_what_passes():
@@ -166,5 +168,7 @@ def test_the_page_has_every_type_of_error_and_says_what_passes():
                 yield from tree(below)
 
     told = {name: (kind, passes) for name, kind, passes, _ in rows("By type of error")}
-    assert told == {error.__name__: (error.type.removeprefix("Bosh::Clouds::"), "yes" if error.transient else "no")
-                    for error in tree(errors.CpiError)}
+    assert told == {
+        error.__name__: (error.type.removeprefix("Bosh::Clouds::"), "yes" if error.transient else "no")
+        for error in tree(errors.CpiError)
+    }

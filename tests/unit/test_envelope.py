@@ -1,4 +1,5 @@
-"""Texts as the servers' sources have them (facts: lxd-api), each with the error and the mend that it deserves."""
+"""Texts as the servers' sources have them (facts: lxd-api), each with the error and the hint that it deserves."""
+
 from __future__ import annotations
 
 import re
@@ -7,11 +8,11 @@ import pytest
 
 from bosh_lxd_cpi import errors, hints
 from bosh_lxd_cpi.lxd import envelope
-from bosh_lxd_cpi.lxd.envelope import Reply, WaitEnded, error_for, parse
-from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.envelope import Response, WaitEnded, error_for, parse
+from bosh_lxd_cpi.lxd.transport import HttpResponse
 
 
-def read(response: Response) -> Reply:
+def read(response: HttpResponse) -> Response:
     return parse(response, what="reading x", names={"client": "lxc", "project": "prod", "pool": "fast"})
 
 
@@ -20,11 +21,11 @@ def refusal(text: str, status: int = 500) -> errors.CloudError:
 
 
 def test_a_synchronous_answer_is_its_metadata_and_etag(replies):
-    assert read(replies.sync({"a": 1}, etag='"e1"')) == Reply({"a": 1}, "", '"e1"')
+    assert read(replies.sync({"a": 1}, etag='"e1"')) == Response({"a": 1}, "", '"e1"')
 
 
 def test_null_metadata_stays_null(replies):
-    assert read(replies.sync(None)) == Reply(None, "", "")
+    assert read(replies.sync(None)) == Response(None, "", "")
 
 
 def test_an_asynchronous_answer_is_the_path_of_its_operation_without_the_query(replies):
@@ -33,11 +34,16 @@ def test_an_asynchronous_answer_is_the_path_of_its_operation_without_the_query(r
 
 
 def test_the_type_decides_and_not_the_status(replies):
-    asynchronous = Response(200, {}, b'{"type":"async","operation":"/1.0/operations/a","metadata":null}')
+    asynchronous = HttpResponse(200, {}, b'{"type":"async","operation":"/1.0/operations/a","metadata":null}')
     assert read(asynchronous).operation == "/1.0/operations/a"
-    assert read(Response(201, {"ETag": ""}, b'{"type":"sync","operation":"/1.0/operations/a","metadata":{}}')).operation == ""
+    assert (
+        read(
+            HttpResponse(201, {"ETag": ""}, b'{"type":"sync","operation":"/1.0/operations/a","metadata":{}}')
+        ).operation
+        == ""
+    )
     with pytest.raises(errors.NotFound):
-        read(Response(202, {}, b'{"type":"error","error":"not found","error_code":404}'))
+        read(HttpResponse(202, {}, b'{"type":"error","error":"not found","error_code":404}'))
 
 
 def test_an_error_under_200_is_the_end_of_a_wait(replies):
@@ -47,9 +53,19 @@ def test_an_error_under_200_is_the_end_of_a_wait(replies):
         read(replies.lie(""))
 
 
-@pytest.mark.parametrize("status, error", [
-    (400, errors.ServerError), (403, errors.Untrusted), (404, errors.NotFound), (409, errors.AlreadyExists),
-    (412, errors.Changed), (500, errors.ServerError), (501, errors.ServerError), (503, errors.Busy)])
+@pytest.mark.parametrize(
+    "status, error",
+    [
+        (400, errors.ServerError),
+        (403, errors.Untrusted),
+        (404, errors.NotFound),
+        (409, errors.AlreadyExists),
+        (412, errors.PreconditionFailed),
+        (500, errors.ServerError),
+        (501, errors.ServerError),
+        (503, errors.Busy),
+    ],
+)
 def test_without_a_known_text_the_status_decides(replies, status, error):
     with pytest.raises(errors.ServerError, match="^reading x: odd$") as raised:
         read(replies.error("odd", status))
@@ -63,33 +79,45 @@ def test_the_code_in_the_body_wins_over_the_status(replies):
 
 def test_without_a_code_in_the_body_the_status_counts():
     with pytest.raises(errors.NotFound, match="reading x: no reason given"):
-        read(Response(404, {}, b'{"type":"error"}'))
+        read(HttpResponse(404, {}, b'{"type":"error"}'))
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>404 Not Found</html>", b"not found", b"[]", b"null", b'"x"', b'{"error":"x"}', b"\xff\xfe"])
-@pytest.mark.parametrize("status, error", [(200, errors.ServerError), (404, errors.ServerError), (403, errors.ServerError),
-                                           (409, errors.ServerError), (500, errors.ServerError), (502, errors.LostAnswer),
-                                           (503, errors.Busy), (504, errors.LostAnswer)])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>404 Not Found</html>", b"not found", b"[]", b"null", b'"x"', b'{"error":"x"}', b"\xff\xfe"]
+)
+@pytest.mark.parametrize(
+    "status, error",
+    [
+        (200, errors.ServerError),
+        (404, errors.ServerError),
+        (403, errors.ServerError),
+        (409, errors.ServerError),
+        (500, errors.ServerError),
+        (502, errors.NoResponse),
+        (503, errors.Busy),
+        (504, errors.NoResponse),
+    ],
+)
 def test_an_answer_that_is_not_the_servers_is_never_taken_for_not_found(body, status, error):
     """A proxy's 404 must not make a VM count as gone; and behind a 502 or 504 the server may have done its work."""
     with pytest.raises(errors.ServerError) as raised:
-        read(Response(status, {}, body))
+        read(HttpResponse(status, {}, body))
     assert type(raised.value) is error
     assert f"reading x: the answer, HTTP {status}, is not LXD's: " in raised.value.message
 
 
 def test_an_empty_answer_is_said_to_be_empty():
     with pytest.raises(errors.ServerError, match="reading x: the answer, HTTP 200, is not LXD's: an empty answer$"):
-        read(Response(200, {}, b" \n"))
+        read(HttpResponse(200, {}, b" \n"))
 
 
 def test_an_asynchronous_answer_without_operation_is_over():
-    assert read(Response(202, {}, b'{"type":"async","operation":null,"metadata":null}')) == Reply(None, "", "")
+    assert read(HttpResponse(202, {}, b'{"type":"async","operation":null,"metadata":null}')) == Response(None, "", "")
 
 
 def test_of_a_foreign_answer_only_the_beginning_is_shown():
     with pytest.raises(errors.ServerError) as raised:
-        read(Response(200, {}, b"<" * 100_000))
+        read(HttpResponse(200, {}, b"<" * 100_000))
     assert len(raised.value.message) < 300
 
 
@@ -98,15 +126,22 @@ TEXTS = [
     ("Server isn't ready yet", errors.Busy, "member_offline"),
     ("Target cluster member is unavailable", errors.Busy, "member_offline"),
     ('Cluster member "m2" is offline', errors.Busy, "member_offline"),
-    ('Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443 ([dial tcp: connection refused])', errors.Busy,
-     "member_offline"),
+    (
+        'Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443 ([dial tcp: connection refused])',
+        errors.Busy,
+        "member_offline",
+    ),
     ('More than one cluster member has a volume named "v". Please target a specific member', errors.Ambiguous, ""),
     ("not authorized", errors.Untrusted, "forbidden"),
     ("Forbidden", errors.Untrusted, "forbidden"),
     ("Certificate is restricted", errors.Untrusted, "forbidden"),
     ('User does not have permission for project "p"', errors.Untrusted, "forbidden"),
-    ('Cannot check permissions for entity type "storage_volume_snapshot" and entitlement "can_edit": No entitlements can be granted'
-     ' against entities of type "storage_volume_snapshot"', errors.Untrusted, "no_snapshots"),
+    (
+        'Cannot check permissions for entity type "storage_volume_snapshot" and entitlement "can_edit": No entitlements can be granted'
+        ' against entities of type "storage_volume_snapshot"',
+        errors.Untrusted,
+        "no_snapshots",
+    ),
     ("Project not found", errors.CloudError, "no_project"),
     ('Failed to fetch project "prod": Project not found', errors.CloudError, "no_project"),
     ('project "prod" not found', errors.CloudError, "no_project"),
@@ -115,10 +150,12 @@ TEXTS = [
     ("Can't find a storage pool", errors.CloudError, "no_pool"),
     ("Cannot find a storage pool for the instance to use", errors.CloudError, "no_pool"),
     ("Image not found", errors.NotFound, "no_image"),
-    ("not enough free space", errors.NoDiskSpace, "no_space"), ("out of space", errors.NoDiskSpace, "no_space"),
+    ("not enough free space", errors.NoDiskSpace, "no_space"),
+    ("out of space", errors.NoDiskSpace, "no_space"),
     ("volume group has insufficient free space", errors.NoDiskSpace, "no_space"),
     ('IP address "10.0.0.1" is assigned to parent managed network device', errors.CloudError, "address_of_bridge"),
-    ("Instance is protected", errors.CloudError, "protected"), ("Instance has delete protection enabled", errors.CloudError, "protected"),
+    ("Instance is protected", errors.CloudError, "protected"),
+    ("Instance has delete protection enabled", errors.CloudError, "protected"),
     ("Custom volume is already attached to an instance", errors.InUse, ""),
     ("The volume is currently in use", errors.InUse, ""),
     ("Cannot attach to more than one VM", errors.InUse, ""),
@@ -131,30 +168,53 @@ TEXTS = [
     ("Profile not found", errors.CloudError, "no_profile"),
     ('Profile "web" not found in project "prod"', errors.CloudError, "no_profile"),
     ('Failed loading managed network "x": Network not found', errors.CloudError, "no_network"),
-    ('Invalid devices: Device validation failed for "eth0": Parent device "br9" doesn\'t exist', errors.CloudError, "no_network"),
+    (
+        'Invalid devices: Device validation failed for "eth0": Parent device "br9" doesn\'t exist',
+        errors.CloudError,
+        "no_network",
+    ),
     ('Parent device "br9" does not exist', errors.CloudError, "no_network"),
     ("Cluster member not found", errors.CloudError, "no_target"),
     ('Cluster member "node2" not found', errors.CloudError, "no_target"),
     ("Image alias not found", errors.NotFound, "no_image"),
     ("Image not provided for instance creation", errors.NotFound, "no_image"),
-    ('Storage volume "v/s" in project "p" of type "custom" does not exist on pool "f": Storage volume not found', errors.NotFound, ""),
-    ('Failed creating "Deleting x" operation record: Failed fetching entity reference: No such entity "/1.0/x"', errors.NotFound, ""),
-    ('Instance type "virtual-machine" is not supported on this server: vhost_vsock kernel module not loaded', errors.CloudError,
-     "no_vms"),
+    (
+        'Storage volume "v/s" in project "p" of type "custom" does not exist on pool "f": Storage volume not found',
+        errors.NotFound,
+        "",
+    ),
+    (
+        'Failed creating "Deleting x" operation record: Failed fetching entity reference: No such entity "/1.0/x"',
+        errors.NotFound,
+        "",
+    ),
+    (
+        'Instance type "virtual-machine" is not supported on this server: vhost_vsock kernel module not loaded',
+        errors.CloudError,
+        "no_vms",
+    ),
     ("Couldn't find one of the required UEFI firmware files: []", errors.CloudError, "no_bios"),
     ("Could not find one of the required VM firmware files: []", errors.CloudError, "no_bios"),
     ("write /var/lib/lxd/x: no space left on device", errors.NoDiskSpace, "no_space"),
     ("disk quota exceeded", errors.NoDiskSpace, "no_space"),
     ('Device IP address "10.9.9.9" not within network "lxdbr0" subnet', errors.CloudError, "address_outside"),
     ('IP address "10.0.0.5" already defined on another NIC', errors.AddressTaken, "address_taken"),
-    ("The instance is already running", errors.AlreadyInState, ""), ("Instance is running", errors.AlreadyInState, ""),
+    ("The instance is already running", errors.AlreadyInState, ""),
+    ("Instance is running", errors.AlreadyInState, ""),
     ("The instance is already stopped", errors.AlreadyInState, ""),
     ("Create restart operation: The instance is already stopped", errors.AlreadyInState, ""),
     ('Instance is busy running a "stop" operation', errors.Busy, ""),
-    ("Failed deleting subvolume \"/a.iso\": Failed to run: btrfs: exit status 1 (ERROR: Could not statfs: No such file or directory)",
-     errors.Busy, ""),
-    ("Failed to create instance delete operation: A matching non-reusable operation has now succeeded", errors.Busy, ""),
-    ('Failed to create instance update operation: Create update operation: Instance is busy', errors.Busy, ""),
+    (
+        'Failed deleting subvolume "/a.iso": Failed to run: btrfs: exit status 1 (ERROR: Could not statfs: No such file or directory)',
+        errors.Busy,
+        "",
+    ),
+    (
+        "Failed to create instance delete operation: A matching non-reusable operation has now succeeded",
+        errors.Busy,
+        "",
+    ),
+    ("Failed to create instance update operation: Create update operation: Instance is busy", errors.Busy, ""),
     ("database is locked", errors.Busy, ""),
     ("cannot start a transaction within a transaction", errors.Busy, ""),
     ("driver: bad connection", errors.Busy, ""),
@@ -162,8 +222,11 @@ TEXTS = [
     ("Failed to begin transaction: context deadline exceeded", errors.Busy, ""),
     ("Failed beginning transaction: context deadline exceeded", errors.Busy, ""),
     ("no available dqlite leader server found", errors.Busy, ""),
-    ("Incus is shutting down", errors.Busy, ""), ("LXD is shutting down", errors.Busy, ""), ("Shutting down", errors.Busy, ""),
-    ("Daemon is starting up", errors.Busy, ""), ("LXD daemon setup in progress", errors.Busy, ""),
+    ("Incus is shutting down", errors.Busy, ""),
+    ("LXD is shutting down", errors.Busy, ""),
+    ("Shutting down", errors.Busy, ""),
+    ("Daemon is starting up", errors.Busy, ""),
+    ("LXD daemon setup in progress", errors.Busy, ""),
     ("Failed creating instance from image: unexpected end of JSON input", errors.Busy, ""),
     ("In use", errors.InUse, ""),
     ("Failed to delete volume: In use", errors.InUse, ""),
@@ -179,33 +242,50 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("text, error, mend", TEXTS)
+@pytest.mark.parametrize("text, error, hint", TEXTS)
 @pytest.mark.parametrize("status", [400, 404, 500])
-def test_a_known_text_decides_whatever_the_status(text, error, mend, status):
+def test_a_known_text_decides_whatever_the_status(text, error, hint, status):
     failure = refusal(text, status)
     assert type(failure) is error
     assert failure.brief == f"making x: {text}"
-    assert failure.hint == (hints.text(mend, client="lxc", project="prod", pool="fast") if mend else "")
+    assert failure.hint == (hints.text(hint, client="lxc", project="prod", pool="fast") if hint else "")
 
 
-@pytest.mark.parametrize("text", ["Network not found", "Operation not found", 'Failed to fetch instance "x" in project "p": Instance not found',
-                                  "Instance not found", "Storage volume not found", "not found"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Network not found",
+        "Operation not found",
+        'Failed to fetch instance "x" in project "p": Instance not found',
+        "Instance not found",
+        "Storage volume not found",
+        "not found",
+    ],
+)
 def test_an_object_that_is_not_there_is_told_from_its_surroundings(text):
     assert type(refusal(text, 404)) is errors.NotFound
 
 
-@pytest.mark.parametrize("text", ["Block volumes cannot be shrunk", 'Unknown configuration key: "x"', "Invalid devices: x",
-                                  "Source image size (1) exceeds specified volume size (2)", "Target only allowed when clustered"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Block volumes cannot be shrunk",
+        'Unknown configuration key: "x"',
+        "Invalid devices: x",
+        "Source image size (1) exceeds specified volume size (2)",
+        "Target only allowed when clustered",
+    ],
+)
 def test_an_unknown_text_is_an_error_that_does_not_pass(text):
     failure = refusal(text, 500)
     assert type(failure) is errors.ServerError and not failure.transient
 
 
 def test_every_alternative_of_every_pattern_is_proven_by_a_text():
-    for fault in envelope.FAULTS:
+    for fault in envelope.ERROR_PATTERNS:
         for alternative in re.split(r"\|(?![^(]*\))", fault.pattern):
             assert any(re.search(alternative, text, re.IGNORECASE) for text, _, _ in TEXTS), alternative
 
 
 def test_every_mend_that_a_text_leads_to_exists():
-    assert {fault.mend for fault in envelope.FAULTS if fault.mend} <= hints.MENDS.keys()
+    assert {fault.hint for fault in envelope.ERROR_PATTERNS if fault.hint} <= hints.HINTS.keys()

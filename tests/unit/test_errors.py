@@ -8,8 +8,18 @@ import pytest
 from bosh_lxd_cpi import errors
 
 CLASSES = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind)}
-KNOWN_TO_THE_DIRECTOR = {"CpiError", "NotSupported", "NotImplemented", "CloudError", "VMNotFound", "NetworkNotFound", "NoDiskSpace",
-                         "DiskNotAttached", "DiskNotFound", "VMCreationFailed"}
+KNOWN_TO_THE_DIRECTOR = {
+    "CpiError",
+    "NotSupported",
+    "NotImplemented",
+    "CloudError",
+    "VMNotFound",
+    "NetworkNotFound",
+    "NoDiskSpace",
+    "DiskNotAttached",
+    "DiskNotFound",
+    "VMCreationFailed",
+}
 """facts: bosh-contract 1.2; any other type becomes UnknownError there."""
 
 
@@ -42,12 +52,26 @@ def test_only_a_vm_that_could_not_be_made_is_ever_worth_a_retry_to_the_director(
 
 def test_what_may_pass_by_itself_is_marked():
     assert {name for name, kind in CLASSES.items() if kind.transient} == {
-        "DeadlineExceeded", "Interrupted", "ThrottleTimeout", "Unreachable", "LostAnswer", "Changed", "Busy", "AddressTaken"}
+        "DeadlineExceeded",
+        "Interrupted",
+        "ThrottleTimeout",
+        "Unreachable",
+        "NoResponse",
+        "Changed",
+        "Busy",
+        "AddressTaken",
+    }
 
 
-@pytest.mark.parametrize("brief, hint, message", [
-    ("what happened", "", "what happened"), ("what happened.", "", "what happened."), ("what happened", "Do this", "what happened. Do this"),
-    ("what happened.", "Do this", "what happened. Do this")])
+@pytest.mark.parametrize(
+    "brief, hint, message",
+    [
+        ("what happened", "", "what happened"),
+        ("what happened.", "", "what happened."),
+        ("what happened", "Do this", "what happened. Do this"),
+        ("what happened.", "Do this", "what happened. Do this"),
+    ],
+)
 def test_the_message_is_brief_and_hint_and_never_the_detail(brief, hint, message):
     error = errors.CloudError(brief, detail="long story", hint=hint)
     assert (error.message, error.detail, str(error)) == (message, "long story", brief)

@@ -1,4 +1,5 @@
 """The image is judged by others' readers: blkid (util-linux), fsck.fat (dosfstools), mtools."""
+
 from __future__ import annotations
 
 import random
@@ -63,8 +64,10 @@ def test_linux_sees_the_label_in_upper_case_in_both_places(tmp_path):
 
 
 def test_a_label_may_have_11_characters(tmp_path):
-    assert run("mlabel", "-s", "-i", write(tmp_path, CONFIG_DRIVE, label="elevenchars"), "::") == \
-        " Volume label is ELEVENCHARS\n"
+    assert (
+        run("mlabel", "-s", "-i", write(tmp_path, CONFIG_DRIVE, label="elevenchars"), "::")
+        == " Volume label is ELEVENCHARS\n"
+    )
 
 
 @pytest.mark.parametrize("label", ["", "x" * 12, "config 2", "c\u00f6nfig", "stra\u00dfe", "config-2\n", "a.b"])
@@ -82,15 +85,33 @@ def test_a_long_name_is_stored_last_part_first():
     """As fatgen103 demands and Linux needs; mtools and fsck.fat take any order."""
     name = "a-name-of-twenty-seven-char"
     image = fat.image({name: b""}, label="config-2")
-    label, *parts, short = [image[start:start + 32] for start in range(25 * 512, 25 * 512 + 5 * 32, 32)]
+    label, *parts, short = [image[start : start + 32] for start in range(25 * 512, 25 * 512 + 5 * 32, 32)]
     assert [part[0] for part in parts] == [0x43, 2, 1]
     characters = b"".join(part[1:11] + part[14:26] + part[28:] for part in reversed(parts))
     assert characters == name.encode("utf-16-le") + b"\0\0" + 22 * b"\xff"
     assert (label[:11], short[:11]) == (b"CONFIG-2   ", b"~0000000   ")
 
 
-@pytest.mark.parametrize("path", ["a:b", "what?", "a\\b", "a*", 'a"', "<a", ">a", "a|b", "~0000001",
-                                  "dot.", "dot./a", "space ", "space /a", " a", "a/ b"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a:b",
+        "what?",
+        "a\\b",
+        "a*",
+        'a"',
+        "<a",
+        ">a",
+        "a|b",
+        "~0000001",
+        "dot.",
+        "dot./a",
+        "space ",
+        "space /a",
+        " a",
+        "a/ b",
+    ],
+)
 def test_a_name_that_fat_does_not_allow_is_refused(path):
     with pytest.raises(ValueError, match="has a character or ending that FAT does not allow"):
         fat.image({path: b""}, label="config-2")

@@ -5,10 +5,16 @@ import pytest
 from bosh_lxd_cpi.guest import firmware
 
 DIALECTS = ("boot.mode", "security.csm", "raw.qemu")
-BIOS = {"boot.mode": {"boot.mode": "bios"}, "security.csm": {"security.csm": "true", "security.secureboot": "false"},
-        "raw.qemu": {"raw.qemu": "-bios bios-256k.bin", "security.secureboot": "false"}}
-UEFI = {"boot.mode": {"boot.mode": "uefi-nosecureboot"}, "security.csm": {"security.secureboot": "false"},
-        "raw.qemu": {"security.secureboot": "false"}}
+BIOS = {
+    "boot.mode": {"boot.mode": "bios"},
+    "security.csm": {"security.csm": "true", "security.secureboot": "false"},
+    "raw.qemu": {"raw.qemu": "-bios bios-256k.bin", "security.secureboot": "false"},
+}
+UEFI = {
+    "boot.mode": {"boot.mode": "uefi-nosecureboot"},
+    "security.csm": {"security.secureboot": "false"},
+    "raw.qemu": {"security.secureboot": "false"},
+}
 SECURE = {"boot.mode": {"boot.mode": "uefi-secureboot"}, "security.csm": {}, "raw.qemu": {}}
 
 
@@ -23,7 +29,9 @@ def test_old_stemcells_boot_by_bios(line, dialect):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("stemcell", ["bosh-openstack-kvm-ubuntu-noble 1.5", "bosh-openstack-kvm-ubuntu-resolute 1.5", "mine", ""])
+@pytest.mark.parametrize(
+    "stemcell", ["bosh-openstack-kvm-ubuntu-noble 1.5", "bosh-openstack-kvm-ubuntu-resolute 1.5", "mine", ""]
+)
 def test_all_others_boot_by_uefi_and_are_not_signed(stemcell, dialect):
     assert config(stemcell, dialect) == UEFI[dialect]
 
@@ -55,10 +63,18 @@ def test_the_word_default_in_a_stemcells_name_means_nothing():
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("written, meant", [
-    ({"security.csm": "true", "security.secureboot": "false"}, BIOS), ({"security.csm": "true"}, BIOS), ({"boot.mode": "bios"}, BIOS),
-    ({"security.secureboot": "false"}, UEFI), ({"boot.mode": "uefi-nosecureboot"}, UEFI), ({"boot.mode": "uefi-secureboot"}, SECURE),
-    ({"security.csm": "false", "security.secureboot": "false"}, UEFI)])
+@pytest.mark.parametrize(
+    "written, meant",
+    [
+        ({"security.csm": "true", "security.secureboot": "false"}, BIOS),
+        ({"security.csm": "true"}, BIOS),
+        ({"boot.mode": "bios"}, BIOS),
+        ({"security.secureboot": "false"}, UEFI),
+        ({"boot.mode": "uefi-nosecureboot"}, UEFI),
+        ({"boot.mode": "uefi-secureboot"}, SECURE),
+        ({"security.csm": "false", "security.secureboot": "false"}, UEFI),
+    ],
+)
 def test_options_written_for_another_server_are_translated(written, meant, dialect):
     found = config(dialect=dialect, default={**written, "other": "kept"})
     assert found.pop("other") == "kept"

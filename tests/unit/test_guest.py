@@ -1,4 +1,5 @@
 """The rules of the BOSH agent that the guest obeys, and the reading of its reports."""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,16 +19,23 @@ from guest import build, disk, report  # noqa: E402
 from guest.agent import config_drive, disks, networks, service, settings  # noqa: E402
 
 MANUAL = {"type": "manual", "ip": "10.0.0.5", "netmask": "255.255.254.0", "gateway": "10.0.0.1", "prefix": "32"}
-GOOD = {"agent_id": "a", "mbus": "nats://", "vm": {"name": "vm"}, "networks": {"default": MANUAL},
-        "disks": {"system": "/dev/sda", "ephemeral": {"path": "/dev/sdb"}, "persistent": {}}}
+GOOD = {
+    "agent_id": "a",
+    "mbus": "nats://",
+    "vm": {"name": "vm"},
+    "networks": {"default": MANUAL},
+    "disks": {"system": "/dev/sda", "ephemeral": {"path": "/dev/sdb"}, "persistent": {}},
+}
 
 
 def test_a_network_goes_to_the_interface_with_its_mac() -> None:
     wanted = {"b": {**MANUAL, "mac": "m2", "default": ["gateway"]}, "a": {"type": "dynamic", "mac": "m1"}}
     steps, faults = networks.plan(wanted, {"m1": "eth0", "m2": "eth1"})
     assert faults == []
-    assert steps == [networks.Step("b", "eth1", "10.0.0.5/23", "10.0.0.1", True),
-                     networks.Step("a", "eth0", None, None, False)]
+    assert steps == [
+        networks.Step("b", "eth1", "10.0.0.5/23", "10.0.0.1", True),
+        networks.Step("a", "eth0", None, None, False),
+    ]
 
 
 def test_a_static_network_is_the_default_route_only_if_it_says_so() -> None:
@@ -56,9 +64,14 @@ def test_a_mac_that_no_interface_has_is_a_fault_also_when_only_its_case_differs(
     assert len(faults) == 1 and "no device found" in faults[0]
 
 
-@pytest.mark.parametrize(("kinds", "count"), [
-    (("manual", "manual"), 1), (("manual", "dynamic"), 1), (("dynamic", "dynamic"), 0),
-])
+@pytest.mark.parametrize(
+    ("kinds", "count"),
+    [
+        (("manual", "manual"), 1),
+        (("manual", "dynamic"), 1),
+        (("dynamic", "dynamic"), 0),
+    ],
+)
 def test_an_interface_has_room_for_one_static_network_or_any_number_by_dhcp(kinds: tuple[str, str], count: int) -> None:
     wanted = {name: {**MANUAL, "type": kind, "mac": "m1"} for name, kind in zip("ab", kinds)}
     _, faults = networks.plan(wanted, {"m1": "eth0"})
@@ -66,8 +79,10 @@ def test_an_interface_has_room_for_one_static_network_or_any_number_by_dhcp(kind
 
 
 def test_an_alias_is_one_more_address_on_a_static_interface() -> None:
-    wanted = {"a": {**MANUAL, "alias": "eth0:1", "default": ["gateway"]},
-              "b": {**MANUAL, "ip": "10.0.0.6", "mac": "m1"}}
+    wanted = {
+        "a": {**MANUAL, "alias": "eth0:1", "default": ["gateway"]},
+        "b": {**MANUAL, "ip": "10.0.0.6", "mac": "m1"},
+    }
     steps, faults = networks.plan(wanted, {"m1": "eth0"})
     assert faults == []
     assert [step[:3] for step in steps] == [("b", "eth0", "10.0.0.6/23"), ("a", "eth0", "10.0.0.5/23")]
@@ -81,13 +96,16 @@ def test_an_alias_on_an_interface_without_a_static_address_is_a_fault() -> None:
     assert [step.network for step in steps] == ["b"]
 
 
-@pytest.mark.parametrize(("network", "address"), [
-    (MANUAL, "10.0.0.5/23"),
-    ({"type": "manual", "ip": "fd00::5", "netmask": "ffff:ffff:ffff:ffff::"}, "fd00::5/64"),
-    ({**MANUAL, "use_dhcp": True}, None),
-    ({**MANUAL, "type": "dynamic"}, None),
-    ({"type": "manual", "ip": "10.0.0.5", "prefix": "24"}, None),
-])
+@pytest.mark.parametrize(
+    ("network", "address"),
+    [
+        (MANUAL, "10.0.0.5/23"),
+        ({"type": "manual", "ip": "fd00::5", "netmask": "ffff:ffff:ffff:ffff::"}, "fd00::5/64"),
+        ({**MANUAL, "use_dhcp": True}, None),
+        ({**MANUAL, "type": "dynamic"}, None),
+        ({"type": "manual", "ip": "10.0.0.5", "prefix": "24"}, None),
+    ],
+)
 def test_the_prefix_length_comes_from_the_netmask(network: dict[str, Any], address: str | None) -> None:
     assert networks.address(network) == address
 
@@ -96,15 +114,18 @@ def test_good_settings_have_no_faults() -> None:
     assert settings.faults(GOOD) == []
 
 
-@pytest.mark.parametrize(("change", "fault"), [
-    ({"disks": {"system": {"path": "/dev/sda"}}}, "disks.system"),
-    ({"disks": {"system": "/dev/sda", "ephemeral": 1}}, "disks.ephemeral"),
-    ({"disks": {"system": "/dev/sda", "ephemeral": {"path": "/dev/sdb", "lun": 1}}}, "disks.ephemeral.lun"),
-    ({"disks": {"system": "/dev/sda", "persistent": {"d": {"id": 7}}}}, "disks.persistent.d.id"),
-    ({"networks": {"default": {**MANUAL, "prefix": 32}}}, "networks.default.prefix"),
-    ({"vm": None}, "vm.name"),
-    ({"agent_id": 5}, "agent_id"),
-])
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"disks": {"system": {"path": "/dev/sda"}}}, "disks.system"),
+        ({"disks": {"system": "/dev/sda", "ephemeral": 1}}, "disks.ephemeral"),
+        ({"disks": {"system": "/dev/sda", "ephemeral": {"path": "/dev/sdb", "lun": 1}}}, "disks.ephemeral.lun"),
+        ({"disks": {"system": "/dev/sda", "persistent": {"d": {"id": 7}}}}, "disks.persistent.d.id"),
+        ({"networks": {"default": {**MANUAL, "prefix": 32}}}, "networks.default.prefix"),
+        ({"vm": None}, "vm.name"),
+        ({"agent_id": 5}, "agent_id"),
+    ],
+)
 def test_a_type_that_the_agent_cannot_decode_is_a_fault(change: dict[str, Any], fault: str) -> None:
     faults = settings.faults({**GOOD, **change})
     assert len(faults) == 1 and faults[0].startswith(f"{fault} is ")
@@ -129,9 +150,14 @@ def test_a_mark_is_read_back_and_replaces_the_one_before(tmp_path: Path) -> None
     assert file.read_bytes()[512:] == b"\xff" * 1536
 
 
-@pytest.mark.parametrize(("files", "fault"), [
-    ({}, "has no user-data"), ({"user-data": b"{"}, "is not JSON"), ({"user-data": b"[]"}, "is not a JSON object"),
-])
+@pytest.mark.parametrize(
+    ("files", "fault"),
+    [
+        ({}, "has no user-data"),
+        ({"user-data": b"{"}, "is not JSON"),
+        ({"user-data": b"[]"}, "is not a JSON object"),
+    ],
+)
 def test_a_document_that_cannot_be_used_is_described(files: dict[str, bytes], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         config_drive.document(files, "user-data")
@@ -143,15 +169,19 @@ def test_the_contents_of_a_drive_are_named_from_its_top(tmp_path: Path) -> None:
     assert config_drive.contents(str(tmp_path)) == {"ec2/latest/user-data": b"{}"}
 
 
-@pytest.mark.parametrize(("request_text", "status", "answer"), [
-    ("GET /report HTTP/1.1\r\nHost: x\r\n\r\n", "200", {"boot": 1}),
-    ("", "200", {"boot": 1}),
-    ("GET /echo?text=a%20b HTTP/1.1\r\n", "200", "a b"),
-    ("GET /nothing HTTP/1.1\r\n", "404", None),
-    ("GET /echo?wrong=1 HTTP/1.1\r\n", "400", None),
-])
-def test_a_request_is_answered_by_its_verb(monkeypatch: pytest.MonkeyPatch, request_text: str, status: str,
-                                           answer: Any) -> None:
+@pytest.mark.parametrize(
+    ("request_text", "status", "answer"),
+    [
+        ("GET /report HTTP/1.1\r\nHost: x\r\n\r\n", "200", {"boot": 1}),
+        ("", "200", {"boot": 1}),
+        ("GET /echo?text=a%20b HTTP/1.1\r\n", "200", "a b"),
+        ("GET /nothing HTTP/1.1\r\n", "404", None),
+        ("GET /echo?wrong=1 HTTP/1.1\r\n", "400", None),
+    ],
+)
+def test_a_request_is_answered_by_its_verb(
+    monkeypatch: pytest.MonkeyPatch, request_text: str, status: str, answer: Any
+) -> None:
     monkeypatch.setattr(disks, "settle", lambda: None)
     line, body = service.reply(request_text, {"report": lambda: {"boot": 1}, "echo": lambda text: text})
     assert line.startswith(status)
@@ -170,7 +200,7 @@ def test_the_last_whole_report_on_a_console_counts() -> None:
     def shown(number: int) -> str:
         return "\r\n".join(["GUEST-REPORT-BEGIN", json.dumps({"boot_id": number}), "GUEST-REPORT-END", ""])
 
-    console = "\x1b[2JSeaBIOS\r\n" + shown(1) + "noise\r\n" + shown(2) + "GUEST-REPORT-BEGIN\r\n{\"boot"
+    console = "\x1b[2JSeaBIOS\r\n" + shown(1) + "noise\r\n" + shown(2) + 'GUEST-REPORT-BEGIN\r\n{"boot'
     assert report.from_console(console) == {"boot_id": 2}
     with pytest.raises(LookupError, match="SeaBIOS"):
         report.from_console("SeaBIOS")

@@ -1,4 +1,5 @@
 """The image is judged by others' readers: blkid (util-linux), isoinfo (genisoimage), xorriso."""
+
 from __future__ import annotations
 
 import random
@@ -32,8 +33,23 @@ def write(directory: Path, files: dict[str, bytes], label: str = "config-2") -> 
 def extract(image: Path) -> dict[str, bytes]:
     """What xorriso finds in the image; it complains and fails where structures contradict each other."""
     target = image.parent / "extracted"
-    run("xorriso", "-abort_on", "WARNING", "-osirrox", "on", "-indev", image,
-        "-chmod_r", "u+w", "/", "--", "-extract", "/", target, "-rollback_end")
+    run(
+        "xorriso",
+        "-abort_on",
+        "WARNING",
+        "-osirrox",
+        "on",
+        "-indev",
+        image,
+        "-chmod_r",
+        "u+w",
+        "/",
+        "--",
+        "-extract",
+        "/",
+        target,
+        "-rollback_end",
+    )
     files = {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
     shutil.rmtree(target)
     return files
@@ -95,12 +111,12 @@ def test_files_and_directories_are_for_root_only(tmp_path):
 def test_records_keep_the_rules_that_readers_forgive():
     """ECMA-119 9.1 and 9.3: even lengths, names in order, files with a version, extents inside the image."""
     image = iso9660.image({"b": b"", "c": b"", "even": b"", "z/odd": b""}, label="config-2")
-    record, identifiers = image[20 * 2048:21 * 2048], []
+    record, identifiers = image[20 * 2048 : 21 * 2048], []
     while record[0]:
         length, sector = record[0], struct.unpack_from("<I", record, 2)[0]
         assert length % 2 == 0
         assert sector * 2048 < len(image)
-        identifiers.append((record[25], record[33:33 + record[32]]))
+        identifiers.append((record[25], record[33 : 33 + record[32]]))
         record = record[length:]
     directories, files = identifiers[:3], identifiers[3:]
     assert [flags for flags, _ in directories] == [2, 2, 2] and [flags for flags, _ in files] == [0, 0, 0]
@@ -116,16 +132,16 @@ def test_isoinfo_reads_a_file_by_its_rock_ridge_name(tmp_path):
 def test_both_path_tables_name_the_same_directories(tmp_path):
     image = write(tmp_path, {"a/b/c/file": b"", "a/d/file": b"", "e/file": b""})
     data = image.read_bytes()
-    descriptor = data[16 * 2048:17 * 2048]
-    size, = struct.unpack_from("<I", descriptor, 132)
+    descriptor = data[16 * 2048 : 17 * 2048]
+    (size,) = struct.unpack_from("<I", descriptor, 132)
     tables = []
     for order, pointer in ("<", 140), (">", 148):
         start = 2048 * struct.unpack_from(order + "I", descriptor, pointer)[0]
-        table, rows = data[start:start + size], []
+        table, rows = data[start : start + size], []
         while table:
             length, _, sector, parent = struct.unpack_from(order + "BBIH", table)
-            rows.append((sector, parent, table[8:8 + length]))
-            table = table[8 + length + length % 2:]
+            rows.append((sector, parent, table[8 : 8 + length]))
+            table = table[8 + length + length % 2 :]
         tables.append(rows)
     assert tables[0] == tables[1]
     assert [parent for _, parent, _ in tables[0]] == [1, 1, 1, 2, 2, 4]
@@ -152,7 +168,7 @@ def test_large_and_empty_files_stay_whole(tmp_path):
     files = {"large": random.Random(1).randbytes(5 * 1024 * 1024 + 1), "empty": b"", "zz-last-and-empty": b""}
     image = write(tmp_path, files)
     assert extract(image) == files
-    sectors, = struct.unpack_from("<I", image.read_bytes(), 16 * 2048 + 80)
+    (sectors,) = struct.unpack_from("<I", image.read_bytes(), 16 * 2048 + 80)
     assert image.stat().st_size == sectors * 2048
 
 

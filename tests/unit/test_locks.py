@@ -11,11 +11,13 @@ import time
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.runtime.locks import creating, is_being_created
+from bosh_lxd_cpi.runtime.log import Log
 
-HOLD = "import sys, time; from bosh_lxd_cpi.log import Log; from bosh_lxd_cpi.pending import creating\n" \
-       "with creating(sys.argv[1], 'vm-1', Log('test'), sleep=time.sleep): print('inside', flush=True); time.sleep(60)"
+HOLD = (
+    "import sys, time; from bosh_lxd_cpi.runtime.log import Log; from bosh_lxd_cpi.runtime.locks import creating\n"
+    "with creating(sys.argv[1], 'vm-1', Log('test'), sleep=time.sleep): print('inside', flush=True); time.sleep(60)"
+)
 
 
 @pytest.fixture

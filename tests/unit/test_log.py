@@ -22,8 +22,15 @@ def test_every_line_names_time_level_and_call(log):
     assert lines[0][4::3][:5] == "--T::" or lines[0][19] == "Z"
 
 
-@pytest.mark.parametrize("level, heard", [("debug", ["debug", "info", "warn", "error"]), ("info", ["info", "warn", "error"]),
-                                          ("warn", ["warn", "error"]), ("error", ["error"])])
+@pytest.mark.parametrize(
+    "level, heard",
+    [
+        ("debug", ["debug", "info", "warn", "error"]),
+        ("info", ["info", "warn", "error"]),
+        ("warn", ["warn", "error"]),
+        ("error", ["error"]),
+    ],
+)
 def test_what_is_below_the_level_is_not_heard(level, heard):
     for log in Log("x", level=level, stream=io.StringIO()), Log("x", stream=io.StringIO()):
         log.set_level(level)
@@ -35,22 +42,43 @@ def test_what_is_below_the_level_is_not_heard(level, heard):
 SECRET = 'pa"ss\\w\u00f6rd/1 +%&?'
 
 
-@pytest.mark.parametrize("form", [
-    SECRET, f"x{SECRET}y", json.dumps({"a": SECRET}), json.dumps({"a": SECRET}, ensure_ascii=False), repr(SECRET), repr({"a": [SECRET]}),
-    urllib.parse.quote(SECRET, safe=""), f"nats://u:{urllib.parse.quote(SECRET, safe='')}@h"],
-    ids=["plain", "inside", "JSON", "JSON with umlauts", "traceback", "document in a traceback", "URL", "URL with user"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        f"x{SECRET}y",
+        json.dumps({"a": SECRET}),
+        json.dumps({"a": SECRET}, ensure_ascii=False),
+        repr(SECRET),
+        repr({"a": [SECRET]}),
+        urllib.parse.quote(SECRET, safe=""),
+        f"nats://u:{urllib.parse.quote(SECRET, safe='')}@h",
+    ],
+    ids=[
+        "plain",
+        "inside",
+        "JSON",
+        "JSON with umlauts",
+        "traceback",
+        "document in a traceback",
+        "URL",
+        "URL with user",
+    ],
+)
 def test_a_secret_is_hidden_however_it_is_written(log, form):
     log.hide([SECRET])
     log.error(form)
     text = log.stream.getvalue()
     assert "<redacted>" in text
-    assert all(piece not in text for piece in ("pa\"ss", "pa\\\"ss", "ss%5Cw", "rd/1", "rd%2F1"))
+    assert all(piece not in text for piece in ('pa"ss', 'pa\\"ss', "ss%5Cw", "rd/1", "rd%2F1"))
 
 
 def test_the_password_in_a_url_is_hidden_alone_and_decoded_too(log):
     log.hide(["nats://nats:p%40ss-word@10.0.0.6:4222"])
-    assert log.redact("p%40ss-word and p@ss-word at nats://nats:p%40ss-word@10.0.0.6:4222, not nats@10.0.0.6") == \
-        "<redacted> and <redacted> at <redacted>, not nats@10.0.0.6"
+    assert (
+        log.redact("p%40ss-word and p@ss-word at nats://nats:p%40ss-word@10.0.0.6:4222, not nats@10.0.0.6")
+        == "<redacted> and <redacted> at <redacted>, not nats@10.0.0.6"
+    )
 
 
 def test_no_line_of_a_secret_of_several_lines_is_seen(log):
@@ -78,15 +106,36 @@ def test_odd_characters_in_a_secret_are_no_problem(log):
 
 
 def test_secrets_are_found_by_their_keys_names_at_any_depth():
-    document = [{"env": {"bosh": {"password": "p1", "mbus": {"cert": {"private_key": "k", "ca": "c"}, "urls": ["u1", "u2"]},
-                                  "blobstores": [{"options": {"secret_access_key": "s", "endpoint": "e", "Account_Key": "a"}}]}}},
-                {"vm_password": None, "tokens": 5, "name": "n"}, "text", 5, None]
+    document = [
+        {
+            "env": {
+                "bosh": {
+                    "password": "p1",
+                    "mbus": {"cert": {"private_key": "k", "ca": "c"}, "urls": ["u1", "u2"]},
+                    "blobstores": [{"options": {"secret_access_key": "s", "endpoint": "e", "Account_Key": "a"}}],
+                }
+            }
+        },
+        {"vm_password": None, "tokens": 5, "name": "n"},
+        "text",
+        5,
+        None,
+    ]
     assert sorted(secrets_in(document)) == ["a", "c", "k", "p1", "s", "u1", "u2"]
 
 
-@pytest.mark.parametrize("url, passwords", [
-    ("nats://nats:secret@10.0.0.6:4222", ["secret"]), ("https://u:p:w@h", ["p:w"]), ("https://u:p@w@h", ["p@w"]), ("https://user@h", []),
-    ("https://h:8443", []), ("no url", []), ("https://:empty@h", ["empty"])])
+@pytest.mark.parametrize(
+    "url, passwords",
+    [
+        ("nats://nats:secret@10.0.0.6:4222", ["secret"]),
+        ("https://u:p:w@h", ["p:w"]),
+        ("https://u:p@w@h", ["p@w"]),
+        ("https://user@h", []),
+        ("https://h:8443", []),
+        ("no url", []),
+        ("https://:empty@h", ["empty"]),
+    ],
+)
 def test_passwords_are_found_in_urls(url, passwords):
     assert list(passwords_in(url)) == passwords
     assert list(secrets_in({"url": url})) == passwords
@@ -105,6 +154,8 @@ class Broken(io.StringIO):
         raise self.problem
 
 
-@pytest.mark.parametrize("problem", [BrokenPipeError(), ValueError("I/O operation on closed file"), OSError(28, "no space left")])
+@pytest.mark.parametrize(
+    "problem", [BrokenPipeError(), ValueError("I/O operation on closed file"), OSError(28, "no space left")]
+)
 def test_nobody_reading_the_log_stops_nothing(problem):
     Log("x", stream=Broken(problem)).error("hello")

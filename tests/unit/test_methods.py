@@ -13,14 +13,34 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.protocol import methods, rpc
-from bosh_lxd_cpi.runtime import throttle
 from bosh_lxd_cpi.protocol.methods import METHODS
 from bosh_lxd_cpi.protocol.rpc import Request
+from bosh_lxd_cpi.runtime import throttle
 
 OFFLINE = {"info", "ping", "calculate_vm_cloud_properties"}
-DIRECTORS = {"info", "create_stemcell", "delete_stemcell", "create_vm", "delete_vm", "has_vm", "reboot_vm", "set_vm_metadata",
-             "set_disk_metadata", "calculate_vm_cloud_properties", "create_disk", "delete_disk", "has_disk", "attach_disk", "detach_disk",
-             "get_disks", "snapshot_disk", "delete_snapshot", "resize_disk", "update_disk", "ping"}
+DIRECTORS = {
+    "info",
+    "create_stemcell",
+    "delete_stemcell",
+    "create_vm",
+    "delete_vm",
+    "has_vm",
+    "reboot_vm",
+    "set_vm_metadata",
+    "set_disk_metadata",
+    "calculate_vm_cloud_properties",
+    "create_disk",
+    "delete_disk",
+    "has_disk",
+    "attach_disk",
+    "detach_disk",
+    "get_disks",
+    "snapshot_disk",
+    "delete_snapshot",
+    "resize_disk",
+    "update_disk",
+    "ping",
+}
 """All that a director calls and does not tolerate to be missing (facts: bosh-contract 1.4), and more."""
 
 
@@ -28,8 +48,14 @@ DIRECTORS = {"info", "create_stemcell", "delete_stemcell", "create_vm", "delete_
 def call(tmp_path: Path, clock, wire, log) -> Callable[..., Any]:
     """Serves a method with the scripted server; `changed` are sections of the configuration."""
 
-    def call(method: str, *arguments: Any, context: dict[str, Any] | None = None, changed: dict[str, Any] | None = None) -> Any:
-        tree = {"server": {"url": "unix:///run/lxd", "project_name": "prod"}, "agent": {"mbus": "nats://u:sesame@h"}, **(changed or {})}
+    def call(
+        method: str, *arguments: Any, context: dict[str, Any] | None = None, changed: dict[str, Any] | None = None
+    ) -> Any:
+        tree = {
+            "server": {"url": "unix:///run/lxd", "project_name": "prod"},
+            "agent": {"mbus": "nats://u:sesame@h"},
+            **(changed or {}),
+        }
         (tmp_path / "cpi.json").write_text(json.dumps(tree), encoding="utf-8")
         request = Request(method, list(arguments), {"request_id": "cpi-7", "director_uuid": "d", **(context or {})})
         return methods.call(request, config_path=str(tmp_path / "cpi.json"), environ={}, log=log, world=(clock, wire))
@@ -58,7 +84,9 @@ def test_the_wrong_number_of_arguments_is_refused(call, name):
             call(name, *["x"] * count)
 
 
-@pytest.mark.parametrize("name", ["create_network", "delete_network", "current_vm_id", "configure_networks", "__init__", "x" * 1000])
+@pytest.mark.parametrize(
+    "name", ["create_network", "delete_network", "current_vm_id", "configure_networks", "__init__", "x" * 1000]
+)
 def test_what_is_not_in_the_table_is_not_implemented(call, name):
     with pytest.raises(errors.MethodNotImplemented, match="^this CPI has no method ") as raised:
         call(name)
@@ -73,11 +101,20 @@ def test_info_says_version_2_and_both_formats(call):
     assert call("info") == {"stemcell_formats": ["openstack-qcow2", "openstack-raw"], "api_version": 2}
 
 
-@pytest.mark.parametrize("wanted", [{"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024}, {"cpu": 0, "ram": 0, "ephemeral_disk_size": 0},
-                                    {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024, "new": "key"}])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024},
+        {"cpu": 0, "ram": 0, "ephemeral_disk_size": 0},
+        {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024, "new": "key"},
+    ],
+)
 def test_calculated_properties_are_the_numbers_that_were_asked_for(call, wanted):
     assert call("calculate_vm_cloud_properties", wanted) == {
-        "cpu": wanted["cpu"], "ram": wanted["ram"], "ephemeral_disk": wanted["ephemeral_disk_size"]}
+        "cpu": wanted["cpu"],
+        "ram": wanted["ram"],
+        "ephemeral_disk": wanted["ephemeral_disk_size"],
+    }
 
 
 @pytest.mark.parametrize("key", ["cpu", "ram", "ephemeral_disk_size"])
@@ -94,10 +131,10 @@ def test_a_wish_that_is_none_is_refused(call, wanted):
 
 
 def test_what_is_calculated_can_be_created(call):
-    from bosh_lxd_cpi.guest import cloud_properties
+    from bosh_lxd_cpi.guest.cloud_properties import parse_vm_properties
 
     calculated = call("calculate_vm_cloud_properties", {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024})
-    assert cloud_properties.vm(calculated).limits() == {"limits.cpu": "2", "limits.memory": "512MiB"}
+    assert parse_vm_properties(calculated).limits() == {"limits.cpu": "2", "limits.memory": "512MiB"}
 
 
 def test_a_call_goes_to_the_configured_project_and_counts_its_requests(call, wire, replies, log):
@@ -149,7 +186,10 @@ def test_unknown_properties_in_the_file_are_warned_about(call, wire, replies, lo
     assert "unknown property throtle_config (did you mean throttle_config?)" in log.stream.getvalue()
 
 
-@pytest.mark.parametrize("enabled, name, held", [(True, "delete_disk", ["delete_disk cpi-7"]), (False, "delete_disk", []), (True, "has_disk", [])])
+@pytest.mark.parametrize(
+    "enabled, name, held",
+    [(True, "delete_disk", ["delete_disk cpi-7"]), (False, "delete_disk", []), (True, "has_disk", [])],
+)
 def test_a_slot_is_held_while_the_server_works(call, wire, replies, tmp_path, enabled, name, held):
     seen = []
 
@@ -157,38 +197,71 @@ def test_a_slot_is_held_while_the_server_works(call, wire, replies, tmp_path, en
         seen.extend(holder.label for holder in throttle.holders(str(tmp_path / "locks")))
         return replies.sync({"config": {}})
 
-    wire.script((f"{'DELETE' if name == 'delete_disk' else 'GET'} /1.0/storage-pools/default/volumes/custom/vol-p-1", look))
-    call(name, "vol-p-1", changed={"throttle_config": {"enabled": enabled, "path": str(tmp_path / "locks"), "limit": 1}})
+    wire.script(
+        (f"{'DELETE' if name == 'delete_disk' else 'GET'} /1.0/storage-pools/default/volumes/custom/vol-p-1", look)
+    )
+    call(
+        name, "vol-p-1", changed={"throttle_config": {"enabled": enabled, "path": str(tmp_path / "locks"), "limit": 1}}
+    )
     assert seen == held
     assert throttle.holders(str(tmp_path / "locks")) == []
 
 
-@pytest.mark.parametrize("name, arguments, error", [("delete_disk", ["vol-p-1"], errors.ThrottleTimeout),
-                                                    ("create_vm", ["a", "img-1", {}, {}], errors.VMCreationFailed)])
+@pytest.mark.parametrize(
+    "name, arguments, error",
+    [
+        ("delete_disk", ["vol-p-1"], errors.ThrottleTimeout),
+        ("create_vm", ["a", "img-1", {}, {}], errors.VMCreationFailed),
+    ],
+)
 def test_without_a_slot_nothing_is_asked_and_a_vm_may_be_tried_again(call, tmp_path, real_time, name, arguments, error):
     os.makedirs(tmp_path / "locks")
     with open(tmp_path / "locks" / "slot-00", "w", encoding="utf-8") as slot:
         fcntl.flock(slot, fcntl.LOCK_EX)
         with pytest.raises(error, match="no throttle slot became free") as raised:
-            call(name, *arguments, changed={"throttle_config": {"enabled": True, "path": str(tmp_path / "locks"), "limit": 1, "wait": "1ms"}})
+            call(
+                name,
+                *arguments,
+                changed={
+                    "throttle_config": {"enabled": True, "path": str(tmp_path / "locks"), "limit": 1, "wait": "1ms"}
+                },
+            )
     assert raised.value.ok_to_retry is (name == "create_vm")
 
 
 def test_long_calls_have_long_deadlines_and_only_work_is_throttled():
     assert METHODS["create_stemcell"].deadline == 3600 and METHODS["has_vm"].deadline == 300
     assert {name for name, method in METHODS.items() if not method.throttled} == {
-        "has_vm", "has_disk", "get_disks", "set_vm_metadata", "set_disk_metadata"}
+        "has_vm",
+        "has_disk",
+        "get_disks",
+        "set_vm_metadata",
+        "set_disk_metadata",
+    }
 
 
-@pytest.mark.parametrize("method, result, reverse, cid", [
-    ("create_vm", ["vm-1", {"net": {}}], "delete_vm", "vm-1"), ("create_disk", "vol-p-1", "delete_disk", "vol-p-1"),
-    ("create_stemcell", "img-1", "delete_stemcell", "img-1"), ("snapshot_disk", "vol-p-1_snap-1", "delete_snapshot", "vol-p-1_snap-1")])
+@pytest.mark.parametrize(
+    "method, result, reverse, cid",
+    [
+        ("create_vm", ["vm-1", {"net": {}}], "delete_vm", "vm-1"),
+        ("create_disk", "vol-p-1", "delete_disk", "vol-p-1"),
+        ("create_stemcell", "img-1", "delete_stemcell", "img-1"),
+        ("snapshot_disk", "vol-p-1_snap-1", "delete_snapshot", "vol-p-1_snap-1"),
+    ],
+)
 def test_what_a_method_made_is_deleted_by_its_reverse(method, result, reverse, cid):
     request = json.dumps({"method": method, "arguments": [1, 2], "context": {"director_uuid": "d"}}).encode()
-    assert json.loads(methods.reverse(request, rpc.success(result))) == {"method": reverse, "arguments": [cid], "context": {"director_uuid": "d"}}
+    assert json.loads(methods.reverse(request, rpc.success(result))) == {
+        "method": reverse,
+        "arguments": [cid],
+        "context": {"director_uuid": "d"},
+    }
     assert methods.reverse(request, rpc.failure(errors.CloudError("no"))) == b""
 
 
-@pytest.mark.parametrize("request_, result", [(b'{"method": "has_vm", "arguments": []}', True), (b'{"method": "get_disks"}', ["vol-p-1"]), (b"{", None)])
+@pytest.mark.parametrize(
+    "request_, result",
+    [(b'{"method": "has_vm", "arguments": []}', True), (b'{"method": "get_disks"}', ["vol-p-1"]), (b"{", None)],
+)
 def test_what_makes_nothing_has_no_reverse(request_, result):
     assert methods.reverse(request_, rpc.success(result)) == b""

@@ -41,7 +41,9 @@ def test_ids_of_one_moment_differ():
 
 
 def test_ids_sort_by_time():
-    assert naming.new_id(Fixed(1_770_000_000.001, seed=1), DIRECTOR) < naming.new_id(Fixed(1_770_000_000.002, seed=2), DIRECTOR)
+    assert naming.new_id(Fixed(1_770_000_000.001, seed=1), DIRECTOR) < naming.new_id(
+        Fixed(1_770_000_000.002, seed=2), DIRECTOR
+    )
 
 
 def test_directors_can_be_told_apart_also_the_one_without_a_uuid():
@@ -50,11 +52,16 @@ def test_directors_can_be_told_apart_also_the_one_without_a_uuid():
     assert all(len(digest) == 12 and set(digest) <= set("0123456789abcdef") for digest in digests)
 
 
-@pytest.mark.parametrize("name", [
-    f"vol-c-{uuid.UUID(int=7, version=4)}",
-    "vol-c-01a2030b-da83-881f-9150-73ab989ac49",
-    "vol-c-01a2030b-da83-881f-9150-733ab989ac49-copy",
-    "vol-c-01a2030b-da83-881f-c150-733ab989ac49",
-    "vm-web", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"vol-c-{uuid.UUID(int=7, version=4)}",
+        "vol-c-01a2030b-da83-881f-9150-73ab989ac49",
+        "vol-c-01a2030b-da83-881f-9150-733ab989ac49-copy",
+        "vol-c-01a2030b-da83-881f-c150-733ab989ac49",
+        "vm-web",
+        "",
+    ],
+)
 def test_other_names_say_nothing(name):
     assert naming.origin(name) is None

@@ -1,18 +1,19 @@
 """What servers were seen or read to do (facts: lxd-api 2), scripted: no real server can be made to do it on demand."""
+
 from __future__ import annotations
 
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.lxd import operations
-from bosh_lxd_cpi.lxd.operations import Forgotten, exists, finish, wait
-from bosh_lxd_cpi.lxd.envelope import Reply
+from bosh_lxd_cpi.lxd.envelope import Response
+from bosh_lxd_cpi.lxd.operations import OperationNotFound, exists, run_operation, wait
+from bosh_lxd_cpi.runtime.clock import Deadline
 
 OPERATION = "/1.0/operations/op-1"
 WAIT, LOOK = f"GET {OPERATION}/wait", f"GET {OPERATION}"
 MAKE, LIST = "POST /1.0/instances", "GET /1.0/operations"
-ASYNC, SYNC = Reply(None, OPERATION, ""), Reply(None, "", "")
+ASYNC, SYNC = Response(None, OPERATION, ""), Response(None, "", "")
 
 
 @pytest.fixture
@@ -75,9 +76,16 @@ def test_a_wait_that_answers_at_once_is_no_flood_and_ends_at_the_deadline(client
     wire.rest.clear()
 
 
-@pytest.mark.parametrize("text, error", [
-    ("The instance is already stopped", errors.AlreadyInState), ("In use", errors.InUse), ("odd", errors.ServerError),
-    ('Instance is busy running a "stop" operation', errors.Busy), ("no space left on device", errors.NoDiskSpace)])
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        ("The instance is already stopped", errors.AlreadyInState),
+        ("In use", errors.InUse),
+        ("odd", errors.ServerError),
+        ('Instance is busy running a "stop" operation', errors.Busy),
+        ("no space left on device", errors.NoDiskSpace),
+    ],
+)
 def test_a_failed_operation_raises_what_its_text_means(client, wire, replies, text, error):
     wire.script((WAIT, replies.failed(text)))
     with pytest.raises(error, match=f"making x: {text}") as raised:
@@ -116,13 +124,13 @@ def test_a_failure_told_by_the_wait_counts_when_the_operation_is_forgotten_meanw
 
 def test_a_time_out_says_nothing_when_the_operation_is_forgotten_meanwhile(client, wire, replies):
     wire.script((WAIT, replies.lie()), (LOOK, replies.error("Operation not found", 404)))
-    with pytest.raises(Forgotten, match="x: the server no longer knows the operation"):
+    with pytest.raises(OperationNotFound, match="x: the server no longer knows the operation"):
         wait(client, ASYNC, what="x")
 
 
 def test_a_forgotten_operation_says_nothing_and_may_be_tried_again(client, wire, replies):
     wire.script((WAIT, replies.error("Operation not found", 404)))
-    with pytest.raises(Forgotten) as raised:
+    with pytest.raises(OperationNotFound) as raised:
         wait(client, ASYNC, what="x")
     assert raised.value.transient
 
@@ -138,7 +146,7 @@ def test_a_real_500_from_the_wait_is_an_error(client, wire, replies):
 
 def test_a_mutation_is_seen_through(client, wire, replies, make):
     wire.script((MAKE, replies.asynchronous()), (WAIT, replies.done(a=1)))
-    assert finish(client, make, what="x") == {"a": 1}
+    assert run_operation(client, make, what="x") == {"a": 1}
 
 
 @pytest.mark.parametrize("answer", ["sync", "asynchronous"])
@@ -146,13 +154,13 @@ def test_lxd_6_6_answers_volume_calls_with_an_operation_and_others_do_not(client
     wire.script(("DELETE /1.0/storage-pools/default/volumes/custom/v", getattr(replies, answer)()))
     if answer == "asynchronous":
         wire.script((WAIT, replies.done()))
-    assert finish(client, lambda: client.delete_volume("default", "v"), what="x") == {}
+    assert run_operation(client, lambda: client.delete_volume("default", "v"), what="x") == {}
 
 
 def test_while_another_operation_is_in_the_way_it_is_sent_again_ever_more_slowly(client, wire, clock, replies, make):
     busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 7, (MAKE, replies.asynchronous()), (WAIT, replies.done()))
-    finish(client, make, what="x")
+    run_operation(client, make, what="x")
     assert clock.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2, 2])
 
 
@@ -160,7 +168,7 @@ def test_patience_with_a_busy_object_ends(client, wire, clock, replies, make):
     busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 19)
     with pytest.raises(errors.Busy):
-        finish(client, make, what="x")
+        run_operation(client, make, what="x")
     assert 26 < sum(clock.slept) <= operations.PATIENCE
 
 
@@ -169,110 +177,145 @@ def test_patience_never_outlasts_the_deadline(client, wire, clock, replies, make
     busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 4)
     with pytest.raises(errors.DeadlineExceeded):
-        finish(client, make, what="x")
+        run_operation(client, make, what="x")
     assert sum(clock.slept) == pytest.approx(1)
 
 
 def test_a_lost_answer_is_not_repeated_when_the_thing_was_made(client, wire, replies, make):
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, replies.sync({})))
-    assert finish(client, make, what="x", name="vm-1", made=lambda: True) == {}
+    wire.script((MAKE, errors.NoResponse("gone")), (LIST, replies.sync({})))
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
 def test_a_lost_answer_is_repeated_when_nothing_was_made(client, wire, replies, make):
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, replies.sync(None)), (MAKE, replies.asynchronous()),
-                (WAIT, replies.done(a=1)))
-    assert finish(client, make, what="x", name="vm-1", made=lambda: False) == {"a": 1}
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, replies.sync(None)),
+        (MAKE, replies.asynchronous()),
+        (WAIT, replies.done(a=1)),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {"a": 1}
 
 
 def test_a_lost_answer_is_raised_when_nobody_can_tell(client, wire, make):
-    wire.script((MAKE, errors.LostAnswer("gone")))
-    with pytest.raises(errors.LostAnswer):
-        finish(client, make, what="x", name="vm-1")
+    wire.script((MAKE, errors.NoResponse("gone")))
+    with pytest.raises(errors.NoResponse):
+        run_operation(client, make, what="x", name="vm-1")
 
 
 @pytest.mark.parametrize("status", ["running", "pending", "starting"])
 def test_an_operation_begun_by_the_lost_request_is_waited_for_before_looking(client, wire, replies, make, status):
     made = []
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, pending(replies, status)),
-                ("GET /1.0/operations/op-7/wait", lambda: made.append(True) or replies.done()))
-    assert finish(client, make, what="x", name="vm-1", made=lambda: made == [True]) == {}
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, pending(replies, status)),
+        ("GET /1.0/operations/op-7/wait", lambda: made.append(True) or replies.done()),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: made == [True]) == {}
 
 
 def test_lxd_6_8_names_what_an_operation_works_on_in_its_metadata(client, wire, replies, make):
     operation = {"id": "op-7", "resources": {}, "metadata": {"entity_url": "/1.0/instances/vm-1?project=prod"}}
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, replies.sync({"running": [operation]})),
-                ("GET /1.0/operations/op-7/wait", replies.done()))
-    assert finish(client, make, what="x", name="vm-1", made=lambda: True) == {}
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, replies.sync({"running": [operation]})),
+        ("GET /1.0/operations/op-7/wait", replies.done()),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
 def test_however_that_operation_ends_the_thing_itself_is_looked_at(client, wire, replies, make):
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, pending(replies)), ("GET /1.0/operations/op-7/wait", replies.failed("odd")),
-                (MAKE, replies.sync()))
-    assert finish(client, make, what="x", name="vm-1", made=lambda: False) == {}
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, pending(replies)),
+        ("GET /1.0/operations/op-7/wait", replies.failed("odd")),
+        (MAKE, replies.sync()),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {}
 
 
 @pytest.mark.parametrize("other", ["vm-11", "m-1", "xvm-1", ""])
 def test_operations_on_other_things_are_not_waited_for(client, wire, replies, make, other):
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, pending(replies, name=other)))
-    finish(client, make, what="x", name="vm-1", made=lambda: True)
+    wire.script((MAKE, errors.NoResponse("gone")), (LIST, pending(replies, name=other)))
+    run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
 def test_without_a_name_no_operation_is_waited_for(client, wire, replies, make):
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, pending(replies, name="")))
-    finish(client, make, what="x", made=lambda: True)
+    wire.script((MAKE, errors.NoResponse("gone")), (LIST, pending(replies, name="")))
+    run_operation(client, make, what="x", is_done=lambda: True)
 
 
 def test_a_name_in_the_project_of_the_url_is_no_match(client, wire, replies, make):
     resources = {"instances": ["/1.0/instances/other?project=/vm-1"]}
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, replies.sync({"running": [{"id": "op-7", "resources": resources},
-                                                                                 {"id": "op-8", "resources": None}]})))
-    finish(client, make, what="x", name="vm-1", made=lambda: True)
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, replies.sync({"running": [{"id": "op-7", "resources": resources}, {"id": "op-8", "resources": None}]})),
+    )
+    run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
 def test_after_a_daemon_restart_the_operation_is_unknown_and_the_work_begins_anew(client, wire, replies, make):
-    wire.script((MAKE, replies.asynchronous()), (WAIT, errors.LostAnswer("reset")), (WAIT, errors.Unreachable("refused")),
-                (WAIT, replies.error("Daemon is starting up", 503)), (WAIT, replies.error("Operation not found", 404)),
-                (LIST, replies.sync({})), (MAKE, replies.asynchronous("/1.0/operations/op-2")),
-                ("GET /1.0/operations/op-2/wait", replies.done()))
-    assert finish(client, make, what="x", name="vm-1", made=lambda: False) == {}
+    wire.script(
+        (MAKE, replies.asynchronous()),
+        (WAIT, errors.NoResponse("reset")),
+        (WAIT, errors.Unreachable("refused")),
+        (WAIT, replies.error("Daemon is starting up", 503)),
+        (WAIT, replies.error("Operation not found", 404)),
+        (LIST, replies.sync({})),
+        (MAKE, replies.asynchronous("/1.0/operations/op-2")),
+        ("GET /1.0/operations/op-2/wait", replies.done()),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {}
 
 
 def test_a_forgotten_operation_that_did_its_work_is_enough(client, wire, replies, make):
-    wire.script((MAKE, replies.asynchronous()), (WAIT, replies.error("Operation not found", 404)), (LIST, replies.sync({})))
-    assert finish(client, make, what="x", name="vm-1", made=lambda: True) == {}
+    wire.script(
+        (MAKE, replies.asynchronous()), (WAIT, replies.error("Operation not found", 404)), (LIST, replies.sync({}))
+    )
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
 def test_a_name_that_is_taken_is_an_error_when_nothing_was_lost(client, wire, replies, make):
     wire.script((MAKE, replies.error("already exists", 409)))
     with pytest.raises(errors.AlreadyExists):
-        finish(client, make, what="x", name="vm-1", made=lambda: True)
+        run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
 @pytest.mark.parametrize("made, raises", [(True, False), (False, True)])
 def test_a_name_that_is_taken_after_a_loss_is_our_own_if_it_is_as_wanted(client, wire, replies, make, made, raises):
     seen = iter([False, made])
-    wire.script((MAKE, errors.LostAnswer("gone")), (LIST, replies.sync({})), (MAKE, replies.error("already exists", 409)),
-                (LIST, replies.sync({})))
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, replies.sync({})),
+        (MAKE, replies.error("already exists", 409)),
+        (LIST, replies.sync({})),
+    )
     if raises:
         with pytest.raises(errors.AlreadyExists):
-            finish(client, make, what="x", name="vm-1", made=lambda: next(seen))
+            run_operation(client, make, what="x", name="vm-1", is_done=lambda: next(seen))
     else:
-        assert finish(client, make, what="x", name="vm-1", made=lambda: next(seen)) == {}
+        assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: next(seen)) == {}
 
 
 def test_answers_that_keep_getting_lost_are_raised_in_the_end(client, wire, clock, replies, make):
-    wire.script(*[(MAKE, errors.LostAnswer("gone")), (LIST, replies.sync({}))] * 19)
-    with pytest.raises(errors.LostAnswer):
-        finish(client, make, what="x", name="vm-1", made=lambda: False)
+    wire.script(*[(MAKE, errors.NoResponse("gone")), (LIST, replies.sync({}))] * 19)
+    with pytest.raises(errors.NoResponse):
+        run_operation(client, make, what="x", name="vm-1", is_done=lambda: False)
     assert sum(clock.slept) <= operations.PATIENCE
 
 
-@pytest.mark.parametrize("text, code, error", [("Changed", 412, errors.Changed), ("odd", 500, errors.ServerError),
-                                               ("no", 400, errors.ServerError), ("gone", 404, errors.NotFound)])
+@pytest.mark.parametrize(
+    "text, code, error",
+    [
+        ("Changed", 412, errors.PreconditionFailed),
+        ("odd", 500, errors.ServerError),
+        ("no", 400, errors.ServerError),
+        ("gone", 404, errors.NotFound),
+    ],
+)
 def test_other_refusals_are_raised_at_once(client, wire, clock, replies, make, text, code, error):
     wire.script((MAKE, replies.error(text, code)))
     with pytest.raises(error):
-        finish(client, make, what="x", name="vm-1", made=lambda: True)
+        run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
     assert clock.slept == []
 
 

@@ -1,4 +1,5 @@
 """The files are judged by qemu-img: nothing else decides what qcow2 is."""
+
 from __future__ import annotations
 
 import json
@@ -25,7 +26,7 @@ def qemu_img(*arguments: str | Path) -> str:
 
 
 def pieces(raw: bytes, length: int) -> list[bytes]:
-    return [raw[at:at + length] for at in range(0, len(raw), length)]
+    return [raw[at : at + length] for at in range(0, len(raw), length)]
 
 
 def converted(raw: bytes, length: int = MIB) -> bytes:
@@ -44,7 +45,10 @@ def check(path: Path) -> dict[str, int]:
 def test_random_disks_become_files_that_qemu_finds_sound_and_equal(tmp_path):
     for seed in range(12):
         rng = random.Random(seed)
-        parts = [rng.choice([bytes, rng.randbytes])(rng.choice([512, 4096, CLUSTER, 3 * CLUSTER])) for _ in range(rng.randrange(1, 40))]
+        parts = [
+            rng.choice([bytes, rng.randbytes])(rng.choice([512, 4096, CLUSTER, 3 * CLUSTER]))
+            for _ in range(rng.randrange(1, 40))
+        ]
         raw = b"".join(parts)
         (tmp_path / "raw").write_bytes(raw)
         (tmp_path / "qcow2").write_bytes(converted(raw, rng.choice([512, 4096, CLUSTER - 512, MIB])))
@@ -66,10 +70,21 @@ def test_only_clusters_that_hold_anything_are_stored(tmp_path):
     assert check(tmp_path / "qcow2")["allocated-clusters"] == 3
 
 
-@pytest.mark.parametrize("clusters, last", [
-    (qcow2.ENTRIES - 1, False), (qcow2.ENTRIES, True), (qcow2.ENTRIES + 1, True), (3 * qcow2.ENTRIES, False),
-    (qcow2.REFCOUNTS - 6, True), (qcow2.REFCOUNTS - 5, True), (qcow2.REFCOUNTS, True), (qcow2.REFCOUNTS + 1, True),
-    (2 * qcow2.REFCOUNTS, True), (qcow2.ENTRIES * 8, False)])
+@pytest.mark.parametrize(
+    "clusters, last",
+    [
+        (qcow2.ENTRIES - 1, False),
+        (qcow2.ENTRIES, True),
+        (qcow2.ENTRIES + 1, True),
+        (3 * qcow2.ENTRIES, False),
+        (qcow2.REFCOUNTS - 6, True),
+        (qcow2.REFCOUNTS - 5, True),
+        (qcow2.REFCOUNTS, True),
+        (qcow2.REFCOUNTS + 1, True),
+        (2 * qcow2.REFCOUNTS, True),
+        (qcow2.ENTRIES * 8, False),
+    ],
+)
 def test_tables_grow_where_they_must(tmp_path, clusters, last):
     """Every cluster used, or only the last: around the ends of L2 tables and refcount blocks. The data is left a hole."""
     used = [True] * clusters if last else [False] * (clusters - 1) + [True]
@@ -98,7 +113,7 @@ def test_a_size_that_ends_inside_a_cluster_is_kept(tmp_path):
 def test_the_first_cluster_is_a_qcow2_header():
     whole = converted(b"x" * CLUSTER)
     qcow2.check(whole)
-    assert qcow2.HEADER.unpack(whole[:qcow2.HEADER_SIZE])[:2] == (b"QFI\xfb", 2)
+    assert qcow2.HEADER.unpack(whole[: qcow2.HEADER_SIZE])[:2] == (b"QFI\xfb", 2)
 
 
 @pytest.mark.parametrize("length", [1, 511, 512, CLUSTER - 1, CLUSTER, CLUSTER + 1, 10 * CLUSTER])
@@ -127,7 +142,9 @@ def test_a_qcow2_file_of_qemus_own_is_accepted(tmp_path):
         qcow2.check((tmp_path / compat).read_bytes()[:1000])
 
 
-@pytest.mark.parametrize("header", [b"", b"QFI", b"QFI\xfa", b"\x00" * 100, b"KDMV" + bytes(100), b"conectix", b"\x53\x46\x51"])
+@pytest.mark.parametrize(
+    "header", [b"", b"QFI", b"QFI\xfa", b"\x00" * 100, b"KDMV" + bytes(100), b"conectix", b"\x53\x46\x51"]
+)
 def test_what_is_not_qcow2_is_refused_with_its_first_bytes(header):
     with pytest.raises(CloudError, match="root.img is not qcow2: it starts with b'") as raised:
         qcow2.check(header)
@@ -141,11 +158,17 @@ def test_a_file_that_needs_another_is_refused(tmp_path):
         qcow2.check((tmp_path / "top").read_bytes()[:1000])
 
 
-@pytest.mark.parametrize("at, value, told", [(8, (1).to_bytes(8, "big"), "needs a backing file"), (32, (2).to_bytes(4, "big"), "is encrypted"),
-                                             (72, (4).to_bytes(8, "big"), "has its data in another file")])
+@pytest.mark.parametrize(
+    "at, value, told",
+    [
+        (8, (1).to_bytes(8, "big"), "needs a backing file"),
+        (32, (2).to_bytes(4, "big"), "is encrypted"),
+        (72, (4).to_bytes(8, "big"), "has its data in another file"),
+    ],
+)
 def test_what_a_server_could_not_read_whole_is_refused(at, value, told):
     header = bytearray(b"QFI\xfb\x00\x00\x00\x03" + bytes(96))
     qcow2.check(bytes(header))
-    header[at:at + len(value)] = value
+    header[at : at + len(value)] = value
     with pytest.raises(CloudError, match=told):
         qcow2.check(bytes(header))

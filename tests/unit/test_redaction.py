@@ -4,22 +4,26 @@ import json
 
 import pytest
 
-from bosh_lxd_cpi.guest.config_drive import drive
+from bosh_lxd_cpi.guest.config_drive.drive import image
 from bosh_lxd_cpi.recording.redaction import PRIVATE, Redactor
 
-MBUS = "nats://nats:p4ss\"w\\rd\n@10.0.0.6:4222"
+MBUS = 'nats://nats:p4ss"w\\rd\n@10.0.0.6:4222'
 KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA\nhRANCAAT\n-----END PRIVATE KEY-----\n"
 
 
 def test_a_known_value_is_hidden_wherever_it_stands():
     redactor = Redactor(secrets=["hush-hush"])
     assert redactor.document({"a": ["say hush-hush", 1, None, True], "b": {"c": "hush-hush"}}) == {
-        "a": ["say *********", 1, None, True], "b": {"c": "*********"}}
+        "a": ["say *********", 1, None, True],
+        "b": {"c": "*********"},
+    }
 
 
 def test_what_stands_under_a_telling_name_is_hidden_in_the_document_and_everywhere_else():
-    arguments = {"env": {"bosh": {"mbus": {"cert": {"private_key": KEY, "port": 1}}}},
-                 "blobstore": {"secret_access_key": "sesame"}}
+    arguments = {
+        "env": {"bosh": {"mbus": {"cert": {"private_key": KEY, "port": 1}}}},
+        "blobstore": {"secret_access_key": "sesame"},
+    }
     redactor = Redactor([arguments])
     hidden = redactor.document(arguments)
     assert hidden["env"]["bosh"]["mbus"]["cert"] == {"private_key": "*" * len(json.dumps(KEY)[1:-1]), "port": 1}
@@ -50,7 +54,8 @@ def test_short_words_are_no_secrets():
 def test_what_a_server_says_about_itself_is_hidden_only_where_asked_for():
     environment = {"environment": {"server_name": "anvil", "addresses": ["198.51.100.7:8443"], "server_version": "6.0"}}
     assert Redactor().document(environment, private=PRIVATE) == {
-        "environment": {"server_name": "*****", "addresses": ["*" * 17], "server_version": "6.0"}}
+        "environment": {"server_name": "*****", "addresses": ["*" * 17], "server_version": "6.0"}
+    }
     assert Redactor().document(environment) == environment
 
 
@@ -63,8 +68,13 @@ def test_redacting_twice_changes_nothing():
 @pytest.mark.parametrize("secret", [MBUS, KEY, "plain-secret", "pässwörd"])
 def test_a_drive_made_of_redacted_settings_is_the_redacted_drive(secret):
     def drive(settings):
-        return drive.image(settings, kind="CDROM", label="config-2", metadata_path="ec2/latest/meta-data.json",
-                                  userdata_path="ec2/latest/user-data")
+        return image(
+            settings,
+            kind="CDROM",
+            label="config-2",
+            metadata_path="ec2/latest/meta-data.json",
+            userdata_path="ec2/latest/user-data",
+        )
 
     settings = {"agent_id": "a", "mbus": secret, "env": {"again": f"<{secret}>"}}
     redactor = Redactor([settings])

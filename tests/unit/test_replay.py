@@ -8,17 +8,24 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin import replay
 
 VM = "vm-01a2030b-da83-881f-9150-000000000000"
-CONFIG = {"server": {"type": "incus", "url": "https://lxd:8443", "tls_client_cert": "***", "tls_client_key": "***"},
-          "agent": {"mbus": "***"}}
+CONFIG = {
+    "server": {"type": "incus", "url": "https://lxd:8443", "tls_client_cert": "***", "tls_client_key": "***"},
+    "agent": {"mbus": "***"},
+}
 
 
 def call(**changes):
     """A has_vm of a VM that is there."""
     response = {"status": 200, "headers": {}, "body": {"type": "sync", "metadata": {"name": VM}}}
     request = {"method": "GET", "path": f"/1.0/instances/{VM}", "query": {"project": "default"}, "headers": {}}
-    return {"config": CONFIG, "stdin": {"method": "has_vm", "arguments": [VM], "context": {}},
-            "stdout": {"result": True, "error": None, "log": ""}, "clock": {"times": [], "random": []},
-            "interactions": [{"n": 1, "t_ms": 0, "ms": 1, "request": request, "response": response}], **changes}
+    return {
+        "config": CONFIG,
+        "stdin": {"method": "has_vm", "arguments": [VM], "context": {}},
+        "stdout": {"result": True, "error": None, "log": ""},
+        "clock": {"times": [], "random": []},
+        "interactions": [{"n": 1, "t_ms": 0, "ms": 1, "request": request, "response": response}],
+        **changes,
+    }
 
 
 def refused(text, error="Bosh::Clouds::VMNotFound"):
@@ -70,8 +77,11 @@ def test_a_file_that_is_no_capture_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("result", "status"), [(True, 0), (False, 1)])
 def test_the_program_shows_every_call_and_tells_by_its_status(tmp_path, capsys, result, status):
-    document = {"format": 1, "recorded": {"at": "2026-01-31T10:00:00Z", "server": {"kind": "incus", "version": "6.0"}},
-                "calls": [call(stdout={"result": result, "error": None, "log": ""})]}
+    document = {
+        "format": 1,
+        "recorded": {"at": "2026-01-31T10:00:00Z", "server": {"kind": "incus", "version": "6.0"}},
+        "calls": [call(stdout={"result": result, "error": None, "log": ""})],
+    }
     (tmp_path / "x.json").write_text(json.dumps(document), encoding="utf-8")
     assert replay.main([str(tmp_path / "x.json"), "--log"]) == status
     shown = capsys.readouterr().out

@@ -7,8 +7,16 @@ from bosh_lxd_cpi.runtime.suggest import did_you_mean
 KNOWN = ["root_disk", "ephemeral_disk", "cpu", "ram"]
 
 
-@pytest.mark.parametrize("word, near", [("root-disk", "root_disk"), ("ephemeral_dsik", "ephemeral_disk"), ("cpus", "cpu"),
-                                        ("disk", "root_disk"), ("rams", "ram")])
+@pytest.mark.parametrize(
+    "word, near",
+    [
+        ("root-disk", "root_disk"),
+        ("ephemeral_dsik", "ephemeral_disk"),
+        ("cpus", "cpu"),
+        ("disk", "root_disk"),
+        ("rams", "ram"),
+    ],
+)
 def test_a_misspelt_name_is_recognised(word, near):
     assert did_you_mean(word, KNOWN) == f" (did you mean {near}?)"
 

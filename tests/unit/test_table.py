@@ -6,16 +6,34 @@ import json
 import pytest
 
 from bosh_lxd_cpi.admin.cleanup import table
-from bosh_lxd_cpi.admin.inventory import DISK, IMAGE, Inventory, ORPHAN, Thing, UNMARKED, VM
+from bosh_lxd_cpi.admin.inventory import DISK, IMAGE, ORPHAN, UNKNOWN_OWNER, VM, Inventory, Resource
 
 NOW = 1_770_000_000.0
 FOUND = Inventory(directors={"733ab989ac49": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"})
 THINGS = [
-    Thing(kind=VM, cid="vm-1-a", director="733ab989ac49", created=NOW - 7300, size=10240.0, pool="default", deployment="zookeeper",
-          instance="zk/0"),
-    Thing(kind=DISK, cid="vol-p-2-b", director=UNMARKED, created=None, size=64.0, state=ORPHAN, pool="fast",
-          location="m2"),
-    Thing(kind=IMAGE, cid="78c6e383a417ad574612", director="733ab989ac49", created=NOW, used_by=("vm-1-a", "vm-2-a")),
+    Resource(
+        kind=VM,
+        cid="vm-1-a",
+        director="733ab989ac49",
+        created=NOW - 7300,
+        size=10240.0,
+        pool="default",
+        deployment="zookeeper",
+        instance="zk/0",
+    ),
+    Resource(
+        kind=DISK,
+        cid="vol-p-2-b",
+        director=UNKNOWN_OWNER,
+        created=None,
+        size=64.0,
+        state=ORPHAN,
+        pool="fast",
+        location="m2",
+    ),
+    Resource(
+        kind=IMAGE, cid="78c6e383a417ad574612", director="733ab989ac49", created=NOW, used_by=("vm-1-a", "vm-2-a")
+    ),
 ]
 
 
@@ -24,19 +42,31 @@ def test_the_table_is_aligned_and_full():
         "KIND   AGE  SIZE   POOL     DEPLOYMENT  INSTANCE  DIRECTOR  STATE   USED BY        CID",
         "vm     2h   10GiB  default  zookeeper   zk/0      7d0f3a52  -       -              vm-1-a",
         "disk   ?    64MiB  fast@m2  -           -         ?         orphan  -              vol-p-2-b",
-        "image  0s   ?      -        -           -         7d0f3a52  -       vm-1-a,vm-2-a  78c6e383a417"]
+        "image  0s   ?      -        -           -         7d0f3a52  -       vm-1-a,vm-2-a  78c6e383a417",
+    ]
 
 
 def test_what_a_terminal_could_take_for_more_than_text_is_not_shown():
-    table = table.as_table(FOUND, [dataclasses.replace(THINGS[0], deployment="d\n\u00e4\x1b[31m")], now=NOW)
-    assert "d?\u00e4?[31m" in table and len(table.splitlines()) == 2
+    text = table.as_table(FOUND, [dataclasses.replace(THINGS[0], deployment="d\n\u00e4\x1b[31m")], now=NOW)
+    assert "d?\u00e4?[31m" in text and len(text.splitlines()) == 2
 
 
 def test_json_is_an_array_of_objects_with_everything_in_full():
     vm, disk, image = json.loads(table.as_json(FOUND, THINGS, now=NOW))
-    assert vm == {"kind": "vm", "cid": "vm-1-a", "director": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d", "deployment": "zookeeper",
-                  "instance": "zk/0", "created_at": "2026-02-02T00:38:20Z", "age": 7300, "size": 10240.0, "pool": "default",
-                  "location": "", "used_by": [], "state": ""}
+    assert vm == {
+        "kind": "vm",
+        "cid": "vm-1-a",
+        "director": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d",
+        "deployment": "zookeeper",
+        "instance": "zk/0",
+        "created_at": "2026-02-02T00:38:20Z",
+        "age": 7300,
+        "size": 10240.0,
+        "pool": "default",
+        "location": "",
+        "used_by": [],
+        "state": "",
+    }
     assert (disk["director"], disk["created_at"], disk["age"], disk["state"]) == ("?", None, None, "orphan")
     assert (image["cid"], image["size"], image["used_by"]) == ("78c6e383a417ad574612", None, ["vm-1-a", "vm-2-a"])
 
@@ -46,12 +76,27 @@ def test_nothing_is_a_heading_and_an_empty_array():
     assert json.loads(table.as_json(Inventory(), [], now=NOW)) == []
 
 
-@pytest.mark.parametrize("seconds, text", [(None, "?"), (-3, "0s"), (0, "0s"), (59.9, "59s"), (60, "1m"), (3599, "59m"),
-                                           (3600, "1h"), (86399, "23h"), (86400, "1d"), (31536000, "365d")])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (None, "?"),
+        (-3, "0s"),
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1m"),
+        (3599, "59m"),
+        (3600, "1h"),
+        (86399, "23h"),
+        (86400, "1d"),
+        (31536000, "365d"),
+    ],
+)
 def test_an_age_has_one_unit(seconds, text):
     assert table.age(seconds) == text
 
 
-@pytest.mark.parametrize("mib, text", [(None, "?"), (0.05, "51KiB"), (1, "1MiB"), (10239, "10239MiB"), (10240, "10GiB")])
+@pytest.mark.parametrize(
+    "mib, text", [(None, "?"), (0.05, "51KiB"), (1, "1MiB"), (10239, "10239MiB"), (10240, "10GiB")]
+)
 def test_a_size_has_a_unit_for_people(mib, text):
     assert table.size(mib) == text

@@ -58,8 +58,13 @@ def test_the_disk_comes_with_size_and_date(stemcell, name, format):
 
 
 def test_other_members_are_passed_over(stemcell):
-    others = [member("stemcell.MF", b"x" * 5000), member("dir", b"", type=tarfile.DIRTYPE), member("a/root.img", b"not me"),
-              member("root.img.sha1", b"nor me"), member("l" * 300, b"a long name")]
+    others = [
+        member("stemcell.MF", b"x" * 5000),
+        member("dir", b"", type=tarfile.DIRTYPE),
+        member("a/root.img", b"not me"),
+        member("root.img.sha1", b"nor me"),
+        member("l" * 300, b"a long name"),
+    ]
     assert read(stemcell(tar(*others, member())))[2] == CONTENT
 
 
@@ -101,25 +106,59 @@ def test_a_sparse_disk_is_read_as_it_was(tmp_path):
         file.truncate(8 * MIB)
         file.seek(3 * MIB)
         file.write(b"data")
-    subprocess.run(["tar", "-C", tmp_path, "--sparse", "--format=gnu", "-czf", tmp_path / "image", "root.img"], check=True)
+    subprocess.run(
+        ["tar", "-C", tmp_path, "--sparse", "--format=gnu", "-czf", tmp_path / "image", "root.img"], check=True
+    )
     assert read(str(tmp_path / "image"))[2] == bytes(3 * MIB) + b"data" + bytes(5 * MIB - 4)
 
 
-@pytest.mark.parametrize("members", [
-    [], [member("../root.img")], [member("/root.img")], [member("root.imgx")], [member("sub/root.img")], [member("ROOT.IMG")],
-    [member(type=tarfile.SYMTYPE, linkname="/etc/passwd", content=b"")], [member(type=tarfile.LNKTYPE, linkname="x", content=b"")],
-    [member(type=tarfile.DIRTYPE, content=b"")], [member(type=tarfile.FIFOTYPE, content=b"")],
-    [member(type=tarfile.BLKTYPE, content=b"")], [member(content=b"")]],
-    ids=["nothing", "above", "absolute", "longer", "below", "upper case", "symbolic link", "hard link", "directory", "pipe", "device", "empty"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        [],
+        [member("../root.img")],
+        [member("/root.img")],
+        [member("root.imgx")],
+        [member("sub/root.img")],
+        [member("ROOT.IMG")],
+        [member(type=tarfile.SYMTYPE, linkname="/etc/passwd", content=b"")],
+        [member(type=tarfile.LNKTYPE, linkname="x", content=b"")],
+        [member(type=tarfile.DIRTYPE, content=b"")],
+        [member(type=tarfile.FIFOTYPE, content=b"")],
+        [member(type=tarfile.BLKTYPE, content=b"")],
+        [member(content=b"")],
+    ],
+    ids=[
+        "nothing",
+        "above",
+        "absolute",
+        "longer",
+        "below",
+        "upper case",
+        "symbolic link",
+        "hard link",
+        "directory",
+        "pipe",
+        "device",
+        "empty",
+    ],
+)
 def test_what_is_not_a_file_called_root_img_is_no_disk(stemcell, members):
     with pytest.raises(CloudError, match="image holds no root.img$") as raised:
         read(stemcell(tar(*members)))
     assert "OpenStack stemcell" in raised.value.hint
 
 
-@pytest.mark.parametrize("what, content", [("no gzip", b"x" * 1000), ("empty", b""), ("a bare tar", tar(member())),
-                                           ("gzip of no tar", gzip.compress(b"no tar" * 1000)),
-                                           ("a broken gzip header", b"\x1f\x8b\x08\xff" + b"x" * 100)])
+@pytest.mark.parametrize(
+    "what, content",
+    [
+        ("no gzip", b"x" * 1000),
+        ("empty", b""),
+        ("a bare tar", tar(member())),
+        ("gzip of no tar", gzip.compress(b"no tar" * 1000)),
+        ("a broken gzip header", b"\x1f\x8b\x08\xff" + b"x" * 100),
+    ],
+)
 def test_what_is_no_gzip_tar_is_refused(tmp_path, what, content):
     (tmp_path / "image").write_bytes(content)
     with pytest.raises(CloudError, match="image is not a whole gzip tar: "):
@@ -149,7 +188,9 @@ def test_a_damaged_checksum_is_seen(tmp_path):
         read(str(tmp_path / "image"))
 
 
-@pytest.mark.parametrize("path, message", [("missing", "cannot be read: No such file"), (".", "cannot be read: Is a directory")])
+@pytest.mark.parametrize(
+    "path, message", [("missing", "cannot be read: No such file"), (".", "cannot be read: Is a directory")]
+)
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path, path, message):
     with pytest.raises(CloudError, match=message):
         read(os.path.join(tmp_path, path))
@@ -176,10 +217,17 @@ def test_zeros_without_end_are_an_empty_tar(tmp_path):
         read(bomb(tmp_path, b"", 100))
 
 
-@pytest.mark.parametrize("head", [
-    header(tarfile.XHDTYPE, 8 << 30), header(tarfile.XGLTYPE, 8 << 30), header(tarfile.GNUTYPE_LONGNAME, 8 << 30),
-    header(tarfile.REGTYPE, 8 << 30, "other"), header(tarfile.REGTYPE, 1 << 62, "other")],
-    ids=["PAX header", "global PAX header", "long name", "gigabytes of another member", "exabytes of another member"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        header(tarfile.XHDTYPE, 8 << 30),
+        header(tarfile.XGLTYPE, 8 << 30),
+        header(tarfile.GNUTYPE_LONGNAME, 8 << 30),
+        header(tarfile.REGTYPE, 8 << 30, "other"),
+        header(tarfile.REGTYPE, 1 << 62, "other"),
+    ],
+    ids=["PAX header", "global PAX header", "long name", "gigabytes of another member", "exabytes of another member"],
+)
 def test_a_header_that_claims_gigabytes_is_not_read_into_memory(tmp_path, head):
     path = bomb(tmp_path, head, 64)
     tracemalloc.start()
@@ -206,7 +254,7 @@ def test_a_date_that_is_none_counts_as_unknown(stemcell, mtime):
 
 def test_500_damaged_tarballs_are_refused_or_read_but_nothing_else(stemcell):
     sound = tar(member("stemcell.MF", b"x" * 100), member(content=CONTENT[:2000]), format=tarfile.PAX_FORMAT)
-    sound = tar(member("l" * 150, b"x")) [:2048] + sound
+    sound = tar(member("l" * 150, b"x"))[:2048] + sound
     refused = 0
     for seed in range(500):
         rng = random.Random(seed)
@@ -215,9 +263,9 @@ def test_500_damaged_tarballs_are_refused_or_read_but_nothing_else(stemcell):
             raw[rng.randrange(len(raw))] = rng.choice([0, 0x30, 0x37, 0x80, 0xFF, 0x53, 0x78, rng.randrange(256)])
         if rng.random() < 0.7:  # make the checksums right again, so that the damage gets further
             for at in range(0, len(raw) - 511, 512):
-                if raw[at + 257:at + 262] == b"ustar":
-                    raw[at + 148:at + 156] = b" " * 8
-                    raw[at + 148:at + 156] = b"%06o\0 " % sum(raw[at:at + 512])
+                if raw[at + 257 : at + 262] == b"ustar":
+                    raw[at + 148 : at + 156] = b" " * 8
+                    raw[at + 148 : at + 156] = b"%06o\0 " % sum(raw[at : at + 512])
         try:
             read(stemcell(bytes(raw)))
         except CloudError:
@@ -227,7 +275,9 @@ def test_500_damaged_tarballs_are_refused_or_read_but_nothing_else(stemcell):
 
 def test_numbers_that_no_tar_has_are_refused(stemcell):
     raw = bytearray(tar(member()))
-    raw[124:136] = b"\xff" + struct.pack(">Q", (1 << 64) - 5).rjust(11, b"\xff")  # a size of -5, as GNU tar would write it
+    raw[124:136] = b"\xff" + struct.pack(">Q", (1 << 64) - 5).rjust(
+        11, b"\xff"
+    )  # a size of -5, as GNU tar would write it
     raw[148:156] = b" " * 8
     raw[148:156] = b"%06o\0 " % sum(raw[:512])
     with pytest.raises(CloudError, match="holds no root.img|not a whole gzip tar"):

@@ -1,4 +1,5 @@
 """The parts of the test host that need neither root nor a server."""
+
 from __future__ import annotations
 
 import os
@@ -40,17 +41,20 @@ def verdict(number: int, *arguments: int, architecture: int = 0xC000003E) -> str
 IOCTL, BIND, SETRLIMIT, PRLIMIT64, READ = 16, 49, 160, 302, 0
 
 
-@pytest.mark.parametrize(("call", "expected"), [
-    ((IOCTL, 7, 0x4008AF60), "succeed"),
-    ((IOCTL, 7, 0x7B9), "succeed"),
-    ((IOCTL, 7, 0x5401), "allow"),
-    ((BIND, 7, 0x7FFF0000, 16), "ask us"),
-    ((BIND, 7, 0x7FFF0000, 110), "allow"),
-    ((PRLIMIT64, 0, 7, 0x7FFF0000), "succeed"),
-    ((PRLIMIT64, 0, 7, 0, 0x7FFF0000), "allow"),
-    ((SETRLIMIT, 7, 0x7FFF0000), "succeed"),
-    ((READ, 7, 0x7FFF0000, 16), "allow"),
-])
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ((IOCTL, 7, 0x4008AF60), "succeed"),
+        ((IOCTL, 7, 0x7B9), "succeed"),
+        ((IOCTL, 7, 0x5401), "allow"),
+        ((BIND, 7, 0x7FFF0000, 16), "ask us"),
+        ((BIND, 7, 0x7FFF0000, 110), "allow"),
+        ((PRLIMIT64, 0, 7, 0x7FFF0000), "succeed"),
+        ((PRLIMIT64, 0, 7, 0, 0x7FFF0000), "allow"),
+        ((SETRLIMIT, 7, 0x7FFF0000), "succeed"),
+        ((READ, 7, 0x7FFF0000, 16), "allow"),
+    ],
+)
 def test_the_filter_answers_for_the_kernel_only_where_it_must(call, expected):
     assert verdict(*call) == expected
 
@@ -101,10 +105,14 @@ def test_its_qemu_emulates_and_leaves_vsock_out(tmp_path):
     program = tmp_path / "qemu"
     program.write_text(shim.replace("exec /usr/bin/qemu-system-x86_64", "printf '%s\\n'"), encoding="utf-8")
     config = tmp_path / "qemu.conf"
-    config.write_text('[machine]\ntype = "q35"\naccel = "kvm"\n\n[device "qemu_vsock"]\ndriver = "vhost-vsock-pci"\n'
-                      '[device "qemu_gpu"]\ndriver = "virtio-vga"\n', encoding="utf-8")
+    config.write_text(
+        '[machine]\ntype = "q35"\naccel = "kvm"\n\n[device "qemu_vsock"]\ndriver = "vhost-vsock-pci"\n'
+        '[device "qemu_gpu"]\ndriver = "virtio-vga"\n',
+        encoding="utf-8",
+    )
     words = ["-accel", "kvm", "-cpu", "host,migratable=no", "-readconfig", config, "-name", "a b"]
     said = subprocess.run(["bash", program, *words], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == ["-accel", "tcg", "-cpu", "max", "-readconfig", str(config), "-name", "a b"]
     assert config.read_text(encoding="utf-8") == (
-        '[machine]\ntype = "q35"\naccel = "tcg"\n\n[device "qemu_gpu"]\ndriver = "virtio-vga"\n')
+        '[machine]\ntype = "q35"\naccel = "tcg"\n\n[device "qemu_gpu"]\ndriver = "virtio-vga"\n'
+    )

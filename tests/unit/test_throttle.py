@@ -112,15 +112,27 @@ def become(uid: int) -> None:
     os.setuid(uid)
 
 
-@pytest.mark.parametrize("text, seconds", [
-    ("2m", 120), ("90s", 90), ("1h30m", 5400), ("500ms", 0.5), ("1.5h", 5400), (30, 30), (0.25, 0.25), ("30", 30),
-    ("0", 0)])
+@pytest.mark.parametrize(
+    "text, seconds",
+    [
+        ("2m", 120),
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("500ms", 0.5),
+        ("1.5h", 5400),
+        (30, 30),
+        (0.25, 0.25),
+        ("30", 30),
+        ("0", 0),
+    ],
+)
 def test_a_duration_is_read_as_seconds(text: str | int | float, seconds: float) -> None:
     assert throttle.duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", [
-    "", "2 m", "m", "2d", "-2m", -1, "1h 30m", "2m!", "nan", "inf", float("inf"), True, None, []])
+@pytest.mark.parametrize(
+    "text", ["", "2 m", "m", "2d", "-2m", -1, "1h 30m", "2m!", "nan", "inf", float("inf"), True, None, []]
+)
 def test_what_is_no_duration_is_refused_with_the_forms_that_are(text: object) -> None:
     with pytest.raises(ValueError, match="2m, 90s, 1h30m, 500ms or a number of seconds"):
         throttle.duration(text)  # type: ignore[arg-type]
@@ -144,9 +156,15 @@ def test_of_forty_processes_four_are_inside_and_nobody_is_overtaken(tmp_path: Pa
     inside = list(itertools.accumulate({"in": 1, "out": -1}.get(event, 0) for event, _ in lines))
     assert max(inside) == 4 and inside[-1] == 0
     place = {(event, name): position for position, (event, name) in enumerate(lines)}
-    overtaken = [sum(1 for event, other in lines[since:place["in", name]] if event == "comes" and
-                     place["in", other] < place["in", name])
-                 for (event, name), since in place.items() if event == "waits"]
+    overtaken = [
+        sum(
+            1
+            for event, other in lines[since : place["in", name]]
+            if event == "comes" and place["in", other] < place["in", name]
+        )
+        for (event, name), since in place.items()
+        if event == "waits"
+    ]
     assert len(overtaken) > 40
     # None is overtaken in taking slots; a process may be slow to write its line, while those in the other slots do.
     assert max(overtaken) <= 4
@@ -160,7 +178,10 @@ def test_a_free_slot_goes_to_the_one_who_waits_longest_not_to_the_next_comer(tmp
 
     def a_late_comer_meets_a_free_slot(_: float) -> None:
         first.__exit__(None, None, None)
-        with pytest.raises(errors.ThrottleTimeout, match="holding one: nobody"), call(config._replace(wait=1e-9), "late"):
+        with (
+            pytest.raises(errors.ThrottleTimeout, match="holding one: nobody"),
+            call(config._replace(wait=1e-9), "late"),
+        ):
             pass
 
     with call(config, "second", sleep=a_late_comer_meets_a_free_slot):
@@ -308,9 +329,11 @@ def test_a_slot_file_removed_between_open_and_lock_is_not_taken_for_a_slot(tmp_p
     os.close(fd)
 
 
-@pytest.mark.parametrize("remove", [
-    lambda place: shutil.rmtree(place), lambda place: [ticket.unlink() for ticket in place.glob("ticket-*")]],
-    ids=["directory", "tickets"])
+@pytest.mark.parametrize(
+    "remove",
+    [lambda place: shutil.rmtree(place), lambda place: [ticket.unlink() for ticket in place.glob("ticket-*")]],
+    ids=["directory", "tickets"],
+)
 def test_a_waiter_survives_a_cleaner_that_removes(remove: Callable[[Path], None], tmp_path: Path) -> None:
     first = call(settings(tmp_path / "t"), "first")
     first.__enter__()

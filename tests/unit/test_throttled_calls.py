@@ -1,4 +1,5 @@
 """What BOSH is told when no throttle slot becomes free."""
+
 from __future__ import annotations
 
 import contextlib
@@ -7,16 +8,19 @@ import types
 
 import pytest
 
-from bosh_lxd_cpi.protocol import cli, methods, rpc
-from bosh_lxd_cpi.runtime import throttle
 from bosh_lxd_cpi.actions import disks
 from bosh_lxd_cpi.config.schema import Config, ThrottleConfig
+from bosh_lxd_cpi.protocol import cli, methods, rpc
+from bosh_lxd_cpi.runtime import throttle
 
 
 def call(tmp_path, method, *arguments):
     slots = tmp_path / "slots"
-    config = {"server": {"url": "unix:///nowhere"}, "agent": {"mbus": "m"},
-              "throttle_config": {"enabled": True, "path": str(slots), "limit": 1, "wait": "50ms"}}
+    config = {
+        "server": {"url": "unix:///nowhere"},
+        "agent": {"mbus": "m"},
+        "throttle_config": {"enabled": True, "path": str(slots), "limit": 1, "wait": "50ms"},
+    }
     file = tmp_path / "cpi.json"
     file.write_text(json.dumps(config), encoding="utf-8")
     request = {"method": method, "arguments": list(arguments), "context": {"request_id": "cpi-2"}}
@@ -26,10 +30,16 @@ def call(tmp_path, method, *arguments):
 
 
 @pytest.mark.usefixtures("real_time")
-@pytest.mark.parametrize(("method", "arguments", "kind", "retry"), [
-    ("create_vm", ["a", "img-1", {}, {}], "Bosh::Clouds::VMCreationFailed", True),
-    ("delete_vm", ["vm-1"], "Bosh::Clouds::CloudError", False)])
-def test_waiting_in_vain_names_the_holder_and_lets_the_director_retry_a_creation(tmp_path, method, arguments, kind, retry):
+@pytest.mark.parametrize(
+    ("method", "arguments", "kind", "retry"),
+    [
+        ("create_vm", ["a", "img-1", {}, {}], "Bosh::Clouds::VMCreationFailed", True),
+        ("delete_vm", ["vm-1"], "Bosh::Clouds::CloudError", False),
+    ],
+)
+def test_waiting_in_vain_names_the_holder_and_lets_the_director_retry_a_creation(
+    tmp_path, method, arguments, kind, retry
+):
     error = call(tmp_path, method, *arguments)
     assert (error["type"], error["ok_to_retry"]) == (kind, retry)
     assert "delete_vm cpi-1" in error["message"]
@@ -49,5 +59,7 @@ def test_waiting_for_a_slot_takes_no_time_from_the_call(clock, log, monkeypatch)
     settings = Config(throttle_config=ThrottleConfig(enabled=True))
     method = methods.METHODS["detach_disk"]
     transport = types.SimpleNamespace(requests=0)
-    methods._act(rpc.Request("detach_disk", ["vm-1", "vol-p-1"], {}), method, settings, clock=clock, transport=transport, log=log)
+    methods._act(
+        rpc.Request("detach_disk", ["vm-1", "vol-p-1"], {}), method, settings, clock=clock, transport=transport, log=log
+    )
     assert seen == [method.deadline]

@@ -1,4 +1,5 @@
 """One request over a real TLS connection, or a real unix socket, to a server that behaves as each test wants."""
+
 from __future__ import annotations
 
 import contextlib
@@ -20,7 +21,7 @@ from bosh_lxd_cpi.lxd import transport
 from bosh_lxd_cpi.lxd.transport import HttpTransport
 
 Behaviour = Callable[[ssl.SSLSocket], object]
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: \"e1\"\r\n\r\n{}"
+OK = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: "e1"\r\n\r\n{}'
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,25 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
 
     for name in ("server", "client", "other"):
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key",
-                "-out", f"{name}.crt", "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,IP:::1")
+        openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.crt",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1,IP:::1",
+        )
     openssl("ec", "-in", "client.key", "-aes256", "-passout", "pass:sesame", "-out", "locked.key")
     return directory
 
@@ -110,8 +128,13 @@ def reach(pki: Path, server: Server) -> Iterator[Callable[..., HttpTransport]]:
     opened = []
 
     def reach(**properties: Any) -> HttpTransport:
-        given = {"url": f"https://127.0.0.1:{server.port}", "tls_client_cert": str(pki / "client.crt"),
-                 "tls_client_key": str(pki / "client.key"), "tls_server_cert": str(pki / "server.crt"), **properties}
+        given = {
+            "url": f"https://127.0.0.1:{server.port}",
+            "tls_client_cert": str(pki / "client.crt"),
+            "tls_client_key": str(pki / "client.key"),
+            "tls_server_cert": str(pki / "server.crt"),
+            **properties,
+        }
         opened.append(HttpTransport(schema.Server(**given)))
         return opened[-1]
 
@@ -126,7 +149,9 @@ def der(path: Path) -> bytes:
 
 def test_a_request_and_its_answer(server, reach, pki):
     carrier = reach()
-    answer = carrier.request("POST", "/1.0/x", query={"project": "a b", "target": "@g"}, headers={"If-Match": "e"}, body=b"body.")
+    answer = carrier.request(
+        "POST", "/1.0/x", query={"project": "a b", "target": "@g"}, headers={"If-Match": "e"}, body=b"body."
+    )
     assert (answer.status, answer.headers["etag"], answer.body) == (200, '"e1"', b"{}")
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
@@ -148,7 +173,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(server, reach
     carrier = reach()
     assert carrier.request("POST", "/1.0", body=b".").status == 200
     while True:  # until the end of the first connection has arrived
-        with contextlib.suppress(errors.LostAnswer):
+        with contextlib.suppress(errors.NoResponse):
             assert carrier.request("GET", "/1.0").status == 200
             break
     assert server.connections >= 2
@@ -156,7 +181,9 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(server, reach
 
 @pytest.mark.parametrize("status", [301, 404, 500])
 def test_every_status_is_an_answer_and_no_redirection_is_followed(server, reach, status):
-    server.behaviour = lambda tls: tls.sendall(b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status)
+    server.behaviour = lambda tls: tls.sendall(
+        b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
+    )
     assert reach().request("GET", "/1.0").status == status
     assert len(server.requests) == 1
 
@@ -188,22 +215,29 @@ def garbage(tls: ssl.SSLSocket) -> None:
     os.close(descriptor)
 
 
-@pytest.mark.parametrize("behaviour", [
-    lambda tls: os.close(tls.detach()), lambda tls: tls.unwrap() and None, reset, garbage,
-    lambda tls: tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"),
-    lambda tls: tls.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
-    lambda tls: tls.sendall(b"nonsense\r\n\r\n")])
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        lambda tls: os.close(tls.detach()),
+        lambda tls: tls.unwrap() and None,
+        reset,
+        garbage,
+        lambda tls: tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"),
+        lambda tls: tls.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        lambda tls: tls.sendall(b"nonsense\r\n\r\n"),
+    ],
+)
 def test_a_connection_that_breaks_after_the_request_may_have_lost_the_answer(server, reach, behaviour):
     """Never Unreachable, which would let a POST be sent twice."""
     server.behaviour = behaviour
-    with pytest.raises(errors.LostAnswer, match="gave no answer to POST /1.0/instances: "):
+    with pytest.raises(errors.NoResponse, match="gave no answer to POST /1.0/instances: "):
         reach().request("POST", "/1.0/instances", body=b".")
 
 
 def test_a_silent_server_is_a_lost_answer(server, reach):
     done = threading.Event()
     server.behaviour = lambda tls: done.wait(10) and None
-    with pytest.raises(errors.LostAnswer, match="timed out"):
+    with pytest.raises(errors.NoResponse, match="timed out"):
         reach().request("GET", "/1.0", timeout=0.2)
     done.set()
 
@@ -245,7 +279,7 @@ def sha256(pki: Path, name: str = "server") -> str:
 def test_the_pinned_certificate_may_be_given_as(server, reach, pki, form):
     text = (pki / "server.crt").read_text(encoding="utf-8")
     digest = sha256(pki)
-    colons = ":".join(digest[at:at + 2] for at in range(0, 64, 2)).upper()
+    colons = ":".join(digest[at : at + 2] for at in range(0, 64, 2)).upper()
     pin = {"path": str(pki / "server.crt"), "PEM": text, "hex": digest, "upper case with colons": colons}[form]
     assert reach(tls_server_cert=pin).request("GET", "/1.0").status == 200
 
@@ -256,7 +290,9 @@ def test_the_pinned_certificate_of_a_chain_is_its_first(pki):
 
 
 def test_another_certificate_than_the_pinned_one_gets_no_request(server, reach, pki):
-    with pytest.raises(errors.Untrusted, match="^the certificate of https://127.0.0.1:.* is not the pinned one$") as raised:
+    with pytest.raises(
+        errors.Untrusted, match="^the certificate of https://127.0.0.1:.* is not the pinned one$"
+    ) as raised:
         reach(tls_server_cert=sha256(pki, "other")).request("GET", "/1.0")
     assert "certificate_fingerprint" in raised.value.hint and sha256(pki) in raised.value.detail
     assert server.requests == []
@@ -287,7 +323,9 @@ def test_an_authority_vouches_for_a_server(server, reach, pki):
 
 def test_an_authority_vouches_for_the_name_too(server, reach, pki):
     with pytest.raises(errors.Untrusted, match="cannot be verified: .*Hostname mismatch"):
-        reach(url=f"https://localhost:{server.port}", tls_server_cert="", tls_ca_cert=str(pki / "server.crt")).request("GET", "/1.0")
+        reach(url=f"https://localhost:{server.port}", tls_server_cert="", tls_ca_cert=str(pki / "server.crt")).request(
+            "GET", "/1.0"
+        )
 
 
 def test_verification_can_be_switched_off(server, reach):
@@ -311,8 +349,9 @@ def test_ipv6_addresses_are_written_in_brackets(network, pki, reach):
     server.close()
 
 
-@pytest.mark.parametrize("url", ["https://", "https://host:port", "https://host:99999", "https:// host",
-                                 "https://lxd..example:8443"])
+@pytest.mark.parametrize(
+    "url", ["https://", "https://host:port", "https://host:99999", "https:// host", "https://lxd..example:8443"]
+)
 def test_a_url_that_is_none_is_a_fault_of_the_configuration(reach, url):
     with pytest.raises(errors.ConfigError, match="server.url is not a URL"):
         reach(url=url)
@@ -322,10 +361,17 @@ def test_the_port_is_8443_unless_it_is_named(reach):
     assert reach(url="https://lxd")._pool.port == 8443
 
 
-@pytest.mark.parametrize("properties", [
-    {"tls_client_cert": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"}, {"tls_client_key": "-----BEGIN nothing"}])
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"tls_client_cert": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"},
+        {"tls_client_key": "-----BEGIN nothing"},
+    ],
+)
 def test_a_client_certificate_that_is_none_is_a_fault_of_the_configuration(reach, properties):
-    with pytest.raises(errors.ConfigError, match="tls_client_cert and server.tls_client_key are not a certificate and its key"):
+    with pytest.raises(
+        errors.ConfigError, match="tls_client_cert and server.tls_client_key are not a certificate and its key"
+    ):
         reach(**properties)
 
 
@@ -347,8 +393,11 @@ def test_a_missing_authority_is_a_fault_of_the_configuration(reach):
 def test_key_material_is_never_in_the_file_system(reach, monkeypatch, tmp_path):
     seen = []
     load = ssl.SSLContext.load_cert_chain
-    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain",
-                        lambda self, path, **more: seen.append((path, os.readlink(path))) or load(self, path, **more))
+    monkeypatch.setattr(
+        ssl.SSLContext,
+        "load_cert_chain",
+        lambda self, path, **more: seen.append((path, os.readlink(path))) or load(self, path, **more),
+    )
     reach()
     assert [(path.startswith("/proc/self/fd/"), link.startswith("/memfd:")) for path, link in seen] == [(True, True)]
 
@@ -359,8 +408,11 @@ def test_without_memory_files_key_material_is_private_and_gone_at_once(reach, mo
     monkeypatch.delattr(os, "memfd_create")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain",
-                        lambda self, path, **more: seen.append((path, os.stat(path).st_mode & 0o777)) or load(self, path, **more))
+    monkeypatch.setattr(
+        ssl.SSLContext,
+        "load_cert_chain",
+        lambda self, path, **more: seen.append((path, os.stat(path).st_mode & 0o777)) or load(self, path, **more),
+    )
     reach()
     [(path, mode)] = seen
     assert mode == 0o600 and path.startswith(str(tmp_path)) and not os.path.exists(path)
@@ -401,7 +453,7 @@ def test_a_unix_socket_carries_requests_too(local):
 
 def test_a_silent_unix_socket_is_a_lost_answer(local):
     carrier, _ = local
-    with pytest.raises(errors.LostAnswer, match="timed out"):
+    with pytest.raises(errors.NoResponse, match="timed out"):
         carrier.request("GET", "/1.0", timeout=0.2)
 
 

@@ -12,7 +12,11 @@ def test_no_files_make_an_empty_root_directory():
 def test_directories_come_level_by_level_with_their_paths_sorted():
     directories = tree.directories(["z/y/x", "a", "b/d/f", "b/c", "z/w"])
     assert list(directories.items()) == [
-        ("", ["a", "b", "z"]), ("b", ["b/c", "b/d"]), ("z", ["z/w", "z/y"]), ("b/d", ["b/d/f"]), ("z/y", ["z/y/x"]),
+        ("", ["a", "b", "z"]),
+        ("b", ["b/c", "b/d"]),
+        ("z", ["z/w", "z/y"]),
+        ("b/d", ["b/d/f"]),
+        ("z/y", ["z/y/x"]),
     ]
 
 
@@ -26,20 +30,23 @@ def test_the_longest_name_is_accepted():
     assert tree.directories([name]) == {"": [name]}
 
 
-@pytest.mark.parametrize("paths, sentence", [
-    ([""], "path '' must be relative and without empty components"),
-    (["/etc/passwd"], "path '/etc/passwd' must be relative and without empty components"),
-    (["a//b"], "path 'a//b' must be relative and without empty components"),
-    (["a/"], "path 'a/' must be relative and without empty components"),
-    (["a/../b"], "path 'a/../b' must not contain '..'"),
-    (["./a"], "path './a' must not contain '.'"),
-    (["caf\u00e9"], "path 'caf\u00e9' must be printable ASCII"),
-    (["a\nb"], r"path 'a\nb' must be printable ASCII"),
-    (["a\0b"], r"path 'a\x00b' must be printable ASCII"),
-    (["d/" + "n" * 129], f"name '{'n' * 129}' is longer than 128 characters"),
-    (["a/b", "a"], "'a' is both a file and a directory"),
-    (["a/b/c", "a/b"], "'a/b' is both a file and a directory"),
-])
+@pytest.mark.parametrize(
+    "paths, sentence",
+    [
+        ([""], "path '' must be relative and without empty components"),
+        (["/etc/passwd"], "path '/etc/passwd' must be relative and without empty components"),
+        (["a//b"], "path 'a//b' must be relative and without empty components"),
+        (["a/"], "path 'a/' must be relative and without empty components"),
+        (["a/../b"], "path 'a/../b' must not contain '..'"),
+        (["./a"], "path './a' must not contain '.'"),
+        (["caf\u00e9"], "path 'caf\u00e9' must be printable ASCII"),
+        (["a\nb"], r"path 'a\nb' must be printable ASCII"),
+        (["a\0b"], r"path 'a\x00b' must be printable ASCII"),
+        (["d/" + "n" * 129], f"name '{'n' * 129}' is longer than 128 characters"),
+        (["a/b", "a"], "'a' is both a file and a directory"),
+        (["a/b/c", "a/b"], "'a/b' is both a file and a directory"),
+    ],
+)
 def test_a_path_that_no_file_system_holds_is_refused(paths, sentence):
     with pytest.raises(ValueError) as raised:
         tree.directories(paths)

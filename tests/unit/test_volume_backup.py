@@ -23,8 +23,15 @@ def test_a_backup_is_an_index_and_then_the_disk():
 def test_the_index_describes_a_block_volume_of_the_disks_size():
     index = yaml.safe_load(unpacked(volume_backup.volume_backup("vol-c-1", "fast", bytes(1024)))["backup/index.yaml"])
     assert (index["name"], index["pool"], index["type"], index["optimized"], index["optimized_header"]) == (
-        "vol-c-1", "fast", "custom", False, False)
-    assert index["config"] == {"volume": {"name": "vol-c-1", "type": "custom", "content_type": "block", "config": {"size": "1024"}}}
+        "vol-c-1",
+        "fast",
+        "custom",
+        False,
+        False,
+    )
+    assert index["config"] == {
+        "volume": {"name": "vol-c-1", "type": "custom", "content_type": "block", "config": {"size": "1024"}}
+    }
 
 
 def test_equal_content_gives_equal_bytes():

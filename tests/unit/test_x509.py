@@ -30,17 +30,42 @@ def test_what_stands_around_the_first_certificate_does_not_matter():
 
 def test_openssl_agrees(tmp_path):
     for algorithm in (["rsa:2048"], ["ec", "-pkeyopt", "ec_paramgen_curve:secp384r1"]):
-        subprocess.run(["openssl", "req", "-x509", "-newkey", *algorithm, "-nodes", "-days", "7", "-subj", "/O=o/CN=a",
-                        "-keyout", tmp_path / "key", "-out", tmp_path / "crt"], check=True, capture_output=True)
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                *algorithm,
+                "-nodes",
+                "-days",
+                "7",
+                "-subj",
+                "/O=o/CN=a",
+                "-keyout",
+                tmp_path / "key",
+                "-out",
+                tmp_path / "crt",
+            ],
+            check=True,
+            capture_output=True,
+        )
         begin, end = validity((tmp_path / "crt").read_text(encoding="utf-8"))
         assert end - begin == 7 * 86400
 
 
-@pytest.mark.parametrize("text", ["", "-----BEGIN PRIVATE KEY-----", UNTIL_2109[:200],
-                                  UNTIL_2109.replace("MIIB", "MIIC"),
-                                  "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
-                                  "-----BEGIN CERTIFICATE-----\nMAMwAQA=\n-----END CERTIFICATE-----\n",
-                                  "-----BEGIN CERTIFICATE-----\n\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-----BEGIN PRIVATE KEY-----",
+        UNTIL_2109[:200],
+        UNTIL_2109.replace("MIIB", "MIIC"),
+        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\nMAMwAQA=\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\n\n-----END CERTIFICATE-----\n",
+    ],
+)
 def test_what_is_no_certificate_is_refused(text):
     with pytest.raises(ValueError, match="not a certificate"):
         validity(text)

@@ -128,7 +128,7 @@ class Server(Shell):
             if row.get("type") == "custom" and re.fullmatch(f"vol-[pec]-{UUID}", row["name"]):
                 doomed.append((*client, "storage", "volume", "delete", pool, row["name"]))
         print(
-            f"This deletes {len(doomed)} things in project {names['lxd_project_name']}, and creds/ and state.json here."
+            f"This deletes {len(doomed)} resources in project {names['lxd_project_name']}, and creds/ and state.json here."
         )
         if not (self.dry_run or self.environ.get("BOSH_NON_INTERACTIVE")) and input("Type yes to go on: ") != "yes":
             raise UtilError("nothing was deleted")

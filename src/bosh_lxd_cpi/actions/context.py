@@ -1,4 +1,5 @@
 """What every action gets: one call's configuration, server, time and log."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -6,17 +7,17 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from bosh_lxd_cpi import errors, hints
-from bosh_lxd_cpi.model import naming
-from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.config.schema import Config
-from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.lxd.features import Features, features
-from bosh_lxd_cpi.lxd.envelope import Reply
-from bosh_lxd_cpi.runtime.rollback import Undo
+from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+from bosh_lxd_cpi.runtime.log import Log
+from bosh_lxd_cpi.runtime.rollback import Rollback
 
-UNDO_SECONDS = 600.0
+ROLLBACK_SECONDS = 600.0
 """Time to clean up after a failure, on top of the call's deadline: a creation under way has to end before."""
 
 
@@ -34,8 +35,10 @@ class Cpi:
         found = features(self.client.server().metadata)
         self.client.names["client"] = found.client
         if not found.trusted:
-            raise errors.Untrusted(f"the server at {self.config.server.url} does not trust our client certificate",
-                                   hint=hints.text("untrusted", client=found.client))
+            raise errors.Untrusted(
+                f"the server at {self.config.server.url} does not trust our client certificate",
+                hint=hints.text("untrusted", client=found.client),
+            )
         return found
 
     def new_id(self) -> str:
@@ -43,26 +46,27 @@ class Cpi:
         return naming.new_id(self.clock, self.director)
 
     def marks(self) -> dict[str, str]:
-        """Configuration keys that say whose a thing is. (BOSH's own metadata has a `director`: its name.)"""
+        """Configuration keys that say whose a resource is. (BOSH's own metadata has a `director`: its name.)"""
         return {"user.bosh.director_uuid": self.director, "user.bosh.created_at": self.clock.now()}
 
-    def finish(self, request: Callable[[], Reply], *, what: str, name: str = "",
-               made: Callable[[], bool] | None = None) -> dict[str, Any]:
+    def run_operation(
+        self, request: Callable[[], Response], *, what: str, name: str = "", is_done: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
         """See `operations.finish`."""
-        return operations.finish(self.client, request, what=what, name=name, made=made)
+        return operations.run_operation(self.client, request, what=what, name=name, is_done=is_done)
 
-    def alone_with(self, name: str) -> AbstractContextManager[None]:
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Keep other calls on this machine, and cleanup, from `name`. Raises DeadlineExceeded when it is not free in time."""
         from bosh_lxd_cpi.runtime import locks
 
         return locks.creating(self.config.lock_directory(), name, self.log, sleep=self.client.deadline.sleep)
 
-    def undo(self) -> Undo:
+    def rollback(self) -> Rollback:
         """Steps to take back when this call fails, with time of their own."""
-        return Undo(self.log, before=self._allow_undoing)
+        return Rollback(self.log, before=self._allow_undoing)
 
     def _allow_undoing(self) -> None:
-        self.client.deadline = Deadline(self.clock, UNDO_SECONDS, what="cleaning up after the failure")
+        self.client.deadline = Deadline(self.clock, ROLLBACK_SECONDS, what="cleaning up after the failure")
 
 
 def identifier(value: Any, what: str) -> str:

@@ -2,6 +2,7 @@
 
 guest.properties is imported where it is needed: look-ups do without, and they are most of all calls.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from bosh_lxd_cpi.lxd.operations import exists
 
 REPEATS = 10
 """How often a change is made again on what somebody else has just changed."""
-IN_DOUBT = (errors.Changed, errors.AgentNotRunning, errors.LostAnswer, operations.Forgotten)
+IN_DOUBT = (errors.PreconditionFailed, errors.AgentNotRunning, errors.NoResponse, operations.OperationNotFound)
 """After these the change may have been made, or may have to be made again."""
 
 Value = TypeVar("Value")
@@ -38,16 +39,16 @@ class Disk(NamedTuple):
 
 def create_disk(cpi: Cpi, size: Any, cloud_properties: Any, vm_cid: Any = None) -> str:
     """Make a persistent disk of `size` MiB: one request, on a cluster two or three. `vm_cid` is where it will be used."""
-    from bosh_lxd_cpi.guest import cloud_properties
+    from bosh_lxd_cpi.guest.cloud_properties import parse_disk_properties, parse_size
 
-    size = cloud_properties.mib(size, "disk size")
-    wanted = cloud_properties.disk(cloud_properties)
+    size = parse_size(size, "disk size")
+    wanted = parse_disk_properties(cloud_properties)
     pool = wanted.storage_pool or cpi.config.server.storage_pool_name
     cid = f"{disks.PERSISTENT}{cpi.new_id()}"
     clustered = wanted.target or cpi.config.server.target  # else to ask where the VM is would be a request for nothing
     target = (_location(cpi, identifier(vm_cid, "vm_cid")) if vm_cid and clustered else "") or wanted.target
-    with cpi.undo() as undo:
-        undo.add(f"disk {cid}", lambda: volumes.delete_volume(cpi, pool, cid))
+    with cpi.rollback() as rollback:
+        rollback.add(f"disk {cid}", lambda: volumes.delete_volume(cpi, pool, cid))
         volumes.create_volume(cpi, pool, cid, size, config={**wanted.config, **cpi.marks()}, target=target)
     return cid
 
@@ -108,15 +109,22 @@ def delete_disk(cpi: Cpi, disk_cid: str) -> None:
     try:
         deleted = in_any_pool(cpi, cid, lambda pool: _delete(cpi, pool, cid))
     except errors.InUse as failure:
-        raise errors.CloudError(f"disk {cid} is attached to a VM, so it is not deleted", detail=str(failure),
-                                hint=hints.text("attached_delete", disk=cid, **cpi.client.names)) from failure
+        raise errors.CloudError(
+            f"disk {cid} is attached to a VM, so it is not deleted",
+            detail=str(failure),
+            hint=hints.text("attached_delete", disk=cid, **cpi.client.names),
+        ) from failure
     if deleted is None:
         cpi.log.info(f"disk {cid} is gone already")
 
 
 def _delete(cpi: Cpi, pool: str, cid: str) -> bool:
-    cpi.finish(lambda: cpi.client.delete_volume(pool, cid), what=f"deleting disk {cid}", name=cid,
-               made=lambda: not exists(lambda: cpi.client.volume(pool, cid)))
+    cpi.run_operation(
+        lambda: cpi.client.delete_volume(pool, cid),
+        what=f"deleting disk {cid}",
+        name=cid,
+        is_done=lambda: not exists(lambda: cpi.client.volume(pool, cid)),
+    )
     return True
 
 
@@ -127,15 +135,16 @@ def attach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> dict[str, str]:
     disk: LXD 5.0 would let two VMs write to it.
     """
     vm, disk, features = identifier(vm_cid, "vm_cid"), identifier(disk_cid, "disk_cid"), cpi.features()
-    with cpi.alone_with(f"attachment-of-{disk}"), cpi.alone_with(vms.changes_of(vm)):
+    with cpi.exclusive(f"attachment-of-{disk}"), cpi.exclusive(vms.changes_of(vm)):
         return _attach(cpi, vm, disk, kind=features.kind)
 
 
 def _attach(cpi: Cpi, vm: str, disk_cid: str, *, kind: str) -> dict[str, str]:
     disk = need(cpi, disk_cid)
     if others := [user for user in disk.users if user != vm]:
-        raise errors.CloudError(f"disk {disk_cid} is attached to {', '.join(others)} already",
-                                hint="Detach it there first")
+        raise errors.CloudError(
+            f"disk {disk_cid} is attached to {', '.join(others)} already", hint="Detach it there first"
+        )
     device = disks.persistent_device(disk_cid)
     for _ in range(REPEATS):
         instance, etag = need_instance(cpi, vm)
@@ -144,7 +153,9 @@ def _attach(cpi: Cpi, vm: str, disk_cid: str, *, kind: str) -> dict[str, str]:
         disk = _colocated(cpi, disk, instance["location"])
         body = {"description": instance["description"], "devices": {device: disks.volume_device(disk.pool, disk_cid)}}
         try:
-            cpi.finish(lambda: cpi.client.patch_instance(vm, body, etag), what=f"attaching {disk_cid} to {vm}", name=vm)
+            cpi.run_operation(
+                lambda: cpi.client.patch_instance(vm, body, etag), what=f"attaching {disk_cid} to {vm}", name=vm
+            )
             return disks.hint(device, kind=kind)
         except IN_DOUBT as failure:
             cpi.log.info(f"{failure}; looking again")
@@ -178,7 +189,7 @@ def detach_disk(cpi: Cpi, vm_cid: str, disk_cid: str) -> None:
     from bosh_lxd_cpi.actions import legacy_config_drive
 
     vm, disk = identifier(vm_cid, "vm_cid"), identifier(disk_cid, "disk_cid")
-    with cpi.alone_with(vms.changes_of(vm)):
+    with cpi.exclusive(vms.changes_of(vm)):
         _detach(cpi, vm, disk)
     legacy_config_drive.forget_disk(cpi, vm, disk)
 
@@ -190,10 +201,15 @@ def _detach(cpi: Cpi, vm: str, disk: str) -> None:
         if not names:
             return
         left = {name: device for name, device in instance["devices"].items() if name not in names}
-        body = {key: instance[key] for key in ("architecture", "config", "description", "ephemeral", "profiles", "stateful")}
+        body = {
+            key: instance[key] for key in ("architecture", "config", "description", "ephemeral", "profiles", "stateful")
+        }
         try:
-            cpi.finish(lambda: cpi.client.replace_instance(vm, {**body, "devices": left}, etag),
-                       what=f"detaching {disk} from {vm}", name=vm)
+            cpi.run_operation(
+                lambda: cpi.client.replace_instance(vm, {**body, "devices": left}, etag),
+                what=f"detaching {disk} from {vm}",
+                name=vm,
+            )
             return
         except IN_DOUBT as failure:
             cpi.log.info(f"{failure}; looking again")
@@ -208,21 +224,23 @@ def get_disks(cpi: Cpi, vm_cid: str) -> list[str]:
 
 def resize_disk(cpi: Cpi, disk_cid: str, new_size: Any) -> None:
     """Grow a disk to `new_size` MiB; the same size again is fine. Raises NotSupported for a smaller one."""
-    from bosh_lxd_cpi.guest import cloud_properties
+    from bosh_lxd_cpi.guest.cloud_properties import parse_size
 
-    size = cloud_properties.mib(new_size, "disk size")
+    size = parse_size(new_size, "disk size")
     _change(cpi, disk_cid, lambda disk: _resize(cpi, disk, disk_cid, size, disk.volume["config"]))
 
 
 def update_disk(cpi: Cpi, disk_cid: str, new_size: Any, cloud_properties: Any) -> None:
     """Bring a disk to a new size and new properties in place. Raises NotSupported when that needs another volume."""
-    from bosh_lxd_cpi.guest import cloud_properties
+    from bosh_lxd_cpi.guest.cloud_properties import parse_disk_properties, parse_size
 
-    size, wanted = cloud_properties.mib(new_size, "disk size"), cloud_properties.disk(cloud_properties)
+    size, wanted = parse_size(new_size, "disk size"), parse_disk_properties(cloud_properties)
 
     def change(disk: Disk) -> None:
         if (wanted.storage_pool or disk.pool) != disk.pool:
-            raise errors.NotSupported(f"disk {disk_cid} is in pool {disk.pool} and cannot move to {wanted.storage_pool} in place")
+            raise errors.NotSupported(
+                f"disk {disk_cid} is in pool {disk.pool} and cannot move to {wanted.storage_pool} in place"
+            )
         _resize(cpi, disk, disk_cid, size, {**disk.volume["config"], **wanted.config})
 
     _change(cpi, disk_cid, change)
@@ -239,27 +257,39 @@ def _resize(cpi: Cpi, disk: Disk, cid: str, size: int, config: dict[str, str]) -
     try:
         _replace(cpi, disk, cid, config=config, what=f"resizing disk {cid}")
     except errors.InUse as failure:
-        raise errors.CloudError(f"disk {cid} cannot grow while it is attached to {', '.join(disk.users)}",
-                                detail=str(failure), hint=hints.text("attached_grow")) from failure
+        raise errors.CloudError(
+            f"disk {cid} cannot grow while it is attached to {', '.join(disk.users)}",
+            detail=str(failure),
+            hint=hints.text("attached_grow"),
+        ) from failure
 
 
 def set_disk_metadata(cpi: Cpi, disk_cid: str, metadata: Any) -> None:
     """Describe a disk and tag it: two requests. Raises DiskNotFound."""
     if not isinstance(metadata, dict):
         raise errors.BadRequest("metadata must be a mapping")
-    _change(cpi, disk_cid, lambda disk: _replace(
-        cpi, disk, disk_cid, config={**disk.volume["config"], **vms.tags(metadata)}, description=describe(metadata),
-        what=f"describing disk {disk_cid}"))
+    _change(
+        cpi,
+        disk_cid,
+        lambda disk: _replace(
+            cpi,
+            disk,
+            disk_cid,
+            config={**disk.volume["config"], **vms.tags(metadata)},
+            description=describe(metadata),
+            what=f"describing disk {disk_cid}",
+        ),
+    )
 
 
 def _change(cpi: Cpi, cid: str, change: Callable[[Disk], None]) -> None:
     """Change a disk as it is; once more if somebody else has changed it meanwhile."""
     identifier(cid, "disk_cid")
-    with cpi.alone_with(vms.changes_of(cid)):
+    with cpi.exclusive(vms.changes_of(cid)):
         for _ in range(REPEATS):
             try:
                 return change(need(cpi, cid))
-            except errors.Changed as failure:
+            except errors.PreconditionFailed as failure:
                 cpi.log.info(f"{failure}; looking again")
     raise errors.CloudError(f"disk {cid} kept changing, so that it could not be changed as asked")
 
@@ -272,14 +302,18 @@ def describe(metadata: dict[str, Any]) -> str:
     return " ".join(filter(None, [str(metadata.get("deployment", "")), instance]))
 
 
-def _replace(cpi: Cpi, disk: Disk, cid: str, *, config: dict[str, str], what: str, description: str | None = None) -> None:
+def _replace(
+    cpi: Cpi, disk: Disk, cid: str, *, config: dict[str, str], what: str, description: str | None = None
+) -> None:
     body = {"config": config, "description": disk.volume["description"] if description is None else description}
 
     def made() -> bool:
         return _disk(cpi, disk.pool, cid).volume["config"] == config
 
     try:
-        cpi.finish(lambda: cpi.client.replace_volume(disk.pool, cid, body, disk.etag), what=what, name=cid, made=made)
-    except errors.Changed:  # by ourselves, when the first answer got lost and the request was repeated
+        cpi.run_operation(
+            lambda: cpi.client.replace_volume(disk.pool, cid, body, disk.etag), what=what, name=cid, is_done=made
+        )
+    except errors.PreconditionFailed:  # by ourselves, when the first answer got lost and the request was repeated
         if not made():
             raise

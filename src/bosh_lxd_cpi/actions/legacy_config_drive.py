@@ -4,6 +4,7 @@ The agent reads its drive at every start. With a disk on it that has left meanwh
 hint, it gives up: "Unexpected disk attached" (bosh-agent, agent/bootstrap.go, comparePersistentDisk). What go-lxd-cpi
 wrote is in agent_config.filestore_path, which is on the director's persistent disk.
 """
+
 from __future__ import annotations
 
 import json
@@ -51,10 +52,16 @@ def forget_disk(cpi: Cpi, vm: str, disk: str) -> None:
     old = instance["devices"][disks.CONFIG_DEVICE]
     pool, new = old["pool"], f"{disks.CONFIG}{cpi.new_id()}"
     cpi.log.info(f"{vm} gets a configuration drive without {disk}")
-    with cpi.undo() as undo:
-        undo.add(f"volume {new}", lambda: volumes.delete_volume(cpi, pool, new))
-        volumes.import_drive(cpi, pool, new, drive.configured(settings, cpi.config.agent_config), features=features,
-                             target=instance["location"] if features.clustered else "")
+    with cpi.rollback() as rollback:
+        rollback.add(f"volume {new}", lambda: volumes.delete_volume(cpi, pool, new))
+        volumes.import_drive(
+            cpi,
+            pool,
+            new,
+            drive.configured(settings, cpi.config.agent_config),
+            features=features,
+            target=instance["location"] if features.clustered else "",
+        )
         _insert(cpi, vm, instance["description"], disks.volume_device(pool, new))
     volumes.delete_volume(cpi, pool, old["source"])
     written = file.with_suffix(".new")
@@ -69,7 +76,9 @@ def _insert(cpi: Cpi, vm: str, description: str, drive: dict[str, str]) -> None:
 
     body = {"description": description, "devices": {disks.CONFIG_DEVICE: drive}}
     try:
-        cpi.finish(lambda: cpi.client.patch_instance(vm, body), what=f"changing the drive of {vm}", name=vm, made=there)
+        cpi.run_operation(
+            lambda: cpi.client.patch_instance(vm, body), what=f"changing the drive of {vm}", name=vm, is_done=there
+        )
     except errors.AgentNotRunning:  # LXD 5.0 says so after the change (see vms.describe)
         if not there():
             raise

@@ -1,4 +1,5 @@
 """Snapshots of persistent disks. The CID is `<disk>_<snapshot>`: the server needs both names."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -21,12 +22,14 @@ def snapshot_disk(cpi: Cpi, disk_cid: str, metadata: Any = None) -> str:
     if not isinstance(metadata or {}, dict):
         raise errors.BadRequest("metadata must be a mapping")
     name = f"snap-{cpi.new_id()}"
-    with cpi.undo() as undo:
-        undo.add(f"snapshot {name}", lambda: _take_back(cpi, cid, name))
+    with cpi.rollback() as rollback:
+        rollback.add(f"snapshot {name}", lambda: _take_back(cpi, cid, name))
         pool = disks.in_any_pool(cpi, cid, lambda pool: _snapshot(cpi, pool, cid, name))
         if pool is not None:
             description = _description(metadata or {}, by=cpi.director)
-            cpi.finish(lambda: cpi.client.describe_snapshot(pool, cid, name, description), what=f"describing snapshot {name}")
+            cpi.run_operation(
+                lambda: cpi.client.describe_snapshot(pool, cid, name, description), what=f"describing snapshot {name}"
+            )
     if pool is None:
         raise errors.DiskNotFound(f"there is no disk {cid} to make a snapshot of")
     return f"{cid}_{name}"
@@ -39,8 +42,12 @@ def _take_back(cpi: Cpi, cid: str, name: str) -> None:
 
 
 def _snapshot(cpi: Cpi, pool: str, cid: str, name: str) -> str:
-    cpi.finish(lambda: cpi.client.create_snapshot(pool, cid, name), what=f"snapshot of {cid}", name=name,
-               made=lambda: exists(lambda: cpi.client.snapshot(pool, cid, name)))
+    cpi.run_operation(
+        lambda: cpi.client.create_snapshot(pool, cid, name),
+        what=f"snapshot of {cid}",
+        name=name,
+        is_done=lambda: exists(lambda: cpi.client.snapshot(pool, cid, name)),
+    )
     return pool
 
 
@@ -68,6 +75,10 @@ def delete_snapshot(cpi: Cpi, snapshot_cid: str) -> None:
 
 
 def _delete(cpi: Cpi, pool: str, disk: str, name: str) -> bool:
-    cpi.finish(lambda: cpi.client.delete_snapshot(pool, disk, name), what=f"deleting snapshot {name} of {disk}", name=name,
-               made=lambda: not exists(lambda: cpi.client.snapshot(pool, disk, name)))
+    cpi.run_operation(
+        lambda: cpi.client.delete_snapshot(pool, disk, name),
+        what=f"deleting snapshot {name} of {disk}",
+        name=name,
+        is_done=lambda: not exists(lambda: cpi.client.snapshot(pool, disk, name)),
+    )
     return True

@@ -1,4 +1,5 @@
 """Stemcells: a tarball becomes an image, and an alias of the image is the stemcell CID."""
+
 from __future__ import annotations
 
 import contextlib
@@ -7,11 +8,11 @@ from typing import Any
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions.context import Cpi, identifier
-from bosh_lxd_cpi.guest import cloud_properties, disks
-from bosh_lxd_cpi.guest.cloud_properties import StemcellProperties
+from bosh_lxd_cpi.guest import disks
+from bosh_lxd_cpi.guest.cloud_properties import StemcellProperties, parse_stemcell_properties
 from bosh_lxd_cpi.lxd import operations
-from bosh_lxd_cpi.stemcell import qcow2, tarball, upload
 from bosh_lxd_cpi.lxd.operations import exists
+from bosh_lxd_cpi.stemcell import qcow2, tarball, upload
 
 LIGHT = "light: "
 """Starts the description of an alias whose image is the operator's, not ours."""
@@ -24,18 +25,21 @@ def create_stemcell(cpi: Cpi, image_path: str, cloud_properties: Any, tags: Any 
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
-    stemcell = cloud_properties.stemcell(cloud_properties)
+    stemcell = parse_stemcell_properties(cloud_properties)
     light = bool(stemcell.image_alias or stemcell.image_fingerprint)
     if light:
         fingerprint = _light_image(cpi, stemcell)
     else:
         fingerprint = _existing_image(cpi, stemcell) or _upload(cpi, image_path, stemcell)
     cid = f"img-{cpi.new_id()}"
-    with cpi.undo() as undo:
-        undo.add(f"image alias {cid}", lambda: cpi.client.delete_alias(cid))
+    with cpi.rollback() as rollback:
+        rollback.add(f"image alias {cid}", lambda: cpi.client.delete_alias(cid))
         description = f"{LIGHT if light else ''}{stemcell.name} {stemcell.version}"
-        cpi.finish(lambda: cpi.client.create_alias(cid, fingerprint, description), what=f"image alias {cid}",
-                   made=lambda: exists(lambda: cpi.client.alias(cid)))
+        cpi.run_operation(
+            lambda: cpi.client.create_alias(cid, fingerprint, description),
+            what=f"image alias {cid}",
+            is_done=lambda: exists(lambda: cpi.client.alias(cid)),
+        )
         if cpi.config.server.predeploy_stemcell and not light:
             _predeploy(cpi, fingerprint)
     return cid
@@ -52,8 +56,12 @@ def delete_stemcell(cpi: Cpi, stemcell_cid: str) -> None:
     last = {entry["name"] for entry in image["aliases"]} <= {cid}
     try:
         if last and not alias.get("description", "").startswith(LIGHT):
-            cpi.finish(lambda: cpi.client.delete_image(alias["target"]), what=f"deleting stemcell {cid}", name=alias["target"],
-                       made=lambda: not exists(lambda: cpi.client.image(alias["target"])))
+            cpi.run_operation(
+                lambda: cpi.client.delete_image(alias["target"]),
+                what=f"deleting stemcell {cid}",
+                name=alias["target"],
+                is_done=lambda: not exists(lambda: cpi.client.image(alias["target"])),
+            )
         else:
             cpi.client.delete_alias(cid)
     except errors.NotFound:
@@ -67,16 +75,20 @@ def _light_image(cpi: Cpi, stemcell: StemcellProperties) -> str:
         image = cpi.client.image(wanted).metadata
     except errors.NotFound:
         name = stemcell.image_alias or stemcell.image_fingerprint
-        raise errors.CloudError(f"the light stemcell's image {name} is not on the server",
-                                hint=f"Import it into project {cpi.client.project}, or correct image_alias") from None
+        raise errors.CloudError(
+            f"the light stemcell's image {name} is not on the server",
+            hint=f"Import it into project {cpi.client.project}, or correct image_alias",
+        ) from None
     _check_is_vm_image(image)
     return image["fingerprint"]
 
 
 def _check_is_vm_image(image: dict[str, Any]) -> None:
     if image.get("type") != "virtual-machine":
-        raise errors.CloudError(f"image {image['fingerprint'][:12]} is for containers, not for virtual machines",
-                                hint="Import it with a disk image (rootfs.img, qcow2)")
+        raise errors.CloudError(
+            f"image {image['fingerprint'][:12]} is for containers, not for virtual machines",
+            hint="Import it with a disk image (rootfs.img, qcow2)",
+        )
 
 
 def _existing_image(cpi: Cpi, stemcell: StemcellProperties) -> str:
@@ -120,23 +132,32 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _send(cpi: Cpi, stemcell: StemcellProperties, image: tarball.DiskImage, rootfs: Iterator[bytes], size: int) -> str:
-    about = {"description": _description(stemcell), "os": (stemcell.os_distro or "linux").title(),
-             "architecture": stemcell.architecture, "root_device_name": stemcell.root_device_name or "/",
-             "bosh.stemcell": f"{stemcell.name} {stemcell.version}", "bosh.director": cpi.director,
-             **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {})}
-    upload = upload.Upload(upload.metadata(architecture=stemcell.architecture, created=image.created, properties=about),
-                           rootfs, size, boundary=cpi.new_id(),
-                           progress=lambda percent: cpi.log.info(f"uploading the stemcell: {percent} %"))
+    about = {
+        "description": _description(stemcell),
+        "os": (stemcell.os_distro or "linux").title(),
+        "architecture": stemcell.architecture,
+        "root_device_name": stemcell.root_device_name or "/",
+        "bosh.stemcell": f"{stemcell.name} {stemcell.version}",
+        "bosh.director": cpi.director,
+        **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {}),
+    }
+    body = upload.Upload(
+        upload.metadata(architecture=stemcell.architecture, created=image.created, properties=about),
+        rootfs,
+        size,
+        boundary=cpi.new_id(),
+        progress=lambda percent: cpi.log.info(f"uploading the stemcell: {percent} %"),
+    )
     cpi.log.info(f"uploading the stemcell: {size >> 20} MiB")
     try:
-        reply = cpi.client.upload_image(upload, length=upload.length, content_type=upload.content_type)
+        reply = cpi.client.upload_image(body, length=body.length, content_type=body.content_type)
         operations.wait(cpi.client, reply, what=f"importing stemcell {_description(stemcell)}")
-    except (errors.AlreadyExists, errors.LostAnswer, operations.Forgotten) as failure:
+    except (errors.AlreadyExists, errors.NoResponse, operations.OperationNotFound) as failure:
         # Another call was faster, or the server has it although we did not hear so.
-        if not upload.finished or not exists(lambda: cpi.client.image(upload.fingerprint)):
+        if not body.finished or not exists(lambda: cpi.client.image(body.fingerprint)):
             raise
         cpi.log.info(f"the image is on the server all the same: {failure}")
-    return upload.fingerprint
+    return body.fingerprint
 
 
 def _predeploy(cpi: Cpi, fingerprint: str) -> None:
@@ -147,11 +168,17 @@ def _predeploy(cpi: Cpi, fingerprint: str) -> None:
     name = f"vm-{cpi.new_id()}"
     server = cpi.config.server
     target = server.target if server.target and cpi.features().clustered else ""
-    body = {"name": name, "type": "virtual-machine", "source": {"type": "image", "fingerprint": fingerprint},
-            "profiles": [server.profile_name], "devices": {"root": disks.root_device(server.storage_pool_name, 0)},
-            "config": {**cpi.marks(), "user.bosh.state": "creating"}, "description": "BOSH warms up a stemcell"}
+    body = {
+        "name": name,
+        "type": "virtual-machine",
+        "source": {"type": "image", "fingerprint": fingerprint},
+        "profiles": [server.profile_name],
+        "devices": {"root": disks.root_device(server.storage_pool_name, 0)},
+        "config": {**cpi.marks(), "user.bosh.state": "creating"},
+        "description": "BOSH warms up a stemcell",
+    }
     try:
-        cpi.finish(lambda: cpi.client.create_instance(body, target=target), what="predeploying the stemcell")
+        cpi.run_operation(lambda: cpi.client.create_instance(body, target=target), what="predeploying the stemcell")
     finally:
         with contextlib.suppress(errors.NotFound):
-            cpi.finish(lambda: cpi.client.delete_instance(name), what="deleting the predeployed VM")
+            cpi.run_operation(lambda: cpi.client.delete_instance(name), what="deleting the predeployed VM")

@@ -1,4 +1,5 @@
 """Virtual machines after their creation: look, describe, restart, delete."""
+
 from __future__ import annotations
 
 import json
@@ -29,7 +30,9 @@ def has_vm(cpi: Cpi, vm_cid: str) -> bool:
     if exists(lambda: cpi.client.instance(cid)):
         return True
     if cpi.config.server.type != "incus" and not exists(cpi.client.own_project):
-        raise errors.CloudError(f"there is no project {cpi.client.project}", hint=hints.text("no_project", **cpi.client.names))
+        raise errors.CloudError(
+            f"there is no project {cpi.client.project}", hint=hints.text("no_project", **cpi.client.names)
+        )
     return False
 
 
@@ -50,8 +53,12 @@ def reboot_vm(cpi: Cpi, vm_cid: str) -> None:
 
 def _restart(cpi: Cpi, cid: str) -> None:
     try:
-        cpi.finish(lambda: cpi.client.set_instance_state(cid, "restart", force=True), what=f"restarting {cid}", name=cid,
-                   made=lambda: _status(cpi, cid) == "Running")
+        cpi.run_operation(
+            lambda: cpi.client.set_instance_state(cid, "restart", force=True),
+            what=f"restarting {cid}",
+            name=cid,
+            is_done=lambda: _status(cpi, cid) == "Running",
+        )
     except errors.AlreadyInState:
         start(cpi, cid)  # it stopped in between
 
@@ -59,8 +66,12 @@ def _restart(cpi: Cpi, cid: str) -> None:
 def start(cpi: Cpi, cid: str) -> None:
     """Start a stopped VM; one that runs is fine."""
     try:
-        cpi.finish(lambda: cpi.client.set_instance_state(cid, "start"), what=f"starting {cid}", name=cid,
-                   made=lambda: _status(cpi, cid) == "Running")
+        cpi.run_operation(
+            lambda: cpi.client.set_instance_state(cid, "start"),
+            what=f"starting {cid}",
+            name=cid,
+            is_done=lambda: _status(cpi, cid) == "Running",
+        )
     except errors.AlreadyInState:
         cpi.log.info(f"{cid} is running already")
 
@@ -99,7 +110,7 @@ def set_vm_metadata(cpi: Cpi, vm_cid: str, metadata: Any) -> None:
     if not isinstance(metadata, dict):
         raise errors.BadRequest("metadata must be a mapping")
     try:
-        with cpi.alone_with(changes_of(cid)):
+        with cpi.exclusive(changes_of(cid)):
             describe(cpi, cid, description=_description(metadata), config=tags(metadata))
     except errors.NotFound:
         raise errors.VMNotFound(f"there is no VM {cid}") from None
@@ -113,8 +124,11 @@ def changes_of(cid: str) -> str:
 def describe(cpi: Cpi, cid: str, *, description: str, config: dict[str, str]) -> None:
     """Set description and configuration keys of a VM, running or not."""
     try:
-        cpi.finish(lambda: cpi.client.patch_instance(cid, {"description": description, "config": config}),
-                   what=f"describing {cid}", name=cid)
+        cpi.run_operation(
+            lambda: cpi.client.patch_instance(cid, {"description": description, "config": config}),
+            what=f"describing {cid}",
+            name=cid,
+        )
     except errors.AgentNotRunning:
         # LXD 5.0 tells the guest after the change, and fails when no LXD agent listens there (facts: lxd-api 4).
         now = cpi.client.instance(cid).metadata["config"]
@@ -135,7 +149,7 @@ def tags(metadata: dict[str, Any]) -> dict[str, str]:
     found, room = {}, MOST_CHARACTERS
     for key, value in metadata.items():
         if value is not None:
-            found[f"user.bosh.{_key(key)}"] = text = _value(value)[:min(LONGEST_VALUE, room)]
+            found[f"user.bosh.{_key(key)}"] = text = _value(value)[: min(LONGEST_VALUE, room)]
             room -= len(text)
     return found
 

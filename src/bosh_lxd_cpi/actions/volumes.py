@@ -1,8 +1,8 @@
 """Volumes: empty ones, for VMs and for persistent disks alike, and configuration drives."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions.context import Cpi
@@ -13,10 +13,19 @@ from bosh_lxd_cpi.lxd.operations import exists
 def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[str, str], target: str = "") -> None:
     """Make an empty block volume of `size` MiB."""
     cpi.client.names["pool"] = pool
-    body = {"name": name, "type": "custom", "content_type": "block", "description": "made by BOSH",
-            "config": {**config, "size": f"{size}MiB"}}
-    cpi.finish(lambda: cpi.client.create_volume(pool, body, target=target), what=f"volume {name}", name=name,
-               made=lambda: exists(lambda: cpi.client.volume(pool, name)))
+    body = {
+        "name": name,
+        "type": "custom",
+        "content_type": "block",
+        "description": "made by BOSH",
+        "config": {**config, "size": f"{size}MiB"},
+    }
+    cpi.run_operation(
+        lambda: cpi.client.create_volume(pool, body, target=target),
+        what=f"volume {name}",
+        name=name,
+        is_done=lambda: exists(lambda: cpi.client.volume(pool, name)),
+    )
 
 
 def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Features, target: str = "") -> None:
@@ -32,14 +41,22 @@ def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Fe
         delete_volume(cpi, pool, name, target=target)
         return False
 
-    cpi.finish(lambda: cpi.client.import_volume(pool, name, sent, iso=iso, target=target), what=f"config drive {name}",
-               name=name, made=start_over)
+    cpi.run_operation(
+        lambda: cpi.client.import_volume(pool, name, sent, iso=iso, target=target),
+        what=f"config drive {name}",
+        name=name,
+        is_done=start_over,
+    )
 
 
 def delete_volume(cpi: Cpi, pool: str, volume: str, *, target: str = "") -> None:
     """Delete a volume; one that is gone is no error. Of two members' volumes of this name `target` says which."""
     try:
-        cpi.finish(lambda: cpi.client.delete_volume(pool, volume, target=target), what=f"deleting volume {volume}", name=volume,
-                   made=lambda: not exists(lambda: cpi.client.volume(pool, volume, target=target)))
+        cpi.run_operation(
+            lambda: cpi.client.delete_volume(pool, volume, target=target),
+            what=f"deleting volume {volume}",
+            name=volume,
+            is_done=lambda: not exists(lambda: cpi.client.volume(pool, volume, target=target)),
+        )
     except errors.NotFound:
         cpi.log.debug(f"there is no volume {volume} in pool {pool}")

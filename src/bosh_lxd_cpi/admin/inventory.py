@@ -1,8 +1,9 @@
 """Everything on the server that BOSH made, read in one sweep.
 
-The name says whose a thing is (see `ids`). The mark user.bosh.director_uuid alone could not: a config drive uploaded as
+The name says whose a resource is (see `ids`). The mark user.bosh.director_uuid alone could not: a config drive uploaded as
 an ISO volume carries none. The marks tell which UUID a digest in a name stands for.
 """
+
 from __future__ import annotations
 
 import json
@@ -13,28 +14,28 @@ from datetime import datetime
 from typing import Any
 
 from bosh_lxd_cpi import errors, hints
-from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.model import naming
 
 VM, DISK, EPHEMERAL, CONFIG, SNAPSHOT, IMAGE = "vm", "disk", "ephemeral", "config", "snapshot", "image"
 VOLUMES = {disks.PERSISTENT: DISK, disks.EPHEMERAL: EPHEMERAL, disks.CONFIG: CONFIG}
 NAME = re.compile(r"(vm-|img-|snap-|vol-[ecp]-)[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[4-9ab][0-9a-f]{3}-[0-9a-f]{12}")
 """The library that gives go-lxd-cpi its UUIDs sets the variant wrongly: 4 to 7 begin their fourth group, not 8 to b."""
-UNMARKED = "?"
+UNKNOWN_OWNER = "?"
 """In place of a director: named in our manner, but with a UUID that says nothing, as go-lxd-cpi's."""
-HALF_MADE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "half-made", "failed", "orphan", "unused", "no alias"
+INCOMPLETE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "half-made", "failed", "orphan", "unused", "no alias"
 STATE, CREATING = "user.bosh.state", "creating"
-VM_STATES = {CREATING: HALF_MADE, "failed": FAILED}
+VM_STATES = {CREATING: INCOMPLETE, "failed": FAILED}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
+class Resource:
     """A VM, volume, snapshot or image.
 
-    `director` is its digest or `UNMARKED`, `created` Unix seconds or None where the server does not know either, `size`
-    MiB; `state` says why nobody needs the thing, and is empty when somebody does.
+    `director` is its digest or `UNKNOWN_OWNER`, `created` Unix seconds or None where the server does not know either, `size`
+    MiB; `state` says why nobody needs the resource, and is empty when somebody does.
     """
 
     kind: str
@@ -62,16 +63,19 @@ class Thing:
 
 @dataclass
 class Inventory:
-    """All things, the UUIDs (or else the digests) of their directors by digest, and what could not be read."""
+    """All resources, the UUIDs (or else the digests) of their directors by digest, and what could not be read."""
 
-    things: list[Thing] = field(default_factory=list)
+    resources: list[Resource] = field(default_factory=list)
     directors: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
-    def own_volumes(self, vm: Thing) -> list[Thing]:
+    def own_volumes(self, vm: Resource) -> list[Resource]:
         """The volumes that a VM brought along and nobody else uses."""
-        return [thing for thing in self.things
-                if thing.kind in (EPHEMERAL, CONFIG) and thing.uuid == vm.uuid and set(thing.used_by) <= {vm.cid}]
+        return [
+            resource
+            for resource in self.resources
+            if resource.kind in (EPHEMERAL, CONFIG) and resource.uuid == vm.uuid and set(resource.used_by) <= {vm.cid}
+        ]
 
 
 def read(client: Client, pool: str) -> Inventory:
@@ -81,9 +85,11 @@ def read(client: Client, pool: str) -> Inventory:
     instances, images = _listed(client, found), client.images().metadata
     volumes = [(name, volume) for name in pools.names(client, pool) for volume in _volumes(client, name, found)]
     vms = {vm.uuid: vm for vm in _instances(instances)}
-    stemcells = sorted(_images(images, instances), key=lambda thing: thing.cid)  # Incus lists images in no order
-    found.things = [*vms.values(), *_of_pools(volumes, vms), *stemcells]
-    found.directors = _directors({thing.director for thing in found.things} - {UNMARKED}, instances, images, volumes)
+    stemcells = sorted(_images(images, instances), key=lambda resource: resource.cid)  # Incus lists images in no order
+    found.resources = [*vms.values(), *_of_pools(volumes, vms), *stemcells]
+    found.directors = _directors(
+        {resource.director for resource in found.resources} - {UNKNOWN_OWNER}, instances, images, volumes
+    )
     return found
 
 
@@ -91,7 +97,9 @@ def _listed(client: Client, found: Inventory) -> list[dict[str, Any]]:
     """All instances. Of those on a cluster member that does not answer the server knows little more than the name."""
     instances = client.instances().metadata
     if unread := [instance["name"] for instance in instances if instance["config"] is None]:
-        found.failures.append(f"not to be read now: {', '.join(unread)}. {hints.text('member_offline', **client.names)}")
+        found.failures.append(
+            f"not to be read now: {', '.join(unread)}. {hints.text('member_offline', **client.names)}"
+        )
     return [{**instance, "config": instance["config"] or {}} for instance in instances]
 
 
@@ -104,11 +112,11 @@ def _volumes(client: Client, pool: str, found: Inventory) -> list[dict[str, Any]
 
 
 def owner(name: str) -> str:
-    """The digest of the director that a name belongs to, `UNMARKED`, or nothing for what is no name of BOSH's."""
+    """The digest of the director that a name belongs to, `UNKNOWN_OWNER`, or nothing for what is no name of BOSH's."""
     if not NAME.fullmatch(name):
         return ""
     origin = naming.origin(name)
-    return origin.director if origin else UNMARKED
+    return origin.director if origin else UNKNOWN_OWNER
 
 
 def _created(name: str, *others: str) -> float | None:
@@ -125,35 +133,50 @@ def seconds(text: str) -> float | None:
     return datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00")).timestamp()
 
 
-def _instances(instances: Iterable[dict[str, Any]]) -> Iterator[Thing]:
+def _instances(instances: Iterable[dict[str, Any]]) -> Iterator[Resource]:
     for instance in instances:
         if (director := owner(instance["name"])) and instance["name"].startswith("vm-"):
             config, devices = instance["config"], (instance.get("expanded_devices") or {}).values()
             root = next((device for device in devices if device.get("path") == "/"), {})
-            yield Thing(kind=VM, cid=instance["name"], director=director, location=instance.get("location") or "",
-                        created=_created(instance["name"], instance.get("created_at") or ""),
-                        size=sizes.mib(root.get("size", "")), pool=root.get("pool", ""),
-                        state=VM_STATES.get(config.get(STATE, ""), ""), **_tags(config))
+            yield Resource(
+                kind=VM,
+                cid=instance["name"],
+                director=director,
+                location=instance.get("location") or "",
+                created=_created(instance["name"], instance.get("created_at") or ""),
+                size=sizes.mib(root.get("size", "")),
+                pool=root.get("pool", ""),
+                state=VM_STATES.get(config.get(STATE, ""), ""),
+                **_tags(config),
+            )
 
 
-def _of_pools(volumes: Iterable[tuple[str, dict[str, Any]]], vms: Mapping[str, Thing]) -> Iterator[Thing]:
+def _of_pools(volumes: Iterable[tuple[str, dict[str, Any]]], vms: Mapping[str, Resource]) -> Iterator[Resource]:
     for pool, volume in volumes:
         name, users = volume["name"], tuple(_last(url) for url in volume.get("used_by") or ())
         if (director := owner(name)) and name[:6] in VOLUMES:
             kind = VOLUMES[name[:6]]
             vm = vms.get(name[-36:]) if kind != DISK else None
             about = {"deployment": vm.deployment, "instance": vm.instance} if vm else _tags(volume["config"])
-            yield Thing(kind=kind, cid=name, director=director, pool=pool, location=volume.get("location") or "",
-                        created=_created(name, volume.get("created_at") or ""), used_by=users,
-                        size=sizes.mib(volume["config"].get("size", "")),
-                        state="" if users else ORPHAN if kind == DISK else UNUSED, **about)
+            yield Resource(
+                kind=kind,
+                cid=name,
+                director=director,
+                pool=pool,
+                location=volume.get("location") or "",
+                created=_created(name, volume.get("created_at") or ""),
+                used_by=users,
+                size=sizes.mib(volume["config"].get("size", "")),
+                state="" if users else ORPHAN if kind == DISK else UNUSED,
+                **about,
+            )
 
 
-def snapshots(client: Client, found: Inventory) -> list[Thing]:
+def snapshots(client: Client, found: Inventory) -> list[Resource]:
     """The snapshots of all persistent disks: a request for each disk. Incus 7 does not list them with the volumes."""
-    taken: list[Thing] = []
+    taken: list[Resource] = []
     away: set[str] = set()
-    for disk in found.things:
+    for disk in found.resources:
         if disk.kind == DISK and disk.location not in away:
             try:
                 taken += _snapshots_of(client, disk)
@@ -163,7 +186,7 @@ def snapshots(client: Client, found: Inventory) -> list[Thing]:
     return taken
 
 
-def _snapshots_of(client: Client, disk: Thing) -> Iterator[Thing]:
+def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
     try:
         listed = client.snapshots(disk.pool, disk.cid).metadata
     except errors.NotFound:
@@ -173,26 +196,41 @@ def _snapshots_of(client: Client, disk: Thing) -> Iterator[Thing]:
     for snapshot in listed:
         name = _last(snapshot["name"])  # what comes before it is the volume's
         if director := owner(name):
-            yield Thing(kind=SNAPSHOT, cid=f"{disk.cid}_{name}", director=director, pool=disk.pool, size=disk.size,
-                        location=disk.location, created=_created(name, snapshot.get("created_at") or ""),
-                        **_tags(_metadata(snapshot)))
+            yield Resource(
+                kind=SNAPSHOT,
+                cid=f"{disk.cid}_{name}",
+                director=director,
+                pool=disk.pool,
+                size=disk.size,
+                location=disk.location,
+                created=_created(name, snapshot.get("created_at") or ""),
+                **_tags(_metadata(snapshot)),
+            )
 
 
-def _images(images: Iterable[dict[str, Any]], instances: list[dict[str, Any]]) -> Iterator[Thing]:
-    """One thing for every stemcell CID; several of them may share an image. An image without any is one by itself."""
+def _images(images: Iterable[dict[str, Any]], instances: list[dict[str, Any]]) -> Iterator[Resource]:
+    """One resource for every stemcell CID; several of them may share an image. An image without any is one by itself."""
     for image in images:
-        users = tuple(instance["name"] for instance in instances
-                      if instance["config"].get("volatile.base_image") == image["fingerprint"])
+        users = tuple(
+            instance["name"]
+            for instance in instances
+            if instance["config"].get("volatile.base_image") == image["fingerprint"]
+        )
         aliases = [alias["name"] for alias in image.get("aliases") or ()]
         maker = (image.get("properties") or {}).get("bosh.director")
         about = {"kind": IMAGE, "size": image["size"] / (1 << 20), "used_by": users}
         uploaded = image.get("uploaded_at") or ""
         for alias in aliases:
             if alias.startswith("img-") and owner(alias):
-                yield Thing(cid=alias, director=owner(alias), created=_created(alias, uploaded), **about)
+                yield Resource(cid=alias, director=owner(alias), created=_created(alias, uploaded), **about)
         if maker is not None and not aliases:
-            yield Thing(cid=image["fingerprint"], director=naming.director_digest(maker), created=seconds(uploaded),
-                        state=NO_ALIAS, **about)
+            yield Resource(
+                cid=image["fingerprint"],
+                director=naming.director_digest(maker),
+                created=seconds(uploaded),
+                state=NO_ALIAS,
+                **about,
+            )
 
 
 def _last(url: str) -> str:
@@ -217,9 +255,15 @@ def _tags(config: Mapping[str, str]) -> dict[str, str]:
     return {"deployment": tags.get("deployment", ""), "instance": instance}
 
 
-def _directors(digests: set[str], instances: Iterable[dict[str, Any]], images: Iterable[dict[str, Any]],
-               volumes: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, str]:
-    marks = {item["config"].get("user.bosh.director_uuid", "") for item in (*instances, *(volume for _, volume in volumes))}
+def _directors(
+    digests: set[str],
+    instances: Iterable[dict[str, Any]],
+    images: Iterable[dict[str, Any]],
+    volumes: Iterable[tuple[str, dict[str, Any]]],
+) -> dict[str, str]:
+    marks = {
+        item["config"].get("user.bosh.director_uuid", "") for item in (*instances, *(volume for _, volume in volumes))
+    }
     marks |= {(image.get("properties") or {}).get("bosh.director", "") for image in images}
     uuids = {naming.director_digest(mark): mark for mark in marks if mark}
     return {digest: uuids.get(digest, digest) for digest in sorted(digests)}

@@ -1,4 +1,5 @@
 """Play captured calls back, without a server, and tell where what we do differs from what was recorded."""
+
 from __future__ import annotations
 
 import argparse
@@ -13,8 +14,8 @@ from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.protocol import methods, rpc
-from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.recording.cassette import Mismatch, Player, ReplayClock, line, pretty
+from bosh_lxd_cpi.runtime.log import Log
 
 FORMAT = 1
 
@@ -54,8 +55,9 @@ def play(call: Mapping[str, Any], *, stemcell: str = "") -> Outcome:
     return _compare(answer, call["stdout"], faults, log)
 
 
-def answered(call: Mapping[str, Any], clock: ReplayClock, player: Player, *,
-             stemcell: str = "") -> tuple[dict[str, Any], str]:
+def answered(
+    call: Mapping[str, Any], clock: ReplayClock, player: Player, *, stemcell: str = ""
+) -> tuple[dict[str, Any], str]:
     """What BOSH is answered when the player stands in for the server, and what is logged. Raises Mismatch."""
     request = rpc.Request(**call["stdin"])
     if stemcell and request.method == "create_stemcell":
@@ -78,8 +80,11 @@ def answered(call: Mapping[str, Any], clock: ReplayClock, player: Player, *,
 def _compare(answer: dict[str, Any], recorded: dict[str, Any], faults: list[str], log: str) -> Outcome:
     if answer == recorded:
         return Outcome(answer, faults, [], log)
-    diff = "\n".join(difflib.unified_diff(pretty(recorded).splitlines(), pretty(answer).splitlines(), "recorded",
-                                          "answered", lineterm=""))
+    diff = "\n".join(
+        difflib.unified_diff(
+            pretty(recorded).splitlines(), pretty(answer).splitlines(), "recorded", "answered", lineterm=""
+        )
+    )
     if _without_wording(answer) == _without_wording(recorded):
         return Outcome(answer, faults, [f"the error has other words:\n{diff}"], log)
     return Outcome(answer, [*faults, f"the answer is not the recorded one:\n{diff}"], [], log)
@@ -92,8 +97,11 @@ def _without_wording(answer: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """Play files back; 0 when nothing differs, 1 when something does, 2 for a file that is no capture."""
-    parser = argparse.ArgumentParser(prog="bin/replay", description="Make the calls in captures or fixtures again,"
-                                     " offline, and show where what this CPI does differs from what was recorded.")
+    parser = argparse.ArgumentParser(
+        prog="bin/replay",
+        description="Make the calls in captures or fixtures again,"
+        " offline, and show where what this CPI does differs from what was recorded.",
+    )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--stemcell", default="", metavar="IMAGE", help="the image that a create_stemcell uploaded")
     parser.add_argument("--log", action="store_true", help="show what the calls log")

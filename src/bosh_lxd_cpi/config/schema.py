@@ -5,6 +5,7 @@ arrive with every request, flat at the top level of its context, and overlay the
 unknown key is only warned about, so that a new release still starts with an old file; in the context it is refused,
 because it was meant to send this very call elsewhere.
 """
+
 from __future__ import annotations
 
 import os
@@ -83,7 +84,7 @@ class Config(NamedTuple):
     log_level: str = "info"
     keep_failed_vms: bool = False
     director_uuid: str = ""
-    """Whose things bin/cleanup may remove; a call says itself which director it comes from."""
+    """Whose resources bin/cleanup may remove; a call says itself which director it comes from."""
 
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be seen in a log, an answer or a capture."""
@@ -101,10 +102,19 @@ class Config(NamedTuple):
         return directory(path) if path else os.path.join(os.environ.get("TMPDIR") or "/tmp", "lxd_cpi")
 
 
-SECTIONS: dict[str, type] = {"server": Server, "agent": Agent, "agent_config": AgentConfig,
-                             "throttle_config": ThrottleConfig, "capture": Capture}
-CHOICES = {"server.type": ("", "lxd", "incus"), "server.managed_network_assignment": ("static", "dhcp"),
-           "agent_config.type": ("CDROM", "FAT32"), "log_level": ("debug", "info", "warn", "error")}
+SECTIONS: dict[str, type] = {
+    "server": Server,
+    "agent": Agent,
+    "agent_config": AgentConfig,
+    "throttle_config": ThrottleConfig,
+    "capture": Capture,
+}
+CHOICES = {
+    "server.type": ("", "lxd", "incus"),
+    "server.managed_network_assignment": ("static", "dhcp"),
+    "agent_config.type": ("CDROM", "FAT32"),
+    "log_level": ("debug", "info", "warn", "error"),
+}
 
 
 def load(path: str, context: dict[str, Any] | None = None, warn: Callable[[str], object] = lambda text: None) -> Config:
@@ -114,13 +124,16 @@ def load(path: str, context: dict[str, Any] | None = None, warn: Callable[[str],
     """
     config, faults = examine(path, context, warn)
     if faults:
-        raise ConfigError(f"the configuration in {path} has faults: " + "; ".join(faults),
-                          hint="bin/doctor shows what each property must be")
+        raise ConfigError(
+            f"the configuration in {path} has faults: " + "; ".join(faults),
+            hint="bin/doctor shows what each property must be",
+        )
     return config
 
 
-def examine(path: str, context: dict[str, Any] | None = None,
-            warn: Callable[[str], object] = lambda text: None) -> tuple[Config, list[str]]:
+def examine(
+    path: str, context: dict[str, Any] | None = None, warn: Callable[[str], object] = lambda text: None
+) -> tuple[Config, list[str]]:
     """As `load`, but with every fault beside a configuration that has defaults in their place.
 
     Raises ConfigError only for a file that cannot be read.
@@ -145,8 +158,11 @@ def _values(tree: dict[str, Any], faults: list[str], unknown: Callable[[str], ob
     for name, given in tree.items():
         if name in SECTIONS and isinstance(given, dict):
             section = SECTIONS[name]
-            values[name] = {key: _value(f"{name}.{key}", value, section._field_defaults[key], faults)
-                            for key, value in given.items() if key in section._fields and value is not None}
+            values[name] = {
+                key: _value(f"{name}.{key}", value, section._field_defaults[key], faults)
+                for key, value in given.items()
+                if key in section._fields and value is not None
+            }
             for key in (key for key in given if key not in section._fields):
                 unknown(f"unknown property {name}.{key}{did_you_mean(key, section._fields)}")
         elif name in SECTIONS:
@@ -216,9 +232,13 @@ def _missing(config: Config) -> list[str]:
     server = config.server
     faults = []
     if not server.url.startswith(("https://", "unix://")):
-        faults.append("server.url must be https://HOST:8443 or unix:///PATH" + (f", not {server.url}" if server.url else ""))
+        faults.append(
+            "server.url must be https://HOST:8443 or unix:///PATH" + (f", not {server.url}" if server.url else "")
+        )
     elif server.url.startswith("https://"):
-        faults += [f"server.{name} is missing" for name in ("tls_client_cert", "tls_client_key") if not getattr(server, name)]
+        faults += [
+            f"server.{name} is missing" for name in ("tls_client_cert", "tls_client_key") if not getattr(server, name)
+        ]
     if not config.agent.mbus:
         faults.append("agent.mbus is missing")
     return faults

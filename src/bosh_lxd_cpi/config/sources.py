@@ -1,4 +1,5 @@
 """Where the job's properties stand: in a file, in one of its forms, and in the context of a request."""
+
 from __future__ import annotations
 
 import json
@@ -11,10 +12,19 @@ from bosh_lxd_cpi.errors import ConfigError
 DIRECTORS_OWN = ("director_uuid", "request_id", "vm", "api_version", "stemcell")
 """Keys of a context that the director or the CLI puts there (facts: bosh-contract 1.2, 1.3)."""
 
-SHORT_NAMES = {"project": "project_name", "profile": "profile_name", "network": "network_name",
-               "storage_pool": "storage_pool_name", "pool": "storage_pool_name", "client_cert": "tls_client_cert",
-               "client_certificate": "tls_client_cert", "client_key": "tls_client_key", "server_cert": "tls_server_cert",
-               "server_certificate": "tls_server_cert", "ca_cert": "tls_ca_cert"}
+SHORT_NAMES = {
+    "project": "project_name",
+    "profile": "profile_name",
+    "network": "network_name",
+    "storage_pool": "storage_pool_name",
+    "pool": "storage_pool_name",
+    "client_cert": "tls_client_cert",
+    "client_certificate": "tls_client_cert",
+    "client_key": "tls_client_key",
+    "server_cert": "tls_server_cert",
+    "server_certificate": "tls_server_cert",
+    "ca_cert": "tls_ca_cert",
+}
 """Other names for server properties that a context may use: cpi-configs of other CPIs do without the suffix."""
 
 GO_NAMES = {**SHORT_NAMES, "source_type": "type", "file_store_path": "filestore_path"}
@@ -62,8 +72,10 @@ def _of_go(tree: dict[str, Any]) -> dict[str, Any]:
         words = CAPITALS.sub("_", str(key)).lower()
         return GO_NAMES.get(words, words)
 
-    return {ours(name): {ours(key): value for key, value in given.items()} if isinstance(given, dict) else given
-            for name, given in tree.items()}
+    return {
+        ours(name): {ours(key): value for key, value in given.items()} if isinstance(given, dict) else given
+        for name, given in tree.items()
+    }
 
 
 def _yaml(path: str, text: str) -> Any:

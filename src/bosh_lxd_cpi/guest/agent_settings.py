@@ -1,4 +1,5 @@
 """The agent settings: all that the BOSH agent in the VM ever learns from the CPI (facts: bosh-contract 2 and 3.3)."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -6,8 +7,17 @@ from typing import Any
 from bosh_lxd_cpi.guest import disks
 
 
-def agent_settings(*, agent_id: str, vm_cid: str, networks: dict[str, Any], env: dict[str, Any], mbus: str,
-                   ntp: list[str], ephemeral: bool, kind: str) -> dict[str, Any]:
+def agent_settings(
+    *,
+    agent_id: str,
+    vm_cid: str,
+    networks: dict[str, Any],
+    env: dict[str, Any],
+    mbus: str,
+    ntp: list[str],
+    ephemeral: bool,
+    kind: str,
+) -> dict[str, Any]:
     """The document on the config drive.
 
     `disks.system` must be a text: an object breaks the agent's whole unmarshalling. `disks.persistent` stays empty: the
@@ -20,8 +30,10 @@ def agent_settings(*, agent_id: str, vm_cid: str, networks: dict[str, Any], env:
         "mbus": mbus,
         "ntp": ntp,
         "networks": networks,
-        "disks": {"system": disks.path(disks.ROOT_DEVICE, kind=kind),
-                  "ephemeral": disks.path(disks.EPHEMERAL_DEVICE, kind=kind) if ephemeral else None,
-                  "persistent": {}},
+        "disks": {
+            "system": disks.path(disks.ROOT_DEVICE, kind=kind),
+            "ephemeral": disks.path(disks.EPHEMERAL_DEVICE, kind=kind) if ephemeral else None,
+            "persistent": {},
+        },
         "env": env,
     }

@@ -1,4 +1,5 @@
 """cloud_properties as frozen values: every fault is refused, by name, before anything is made."""
+
 from __future__ import annotations
 
 import math
@@ -15,7 +16,9 @@ MOST_MIB = 1 << 40
 MOST_CPUS = 4096
 MOST_MTU, MOST_VLAN = 65535, 4094
 
-OWNED_CONFIG = re.compile(r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*|security\.protection\.delete", re.DOTALL)
+OWNED_CONFIG = re.compile(
+    r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*|security\.protection\.delete", re.DOTALL
+)
 """Instance options that the CPI or the server itself writes, and one that keeps BOSH from deleting what it made."""
 OWNED_DEVICES = re.compile(r"root|config|ephemeral|eth\d+|p[0-9a-f]{12}|persistent-\d+")
 
@@ -94,29 +97,37 @@ class StemcellProperties(NamedTuple):
 Value = TypeVar("Value")
 
 
-def vm(given: Any) -> VmProperties:
+def parse_vm_properties(given: Any) -> VmProperties:
     """Raises InvalidProperties."""
     properties = _read(VmProperties, given, "VM")
     for key in properties.config:
         if OWNED_CONFIG.fullmatch(key):
-            raise InvalidProperties(f"VM cloud_properties: config.{key} is not for operators to set",
-                                    hint="Use instance_type or cpu and ram, and tags")
+            raise InvalidProperties(
+                f"VM cloud_properties: config.{key} is not for operators to set",
+                hint="Use instance_type or cpu and ram, and tags",
+            )
     for name, device in properties.devices.items():
         if OWNED_DEVICES.fullmatch(name):
-            raise InvalidProperties(f"VM cloud_properties: a device called {name} is made by the CPI itself",
-                                    hint="Choose another name")
+            raise InvalidProperties(
+                f"VM cloud_properties: a device called {name} is made by the CPI itself", hint="Choose another name"
+            )
         if "type" not in device:
             raise InvalidProperties(f"VM cloud_properties: devices.{name} has no type")
     limits = properties.limits()
-    if int(limits.get("limits.cpu", 0)) > MOST_CPUS or int(limits.get("limits.memory", "0").removesuffix("MiB")) > MOST_MIB:
+    if (
+        int(limits.get("limits.cpu", 0)) > MOST_CPUS
+        or int(limits.get("limits.memory", "0").removesuffix("MiB")) > MOST_MIB
+    ):
         raise InvalidProperties(f"VM cloud_properties: no server has that much: {limits}")
     if properties.instance_type and not properties.named_type() and not properties.limits():
-        raise InvalidProperties(f"VM cloud_properties: instance_type {properties.instance_type!r} names no size",
-                                hint="Write it like c2-m4: CPUs and GiB")
+        raise InvalidProperties(
+            f"VM cloud_properties: instance_type {properties.instance_type!r} names no size",
+            hint="Write it like c2-m4: CPUs and GiB",
+        )
     return properties
 
 
-def disk(given: Any) -> DiskProperties:
+def parse_disk_properties(given: Any) -> DiskProperties:
     """Raises InvalidProperties."""
     properties = _read(DiskProperties, given, "disk")
     if owned := next((key for key in properties.config if key == "size" or key.startswith("user.bosh.")), None):
@@ -124,7 +135,7 @@ def disk(given: Any) -> DiskProperties:
     return properties
 
 
-def network(given: Any, name: str) -> NetworkProperties:
+def parse_network_properties(given: Any, name: str) -> NetworkProperties:
     """Raises InvalidProperties."""
     properties = _read(NetworkProperties, given, f"network {name}")
     for key, most in ("mtu", MOST_MTU), ("vlan", MOST_VLAN):
@@ -133,13 +144,13 @@ def network(given: Any, name: str) -> NetworkProperties:
     return properties
 
 
-def stemcell(given: Any) -> StemcellProperties:
+def parse_stemcell_properties(given: Any) -> StemcellProperties:
     """Raises InvalidProperties. Unknown keys pass: every stemcell has a few that are not for us."""
     known = {key: value for key, value in _mapping(given, "stemcell").items() if key in StemcellProperties._fields}
     return _read(StemcellProperties, known, "stemcell")
 
 
-def mib(given: Any, what: str) -> int:
+def parse_size(given: Any, what: str) -> int:
     """A size in MiB. Raises InvalidProperties."""
     size = _number(given, what)
     if not 0 < size <= MOST_MIB:
@@ -201,8 +212,10 @@ def _texts(given: Any, what: str) -> dict[str, str]:
     """LXD's own maps hold texts only; YAML writers leave out the quotes."""
     if not isinstance(given, dict):
         raise InvalidProperties(f"{what} must be a mapping of texts")
-    return {str(key): str(value).lower() if isinstance(value, bool) else _word(value, f"{what}.{key}")
-            for key, value in given.items()}
+    return {
+        str(key): str(value).lower() if isinstance(value, bool) else _word(value, f"{what}.{key}")
+        for key, value in given.items()
+    }
 
 
 def _maps(given: Any, what: str) -> dict[str, dict[str, str]]:

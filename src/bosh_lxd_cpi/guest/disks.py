@@ -1,4 +1,5 @@
 """Names of volumes and devices, and the disk hints that lead the agent to them."""
+
 from __future__ import annotations
 
 import hashlib
@@ -48,13 +49,18 @@ def root_device(pool: str, size: int) -> dict[str, str]:
 
 def devices_of(devices: Mapping[str, Device], disk_cid: str) -> list[str]:
     """Names of the devices that are this disk: one, under our name or go-lxd-cpi's, or none."""
-    return [name for name, device in devices.items() if device.get("type") == "disk" and device.get("source") == disk_cid]
+    return [
+        name for name, device in devices.items() if device.get("type") == "disk" and device.get("source") == disk_cid
+    ]
 
 
 def persistent_disks(devices: Mapping[str, Device]) -> list[str]:
     """CIDs of the persistent disks among a VM's devices."""
-    return sorted(device["source"] for device in devices.values()
-                  if device.get("type") == "disk" and device.get("source", "").startswith(PERSISTENT))
+    return sorted(
+        device["source"]
+        for device in devices.values()
+        if device.get("type") == "disk" and device.get("source", "").startswith(PERSISTENT)
+    )
 
 
 def volumes_to_delete(devices: Mapping[str, Device]) -> Iterator[tuple[str, str]]:

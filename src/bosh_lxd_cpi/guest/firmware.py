@@ -1,4 +1,5 @@
 """How a stemcell line boots, in this server's own words (facts: lxd-api 7, bosh-contract 4.2)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -6,12 +7,16 @@ from collections.abc import Mapping
 BIOS_LINES = ("jammy", "bionic", "xenial", "trusty")
 """These stemcells have no EFI boot loader. Later ones have one, unsigned."""
 
-BIOS = {"boot.mode": {"boot.mode": "bios"},
-        "security.csm": {"security.csm": "true", "security.secureboot": "false"},
-        "raw.qemu": {"raw.qemu": "-bios bios-256k.bin", "security.secureboot": "false"}}
-UEFI = {"boot.mode": {"boot.mode": "uefi-nosecureboot"},
-        "security.csm": {"security.secureboot": "false"},
-        "raw.qemu": {"security.secureboot": "false"}}
+BIOS = {
+    "boot.mode": {"boot.mode": "bios"},
+    "security.csm": {"security.csm": "true", "security.secureboot": "false"},
+    "raw.qemu": {"raw.qemu": "-bios bios-256k.bin", "security.secureboot": "false"},
+}
+UEFI = {
+    "boot.mode": {"boot.mode": "uefi-nosecureboot"},
+    "security.csm": {"security.secureboot": "false"},
+    "raw.qemu": {"security.secureboot": "false"},
+}
 
 
 def config(stemcell: str, *, dialect: str, overrides: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

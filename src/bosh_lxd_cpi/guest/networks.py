@@ -3,6 +3,7 @@
 Networks are taken in sorted order, so the same request always gives the same NICs. We choose the MACs: device and agent
 settings then agree without asking the server for them.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -12,8 +13,7 @@ from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import hints
 from bosh_lxd_cpi.errors import CloudError, InvalidProperties
-from bosh_lxd_cpi.guest import cloud_properties
-from bosh_lxd_cpi.guest.cloud_properties import NetworkProperties
+from bosh_lxd_cpi.guest.cloud_properties import NetworkProperties, parse_network_properties
 
 AGENT_KEYS = ("type", "ip", "netmask", "gateway", "dns", "default", "routes")
 
@@ -55,14 +55,18 @@ def nics(networks: Any, *, default: str, uuid: str) -> list[Nic]:
 
 
 def _nic(index: int, members: Mapping[str, Any], *, default: str, uuid: str) -> Nic:
-    given = [cloud_properties.network(network.get("cloud_properties"), name) for name, network in members.items()]
+    given = [parse_network_properties(network.get("cloud_properties"), name) for name, network in members.items()]
     wanted = {one for one in given if one != NetworkProperties()} or {NetworkProperties()}
     if len(wanted) > 1:
-        raise InvalidProperties(f"networks {', '.join(members)} share a NIC, so their cloud_properties must be the same")
+        raise InvalidProperties(
+            f"networks {', '.join(members)} share a NIC, so their cloud_properties must be the same"
+        )
     one = wanted.pop()
     if not (one.name or default):
-        raise InvalidProperties(f"network {', '.join(members)}: no LXD network to connect to",
-                                hint="Set server.network_name or the network's cloud_properties.name")
+        raise InvalidProperties(
+            f"network {', '.join(members)}: no LXD network to connect to",
+            hint="Set server.network_name or the network's cloud_properties.name",
+        )
     octets = b"\x06" + hashlib.sha256(f"{uuid}/{index}".encode()).digest()[:5]  # 06: unicast, locally administered
     return Nic(device=f"eth{index}", mac=octets.hex(":"), networks=members, parent=one.name or default, properties=one)
 
@@ -76,8 +80,10 @@ def _checked(networks: Any) -> dict[str, Any]:
         if kind not in ("manual", "dynamic", "vip"):
             raise InvalidProperties(f"network {name}: unknown type {kind!r}", hint="Use manual or dynamic")
         if kind == "vip" and network.get("ip"):
-            raise InvalidProperties(f"network {name}: LXD has no floating addresses, so the vip {network['ip']} would lead"
-                                    " nowhere", hint="Use a manual network, or `network forward` on the LXD network")
+            raise InvalidProperties(
+                f"network {name}: LXD has no floating addresses, so the vip {network['ip']} would lead nowhere",
+                hint="Use a manual network, or `network forward` on the LXD network",
+            )
         if kind == "manual":
             _check_addresses(name, network)
     return networks
@@ -143,11 +149,18 @@ def reserves(network: Mapping[str, Any], nic: Nic, version: int) -> bool:
 
 def reserved(nics: list[Nic], known: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """The BOSH networks whose address the server's DHCP gives out; of several of one IP version on a NIC only the first."""
-    return {name for nic in nics for name, network in nic.networks.items() for version in (4, 6)
-            if reserves(known[nic.parent], nic, version) and nic.address(version) == network.get("ip")}
+    return {
+        name
+        for nic in nics
+        for name, network in nic.networks.items()
+        for version in (4, 6)
+        if reserves(known[nic.parent], nic, version) and nic.address(version) == network.get("ip")
+    }
 
 
-def for_agent(networks: Mapping[str, Mapping[str, Any]], nics: list[Nic], by_dhcp: set[str]) -> dict[str, dict[str, Any]]:
+def for_agent(
+    networks: Mapping[str, Mapping[str, Any]], nics: list[Nic], by_dhcp: set[str]
+) -> dict[str, dict[str, Any]]:
     """The networks in the agent settings; those in `by_dhcp` ask for the address that the server keeps for them.
 
     The agent finds a NIC by its MAC, and configures one static network on it. Further ones it takes as aliases

@@ -1,4 +1,5 @@
 """Server kind, version and API extensions, as features. No other module asks which server it is talking to."""
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -41,4 +42,5 @@ def features(server: dict[str, Any]) -> Features:
         iso_volumes="custom_volume_iso" in extensions,
         start_on_create="instance_create_start" in extensions,
         firmware=firmware,
-        trusted=server.get("auth") == "trusted")
+        trusted=server.get("auth") == "trusted",
+    )

@@ -1,4 +1,5 @@
 """An instance's end: stopped and deleted, whatever it is doing."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -18,14 +19,23 @@ def remove(client: Client, name: str) -> dict[str, Any] | None:
     try:
         while True:
             instance = client.instance(name).metadata
-            if (instance.get("expanded_config") or {}).get("security.protection.delete") == "true":  # before it is stopped
-                raise errors.CloudError(f"instance {name} is protected from being deleted",
-                                        hint=hints.text("protected", vm=name, **client.names))
+            if (instance.get("expanded_config") or {}).get(
+                "security.protection.delete"
+            ) == "true":  # before it is stopped
+                raise errors.CloudError(
+                    f"instance {name} is protected from being deleted",
+                    hint=hints.text("protected", vm=name, **client.names),
+                )
             try:
                 if instance["status"] != "Stopped":
                     _stop(client, name)
-                operations.finish(client, lambda: client.delete_instance(name), what=f"deleting {name}", name=name,
-                                  made=lambda: not operations.exists(lambda: client.instance(name)))
+                operations.run_operation(
+                    client,
+                    lambda: client.delete_instance(name),
+                    what=f"deleting {name}",
+                    name=name,
+                    is_done=lambda: not operations.exists(lambda: client.instance(name)),
+                )
                 return instance
             except errors.AlreadyInState as failure:
                 client.log.info(f"{failure}; looking again")
@@ -40,8 +50,13 @@ def _stop(client: Client, name: str) -> None:
     """Stop an instance at once. In the midst of a restart that fails in the words of whatever went wrong: try again."""
     for left in reversed(range(STOPS)):
         try:
-            operations.finish(client, lambda: client.set_instance_state(name, "stop", force=True), what=f"stopping {name}",
-                              name=name, made=lambda: client.instance(name).metadata["status"] == "Stopped")
+            operations.run_operation(
+                client,
+                lambda: client.set_instance_state(name, "stop", force=True),
+                what=f"stopping {name}",
+                name=name,
+                is_done=lambda: client.instance(name).metadata["status"] == "Stopped",
+            )
             return
         except errors.AlreadyInState:
             client.log.info(f"{name} is stopped already")

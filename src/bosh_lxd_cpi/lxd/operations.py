@@ -2,34 +2,41 @@
 
 `/wait` answers differently in every server line, and after a time-out some lie with an error (facts: lxd-api 2): only
 success can be believed from it, all else is looked up. A finished operation is forgotten after five seconds and at every
-restart of the daemon, so 404 says nothing: then the caller's `made` looks at the resource itself.
+restart of the daemon, so 404 says nothing: then the caller's `is_done` looks at the resource itself.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.lxd.client import Client, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, WAIT_SLICE
-from bosh_lxd_cpi.lxd.envelope import Reply, WaitEnded, error_for
+from bosh_lxd_cpi.lxd.client import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, WAIT_SLICE, Client
+from bosh_lxd_cpi.lxd.envelope import Response, WaitEnded, error_for
 
 SUCCESS, FAILURE = 200, 400
 FINAL = ("success", "failure", "cancelled")
 
 
-class Forgotten(errors.ServerError):
+class OperationNotFound(errors.ServerError):
     """The operation is over, and nobody remembers how."""
 
     transient = True
 
 
-def finish(client: Client, request: Callable[[], Reply], *, what: str, name: str = "",
-           made: Callable[[], bool] | None = None) -> dict[str, Any]:
+def run_operation(
+    client: Client,
+    request: Callable[[], Response],
+    *,
+    what: str,
+    name: str = "",
+    is_done: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
     """Send a mutation and see it through; returns the operation's metadata, empty when there was no operation.
 
     While another operation is in the way it is sent again. When the answer or the operation got lost, an operation on
-    the object `name` is waited for and `made` is asked whether the wanted state is there; if not, the mutation is sent
-    again. Without `made` the loss is raised.
+    the object `name` is waited for and `is_done` is asked whether the wanted state is there; if not, the mutation is sent
+    again. Without `is_done` the loss is raised.
     """
     clock = client.deadline.clock
     pause, patience = FIRST_PAUSE, clock.monotonic() + PATIENCE
@@ -37,14 +44,14 @@ def finish(client: Client, request: Callable[[], Reply], *, what: str, name: str
     while True:
         try:
             return wait(client, request(), what=what)
-        except (errors.LostAnswer, Forgotten, errors.AlreadyExists) as failure:
+        except (errors.NoResponse, OperationNotFound, errors.AlreadyExists) as failure:
             taken = isinstance(failure, errors.AlreadyExists)
-            if made is None or (taken and not lost):
+            if is_done is None or (taken and not lost):
                 raise
             lost = True
             client.log.warn(f"{failure}; looking whether it was done")
             await_pending(client, name, what)
-            if made():
+            if is_done():
                 return {}
             if taken or clock.monotonic() + pause > patience:
                 raise
@@ -56,7 +63,7 @@ def finish(client: Client, request: Callable[[], Reply], *, what: str, name: str
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def wait(client: Client, reply: Reply, *, what: str) -> dict[str, Any]:
+def wait(client: Client, reply: Response, *, what: str) -> dict[str, Any]:
     """Wait until the operation of a reply is over; returns its metadata. Raises what its failure means."""
     while reply.operation:
         state = _state(client, reply.operation, what)
@@ -79,10 +86,10 @@ def _state(client: Client, path: str, what: str) -> dict[str, Any]:
             return client.operation(path).metadata
         except errors.NotFound:
             if "deadline exceeded" in told.brief:
-                raise Forgotten(f"{what}: the server no longer knows the operation") from None
+                raise OperationNotFound(f"{what}: the server no longer knows the operation") from None
             raise error_for(told.brief, status=FAILURE, what=what, names=client.names) from None
     except errors.NotFound:
-        raise Forgotten(f"{what}: the server no longer knows the operation") from None
+        raise OperationNotFound(f"{what}: the server no longer knows the operation") from None
 
 
 def await_pending(client: Client, name: str, what: str) -> None:
@@ -95,13 +102,13 @@ def await_pending(client: Client, name: str, what: str) -> None:
                 client.log.warn(str(failure))
 
 
-def pending(client: Client) -> Iterator[tuple[Reply, list[str]]]:
+def pending(client: Client) -> Iterator[tuple[Response, list[str]]]:
     """What the server is still at: each operation as the reply that `wait` takes, and the URLs of what it works on."""
     for status, group in (client.operations().metadata or {}).items():
         for operation in group:
             # A token is no work: LXD keeps that of an image which another cluster member fetched.
             if status not in FINAL and operation.get("class") != "token":
-                yield Reply(None, f"/1.0/operations/{operation['id']}", ""), _objects(operation)
+                yield Response(None, f"/1.0/operations/{operation['id']}", ""), _objects(operation)
 
 
 def _objects(operation: dict[str, Any]) -> list[str]:
@@ -110,7 +117,7 @@ def _objects(operation: dict[str, Any]) -> list[str]:
     return [*urls, (operation.get("metadata") or {}).get("entity_url") or ""]
 
 
-def exists(read: Callable[[], Reply]) -> bool:
+def exists(read: Callable[[], Response]) -> bool:
     """Whether what `read` asks for is there."""
     try:
         read()

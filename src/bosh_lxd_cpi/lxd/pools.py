@@ -1,4 +1,5 @@
 """Which storage pools to look in."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -3,6 +3,7 @@
 This is the seam of the whole program: everything above it needs only `request`, so a recording or replaying object can
 stand in for it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -24,7 +25,7 @@ READ_SECONDS = 60.0
 """Longest silence of a server that has work to do for us; waits for operations are longer and say so."""
 
 
-class Response(NamedTuple):
+class HttpResponse(NamedTuple):
     """What came back, whatever the status."""
 
     status: int
@@ -33,14 +34,21 @@ class Response(NamedTuple):
 
 
 class Transport(Protocol):
-    """Carries one request. Raises Unreachable when it was not delivered, LostAnswer when that is not certain."""
+    """Carries one request. Raises Unreachable when it was not delivered, NoResponse when that is not certain."""
 
     requests: int
     """How many it has carried."""
 
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None,
-                headers: Mapping[str, str] | None = None, body: bytes | Iterable[bytes] | None = None,
-                timeout: float = READ_SECONDS) -> Response: ...
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        timeout: float = READ_SECONDS,
+    ) -> HttpResponse: ...
 
 
 class HttpTransport:
@@ -51,9 +59,16 @@ class HttpTransport:
         self._url = server.url.rstrip("/")
         self._pool = _unix_pool(server) if server.url.startswith("unix://") else _https_pool(server)
 
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None,
-                headers: Mapping[str, str] | None = None, body: bytes | Iterable[bytes] | None = None,
-                timeout: float = READ_SECONDS) -> Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        timeout: float = READ_SECONDS,
+    ) -> HttpResponse:
         """See `Transport`."""
         from urllib.parse import urlencode
 
@@ -62,16 +77,24 @@ class HttpTransport:
         streamed = not isinstance(body, (bytes, type(None)))  # urllib3 sends under the timeout for connecting
         timeouts = urllib3.Timeout(connect=timeout if streamed else min(CONNECT_SECONDS, timeout), read=timeout)
         try:
-            answer = self._pool.urlopen(method, url, body=body, headers={"User-Agent": f"bosh-lxd-cpi/{__version__}",
-                                        **(headers or {})}, timeout=timeouts, retries=False, redirect=False)
+            answer = self._pool.urlopen(
+                method,
+                url,
+                body=body,
+                headers={"User-Agent": f"bosh-lxd-cpi/{__version__}", **(headers or {})},
+                timeout=timeouts,
+                retries=False,
+                redirect=False,
+            )
         except urllib3.exceptions.SSLError as failure:
             raise _tls_error(self._url, f"{method} {path}", failure) from failure
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as failure:
-            raise errors.Unreachable(f"no connection to {self._url}: {_reason(failure)}",
-                                     hint=hints.text("unreachable", url=self._url)) from failure
+            raise errors.Unreachable(
+                f"no connection to {self._url}: {_reason(failure)}", hint=hints.text("unreachable", url=self._url)
+            ) from failure
         except (urllib3.exceptions.HTTPError, OSError) as failure:
-            raise errors.LostAnswer(f"{self._url} gave no answer to {method} {path}: {_reason(failure)}") from failure
-        return Response(answer.status, answer.headers, answer.data)
+            raise errors.NoResponse(f"{self._url} gave no answer to {method} {path}: {_reason(failure)}") from failure
+        return HttpResponse(answer.status, answer.headers, answer.data)
 
     def close(self) -> None:
         """Drop the connection."""
@@ -93,9 +116,15 @@ def _https_pool(server: schema.Server) -> HTTPConnectionPool:
     if server.insecure_skip_verify:  # the operator knows; saying it at every call would drown the log
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     host, port = _address(server.url)
-    return urllib3.HTTPSConnectionPool(host, port, maxsize=1, ssl_context=context,
-                                       assert_fingerprint=pin, cert_reqs="CERT_REQUIRED" if verify else "CERT_NONE",
-                                       assert_hostname=None if verify else False)
+    return urllib3.HTTPSConnectionPool(
+        host,
+        port,
+        maxsize=1,
+        ssl_context=context,
+        assert_fingerprint=pin,
+        cert_reqs="CERT_REQUIRED" if verify else "CERT_NONE",
+        assert_hostname=None if verify else False,
+    )
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -115,10 +144,14 @@ def fingerprint(certificate: str) -> str:
 
     text = schema.pem(certificate)
     try:
-        first = text[text.index(ssl.PEM_HEADER):text.index(ssl.PEM_FOOTER)]  # of a chain, with whatever stands before it
+        first = text[
+            text.index(ssl.PEM_HEADER) : text.index(ssl.PEM_FOOTER)
+        ]  # of a chain, with whatever stands before it
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first + ssl.PEM_FOOTER)).hexdigest()
     except ValueError as failure:
-        raise errors.ConfigError(f"server.tls_server_cert is neither a PEM certificate nor a sha256: {failure}") from None
+        raise errors.ConfigError(
+            f"server.tls_server_cert is neither a PEM certificate nor a sha256: {failure}"
+        ) from None
 
 
 def _load_ca(context: ssl.SSLContext, text: str) -> None:
@@ -144,8 +177,10 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str
                 file.flush()
                 context.load_cert_chain(file.name, password=_no_passphrase)
     except ssl.SSLError as failure:
-        raise errors.ConfigError("server.tls_client_cert and server.tls_client_key are not a certificate and its key, "
-                                 f"in PEM and without passphrase ({failure.reason or 'unreadable'})") from None
+        raise errors.ConfigError(
+            "server.tls_client_cert and server.tls_client_key are not a certificate and its key, "
+            f"in PEM and without passphrase ({failure.reason or 'unreadable'})"
+        ) from None
 
 
 def _no_passphrase() -> str:
@@ -179,13 +214,16 @@ NOT_DELIVERED = ("ALERT", "HANDSHAKE", "WRONG_VERSION", "UNSUPPORTED_PROTOCOL")
 def _tls_error(url: str, request: str, failure: Exception) -> errors.ServerError:
     text = str(failure)
     if "Fingerprints did not match" in text:
-        return errors.Untrusted(f"the certificate of {url} is not the pinned one", detail=text, hint=hints.text("wrong_pin"))
+        return errors.Untrusted(
+            f"the certificate of {url} is not the pinned one", detail=text, hint=hints.text("wrong_pin")
+        )
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return errors.Untrusted(f"the certificate of {url} cannot be verified: {_reason(failure)}",
-                                hint=hints.text("unverified"))
+        return errors.Untrusted(
+            f"the certificate of {url} cannot be verified: {_reason(failure)}", hint=hints.text("unverified")
+        )
     if any(sign in text.upper() for sign in NOT_DELIVERED):
         return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", hint=hints.text("tls", url=url))
-    return errors.LostAnswer(f"{url} gave no answer to {request}: {_reason(failure)}")
+    return errors.NoResponse(f"{url} gave no answer to {request}: {_reason(failure)}")
 
 
 def _reason(failure: BaseException) -> str:

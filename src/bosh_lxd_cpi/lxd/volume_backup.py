@@ -3,6 +3,7 @@
 LXD 5.0 has no ISO volumes, and no server takes a raw disk; but each imports a backup of a custom volume
 (facts: lxd-api 5, "Raw disk import").
 """
+
 from __future__ import annotations
 
 import io
@@ -13,8 +14,15 @@ import tarfile
 def volume_backup(name: str, pool: str, content: bytes) -> bytes:
     """A backup of the block volume `name` that holds `content`, a multiple of 512 bytes."""
     config = {"name": name, "type": "custom", "content_type": "block", "config": {"size": str(len(content))}}
-    index = {"name": name, "backend": "dir", "pool": pool, "type": "custom", "optimized": False, "optimized_header": False,
-             "config": {"volume": config}}
+    index = {
+        "name": name,
+        "backend": "dir",
+        "pool": pool,
+        "type": "custom",
+        "optimized": False,
+        "optimized_header": False,
+        "config": {"volume": config},
+    }
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path, data in (("backup/index.yaml", json.dumps(index).encode()), ("backup/volume.img", content)):

@@ -1,9 +1,10 @@
 """New names. The UUID in a CID says when it was made and for which director.
 
 A config drive uploaded as an ISO volume can carry no mark of its own, and its name is all that is left of it when its VM
-is gone; so the name tells cleanup whether the thing is ours, whose, and how old. Layout, as RFC 9562 allows in version 8:
+is gone; so the name tells cleanup whether the resource is ours, whose, and how old. Layout, as RFC 9562 allows in version 8:
 48 bits of Unix milliseconds, 26 random bits, 48 bits of the director UUID's sha256. go-lxd-cpi's UUIDs are version 4.
 """
+
 from __future__ import annotations
 
 import hashlib

@@ -3,6 +3,7 @@
 The file holds what BOSH asked, the configuration it was asked under, every exchange with the server, the answer, and
 where all this was: enough to run the call again without a server, and no secret.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -16,14 +17,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bosh_lxd_cpi import __version__
-from bosh_lxd_cpi.protocol import rpc
-from bosh_lxd_cpi.runtime.clock import Clock
 from bosh_lxd_cpi.config.schema import Config
-from bosh_lxd_cpi.runtime.log import Log
-from bosh_lxd_cpi.recording.cassette import Recorder, RecordingClock
 from bosh_lxd_cpi.lxd.transport import Transport
-from bosh_lxd_cpi.recording.redaction import Redactor
+from bosh_lxd_cpi.protocol import rpc
 from bosh_lxd_cpi.protocol.rpc import Request
+from bosh_lxd_cpi.recording.cassette import Recorder, RecordingClock
+from bosh_lxd_cpi.recording.redaction import Redactor
+from bosh_lxd_cpi.runtime.clock import Clock
+from bosh_lxd_cpi.runtime.log import Log
 
 FORMAT = 1
 LOOK_SECONDS = 5.0
@@ -32,8 +33,16 @@ LOOK_SECONDS = 5.0
 CERTIFICATES = ("tls_client_cert", "tls_client_key", "tls_server_cert", "tls_ca_cert")
 
 
-def call(act: Callable[[Clock, Transport], Any], request: Request, settings: Config, *, directory: str, clock: Clock,
-         transport: Transport, log: Log) -> Any:
+def call(
+    act: Callable[[Clock, Transport], Any],
+    request: Request,
+    settings: Config,
+    *,
+    directory: str,
+    clock: Clock,
+    transport: Transport,
+    log: Log,
+) -> Any:
     """Do `act` and write a capture of it into the directory. Whatever befalls the capture, it never fails the call."""
     began, watch, recorder = clock.time(), RecordingClock(clock), Recorder(transport, clock)
     answer = b"null"
@@ -50,10 +59,15 @@ def call(act: Callable[[Clock, Transport], Any], request: Request, settings: Con
             redactor = Redactor((request.arguments, request.context), secrets)
             interactions = recorder.interactions(redactor)
             stdin = {"method": request.method, "arguments": request.arguments, "context": request.context}
-            one = {"at": _utc(began), "duration_ms": round((clock.time() - began) * 1000),
-                   "config": redactor.document(tree(settings)), "stdin": redactor.document(stdin),
-                   "stdout": redactor.document(json.loads(answer)),
-                   "clock": {"times": watch.times, "random": watch.random}, "interactions": interactions}
+            one = {
+                "at": _utc(began),
+                "duration_ms": round((clock.time() - began) * 1000),
+                "config": redactor.document(tree(settings)),
+                "stdin": redactor.document(stdin),
+                "stdout": redactor.document(json.loads(answer)),
+                "clock": {"times": watch.times, "random": watch.random},
+                "interactions": interactions,
+            }
             recorded = {"at": _utc(began), "cpi": __version__, "server": _server(interactions, transport, settings)}
             document = {"format": FORMAT, "recorded": recorded, "synthetic": None, "calls": [one]}
             log.debug(f"captured as {_write(directory, document, name=_name(request, began))}")
@@ -82,8 +96,11 @@ def tree(settings: Config) -> dict[str, Any]:
 
 def _server(interactions: list[dict[str, Any]], transport: Transport, settings: Config) -> dict[str, Any]:
     """What the server says it is: in the recording, or asked now if it answered at all."""
-    known = [one["response"]["body"]["metadata"] for one in interactions
-             if one["request"]["path"] == "/1.0" and one.get("response", {}).get("status") == 200]
+    known = [
+        one["response"]["body"]["metadata"]
+        for one in interactions
+        if one["request"]["path"] == "/1.0" and one.get("response", {}).get("status") == 200
+    ]
     if not known and any("response" in one for one in interactions):
         query = {"project": settings.server.project_name}
         with contextlib.suppress(Exception):  # it may be what the capture is about
@@ -94,11 +111,15 @@ def _server(interactions: list[dict[str, Any]], transport: Transport, settings: 
 def describe(server: dict[str, Any]) -> dict[str, Any]:
     """Which server a capture is of, from the metadata of GET /1.0."""
     environment, extensions = server.get("environment") or {}, server.get("api_extensions") or []
-    return {"kind": environment.get("server", ""), "version": environment.get("server_version", ""),
-            "api_extensions": len(extensions),
-            "api_extensions_sha256": hashlib.sha256("\n".join(sorted(extensions)).encode()).hexdigest(),
-            "clustered": bool(environment.get("server_clustered")), "storage_driver": environment.get("storage", ""),
-            "instance_driver": f"{environment.get('driver', '')} {environment.get('driver_version', '')}".strip()}
+    return {
+        "kind": environment.get("server", ""),
+        "version": environment.get("server_version", ""),
+        "api_extensions": len(extensions),
+        "api_extensions_sha256": hashlib.sha256("\n".join(sorted(extensions)).encode()).hexdigest(),
+        "clustered": bool(environment.get("server_clustered")),
+        "storage_driver": environment.get("storage", ""),
+        "instance_driver": f"{environment.get('driver', '')} {environment.get('driver_version', '')}".strip(),
+    }
 
 
 def _name(request: Request, began: float) -> str:

@@ -1,4 +1,5 @@
 """The command line of bin/cpi: argv and stdin in, one answer out."""
+
 from __future__ import annotations
 
 import os
@@ -79,7 +80,7 @@ def _serve(request: rpc.Request, argv: list[str], environ: Mapping[str, str]) ->
 
 def _find_libraries() -> None:
     """Add site-packages. bin/cpi starts Python without (-S): info needs none of them, and a release has its own."""
-    home = os.path.dirname(os.path.dirname(__file__))
+    home = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     if sys.flags.no_site and not os.path.isdir(os.path.join(home, "urllib3")):
         import site
 

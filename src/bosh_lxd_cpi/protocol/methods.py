@@ -1,4 +1,5 @@
 """The table of BOSH methods, and the way from a request to its action."""
+
 from __future__ import annotations
 
 import contextlib
@@ -13,11 +14,11 @@ from bosh_lxd_cpi.protocol import rpc
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from bosh_lxd_cpi.runtime.clock import Clock
     from bosh_lxd_cpi.config.schema import Config
-    from bosh_lxd_cpi.runtime.log import Log
     from bosh_lxd_cpi.lxd.transport import Transport
     from bosh_lxd_cpi.protocol.rpc import Request
+    from bosh_lxd_cpi.runtime.clock import Clock
+    from bosh_lxd_cpi.runtime.log import Log
 
 MINUTE = 60
 
@@ -38,9 +39,11 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "create_stemcell": Method("stemcells.create_stemcell", 2, 3, throttled=True, deadline=60 * MINUTE, reverse="delete_stemcell"),
+    "create_stemcell": Method(
+        "stemcells.create_stemcell", 2, 3, throttled=True, deadline=60 * MINUTE, reverse="delete_stemcell"
+    ),
     "delete_stemcell": Method("stemcells.delete_stemcell", 1, 1, throttled=True),
-    "create_vm": Method("creation.create_vm", 4, 6, throttled=True, deadline=30 * MINUTE, reverse="delete_vm"),
+    "create_vm": Method("create_vm.create_vm", 4, 6, throttled=True, deadline=30 * MINUTE, reverse="delete_vm"),
     "delete_vm": Method("vms.delete_vm", 1, 1, throttled=True, deadline=10 * MINUTE),
     "has_vm": Method("vms.has_vm", 1, 1),
     "reboot_vm": Method("vms.reboot_vm", 1, 1, throttled=True),
@@ -54,7 +57,9 @@ METHODS = {
     "resize_disk": Method("disks.resize_disk", 2, 2, throttled=True),
     "update_disk": Method("disks.update_disk", 3, 3, throttled=True),
     "set_disk_metadata": Method("disks.set_disk_metadata", 2, 2),
-    "snapshot_disk": Method("snapshots.snapshot_disk", 1, 2, throttled=True, deadline=15 * MINUTE, reverse="delete_snapshot"),
+    "snapshot_disk": Method(
+        "snapshots.snapshot_disk", 1, 2, throttled=True, deadline=15 * MINUTE, reverse="delete_snapshot"
+    ),
     "delete_snapshot": Method("snapshots.delete_snapshot", 1, 1, throttled=True),
 }
 
@@ -80,8 +85,14 @@ def calculate_vm_cloud_properties(wanted: Any) -> dict[str, Any]:
     return {"cpu": given["cpu"], "ram": given["ram"], "ephemeral_disk": given["ephemeral_disk_size"]}
 
 
-def call(request: Request, *, config_path: str, environ: Mapping[str, str], log: Log,
-         world: tuple[Clock, Transport] | None = None) -> Any:
+def call(
+    request: Request,
+    *,
+    config_path: str,
+    environ: Mapping[str, str],
+    log: Log,
+    world: tuple[Clock, Transport] | None = None,
+) -> Any:
     """Serve a request; answers the result. Raises CpiError.
 
     `world` stands in for the machine's clock and the configured server: a recording that is played back.
@@ -117,8 +128,15 @@ def _check_arguments(request: Request, least: int, most: int) -> None:
         raise errors.BadRequest(f"{request.method} takes {wanted} arguments, not {len(request.arguments)}")
 
 
-def _call_server(request: Request, method: Method, *, config_path: str, environ: Mapping[str, str], log: Log,
-                 world: tuple[Clock, Transport] | None) -> Any:
+def _call_server(
+    request: Request,
+    method: Method,
+    *,
+    config_path: str,
+    environ: Mapping[str, str],
+    log: Log,
+    world: tuple[Clock, Transport] | None,
+) -> Any:
     from bosh_lxd_cpi.config import schema
     from bosh_lxd_cpi.runtime.clock import Clock
     from bosh_lxd_cpi.runtime.log import secrets_in
@@ -145,8 +163,8 @@ def _call_server(request: Request, method: Method, *, config_path: str, environ:
 
 def _act(request: Request, method: Method, settings: Config, *, clock: Clock, transport: Transport, log: Log) -> Any:
     from bosh_lxd_cpi.actions.context import Cpi
-    from bosh_lxd_cpi.runtime.clock import Deadline
     from bosh_lxd_cpi.lxd.client import Client
+    from bosh_lxd_cpi.runtime.clock import Deadline
 
     with contextlib.ExitStack() as stack:
         if method.throttled and settings.throttle_config.enabled:
@@ -172,6 +190,11 @@ def _slot(request: Request, settings: Config, log: Log) -> AbstractContextManage
     from bosh_lxd_cpi.runtime import throttle
 
     wanted = settings.throttle_config
-    slots = throttle.Settings(wanted.enabled, settings.lock_directory(), wanted.limit, throttle.duration(wanted.hold),
-                              throttle.duration(wanted.wait))
+    slots = throttle.Settings(
+        wanted.enabled,
+        settings.lock_directory(),
+        wanted.limit,
+        throttle.duration(wanted.hold),
+        throttle.duration(wanted.wait),
+    )
     return throttle.slot(slots, label=f"{request.method} {request.id}", log=log.info)

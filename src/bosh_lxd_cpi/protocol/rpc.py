@@ -3,6 +3,7 @@
 bosh-cli throws the answer away when the status is not 0, and the director cannot read an answer with anything else
 around it (facts: bosh-contract 1.1); so the real stdout is moved out of reach before anything else happens.
 """
+
 from __future__ import annotations
 
 import os
@@ -94,10 +95,18 @@ def failure(error: BaseException, redact: Any = str) -> bytes:
     known = isinstance(error, errors.CpiError)
     message = redact(error.message if known else f"unexpected {type(error).__name__}: {error}")
     if len(message) > LONGEST_MESSAGE:
-        message = f"{message[:LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2:]}"
-    return json.dumps({"result": None, "log": "", "error": {
-        "type": error.type if known else errors.CpiError.type, "message": message,
-        "ok_to_retry": bool(known and error.ok_to_retry)}}).encode()
+        message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
+    return json.dumps(
+        {
+            "result": None,
+            "log": "",
+            "error": {
+                "type": error.type if known else errors.CpiError.type,
+                "message": message,
+                "ok_to_retry": bool(known and error.ok_to_retry),
+            },
+        }
+    ).encode()
 
 
 def claim_stdout() -> int:
@@ -120,7 +129,7 @@ def write(descriptor: int, answer: bytes) -> bool:
     answer += b"\n"
     try:
         while answer:
-            answer = answer[os.write(descriptor, answer):]
+            answer = answer[os.write(descriptor, answer) :]
     except OSError:
         return False
     finally:

@@ -3,6 +3,7 @@
 A recording holds every exchange with the server in order, and all that the call drew from the clock: so the same call,
 played back, makes the same names and sends the same bytes. Bodies that are not JSON are kept as length and sha256.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -12,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime.clock import Clock
-from bosh_lxd_cpi.lxd.transport import READ_SECONDS, Response, Transport
+from bosh_lxd_cpi.lxd.transport import READ_SECONDS, HttpResponse, Transport
 from bosh_lxd_cpi.recording.redaction import PRIVATE, Redactor
+from bosh_lxd_cpi.runtime.clock import Clock
 
 REQUEST_HEADERS = ("content-type", "if-match", "x-lxd-", "x-incus-")
 RESPONSE_HEADERS = ("Content-Type", "ETag", "Location")
@@ -59,14 +60,21 @@ class Recorder:
     def requests(self) -> int:
         return len(self._exchanges)
 
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None,
-                headers: Mapping[str, str] | None = None, body: bytes | Iterable[bytes] | None = None,
-                timeout: float = READ_SECONDS) -> Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        timeout: float = READ_SECONDS,
+    ) -> HttpResponse:
         """See `Transport`. Nothing is made of it yet, so nothing of ours can fail here."""
         sent = body if isinstance(body, (bytes, type(None))) else Stream(body)
         request = {"method": method, "path": path, "query": query, "headers": headers, "body": sent}
         began = self._clock.monotonic()
-        outcome: Response | BaseException | None = None
+        outcome: HttpResponse | BaseException | None = None
         try:
             outcome = self._transport.request(method, path, query=query, headers=headers, body=sent, timeout=timeout)
             return outcome
@@ -78,14 +86,21 @@ class Recorder:
 
     def interactions(self, redactor: Redactor) -> list[dict[str, Any]]:
         """What is kept of it."""
-        return [{"n": number, "t_ms": round(one.began * 1000), "ms": round(one.took * 1000),
-                 "request": request_record(**one.request, redactor=redactor), **_outcome_record(one.outcome, redactor)}
-                for number, one in enumerate(self._exchanges, 1)]
+        return [
+            {
+                "n": number,
+                "t_ms": round(one.began * 1000),
+                "ms": round(one.took * 1000),
+                "request": request_record(**one.request, redactor=redactor),
+                **_outcome_record(one.outcome, redactor),
+            }
+            for number, one in enumerate(self._exchanges, 1)
+        ]
 
 
 class _Exchange(NamedTuple):
     request: dict[str, Any]
-    outcome: Response | BaseException | None
+    outcome: HttpResponse | BaseException | None
     began: float
     took: float
 
@@ -111,8 +126,15 @@ class Stream:
         return whole if self.complete else {**whole, "complete": False}
 
 
-def request_record(method: str, path: str, *, query: Mapping[str, str] | None, headers: Mapping[str, str] | None,
-                   body: bytes | Stream | None, redactor: Redactor) -> dict[str, Any]:
+def request_record(
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None,
+    headers: Mapping[str, str] | None,
+    body: bytes | Stream | None,
+    redactor: Redactor,
+) -> dict[str, Any]:
     """A request as it is kept and compared."""
     kept = {name: value for name, value in (headers or {}).items() if name.lower().startswith(REQUEST_HEADERS)}
     record = {"method": method, "path": path, "query": dict(query or {}), "headers": kept}
@@ -130,14 +152,14 @@ def _content_record(body: bytes, redactor: Redactor) -> dict[str, Any]:
     return {"length": len(clean), "sha256": hashlib.sha256(clean).hexdigest()}
 
 
-def _outcome_record(outcome: Response | BaseException | None, redactor: Redactor) -> dict[str, Any]:
-    if isinstance(outcome, Response):
+def _outcome_record(outcome: HttpResponse | BaseException | None, redactor: Redactor) -> dict[str, Any]:
+    if isinstance(outcome, HttpResponse):
         return {"response": _response_record(outcome, redactor)}
     texts = {name: text for name in ("brief", "detail", "hint") if (text := getattr(outcome, name, ""))}
     return {"error": redactor.document({"type": type(outcome).__name__, "brief": str(outcome), **texts})}
 
 
-def _response_record(response: Response, redactor: Redactor) -> dict[str, Any]:
+def _response_record(response: HttpResponse, redactor: Redactor) -> dict[str, Any]:
     """With `body`, or `text` if it is not JSON."""
     headers = {name: response.headers[name] for name in RESPONSE_HEADERS if name in response.headers}
     record = {"status": response.status, "headers": headers}
@@ -189,9 +211,16 @@ class Player:
         self.requests, self._next = 0, 0
         self.failure: Mismatch | None = None
 
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None,
-                headers: Mapping[str, str] | None = None, body: bytes | Iterable[bytes] | None = None,
-                timeout: float = READ_SECONDS) -> Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        timeout: float = READ_SECONDS,
+    ) -> HttpResponse:
         """See `Transport`."""
         self.requests += 1
         sent = body if isinstance(body, (bytes, type(None))) else Stream(body)
@@ -242,8 +271,13 @@ class Player:
             return likeness.ratio()
 
         nearest = max(rest, key=like)
-        diff = difflib.unified_diff(pretty(nearest["request"]).splitlines(), pretty(asked).splitlines(), lineterm="",
-                                    fromfile=f"recorded as {nearest['n']}", tofile=f"asked as request {self.requests}")
+        diff = difflib.unified_diff(
+            pretty(nearest["request"]).splitlines(),
+            pretty(asked).splitlines(),
+            lineterm="",
+            fromfile=f"recorded as {nearest['n']}",
+            tofile=f"asked as request {self.requests}",
+        )
         order = "" if nearest is rest[0] else f"\nNext in the recording was {rest[0]['n']}: {line(rest[0]['request'])}"
         return f"request {self.requests} is not what was recorded:\n" + "\n".join(diff) + order
 
@@ -269,13 +303,13 @@ def _is_poll(request: dict[str, Any]) -> bool:
     return request.get("method") == "GET" and request["path"].startswith("/1.0/operations/")
 
 
-def _answer(played: dict[str, Any]) -> Response:
+def _answer(played: dict[str, Any]) -> HttpResponse:
     if failure := played.get("error"):
-        error = getattr(errors, failure["type"], errors.LostAnswer)
+        error = getattr(errors, failure["type"], errors.NoResponse)
         raise error(failure["brief"], detail=failure.get("detail", ""), hint=failure.get("hint", ""))
     response = played["response"]
     body = json.dumps(response["body"]) if "body" in response else response["text"]
-    return Response(response["status"], response["headers"], body.encode())
+    return HttpResponse(response["status"], response["headers"], body.encode())
 
 
 def pretty(document: Any) -> str:

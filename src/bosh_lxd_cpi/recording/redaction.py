@@ -3,6 +3,7 @@
 Every secret becomes as many stars as it has signs in JSON. So a call that is played back with stars for secrets builds
 the very bytes that were recorded, a config drive too, and its hash can be told without being a hash of secrets.
 """
+
 from __future__ import annotations
 
 import json
@@ -32,8 +33,12 @@ class Redactor:
         `private` are names of keys whose texts are taken out, too.
         """
         if isinstance(value, dict):
-            return {key: self._hidden(below) if _is_secret(str(key)) or key in private
-                    else self.document(below, private=private) for key, below in value.items()}
+            return {
+                key: self._hidden(below)
+                if _is_secret(str(key)) or key in private
+                else self.document(below, private=private)
+                for key, below in value.items()
+            }
         if isinstance(value, (list, tuple)):
             return [self.document(item, private=private) for item in value]
         return self.text(value) if isinstance(value, str) else value

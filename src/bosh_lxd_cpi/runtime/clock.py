@@ -1,4 +1,5 @@
 """Time and new names, in one place that a test or a replay can take over."""
+
 from __future__ import annotations
 
 import os

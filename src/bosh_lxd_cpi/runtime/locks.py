@@ -3,6 +3,7 @@
 create_vm holds a lock named after the VM from before its first request to after its last; the kernel drops it when the
 process dies. All calls of one director run on one machine, and so does its cleanup.
 """
+
 from __future__ import annotations
 
 import contextlib

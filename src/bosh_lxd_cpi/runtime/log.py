@@ -2,6 +2,7 @@
 
 BOSH appends stderr to the task log and redacts nothing of it, nor of the answer, so both go through `Log.redact`.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -12,8 +13,21 @@ from typing import Any, TextIO
 
 REDACTED = "<redacted>"
 LEVELS = ("debug", "info", "warn", "error")
-SECRET_WORDS = ("password", "secret", "private_key", "client_key", "token", "credential", "access_key", "mbus", "cert_key",
-                "passphrase", "account_key", "json_key", "encryption_key")
+SECRET_WORDS = (
+    "password",
+    "secret",
+    "private_key",
+    "client_key",
+    "token",
+    "credential",
+    "access_key",
+    "mbus",
+    "cert_key",
+    "passphrase",
+    "account_key",
+    "json_key",
+    "encryption_key",
+)
 SHORTEST_SECRET = 4
 """Shorter values ("*", "x") are no secrets; replacing them would garble every line."""
 
@@ -54,8 +68,14 @@ def forms_of(text: str) -> set[str]:
     import json
     from urllib.parse import quote, unquote
 
-    return {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1],
-            quote(text, safe="", errors="surrogatepass"), unquote(text)}
+    return {
+        text,
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        repr(text)[1:-1],
+        quote(text, safe="", errors="surrogatepass"),
+        unquote(text),
+    }
 
 
 class Log:

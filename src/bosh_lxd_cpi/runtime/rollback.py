@@ -1,4 +1,5 @@
-"""What to take back when a call fails half-way, last thing first."""
+"""What to take back when a call fails half-way, last resource first."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,11 +8,11 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.runtime.log import Log
 
 
-class Undo:
+class Rollback:
     """Register a step *before* the request that makes it needed: a lost answer must not leave anything behind.
 
-        with Undo(log) as undo:
-            undo.add("volume x", lambda: delete("x"))
+        with Rollback(log) as rollback:
+            rollback.add("volume x", lambda: delete("x"))
             create("x")
 
     Leaving normally forgets the steps. Leaving by an exception runs them; one that fails is logged and hides neither
@@ -27,7 +28,7 @@ class Undo:
         """Remember how to take back `what`; `step` must not mind that there is nothing to take back."""
         self._steps.append((what, step))
 
-    def __enter__(self) -> Undo:
+    def __enter__(self) -> Rollback:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -1,4 +1,5 @@
 """The help that a misspelt name deserves."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -10,6 +10,7 @@ ticket tries the slots. From the moment that a ticket is locked, everybody who c
 and waits behind it: later comers overtake nobody. Dead tickets are removed by whoever stands right behind them.
 A stopped (SIGSTOP) process keeps its turn as it keeps its slot; those behind it run into their own `wait`.
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -64,8 +65,14 @@ def duration(text: str | int | float) -> float:
 
 
 @contextmanager
-def slot(settings: Settings, *, label: str, log: Callable[[str], object],
-         clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep) -> Iterator[None]:
+def slot(
+    settings: Settings,
+    *,
+    label: str,
+    log: Callable[[str], object],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Iterator[None]:
     """Stay inside this context in one of the slots, waiting for it no longer than `wait` seconds.
 
     `label` is one line that tells others who holds the slot: method and request id. After `hold` seconds the slot is
@@ -81,7 +88,8 @@ def slot(settings: Settings, *, label: str, log: Callable[[str], object],
     except OSError as failure:
         raise errors.ConfigError(
             f"the throttle's directory {directory(settings.path)} cannot be used: {failure}",
-            hint="Point throttle_config.path to a directory that all who run the CPI may write to") from failure
+            hint="Point throttle_config.path to a directory that all who run the CPI may write to",
+        ) from failure
     _write(held[0], f"{os.getpid()}\t{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\t{label}\n")
     if clock() - begin >= POLL:
         log(f"waited {clock() - begin:.1f} s for a throttle slot")
@@ -142,9 +150,10 @@ def _enter(settings: Settings, wait: float, clock: Callable[[], float], sleep: C
             left = end - clock()
             if left <= 0:
                 raise errors.ThrottleTimeout(
-                    f"no throttle slot became free within {wait:.0f} seconds; holding one: " + (
-                        ", ".join(f"{holder.label} since {holder.since}" for holder in holders(place)) or "nobody"),
-                    hint="Raise throttle_config.limit or .wait, or see bin/doctor --locks")
+                    f"no throttle slot became free within {wait:.0f} seconds; holding one: "
+                    + (", ".join(f"{holder.label} since {holder.since}" for holder in holders(place)) or "nobody"),
+                    hint="Raise throttle_config.limit or .wait, or see bin/doctor --locks",
+                )
             sleep(min(POLL, left))
             make_directory(place)  # a cleaner may have taken the whole directory
     finally:

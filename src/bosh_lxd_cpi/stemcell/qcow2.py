@@ -3,6 +3,7 @@
 The tables of a qcow2 file come before the data and say which clusters are there, so a raw image is read twice: once to
 see which clusters hold only zeros, once to send the others.
 """
+
 from __future__ import annotations
 
 import struct
@@ -28,8 +29,10 @@ EXTERNAL_DATA = 1 << 2
 def check(header: bytes) -> None:
     """Refuse what the server could not convert. Raises CloudError."""
     if header[:4] != MAGIC:
-        raise CloudError(f"the stemcell's root.img is not qcow2: it starts with {header[:4]!r}",
-                         hint="Upload an openstack-qcow2 stemcell; a raw one must say disk_format: raw")
+        raise CloudError(
+            f"the stemcell's root.img is not qcow2: it starts with {header[:4]!r}",
+            hint="Upload an openstack-qcow2 stemcell; a raw one must say disk_format: raw",
+        )
     if len(header) >= 16 and int.from_bytes(header[8:16], "big"):
         raise CloudError("the stemcell's root.img needs a backing file, which no server has")
     if len(header) >= 36 and int.from_bytes(header[32:36], "big"):
@@ -61,7 +64,7 @@ def stream(chunks: Iterable[bytes], used: list[bool], virtual_size: int) -> Iter
 
 def _tables(used: list[bool], virtual_size: int) -> bytes:
     """Header, refcount table, refcount blocks, L1 table and L2 tables; the data clusters follow in order."""
-    groups = [used[at:at + ENTRIES] for at in range(0, len(used), ENTRIES)]
+    groups = [used[at : at + ENTRIES] for at in range(0, len(used), ENTRIES)]
     l1_clusters = -(-len(groups) // ENTRIES) or 1
     fixed = 1 + l1_clusters + sum(any(group) for group in groups) + sum(used)
     blocks = table_clusters = 1
@@ -73,8 +76,9 @@ def _tables(used: list[bool], virtual_size: int) -> bytes:
     data_at = l2_at + sum(any(group) for group in groups)
     total = data_at + sum(used)
 
-    header = HEADER.pack(MAGIC, 2, 0, 0, CLUSTER_BITS, virtual_size, 0, len(groups), l1_at * CLUSTER, CLUSTER,
-                         table_clusters, 0, 0)
+    header = HEADER.pack(
+        MAGIC, 2, 0, 0, CLUSTER_BITS, virtual_size, 0, len(groups), l1_at * CLUSTER, CLUSTER, table_clusters, 0, 0
+    )
     refcount_table = _table(((1 + table_clusters + block) * CLUSTER for block in range(blocks)), table_clusters)
     refcounts = struct.pack(f">{total}H", *[1] * total).ljust(blocks * CLUSTER, b"\0")
     l1, l2 = [], []
@@ -95,7 +99,7 @@ def _table(entries: Iterable[int], clusters: int) -> bytes:
 
 
 def _holds_data(cluster: bytes) -> bool:
-    return cluster != ZEROS[:len(cluster)]
+    return cluster != ZEROS[: len(cluster)]
 
 
 def _clusters(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -104,7 +108,7 @@ def _clusters(chunks: Iterable[bytes]) -> Iterator[bytes]:
         rest += chunk
         whole = len(rest) - len(rest) % CLUSTER
         for at in range(0, whole, CLUSTER):
-            yield rest[at:at + CLUSTER]
+            yield rest[at : at + CLUSTER]
         rest = rest[whole:]
     if rest:
         yield rest

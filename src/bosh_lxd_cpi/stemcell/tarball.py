@@ -1,4 +1,5 @@
 """The disk image inside a stemcell's `image`, a gzip tar with one file root.img, as a stream."""
+
 from __future__ import annotations
 
 import contextlib
@@ -43,7 +44,9 @@ class _Leash:
     def read(self, size: int) -> bytes:
         self._left -= size
         if self._left < 0:
-            raise CloudError(f"no {MEMBER} in the first {MOST_BEFORE_MEMBER >> 20} MiB of the stemcell's tarball", hint=HINT)
+            raise CloudError(
+                f"no {MEMBER} in the first {MOST_BEFORE_MEMBER >> 20} MiB of the stemcell's tarball", hint=HINT
+            )
         return self._file.read(size)
 
     def let_go(self) -> None:

@@ -1,4 +1,5 @@
 """A stemcell as the multipart upload that makes it a virtual-machine image, in constant memory."""
+
 from __future__ import annotations
 
 import hashlib
@@ -30,13 +31,17 @@ class Upload:
     the body has been read to its end.
     """
 
-    def __init__(self, metadata: bytes, rootfs: Iterable[bytes], size: int, *, boundary: str,
-                 progress: Callable[[int], object]) -> None:
+    def __init__(
+        self, metadata: bytes, rootfs: Iterable[bytes], size: int, *, boundary: str, progress: Callable[[int], object]
+    ) -> None:
         self._metadata, self._rootfs, self._size, self._progress = metadata, rootfs, size, progress
         self._hash = hashlib.sha256()
         self.finished = False
-        self._heads = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
-                       "Content-Type: application/octet-stream\r\n\r\n".encode() for name in ("metadata", "rootfs.img")]
+        self._heads = [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n".encode()
+            for name in ("metadata", "rootfs.img")
+        ]
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self.length = sum(map(len, self._heads)) + len(metadata) + len(b"\r\n") + size + len(self._tail)

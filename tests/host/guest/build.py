@@ -98,8 +98,11 @@ def recipe() -> str:
 
 def pack(archive: Path, files: list[Path], *, compresslevel: int) -> None:
     """A gzipped tar that depends on nothing but the files' names and contents."""
-    with open(archive, "wb") as raw, gzip.GzipFile("", "wb", compresslevel, raw, mtime=0) as packed, \
-            tarfile.open(fileobj=packed, mode="w|") as tar:
+    with (
+        open(archive, "wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel, raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w|") as tar,
+    ):
         for path in files:
             entry = tarfile.TarInfo(path.name)
             entry.size = path.stat().st_size

@@ -13,8 +13,20 @@ from pathlib import Path
 
 from guest.packages import run
 
-MODULES = ["virtio_pci", "virtio_scsi", "virtio_blk", "virtio_net", "nvme", "sd_mod", "sr_mod", "isofs", "vfat",
-           "button", "evdev", "efivarfs"]
+MODULES = [
+    "virtio_pci",
+    "virtio_scsi",
+    "virtio_blk",
+    "virtio_net",
+    "nvme",
+    "sd_mod",
+    "sr_mod",
+    "isofs",
+    "vfat",
+    "button",
+    "evdev",
+    "efivarfs",
+]
 CHARACTER_SETS = ["nls_ascii", "nls_cp437", "nls_iso8859_1", "nls_utf8"]  # which of them are modules differs
 PROGRAMS = ["usr/bin/udevadm", "usr/bin/mount", "usr/lib/udev/scsi_id", "usr/lib/udev/cdrom_id"]
 RULES = ["60-block.rules", "60-cdrom_id.rules", "60-persistent-storage.rules", "80-drivers.rules"]
@@ -22,8 +34,15 @@ APPLETS = ["ip", "modprobe", "poweroff", "reboot", "sh", "sleep", "sync", "udhcp
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 LOADED_ON_DEMAND = ["libkmod.so.2", "libblkid.so.1", "libacl.so.1", "libmount.so.1"]  # newer systemd opens these itself
 LOADER = "usr/lib64/ld-linux-x86-64.so.2"
-LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin", "lib": "usr/lib", "lib64": "usr/lib64",
-         "usr/lib/systemd/systemd-udevd": "../../bin/udevadm", **{f"usr/bin/{applet}": "busybox" for applet in APPLETS}}
+LINKS = {
+    "bin": "usr/bin",
+    "sbin": "usr/bin",
+    "usr/sbin": "bin",
+    "lib": "usr/lib",
+    "lib64": "usr/lib64",
+    "usr/lib/systemd/systemd-udevd": "../../bin/udevadm",
+    **{f"usr/bin/{applet}": "busybox" for applet in APPLETS},
+}
 MOUNT_POINTS = ["dev", "proc", "sys", "run"]
 
 
@@ -102,6 +121,11 @@ def pack(tree: Path, target: Path) -> Path:
     """The tree as a cpio archive."""
     names = "\0".join(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
     with open(target, "wb") as file:
-        subprocess.run(["cpio", "--null", "--create", "--format=newc", "--owner=0:0", "--reproducible", "--quiet"],
-                       input=names.encode(), cwd=tree, stdout=file, check=True)
+        subprocess.run(
+            ["cpio", "--null", "--create", "--format=newc", "--owner=0:0", "--reproducible", "--quiet"],
+            input=names.encode(),
+            cwd=tree,
+            stdout=file,
+            check=True,
+        )
     return target

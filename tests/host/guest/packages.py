@@ -9,11 +9,25 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-TOOLS = {"syslinux": "syslinux", "mcopy": "mtools", "mkfs.vfat": "dosfstools", "qemu-img": "qemu-utils", "cpio": "cpio",
-         "depmod": "kmod", "zstd": "zstd"}
+TOOLS = {
+    "syslinux": "syslinux",
+    "mcopy": "mtools",
+    "mkfs.vfat": "dosfstools",
+    "qemu-img": "qemu-utils",
+    "cpio": "cpio",
+    "depmod": "kmod",
+    "zstd": "zstd",
+}
 KERNELS = ["linux-image-cloud-amd64", "linux-image-virtual"]  # Debian's, Ubuntu's
-WANTED = ["udev", "mount", "busybox-static", "python3-minimal", "libpython3-stdlib", "systemd-boot-efi",
-          "syslinux-common"]
+WANTED = [
+    "udev",
+    "mount",
+    "busybox-static",
+    "python3-minimal",
+    "libpython3-stdlib",
+    "systemd-boot-efi",
+    "syslinux-common",
+]
 FOLLOWED = re.compile(r"lib|zlib|python3|linux-(image|modules)-")  # dependencies that matter for what we take
 
 
@@ -29,8 +43,14 @@ def install_tools() -> None:
     missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
     if missing:
         run("apt-get", "update")
-        run("apt-get", "install", "-y", "--no-install-recommends", *missing,
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        run(
+            "apt-get",
+            "install",
+            "-y",
+            "--no-install-recommends",
+            *missing,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        )
 
 
 def download(directory: Path) -> list[Path]:

@@ -60,8 +60,15 @@ def fetch(address: str, *, netns_command: Sequence[str], timeout: float = 10) ->
     return verb(address, "report", netns_command=netns_command, timeout=timeout)
 
 
-def verb(address: str, name: str, *, netns_command: Sequence[str], timeout: float = 10, patience: float = 0,
-         **parameters: str) -> Any:
+def verb(
+    address: str,
+    name: str,
+    *,
+    netns_command: Sequence[str],
+    timeout: float = 10,
+    patience: float = 0,
+    **parameters: str,
+) -> Any:
     """What the guest answers to a verb; raises GuestError when it complains, Unreachable when it is silent.
 
     mark(device, text): write text at the start of the disk; read(device): the text there; size(device): bytes;
@@ -79,8 +86,14 @@ def verb(address: str, name: str, *, netns_command: Sequence[str], timeout: floa
     raise Unreachable(f"{url}: {done.stderr.strip()[-500:]}")
 
 
-def wait_for_report(address: str, *, netns_command: Sequence[str], seconds: float = 120, not_boot: str = "",
-                    progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def wait_for_report(
+    address: str,
+    *,
+    netns_command: Sequence[str],
+    seconds: float = 120,
+    not_boot: str = "",
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
     """The first report within `seconds`, of a boot other than the one with id `not_boot`; raises Unreachable.
 
     `progress` is called every five seconds or so with a line that says how long it has been.

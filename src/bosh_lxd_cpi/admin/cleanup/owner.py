@@ -3,40 +3,22 @@
 No property says a director's UUID: it makes one up when it first starts, and the director VM itself, made by create-env,
 belongs to another one. But each call brings it along, and a VM's name says who made it.
 """
+
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 from collections.abc import Mapping
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.config.schema import Config
+from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime import director_registry
 
-PREFIX = "director-"
-UUID = re.compile(r"[0-9A-Za-z-]{1,64}")
 SHORTEST = 8
 """Digits of a UUID that may stand for it: as many as bin/cleanup --list shows."""
 AGENT_SETTINGS = ("/var/vcap/bosh/settings/settings.json", "/var/vcap/bosh/settings.json")
 """Where a BOSH agent keeps what it was told (facts: bosh-contract 3.3)."""
-
-
-def remember(directory: str, uuid: str) -> None:
-    """Note that `uuid` makes calls here, as an empty file beside the locks. Where that cannot be, cleanup has to be told."""
-    if UUID.fullmatch(uuid):
-        with contextlib.suppress(OSError):
-            os.close(os.open(os.path.join(directory, PREFIX + uuid), os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660))
-
-
-def known(directory: str) -> list[str]:
-    """The UUIDs of the directors that made VMs from this machine."""
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return []
-    return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
 
 
 def named(name: str, directors: Mapping[str, str]) -> str:
@@ -45,8 +27,11 @@ def named(name: str, directors: Mapping[str, str]) -> str:
     Raises ConfigError when it is the beginning of several.
     """
     begins = name.strip().lower()
-    matches = {digest for digest, uuid in directors.items()
-               if len(begins) >= SHORTEST and (uuid.lower().startswith(begins) or digest.startswith(begins))}
+    matches = {
+        digest
+        for digest, uuid in directors.items()
+        if len(begins) >= SHORTEST and (uuid.lower().startswith(begins) or digest.startswith(begins))
+    }
     if len(matches) > 1:
         raise errors.ConfigError(f"{name} may be {' or '.join(sorted(directors[digest] for digest in matches))}")
     return matches.pop() if matches else naming.director_digest(name)
@@ -54,7 +39,7 @@ def named(name: str, directors: Mapping[str, str]) -> str:
 
 def this_machines(settings: Config, directors: Mapping[str, str]) -> str:
     """The digest of the director that this machine works for; empty when it may be one of several."""
-    calling = known(settings.lock_directory())
+    calling = director_registry.known(settings.lock_directory())
     if settings.director_uuid or len(calling) == 1:
         return naming.director_digest(settings.director_uuid or calling[0])
     likely = directors.keys() - {_maker()} or directors.keys()

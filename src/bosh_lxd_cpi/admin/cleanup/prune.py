@@ -3,13 +3,14 @@
 Why this harms no create_vm that is under way, whatever the minimum age:
 
 1. The server is read first, the locks after that. create_vm holds a lock named after its VM (see `pending`) from before
-   the first thing exists. So whatever was found, and its lock is free, belongs to a create_vm that is over or dead.
+   the first resource exists. So whatever was found, and its lock is free, belongs to a create_vm that is over or dead.
 2. A create_vm that succeeded has its VM marked as created, and the VM uses its volumes. So a VM that seemed half-made
    is read again, after its lock was seen free; and no server deletes a volume that an instance has, running or not.
 
 The locks are those of this machine. For what another one makes, and where TMPDIR or throttle_config.path differ from
 the director's, there is the age: create_vm gives up after half an hour, so nothing that is an hour old is being made.
 """
+
 from __future__ import annotations
 
 import sys
@@ -22,11 +23,11 @@ from typing import NamedTuple
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin import inventory
 from bosh_lxd_cpi.admin.cleanup import table
-from bosh_lxd_cpi.runtime import locks
-from bosh_lxd_cpi.runtime.clock import Deadline
-from bosh_lxd_cpi.admin.inventory import Inventory, Thing
+from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 from bosh_lxd_cpi.lxd import instances, operations
 from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.runtime import locks
+from bosh_lxd_cpi.runtime.clock import Deadline
 
 ALL = "all"
 """In place of a director: everybody."""
@@ -37,7 +38,7 @@ SLOW = 2.0
 IN_USE, GONE, BEING_MADE = "in use", "gone by itself", "being made"
 
 
-class Rules(NamedTuple):
+class Policy(NamedTuple):
     """What may be removed. `director` is a digest, or `ALL`; `min_age` seconds."""
 
     director: str
@@ -45,23 +46,23 @@ class Rules(NamedTuple):
     legacy: bool
     now: float
 
-    def reason_to_keep(self, thing: Thing) -> str:
-        """Empty when the thing can go."""
-        if thing.kind in (inventory.DISK, inventory.SNAPSHOT):
+    def skip_reason(self, resource: Resource) -> str:
+        """Empty when the resource can go."""
+        if resource.kind in (inventory.DISK, inventory.SNAPSHOT):
             return "persistent"
-        if thing.state in ("", inventory.FAILED):
-            return "kept for inspection" if thing.state else IN_USE
-        if thing.director == inventory.UNMARKED:
-            if not (self.legacy and thing.kind == inventory.CONFIG):
+        if resource.state in ("", inventory.FAILED):
+            return "kept for inspection" if resource.state else IN_USE
+        if resource.director == inventory.UNKNOWN_OWNER:
+            if not (self.legacy and resource.kind == inventory.CONFIG):
                 return "unmarked"
-        elif self.director not in (ALL, thing.director):
+        elif self.director not in (ALL, resource.director):
             return "another director's"
-        age = 0.0 if thing.created is None else self.now - thing.created
+        age = 0.0 if resource.created is None else self.now - resource.created
         return "too young" if age < self.min_age else ""
 
 
-class Sweep:
-    """Removes one thing after the other, and counts. A failure is told and counted, and stops nothing."""
+class Pruner:
+    """Removes one resource after the other, and counts. A failure is told and counted, and stops nothing."""
 
     def __init__(self, client: Client, locks: str, *, dry_run: bool) -> None:
         self._client, self._locks, self._dry_run = client, locks, dry_run
@@ -70,38 +71,40 @@ class Sweep:
         self.kept: Counter[str] = Counter()
 
     def summary(self, unread: int) -> str:
-        """One line: how many things were removed, kept and why, and failed."""
+        """One line: how many resources were removed, kept and why, and failed."""
         kept = ", ".join(f"{count} {reason}" for reason, count in sorted(self.kept.items()))
-        return (f"{self._verb} {self.removed}, kept {sum(self.kept.values())}{f' ({kept})' if kept else ''},"
-                f" failed {self.failed + unread}")
+        return (
+            f"{self._verb} {self.removed}, kept {sum(self.kept.values())}{f' ({kept})' if kept else ''},"
+            f" failed {self.failed + unread}"
+        )
 
-    def run(self, found: Inventory, rules: Rules) -> None:
+    def run(self, found: Inventory, rules: Policy) -> None:
         """Remove everything that the rules allow, half-made VMs first and each followed by its own volumes."""
-        done: set[Thing] = set()
-        for thing in found.things:  # VMs come first
-            if thing in done:
+        done: set[Resource] = set()
+        for resource in found.resources:  # VMs come first
+            if resource in done:
                 continue
-            if reason := rules.reason_to_keep(thing):
+            if reason := rules.skip_reason(resource):
                 self.kept[reason] += 1
-            elif self._remove(thing) and thing.kind == inventory.VM:
-                for volume in found.own_volumes(thing):
+            elif self._remove(resource) and resource.kind == inventory.VM:
+                for volume in found.own_volumes(resource):
                     self._remove(volume)
                     done.add(volume)
 
-    def delete_disk(self, disk: Thing) -> None:
+    def delete_disk(self, disk: Resource) -> None:
         """Remove a persistent disk with its snapshots."""
         self._remove(disk)
         if self.kept:
             raise errors.CloudError(f"disk {disk.cid} was not deleted: it is {next(iter(self.kept))}")
 
-    def _remove(self, thing: Thing) -> bool:
+    def _remove(self, resource: Resource) -> bool:
         """Whether it is gone, or would be."""
-        what = f"{thing.kind} {thing.cid}"
-        if thing.pool and thing.kind != inventory.VM:
-            what += f" in pool {thing.place}"
+        what = f"{resource.kind} {resource.cid}"
+        if resource.pool and resource.kind != inventory.VM:
+            what += f" in pool {resource.place}"
         self._client.deadline = Deadline(self._client.deadline.clock, SECONDS, what=f"removing {what}")
         try:
-            kept = self._delete(thing, what)
+            kept = self._delete(resource, what)
         except errors.NotFound:
             kept = GONE
         except errors.InUse:
@@ -115,30 +118,35 @@ class Sweep:
             self.kept[kept] += 1
             return False
         self.removed += 1
-        age = None if thing.created is None else self._client.deadline.clock.time() - thing.created
-        print(f"{self._verb} {what} ({thing.state or 'its disk'}, {table.age(age)} old)", flush=True)
+        age = None if resource.created is None else self._client.deadline.clock.time() - resource.created
+        print(f"{self._verb} {what} ({resource.state or 'its disk'}, {table.age(age)} old)", flush=True)
         return True
 
-    def _delete(self, thing: Thing, what: str) -> str:
+    def _delete(self, resource: Resource, what: str) -> str:
         """Delete it, unless there is a reason to keep it after all, which is answered. Raises CpiError, OSError."""
         # The order makes it safe, see the top of this file: listed, then the lock, then for VMs the state again.
-        if locks.is_being_created(self._locks, f"vm-{thing.uuid}"):
+        if locks.is_being_created(self._locks, f"vm-{resource.uuid}"):
             return BEING_MADE
-        if thing.kind == inventory.VM and not self._still_half_made(thing.cid):
+        if resource.kind == inventory.VM and not self._still_half_made(resource.cid):
             return IN_USE
-        if thing.kind == inventory.IMAGE and self._client.image(thing.cid).metadata.get("aliases"):
+        if resource.kind == inventory.IMAGE and self._client.image(resource.cid).metadata.get("aliases"):
             return IN_USE
         if self._dry_run:
             return ""
         with patience(f"removing {what}"):
-            if thing.kind == inventory.VM:
-                return "" if instances.remove(self._client, thing.cid) else GONE
-            if thing.kind == inventory.IMAGE:
-                operations.finish(self._client, lambda: self._client.delete_image(thing.cid), what=f"deleting {what}")
+            if resource.kind == inventory.VM:
+                return "" if instances.remove(self._client, resource.cid) else GONE
+            if resource.kind == inventory.IMAGE:
+                operations.run_operation(
+                    self._client, lambda: self._client.delete_image(resource.cid), what=f"deleting {what}"
+                )
             else:
-                member = "" if thing.location == "none" else thing.location
-                operations.finish(self._client, what=f"deleting {what}",
-                                  request=lambda: self._client.delete_volume(thing.pool, thing.cid, target=member))
+                member = "" if resource.location == "none" else resource.location
+                operations.run_operation(
+                    self._client,
+                    what=f"deleting {what}",
+                    request=lambda: self._client.delete_volume(resource.pool, resource.cid, target=member),
+                )
         return ""
 
     def _still_half_made(self, name: str) -> bool:

@@ -1,43 +1,62 @@
 """An inventory as a table for people and as JSON for programs."""
+
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterable
 
-from bosh_lxd_cpi.admin.inventory import Inventory, Thing
+from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 
 COLUMNS = ("KIND", "AGE", "SIZE", "POOL", "DEPLOYMENT", "INSTANCE", "DIRECTOR", "STATE", "USED BY", "CID")
 """The CID comes last: a snapshot's is twice as long as any other."""
 UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
-def as_json(found: Inventory, things: Iterable[Thing], *, now: float) -> str:
+def as_json(found: Inventory, resources: Iterable[Resource], *, now: float) -> str:
     """An array of objects; ages are seconds, sizes MiB, and null where the server does not know."""
-    return json.dumps([_object(thing, found, now) for thing in things], indent=1)
+    return json.dumps([_object(resource, found, now) for resource in resources], indent=1)
 
 
-def as_table(found: Inventory, things: Iterable[Thing], *, now: float) -> str:
+def as_table(found: Inventory, resources: Iterable[Resource], *, now: float) -> str:
     """Aligned columns; of a director's UUID the first eight characters, of an image without CID twelve."""
-    rows = [COLUMNS, *(_row(thing, found, now) for thing in things)]
+    rows = [COLUMNS, *(_row(resource, found, now) for resource in resources)]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
-def _object(thing: Thing, found: Inventory, now: float) -> dict[str, object]:
-    created = None if thing.created is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(thing.created))
-    return {"kind": thing.kind, "cid": thing.cid, "director": found.directors.get(thing.director, thing.director),
-            "deployment": thing.deployment, "instance": thing.instance, "created_at": created,
-            "age": None if thing.created is None else max(0, int(now - thing.created)),
-            "size": thing.size, "pool": thing.pool, "location": thing.location,
-            "used_by": list(thing.used_by), "state": thing.state}
+def _object(resource: Resource, found: Inventory, now: float) -> dict[str, object]:
+    created = None if resource.created is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(resource.created))
+    return {
+        "kind": resource.kind,
+        "cid": resource.cid,
+        "director": found.directors.get(resource.director, resource.director),
+        "deployment": resource.deployment,
+        "instance": resource.instance,
+        "created_at": created,
+        "age": None if resource.created is None else max(0, int(now - resource.created)),
+        "size": resource.size,
+        "pool": resource.pool,
+        "location": resource.location,
+        "used_by": list(resource.used_by),
+        "state": resource.state,
+    }
 
 
-def _row(thing: Thing, found: Inventory, now: float) -> tuple[str, ...]:
-    director = found.directors.get(thing.director, thing.director)
-    cells = (thing.kind, age(None if thing.created is None else now - thing.created), size(thing.size),
-             thing.place or "-", thing.deployment or "-", thing.instance or "-", director[:8], thing.state or "-",
-             ",".join(thing.used_by) or "-", thing.cid[:12] if thing.cid.isalnum() else thing.cid)
+def _row(resource: Resource, found: Inventory, now: float) -> tuple[str, ...]:
+    director = found.directors.get(resource.director, resource.director)
+    cells = (
+        resource.kind,
+        age(None if resource.created is None else now - resource.created),
+        size(resource.size),
+        resource.place or "-",
+        resource.deployment or "-",
+        resource.instance or "-",
+        director[:8],
+        resource.state or "-",
+        ",".join(resource.used_by) or "-",
+        resource.cid[:12] if resource.cid.isalnum() else resource.cid,
+    )
     return tuple("".join(sign if sign.isprintable() else "?" for sign in cell) for cell in cells)
 
 

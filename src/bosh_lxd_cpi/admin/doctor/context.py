@@ -1,22 +1,23 @@
 """What is looked at, and what is known of it so far."""
+
 from __future__ import annotations
 
 from typing import Any
 
 from bosh_lxd_cpi import hints
-from bosh_lxd_cpi.admin.doctor.result import FAIL, Finding, OK, WARN
-from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, WARN, CheckResult
 from bosh_lxd_cpi.config.schema import Config
-from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.features import Features
 from bosh_lxd_cpi.lxd.transport import Transport
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+from bosh_lxd_cpi.runtime.log import Log
 
 SECONDS = 60.0
 """Time for all checks together; a server that answers at all needs two."""
 
 
-class Patient:
+class CheckContext:
     """A configuration and its server. Checks fill in what later checks need; what is not known stays None or empty."""
 
     def __init__(self, settings: Config, *, clock: Clock, log: Log) -> None:
@@ -32,8 +33,13 @@ class Patient:
         """All that we may see, by name."""
         self.has_pool = False
         self.network: dict[str, Any] | None = None
-        self.names = {"url": self.server.url, "project": self.server.project_name, "profile": self.server.profile_name,
-                      "pool": self.server.storage_pool_name, "network": self.server.network_name}
+        self.names = {
+            "url": self.server.url,
+            "project": self.server.project_name,
+            "profile": self.server.profile_name,
+            "pool": self.server.storage_pool_name,
+            "network": self.server.network_name,
+        }
         if self.server.type:
             self.names["client"] = "incus" if self.server.type == "incus" else "lxc"
 
@@ -43,20 +49,24 @@ class Patient:
         project = self.server.project_name
         if project not in self.projects:
             project = next(iter(self.projects), project)
-        client = Client(self.transport, project=project, log=self.log,
-                        deadline=Deadline(self.clock, SECONDS, what="looking at the server"))
+        client = Client(
+            self.transport,
+            project=project,
+            log=self.log,
+            deadline=Deadline(self.clock, SECONDS, what="looking at the server"),
+        )
         client.names.update(self.names)
         return client
 
-    def mend(self, problem: str, **names: str) -> str:
+    def hint(self, problem: str, **names: str) -> str:
         """What to do about a problem, with all that is known filled in."""
         return hints.text(problem, **{**self.names, **names})
 
-    def ok(self, check: str, found: str) -> Finding:
-        return Finding(check, OK, found)
+    def ok(self, check: str, found: str) -> CheckResult:
+        return CheckResult(check, OK, found)
 
-    def warn(self, check: str, found: str, problem: str, **names: str) -> Finding:
-        return Finding(check, WARN, found, self.mend(problem, **names))
+    def warn(self, check: str, found: str, problem: str, **names: str) -> CheckResult:
+        return CheckResult(check, WARN, found, self.hint(problem, **names))
 
-    def fail(self, check: str, found: str, problem: str, **names: str) -> Finding:
-        return Finding(check, FAIL, found, self.mend(problem, **names))
+    def fail(self, check: str, found: str, problem: str, **names: str) -> CheckResult:
+        return CheckResult(check, FAIL, found, self.hint(problem, **names))

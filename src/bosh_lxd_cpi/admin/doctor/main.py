@@ -1,4 +1,5 @@
-"""bin/doctor: find what would make a deployment fail before it does, and say how to mend it."""
+"""bin/doctor: find what would make a deployment fail before it does, and say how to hint it."""
+
 from __future__ import annotations
 
 import argparse
@@ -10,12 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
+from bosh_lxd_cpi.admin.doctor.checks.network import Wanted
+from bosh_lxd_cpi.admin.doctor.context import CheckContext
+from bosh_lxd_cpi.admin.doctor.result import FAIL, CheckResult, as_json, summary
 from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.runtime import throttle
-from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
-from bosh_lxd_cpi.admin.doctor.result import FAIL, Finding, as_json, summary
-from bosh_lxd_cpi.admin.doctor.checks.network import Wanted
-from bosh_lxd_cpi.admin.doctor.context import Patient
 from bosh_lxd_cpi.runtime.clock import Clock
 from bosh_lxd_cpi.runtime.log import Log
 
@@ -23,7 +24,7 @@ WELL, ILL, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 JOB_CONFIG = "/var/vcap/jobs/lxd_cpi/config/cpi.json"
 
 EPILOG = """\
-Every line says ok, warn or fail, what was looked at and what was found; below it is what mends it: a command of the
+Every line says ok, warn or fail, what was looked at and what was found; below it is what hints it: a command of the
 server's own client, or a property. Nothing is changed, but by --deep, which takes everything away again.
 Exit status: 0, 1 when something failed, 2 when nothing could be looked at.
 """
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
         if asked.locks:
             return _show_locks(settings, as_objects=asked.json)
         report = _Report(log, as_objects=asked.json)
-        _examine(Patient(settings, clock=Clock(), log=log), asked, faults, unknown, report)
+        _examine(CheckContext(settings, clock=Clock(), log=log), asked, faults, unknown, report)
         report.close()
         return ILL if report.failed else WELL
     except (errors.CpiError, OSError) as failure:
@@ -55,17 +56,23 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="doctor", description=__doc__.partition("\n")[0], epilog=EPILOG,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", metavar="FILE", default=JOB_CONFIG,
-                        help="the job's properties (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="an array of {check, status, found, mend}, for programs")
+    parser = argparse.ArgumentParser(
+        prog="doctor",
+        description=__doc__.partition("\n")[0],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", default=JOB_CONFIG, help="the job's properties (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="an array of {check, status, found, hint}, for programs")
     parser.add_argument("--cidr", type=_network, help="the manifest's internal_cidr")
     parser.add_argument("--gateway", type=ipaddress.IPv4Address, help="the manifest's internal_gw")
     parser.add_argument("--ip", type=ipaddress.IPv4Address, help="the manifest's internal_ip: is it free?")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--deep", action="store_true",
-                      help="also make a VM for each firmware, with all that belongs to one")
+    what.add_argument(
+        "--deep", action="store_true", help="also make a VM for each firmware, with all that belongs to one"
+    )
     what.add_argument("--locks", action="store_true", help="only list the calls that hold a throttle slot now")
     return parser
 
@@ -92,10 +99,10 @@ class _Report:
     def __init__(self, log: Log, *, as_objects: bool) -> None:
         self._log, self._as_objects = log, as_objects
         self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        self._shown: list[Finding] = []
+        self._shown: list[CheckResult] = []
 
-    def add(self, finding: Finding) -> None:
-        shown = finding._replace(found=self._log.redact(finding.found), mend=self._log.redact(finding.mend))
+    def add(self, finding: CheckResult) -> None:
+        shown = finding._replace(found=self._log.redact(finding.found), hint=self._log.redact(finding.hint))
         self._shown.append(shown)
         if not self._as_objects:
             print(shown.text(colour=self._colour), flush=True)
@@ -108,8 +115,9 @@ class _Report:
         print(as_json(self._shown) if self._as_objects else summary(self._shown))
 
 
-def _examine(patient: Patient, asked: argparse.Namespace, faults: list[str], unknown: list[str],
-             report: _Report) -> None:
+def _examine(
+    patient: CheckContext, asked: argparse.Namespace, faults: list[str], unknown: list[str], report: _Report
+) -> None:
     for finding in local.configuration(patient, asked.config, faults=faults, unknown=unknown):
         report.add(finding)
     for finding in _surface(patient, Wanted(asked.cidr, asked.gateway, asked.ip)):
@@ -122,7 +130,7 @@ def _examine(patient: Patient, asked: argparse.Namespace, faults: list[str], unk
         smoke_test.prove(patient, ip=asked.ip or network.free(patient), report=report.add)
 
 
-def _surface(patient: Patient, wanted: Wanted) -> Iterator[Finding]:
+def _surface(patient: CheckContext, wanted: Wanted) -> Iterator[CheckResult]:
     """All that can be found without making anything. What needs something that failed is left out."""
     yield from local.locks(patient)
     yield from _guarded(patient, "server", lambda: connection.examine(patient))
@@ -142,9 +150,9 @@ def _surface(patient: Patient, wanted: Wanted) -> Iterator[Finding]:
             yield from _guarded(patient, "leftovers", lambda: project.leftovers(patient))
 
 
-def _guarded(patient: Patient, check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _guarded(patient: CheckContext, check: str, look: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
     """The findings of a check, or why it could not be made."""
     try:
         yield from look()
     except errors.CpiError as failure:
-        yield Finding(check, FAIL, failure.brief, failure.hint or patient.mend("ask_the_server"))
+        yield CheckResult(check, FAIL, failure.brief, failure.hint or patient.hint("ask_the_server"))

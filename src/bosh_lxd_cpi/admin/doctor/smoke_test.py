@@ -3,6 +3,7 @@
 All that is made here carries the digest of a director UUID made for this one run, so whatever is left at the end, also
 of a step that was cut short, is found by its name.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -19,16 +20,16 @@ from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
 from bosh_lxd_cpi import errors, hints
-from bosh_lxd_cpi.admin import inventory
-from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.actions import create_vm, disks, snapshots, stemcells, vms, volumes
 from bosh_lxd_cpi.actions.context import Cpi
-from bosh_lxd_cpi.admin.doctor.result import FAIL, Finding, OK
+from bosh_lxd_cpi.admin import inventory
 from bosh_lxd_cpi.admin.doctor.checks.network import subnet
-from bosh_lxd_cpi.admin.doctor.context import Patient
 from bosh_lxd_cpi.admin.doctor.checks.server import LINES
-from bosh_lxd_cpi.runtime.clock import Deadline
+from bosh_lxd_cpi.admin.doctor.context import CheckContext
+from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, CheckResult
 from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime.clock import Deadline
 
 SECONDS = 300.0
 """Time for each step."""
@@ -41,7 +42,7 @@ IMAGE_MIB, DISK_MIB = 16, 64
 VM = {"cpu": 1, "ram": 128, "root_disk": DISK_MIB, "ephemeral_disk": DISK_MIB}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-Report = Callable[[Finding], object]
+Report = Callable[[CheckResult], object]
 Value = TypeVar("Value")
 
 
@@ -75,13 +76,18 @@ class _Interruptible:
             signal.signal(number, handler)
 
 
-def prove(patient: Patient, *, ip: IPv4Address | None, report: Report) -> None:
+def prove(patient: CheckContext, *, ip: IPv4Address | None, report: Report) -> None:
     """Report a finding for every step. Without `ip` the VMs get the address that DHCP gives them.
 
     Cleans up before KeyboardInterrupt, or whatever else ends it, goes on. Raises CloudError when something is left.
     """
-    cpi = Cpi(config=patient.settings._replace(keep_failed_vms=False), client=patient.client(), clock=patient.clock,
-              log=patient.log, director=str(uuid.uuid4()))
+    cpi = Cpi(
+        config=patient.settings._replace(keep_failed_vms=False),
+        client=patient.client(),
+        clock=patient.clock,
+        log=patient.log,
+        director=str(uuid.uuid4()),
+    )
     networks = {"doctor": _network(patient, ip)}
     with _Interruptible() as interrupt:
         folder = tempfile.mkdtemp()
@@ -101,12 +107,19 @@ def prove(patient: Patient, *, ip: IPv4Address | None, report: Report) -> None:
     report(patient.ok("deep", "nothing is left behind"))
 
 
-def _network(patient: Patient, ip: IPv4Address | None) -> dict[str, Any]:
+def _network(patient: CheckContext, ip: IPv4Address | None) -> dict[str, Any]:
     bridge = subnet(patient.network) if patient.network else None
     if ip is None or bridge is None:
         return {"type": "dynamic", "cloud_properties": {}}
-    return {"type": "manual", "ip": str(ip), "netmask": str(bridge.netmask), "gateway": str(bridge.ip),
-            "dns": [str(bridge.ip)], "default": ["dns", "gateway"], "cloud_properties": {}}
+    return {
+        "type": "manual",
+        "ip": str(ip),
+        "netmask": str(bridge.netmask),
+        "gateway": str(bridge.ip),
+        "dns": [str(bridge.ip)],
+        "default": ["dns", "gateway"],
+        "cloud_properties": {},
+    }
 
 
 def _stemcell(folder: str) -> str:
@@ -129,17 +142,24 @@ def _live(cpi: Cpi, line: str, image: str, networks: dict[str, Any], report: Rep
             result = action()
         except errors.CpiError as failure:
             after = f"after {cpi.clock.monotonic() - began:.1f} s: {failure.brief}"
-            mend = failure.hint or hints.text("ask_the_server", **cpi.client.names)
-            report(Finding(f"deep {line}", FAIL, f"{what} failed {after}", mend))
+            hint = failure.hint or hints.text("ask_the_server", **cpi.client.names)
+            report(CheckResult(f"deep {line}", FAIL, f"{what} failed {after}", hint))
             raise _Failed from failure
-        report(Finding(f"deep {line}", OK, f"{what}: {cpi.clock.monotonic() - began:.1f} s"))
+        report(CheckResult(f"deep {line}", OK, f"{what}: {cpi.clock.monotonic() - began:.1f} s"))
         return result
 
-    about = {"name": f"doctor-ubuntu-{line}", "version": cpi.director, "disk": IMAGE_MIB, "disk_format": "raw",
-             "architecture": "x86_64"}
+    about = {
+        "name": f"doctor-ubuntu-{line}",
+        "version": cpi.director,
+        "disk": IMAGE_MIB,
+        "disk_format": "raw",
+        "architecture": "x86_64",
+    }
     stemcell = step("import an image", lambda: stemcells.create_stemcell(cpi, image, about))
-    vm, _ = step("make a VM with drive, ephemeral disk and address",
-                 lambda: create_vm.create_vm(cpi, "doctor", stemcell, VM, networks))
+    vm, _ = step(
+        "make a VM with drive, ephemeral disk and address",
+        lambda: create_vm.create_vm(cpi, "doctor", stemcell, VM, networks),
+    )
     step("see it run", lambda: _check_running(cpi, vm))
     disk = step("make a disk", lambda: disks.create_disk(cpi, DISK_MIB, {}, vm))
     step("attach it", lambda: disks.attach_disk(cpi, vm, disk))
@@ -165,21 +185,23 @@ def _clear(cpi: Cpi, *, looks: int) -> None:
     for look in range(MOST_LOOKS):
         cpi.client.deadline = Deadline(cpi.clock, SECONDS, what="cleaning up")
         _await_operations(cpi, digest)
-        everything = inventory.read(cpi.client, cpi.config.server.storage_pool_name).things
-        left = [thing for thing in everything if thing.director == digest]
+        everything = inventory.read(cpi.client, cpi.config.server.storage_pool_name).resources
+        left = [resource for resource in everything if resource.director == digest]
         quiet = 0 if left else quiet + 1
         if quiet == looks:
             return
-        for thing in left:
+        for resource in left:
             with contextlib.suppress(errors.CpiError):  # still there at the next look
-                _remove(cpi, thing)
+                _remove(cpi, resource)
         cpi.clock.sleep(SETTLE)
-    raise errors.CloudError(f"left behind: {', '.join(thing.cid for thing in left) or 'perhaps something'}",
-                            hint=f"bin/cleanup --director {cpi.director} --min-age 0")
+    raise errors.CloudError(
+        f"left behind: {', '.join(resource.cid for resource in left) or 'perhaps something'}",
+        hint=f"bin/cleanup --director {cpi.director} --min-age 0",
+    )
 
 
 def _await_operations(cpi: Cpi, digest: str) -> None:
-    """Wait for what the server still does to things of this run. Incus 6.0 can never again delete a disk that was
+    """Wait for what the server still does to resources of this run. Incus 6.0 can never again delete a disk that was
     deleted while a snapshot of it was being made."""
     for operation, urls in operations.pending(cpi.client):
         if digest in str(urls):
@@ -187,14 +209,14 @@ def _await_operations(cpi: Cpi, digest: str) -> None:
                 operations.wait(cpi.client, operation, what="cleaning up")
 
 
-def _remove(cpi: Cpi, thing: inventory.Thing) -> None:
-    if thing.kind == inventory.VM:
-        vms.delete_vm(cpi, thing.cid)
-    elif thing.kind == inventory.DISK:
-        disks.delete_disk(cpi, thing.cid)
-    elif thing.kind in (inventory.EPHEMERAL, inventory.CONFIG):
-        volumes.delete_volume(cpi, thing.pool, thing.cid)
-    elif thing.kind == inventory.IMAGE and thing.state == inventory.NO_ALIAS:
-        cpi.finish(lambda: cpi.client.delete_image(thing.cid), what=f"deleting image {thing.cid}")
-    elif thing.kind == inventory.IMAGE:
-        stemcells.delete_stemcell(cpi, thing.cid)
+def _remove(cpi: Cpi, resource: inventory.Resource) -> None:
+    if resource.kind == inventory.VM:
+        vms.delete_vm(cpi, resource.cid)
+    elif resource.kind == inventory.DISK:
+        disks.delete_disk(cpi, resource.cid)
+    elif resource.kind in (inventory.EPHEMERAL, inventory.CONFIG):
+        volumes.delete_volume(cpi, resource.pool, resource.cid)
+    elif resource.kind == inventory.IMAGE and resource.state == inventory.NO_ALIAS:
+        cpi.run_operation(lambda: cpi.client.delete_image(resource.cid), what=f"deleting image {resource.cid}")
+    elif resource.kind == inventory.IMAGE:
+        stemcells.delete_stemcell(cpi, resource.cid)

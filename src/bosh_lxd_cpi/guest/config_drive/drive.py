@@ -1,4 +1,5 @@
 """The drive that carries the agent settings into the VM; written once, attached for the VM's life."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +11,9 @@ from bosh_lxd_cpi.errors import ConfigError
 
 def configured(settings: dict[str, Any], look: AgentConfig) -> bytes:
     """The drive as the job's properties want it to look. Raises ConfigError."""
-    return image(settings, kind=look.type, label=look.label, metadata_path=look.metadata_path, userdata_path=look.userdata_path)
+    return image(
+        settings, kind=look.type, label=look.label, metadata_path=look.metadata_path, userdata_path=look.userdata_path
+    )
 
 
 def image(settings: dict[str, Any], *, kind: str, label: str, metadata_path: str, userdata_path: str) -> bytes:

@@ -4,6 +4,7 @@ Layout in sectors: boot sector, allocation table twice, root directory, then clu
 FAT12 is what keeps the image at 1 MiB; Linux mounts it as vfat like its bigger brothers. Short names are mere numbers
 behind a tilde, which long names must not contain: they live in the same name space.
 """
+
 from __future__ import annotations
 
 import re
@@ -94,9 +95,28 @@ def _boot_sector(volume_label: bytes, size: int, cluster_size: int, root_sectors
     sectors = start + clusters * sectors_per_cluster
     return struct.pack(
         "<3s8sHBHBHHBHHHIIBBBI11s8s448s2s",
-        b"\xeb\x3c\x90", b"BOSH CPI", SECTOR, sectors_per_cluster, 1, 2, root_sectors * SECTOR // 32,
-        sectors if sectors < 65536 else 0, 0xF8, TABLE_SECTORS, 1, 1, 0, sectors if sectors >= 65536 else 0,
-        0x80, 0, 0x29, serial, volume_label, b"FAT12   ", b"", b"\x55\xaa",
+        b"\xeb\x3c\x90",
+        b"BOSH CPI",
+        SECTOR,
+        sectors_per_cluster,
+        1,
+        2,
+        root_sectors * SECTOR // 32,
+        sectors if sectors < 65536 else 0,
+        0xF8,
+        TABLE_SECTORS,
+        1,
+        1,
+        0,
+        sectors if sectors >= 65536 else 0,
+        0x80,
+        0,
+        0x29,
+        serial,
+        volume_label,
+        b"FAT12   ",
+        b"",
+        b"\x55\xaa",
     )
 
 
@@ -119,11 +139,12 @@ def _long_name(name: str, short_name: bytes) -> bytes:
     for byte in short_name:
         checksum = ((checksum & 1) << 7) + (checksum >> 1) + byte & 0xFF
     count = -(-len(name) // 13)
-    characters = (name.encode("utf-16-le") + b"\0\0" + 22 * b"\xff")[:count * 26]
+    characters = (name.encode("utf-16-le") + b"\0\0" + 22 * b"\xff")[: count * 26]
     entries = []
     for number in range(count, 0, -1):
-        part = characters[26 * number - 26:26 * number]
+        part = characters[26 * number - 26 : 26 * number]
         last = 0x40 if number == count else 0
-        entries.append(struct.pack(
-            "<B10sBBB12sH4s", number | last, part[:10], 0x0F, 0, checksum, part[10:22], 0, part[22:]))
+        entries.append(
+            struct.pack("<B10sBBB12sH4s", number | last, part[:10], 0x0F, 0, checksum, part[10:22], 0, part[22:])
+        )
     return b"".join(entries)

@@ -4,6 +4,7 @@ Layout in sectors: 16 unused, volume descriptor, its terminator, path table twic
 ISO9660's own names are mere numbers, thereby unique and in order; Rock Ridge carries the real ones. Directories may be
 deeper than ECMA-119's eight levels, as `mkisofs -D` makes them: Linux does not mind.
 """
+
 from __future__ import annotations
 
 import re
@@ -75,14 +76,29 @@ def _both32(number: int) -> bytes:
 
 
 def _volume_descriptor(label: str, sectors: int, tables: list[bytes], root: Node) -> bytes:
-    return b"".join([
-        b"\x01CD001\x01\0", b" " * 32, label.encode().ljust(32), bytes(8), _both32(sectors), bytes(32),
-        _both16(1), _both16(1), _both16(SECTOR), _both32(len(tables[0])),
-        struct.pack("<II", FIRST_TABLE, 0), struct.pack(">II", FIRST_TABLE + _sectors(tables[0]), 0),
-        _record(root.identifier, root),
-        b" " * (4 * 128 + 3 * 37),  # names of the set, publisher, preparer, application and of three files
-        LONG_DATE, LONG_DATE, NO_DATE, NO_DATE, b"\x01",
-    ])
+    return b"".join(
+        [
+            b"\x01CD001\x01\0",
+            b" " * 32,
+            label.encode().ljust(32),
+            bytes(8),
+            _both32(sectors),
+            bytes(32),
+            _both16(1),
+            _both16(1),
+            _both16(SECTOR),
+            _both32(len(tables[0])),
+            struct.pack("<II", FIRST_TABLE, 0),
+            struct.pack(">II", FIRST_TABLE + _sectors(tables[0]), 0),
+            _record(root.identifier, root),
+            b" " * (4 * 128 + 3 * 37),  # names of the set, publisher, preparer, application and of three files
+            LONG_DATE,
+            LONG_DATE,
+            NO_DATE,
+            NO_DATE,
+            b"\x01",
+        ]
+    )
 
 
 def _path_table(directories: Iterable[str], nodes: Mapping[str, Node], byte_order: str) -> bytes:

@@ -1,4 +1,5 @@
 """The directories implied by a set of file paths: what both file systems of the config drive start from."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -35,7 +35,7 @@ def resolve(hint: str | dict[str, str], *, cid: str = "", seconds: float) -> dic
 def candidates(path: str, cid: str) -> list[str]:
     by_id = glob.glob(f"/dev/disk/by-id/*{glob.escape(cid)}") if len(cid) >= 20 else []
     if path.startswith("/dev/sd"):
-        rest = path[len("/dev/sd"):]
+        rest = path[len("/dev/sd") :]
         paths = [f"/dev/xvd{rest}", f"/dev/vd{rest}", path]
     else:
         paths = [path]

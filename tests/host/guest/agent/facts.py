@@ -66,9 +66,16 @@ def nics() -> list[dict[str, Any]]:
     for line in output("ip", "route") + output("ip", "-6", "route"):
         if line[0] == "default" and "via" in line:
             gateways.setdefault(line[line.index("dev") + 1], line[line.index("via") + 1])
-    return [{"ifname": ifname, "mac": text(f"/sys/class/net/{ifname}/address"),
-             "addresses": addresses.get(ifname, []), "gateway": gateways.get(ifname)}
-            for ifname in sorted(os.listdir("/sys/class/net")) if ifname != "lo"]
+    return [
+        {
+            "ifname": ifname,
+            "mac": text(f"/sys/class/net/{ifname}/address"),
+            "addresses": addresses.get(ifname, []),
+            "gateway": gateways.get(ifname),
+        }
+        for ifname in sorted(os.listdir("/sys/class/net"))
+        if ifname != "lo"
+    ]
 
 
 def output(*command: str) -> list[list[str]]:

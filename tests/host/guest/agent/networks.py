@@ -52,8 +52,11 @@ def plan(networks: dict[str, dict[str, Any]], by_mac: dict[str, str]) -> tuple[l
         else:
             faults.append(f"network {name!r} has no MAC address, so no interface is its own")
     named = [step.ifname for step in steps if step.address]
-    faults += [f"several networks share {ifname}, of which the agent keeps one that is static" for ifname in set(named)
-               if [step.ifname for step in steps].count(ifname) > 1]
+    faults += [
+        f"several networks share {ifname}, of which the agent keeps one that is static"
+        for ifname in set(named)
+        if [step.ifname for step in steps].count(ifname) > 1
+    ]
     for name, ifname in aliases.items():
         if ifname in named:
             steps.append(Step(name, ifname, address(wanted[name]), None, False))
@@ -75,12 +78,13 @@ def apply(step: Step) -> str | None:
     """Carry out one step; a sentence when it failed."""
     if step.address is None:
         # IPv6 comes by router advertisement: there is no DHCPv6 client here.
-        commands = [["ip", "link", "set", step.ifname, "up"],
-                    ["udhcpc", "-n", "-q", "-t", "3", "-T", "2", "-i", step.ifname, "-s", "/usr/lib/udhcpc.sh"]]
+        commands = [
+            ["ip", "link", "set", step.ifname, "up"],
+            ["udhcpc", "-n", "-q", "-t", "3", "-T", "2", "-i", step.ifname, "-s", "/usr/lib/udhcpc.sh"],
+        ]
     else:
         # The address goes first: the kernel announces by ARP what an interface has when it comes up.
-        commands = [["ip", "addr", "add", step.address, "dev", step.ifname],
-                    ["ip", "link", "set", step.ifname, "up"]]
+        commands = [["ip", "addr", "add", step.address, "dev", step.ifname], ["ip", "link", "set", step.ifname, "up"]]
         if step.default and step.gateway:
             family = "-6" if ":" in step.gateway else "-4"
             commands.append(["ip", family, "route", "replace", "default", "via", step.gateway, "dev", step.ifname])

@@ -99,5 +99,7 @@ def open_power_buttons() -> list[int]:
 
 
 def power_pressed(events: bytes) -> bool:
-    return any(kind == EV_KEY and code == KEY_POWER and value == 1
-               for _, _, kind, code, value in INPUT_EVENT.iter_unpack(events))
+    return any(
+        kind == EV_KEY and code == KEY_POWER and value == 1
+        for _, _, kind, code, value in INPUT_EVENT.iter_unpack(events)
+    )

@@ -38,8 +38,11 @@ def hint_faults(name: str, hint: Any) -> list[str]:
         return []
     if not isinstance(hint, dict):
         return [f"{name} is {hint!r}, neither a string nor an object"]
-    return [f"{name}.{key} is {hint[key]!r}, not a string" for key in HINT_STRINGS
-            if key in hint and not isinstance(hint[key], str)]
+    return [
+        f"{name}.{key} is {hint[key]!r}, not a string"
+        for key in HINT_STRINGS
+        if key in hint and not isinstance(hint[key], str)
+    ]
 
 
 def part(settings: dict[str, Any], key: str) -> dict[str, Any]:

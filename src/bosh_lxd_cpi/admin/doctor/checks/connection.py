@@ -1,4 +1,5 @@
 """From here to a server that answers and trusts us. Nothing is told to a server that is not the right one."""
+
 from __future__ import annotations
 
 import hashlib
@@ -14,13 +15,13 @@ from typing import Any
 import urllib3
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.admin.doctor.checks import x509
-from bosh_lxd_cpi.admin.doctor.result import Finding
-from bosh_lxd_cpi.admin.doctor.context import Patient
-from bosh_lxd_cpi.lxd.features import features
+from bosh_lxd_cpi.admin.doctor.context import CheckContext
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
+from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.lxd.envelope import parse
-from bosh_lxd_cpi.lxd.transport import Response
+from bosh_lxd_cpi.lxd.features import features
+from bosh_lxd_cpi.lxd.transport import HttpResponse
 from bosh_lxd_cpi.lxd.transport import fingerprint as certificates_fingerprint
 
 SECONDS = 5.0
@@ -29,21 +30,21 @@ MOST_SKEW = 60.0
 SOON = 30 * 86400.0
 
 
-def examine(patient: Patient) -> Iterator[Finding]:
+def examine(patient: CheckContext) -> Iterator[CheckResult]:
     """Address, server certificate, clock, client certificate and trust; the patient then has metadata and features."""
     response, local = None, patient.server.url.startswith("unix://")
     if patient.transport:
         reached, fingerprint = _reach(patient)
         yield reached
-        if not reached.mend:
+        if not reached.hint:
             answer = _ask(patient)
-            if isinstance(answer, Response):
+            if isinstance(answer, HttpResponse):
                 response = answer
             if not local:
                 yield _server_certificate(patient, answer, fingerprint)
             elif response is None:
                 yield patient.fail("server", str(answer), "unreachable")
-    metadata: dict[str, Any] | Finding | None = None
+    metadata: dict[str, Any] | CheckResult | None = None
     if response:
         yield from _clock(patient, response)
         metadata = _metadata(patient, response)
@@ -51,13 +52,13 @@ def examine(patient: Patient) -> Iterator[Finding]:
     if not local and patient.server.tls_client_cert:
         finding, valid = _client_certificate(patient)
         yield finding
-    if isinstance(metadata, Finding):
+    if isinstance(metadata, CheckResult):
         yield metadata
     elif metadata:
         yield from _trust(patient, metadata, valid=valid)
 
 
-def _reach(patient: Patient) -> tuple[Finding, str]:
+def _reach(patient: CheckContext) -> tuple[CheckResult, str]:
     """Whether somebody listens there, and the fingerprint of the certificate that he shows, whoever he is."""
     url = patient.server.url
     if url.startswith("unix://"):
@@ -87,7 +88,7 @@ def _believing_everybody() -> ssl.SSLContext:
     return context
 
 
-def _ask(patient: Patient) -> Response | errors.ServerError:
+def _ask(patient: CheckContext) -> HttpResponse | errors.ServerError:
     """The answer to the one request that everybody may make."""
     assert patient.transport
     try:
@@ -96,7 +97,9 @@ def _ask(patient: Patient) -> Response | errors.ServerError:
         return failure
 
 
-def _server_certificate(patient: Patient, answer: Response | errors.ServerError, fingerprint: str) -> Finding:
+def _server_certificate(
+    patient: CheckContext, answer: HttpResponse | errors.ServerError, fingerprint: str
+) -> CheckResult:
     server, check = patient.server, "server certificate"
     if isinstance(answer, errors.ServerError):
         pinned = "pinned" in answer.brief
@@ -105,12 +108,16 @@ def _server_certificate(patient: Patient, answer: Response | errors.ServerError,
     if server.tls_server_cert:
         return patient.ok(check, f"the pinned one, sha256 {fingerprint}")
     if server.insecure_skip_verify:
-        return patient.warn(check, "not verified: whoever sits in between reads and changes everything; it is sha256"
-                            f" {fingerprint}", "unprotected", fingerprint=fingerprint)
+        return patient.warn(
+            check,
+            f"not verified: whoever sits in between reads and changes everything; it is sha256 {fingerprint}",
+            "unprotected",
+            fingerprint=fingerprint,
+        )
     return patient.ok(check, f"signed by {'server.tls_ca_cert' if server.tls_ca_cert else 'a public authority'}")
 
 
-def _clock(patient: Patient, response: Response) -> Iterator[Finding]:
+def _clock(patient: CheckContext, response: HttpResponse) -> Iterator[CheckResult]:
     """Nothing is found without a Date header, which every HTTP server sends."""
     try:
         patient.skew = patient.clock.time() - parsedate_to_datetime(response.headers["Date"]).timestamp()
@@ -123,7 +130,7 @@ def _clock(patient: Patient, response: Response) -> Iterator[Finding]:
         yield patient.ok("clock", "the same as the server's")
 
 
-def _client_certificate(patient: Patient) -> tuple[Finding, bool]:
+def _client_certificate(patient: CheckContext) -> tuple[CheckResult, bool]:
     """Also answers whether the server can accept it; it goes by its own clock."""
     check, now = "client certificate", patient.clock.time() - patient.skew
     try:
@@ -144,7 +151,7 @@ def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
-def _metadata(patient: Patient, response: Response) -> dict[str, Any] | Finding:
+def _metadata(patient: CheckContext, response: HttpResponse) -> dict[str, Any] | CheckResult:
     """What the server says of itself, by which the patient knows its client's name, or what is wrong with the answer."""
     try:
         metadata = parse(response, what="asking the server what it is", names=patient.names).metadata
@@ -156,7 +163,7 @@ def _metadata(patient: Patient, response: Response) -> dict[str, Any] | Finding:
     return metadata
 
 
-def _trust(patient: Patient, metadata: dict[str, Any], *, valid: bool) -> Iterator[Finding]:
+def _trust(patient: CheckContext, metadata: dict[str, Any], *, valid: bool) -> Iterator[CheckResult]:
     found = features(metadata)
     if not found.trusted:
         if valid:  # else the reason has been told
@@ -166,7 +173,7 @@ def _trust(patient: Patient, metadata: dict[str, Any], *, valid: bool) -> Iterat
     yield _scope(patient, metadata)
 
 
-def _scope(patient: Patient, metadata: dict[str, Any]) -> Finding:
+def _scope(patient: CheckContext, metadata: dict[str, Any]) -> CheckResult:
     """What a trusted certificate is trusted with."""
     if patient.server.url.startswith("unix://"):
         return patient.ok("trust", "all, by the socket")
@@ -181,5 +188,10 @@ def _scope(patient: Patient, metadata: dict[str, Any]) -> Finding:
     names, project = ", ".join(patient.restricted) or "none", patient.server.project_name
     if project in patient.restricted:
         return patient.ok("trust", f"trusted, restricted to projects: {names}")
-    return patient.fail("trust", f"restricted to projects: {names}; {project} is not one of them", "restricted",
-                        projects=json.dumps([*patient.restricted, project]), fingerprint=fingerprint)
+    return patient.fail(
+        "trust",
+        f"restricted to projects: {names}; {project} is not one of them",
+        "restricted",
+        projects=json.dumps([*patient.restricted, project]),
+        fingerprint=fingerprint,
+    )

@@ -1,4 +1,5 @@
 """What needs no server: the configuration, and the directory where the calls of this machine meet."""
+
 from __future__ import annotations
 
 import fcntl
@@ -10,27 +11,34 @@ import tempfile
 from collections.abc import Iterable, Iterator
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime import throttle
-from bosh_lxd_cpi.admin.doctor.result import FAIL, Finding
-from bosh_lxd_cpi.admin.doctor.context import Patient
+from bosh_lxd_cpi.admin.doctor.context import CheckContext
+from bosh_lxd_cpi.admin.doctor.result import FAIL, CheckResult
 from bosh_lxd_cpi.guest.config_drive import drive
 from bosh_lxd_cpi.lxd.transport import HttpTransport
+from bosh_lxd_cpi.runtime import throttle
 
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs")
 DIRECTOR = "/var/vcap/jobs/director"
-SHARED = ("/var/vcap/data/director", "/var/vcap/store/director", "/var/vcap/sys/log/director",
-          "/var/vcap/sys/log/lxd_cpi")
+SHARED = (
+    "/var/vcap/data/director",
+    "/var/vcap/store/director",
+    "/var/vcap/sys/log/director",
+    "/var/vcap/sys/log/lxd_cpi",
+)
 """What a worker under BPM sees and may write to, without further configuration (facts: bosh-contract 1.7)."""
 WORKER = "vcap"
 CONNECTING = ("server.url", "server.tls_")
 """Faults in these properties leave nothing to connect with."""
 
 
-def configuration(patient: Patient, file: str, *, faults: Iterable[str], unknown: Iterable[str]) -> Iterator[Finding]:
+def configuration(
+    patient: CheckContext, file: str, *, faults: Iterable[str], unknown: Iterable[str]
+) -> Iterator[CheckResult]:
     """One finding a fault. Gives the patient its transport, if that can be made."""
     found = [patient.fail("configuration", fault, "bad_property", file=file) for fault in faults]
-    found += [patient.warn("configuration", text.removeprefix(f"{file}: "), "unknown_property", file=file)
-              for text in unknown]
+    found += [
+        patient.warn("configuration", text.removeprefix(f"{file}: "), "unknown_property", file=file) for text in unknown
+    ]
     if not any(finding.found.startswith(CONNECTING) for finding in found if finding.status == FAIL):
         try:
             patient.transport = HttpTransport(patient.server)
@@ -43,7 +51,7 @@ def configuration(patient: Patient, file: str, *, faults: Iterable[str], unknown
     yield from found or [patient.ok("configuration", file)]
 
 
-def locks(patient: Patient) -> Iterator[Finding]:
+def locks(patient: CheckContext) -> Iterator[CheckResult]:
     """Whether the calls can lock each other out. create_vm and bin/cleanup need that also without the throttle."""
     path, wanted = patient.settings.lock_directory(), patient.settings.throttle_config
     if reason := unusable(path):
@@ -59,8 +67,9 @@ def locks(patient: Patient) -> Iterator[Finding]:
     if kind in REMOTE:
         yield patient.warn("lock directory", f"{path} is on {kind}", "remote_lock_directory")
     elif os.path.isdir(DIRECTOR) and not all(_within(path, [*SHARED, *own]) for own in _volumes_of_workers()):
-        yield patient.warn("lock directory", f"{path}: workers under BPM don't see it", "hidden_lock_directory",
-                           path=path)
+        yield patient.warn(
+            "lock directory", f"{path}: workers under BPM don't see it", "hidden_lock_directory", path=path
+        )
     else:
         yield patient.ok("lock directory", f"{path}; {slots}")
 
@@ -75,9 +84,16 @@ def _volumes_of_workers() -> list[list[str]]:
     try:
         with open(os.path.join(DIRECTOR, "config/bpm.yml"), encoding="utf-8") as file:
             processes = yaml.safe_load(file)["processes"]
-        return [[volume["path"] for volume in process.get("unsafe", {}).get("unrestricted_volumes", [])
-                 + process.get("additional_volumes", []) if volume.get("writable")]
-                for process in processes if os.path.basename(process["executable"]) == "worker"]
+        return [
+            [
+                volume["path"]
+                for volume in process.get("unsafe", {}).get("unrestricted_volumes", [])
+                + process.get("additional_volumes", [])
+                if volume.get("writable")
+            ]
+            for process in processes
+            if os.path.basename(process["executable"]) == "worker"
+        ]
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
         return [[]]
 

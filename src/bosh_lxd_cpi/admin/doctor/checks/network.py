@@ -1,4 +1,5 @@
 """The network for VMs whose BOSH network names no other, against what the director's manifest says of it."""
+
 from __future__ import annotations
 
 import contextlib
@@ -8,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.admin.doctor.result import Finding
-from bosh_lxd_cpi.admin.doctor.context import Patient
+from bosh_lxd_cpi.admin.doctor.context import CheckContext
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
 
 LONGEST_SEARCH = 4096
 
@@ -22,7 +23,7 @@ class Wanted(NamedTuple):
     ip: ipaddress.IPv4Address | None = None
 
 
-def network(patient: Patient, wanted: Wanted) -> Iterator[Finding]:
+def network(patient: CheckContext, wanted: Wanted) -> Iterator[CheckResult]:
     """Whether it is there, and agrees with what is wanted of it."""
     name, known = patient.server.network_name, _known(patient)
     names = ", ".join(sorted(other["name"] for other in known.values() if other.get("type") != "loopback"))
@@ -43,7 +44,7 @@ def network(patient: Patient, wanted: Wanted) -> Iterator[Finding]:
         yield from _settings(patient, found, wanted)
 
 
-def _known(patient: Patient) -> dict[str, dict[str, Any]]:
+def _known(patient: CheckContext) -> dict[str, dict[str, Any]]:
     """The networks of the project, and of the default project, whose bridges the VMs of all can use."""
     listed, client = patient.client().networks().metadata, patient.client()
     if patient.server.network_name not in (network["name"] for network in listed) and client.project != "default":
@@ -52,13 +53,14 @@ def _known(patient: Patient) -> dict[str, dict[str, Any]]:
     return {network["name"]: network for network in listed}
 
 
-def _settings(patient: Patient, found: dict[str, Any], wanted: Wanted) -> Iterator[Finding]:
+def _settings(patient: CheckContext, found: dict[str, Any], wanted: Wanted) -> Iterator[CheckResult]:
     name, config, bridge = found["name"], found["config"], subnet(found)
     dhcp = config.get("ipv4.dhcp", "true") == "true"
     if bridge is None:
         if wanted.cidr:
-            yield patient.warn("network", f"{name} has no IPv4 subnet", "no_subnet",
-                               address=_address_of_gateway(wanted))
+            yield patient.warn(
+                "network", f"{name} has no IPv4 subnet", "no_subnet", address=_address_of_gateway(wanted)
+            )
         else:
             yield patient.ok("network", f"{name}, a managed {found['type']} without IPv4 subnet")
         return
@@ -86,18 +88,28 @@ def _address_of_gateway(wanted: Wanted) -> str:
     return f"{wanted.gateway or wanted.cidr[1]}/{wanted.cidr.prefixlen}"
 
 
-def _plan(patient: Patient, bridge: ipaddress.IPv4Interface, wanted: Wanted) -> Iterator[Finding]:
+def _plan(patient: CheckContext, bridge: ipaddress.IPv4Interface, wanted: Wanted) -> Iterator[CheckResult]:
     if wanted.cidr and not wanted.cidr.subnet_of(bridge.network):
-        yield patient.fail("internal_cidr", f"{wanted.cidr} is not inside {bridge.network}", "other_subnet",
-                           address=_address_of_gateway(wanted), subnet=str(bridge.network), gateway=str(bridge.ip))
+        yield patient.fail(
+            "internal_cidr",
+            f"{wanted.cidr} is not inside {bridge.network}",
+            "other_subnet",
+            address=_address_of_gateway(wanted),
+            subnet=str(bridge.network),
+            gateway=str(bridge.ip),
+        )
     elif wanted.cidr:
         yield patient.ok("internal_cidr", f"{wanted.cidr} is inside {bridge.network}; internal_gw is {bridge.ip}")
     if wanted.gateway and wanted.gateway != bridge.ip:
-        yield patient.fail("internal_gw", f"{wanted.gateway} is not the bridge's address {bridge.ip}", "other_gateway",
-                           gateway=str(bridge.ip))
+        yield patient.fail(
+            "internal_gw",
+            f"{wanted.gateway} is not the bridge's address {bridge.ip}",
+            "other_gateway",
+            gateway=str(bridge.ip),
+        )
 
 
-def _address(patient: Patient, bridge: ipaddress.IPv4Interface, ip: ipaddress.IPv4Address) -> Finding:
+def _address(patient: CheckContext, bridge: ipaddress.IPv4Interface, ip: ipaddress.IPv4Address) -> CheckResult:
     taken, net = used(patient), bridge.network
     if ip not in net:
         why = f"is outside {net}"
@@ -112,18 +124,21 @@ def _address(patient: Patient, bridge: ipaddress.IPv4Interface, ip: ipaddress.IP
     return patient.fail("internal_ip", f"{ip} {why}", "other_address", free=str(free(patient) or "none is left"))
 
 
-def used(patient: Patient) -> dict[ipaddress.IPv4Address, str]:
+def used(patient: CheckContext) -> dict[ipaddress.IPv4Address, str]:
     """Addresses that the network's DHCP has given out or keeps, and for whom, in all projects that we see."""
     assert patient.network
     client, leases = patient.client(), []
     for project in patient.projects:
         with contextlib.suppress(errors.ServerError):  # it is not to be seen from there
             leases += client.leases(patient.network["name"], project=project).metadata
-    return {ipaddress.IPv4Address(lease["address"]): lease["hostname"] or lease["hwaddr"] for lease in leases
-            if ":" not in lease["address"]}
+    return {
+        ipaddress.IPv4Address(lease["address"]): lease["hostname"] or lease["hwaddr"]
+        for lease in leases
+        if ":" not in lease["address"]
+    }
 
 
-def free(patient: Patient) -> ipaddress.IPv4Address | None:
+def free(patient: CheckContext) -> ipaddress.IPv4Address | None:
     """A free address, as far from where people start to count as possible; None where the server does not say."""
     bridge = subnet(patient.network) if patient.network else None
     if bridge is None:

@@ -1,11 +1,12 @@
 """What the server is and can do."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.admin.doctor.result import Finding
-from bosh_lxd_cpi.admin.doctor.context import Patient
+from bosh_lxd_cpi.admin.doctor.context import CheckContext
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.guest import firmware
 from bosh_lxd_cpi.lxd.features import Features
 
@@ -17,7 +18,7 @@ NO_VMS = "Instance type not operational"
 LINES = ("jammy", "noble")
 
 
-def server(patient: Patient, features: Features) -> Iterator[Finding]:
+def server(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
     """Kind, version and what depends on them."""
     kind, version = features.kind, f"{NAMES.get(features.kind, features.kind)} {features.version}"
     if patient.server.type and patient.server.type != kind:
@@ -26,13 +27,19 @@ def server(patient: Patient, features: Features) -> Iterator[Finding]:
         yield patient.fail("server", f"{version} can take no config drive", "too_old")
     else:
         yield patient.ok("server", f"{version}, {'a cluster' if features.clustered else 'one machine'}")
-    yield patient.ok("features", ", ".join([
-        "config drive as ISO volume" if features.iso_volumes else "no ISO volumes: config drive as a disk",
-        "made and started in one request" if features.start_on_create else "started by a second request",
-        f"firmware by {features.firmware}"]))
+    yield patient.ok(
+        "features",
+        ", ".join(
+            [
+                "config drive as ISO volume" if features.iso_volumes else "no ISO volumes: config drive as a disk",
+                "made and started in one request" if features.start_on_create else "started by a second request",
+                f"firmware by {features.firmware}",
+            ]
+        ),
+    )
 
 
-def virtual_machines(patient: Patient, features: Features) -> Iterator[Finding]:
+def virtual_machines(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
     """Whether it can run them; if not, its own warning says why, unless only its administrator may read that."""
     if features.virtual_machines:
         environment = patient.metadata["environment"]
@@ -41,14 +48,17 @@ def virtual_machines(patient: Patient, features: Features) -> Iterator[Finding]:
         yield patient.ok("virtual machines", f"possible, with QEMU {qemu}")
         return
     try:
-        why = [warning["last_message"] for warning in patient.client().warnings().metadata
-               if warning["type"] == NO_VMS and warning["status"] == "new"]
+        why = [
+            warning["last_message"]
+            for warning in patient.client().warnings().metadata
+            if warning["type"] == NO_VMS and warning["status"] == "new"
+        ]
     except errors.ServerError:
         why = []
     yield patient.fail("virtual machines", f"not possible: {'; '.join(why) or 'the server does not say why'}", "no_vms")
 
 
-def cluster(patient: Patient, features: Features) -> Iterator[Finding]:
+def cluster(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
     """Members, and the one that VMs are sent to."""
     if not features.clustered:
         return
@@ -66,13 +76,13 @@ def cluster(patient: Patient, features: Features) -> Iterator[Finding]:
         yield patient.ok("cluster", f"{len(names)} members online: {', '.join(names)}")
 
 
-def boot(patient: Patient, features: Features) -> Iterator[Finding]:
+def boot(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
     """The instance options by which stemcells of each line will boot here."""
     for line in LINES:
         options = sorted(boot_options(patient, features, line).items())
         yield patient.ok(f"firmware {line}", " ".join(f"{key}={value}" for key, value in options) or "the server's own")
 
 
-def boot_options(patient: Patient, features: Features, line: str) -> dict[str, str]:
+def boot_options(patient: CheckContext, features: Features, line: str) -> dict[str, str]:
     """Instance options for stemcells of a line."""
     return firmware.config(f"ubuntu-{line}", dialect=features.firmware, overrides=patient.server.instance_config)

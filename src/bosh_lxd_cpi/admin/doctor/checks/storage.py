@@ -1,12 +1,13 @@
 """The storage pool."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.admin.doctor.result import Finding
-from bosh_lxd_cpi.admin.doctor.context import Patient
+from bosh_lxd_cpi.admin.doctor.context import CheckContext
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.features import Features
 
@@ -22,7 +23,7 @@ GROW = 30
 """GiB; as much as the server gives a new pool in a file at most."""
 
 
-def pool(patient: Patient, features: Features) -> Iterator[Finding]:
+def pool(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
     """Whether it is there, has room, and makes no VM slow or impossible."""
     name, client = patient.server.storage_pool_name, patient.client()
     try:
@@ -31,8 +32,13 @@ def pool(patient: Patient, features: Features) -> Iterator[Finding]:
         if "not found" not in failure.brief:
             raise
         others = ", ".join(other for other in pools.names(client, name) if other != name)
-        yield patient.fail("pool", f"there is no storage pool {name}", "create_pool", pools=others or "none",
-                           driver=_best_driver(patient))
+        yield patient.fail(
+            "pool",
+            f"there is no storage pool {name}",
+            "create_pool",
+            pools=others or "none",
+            driver=_best_driver(patient),
+        )
         return
     patient.has_pool, driver, config = True, found["driver"], found.get("config") or {}
     if found.get("status", "Created") != "Created":
@@ -43,29 +49,49 @@ def pool(patient: Patient, features: Features) -> Iterator[Finding]:
     faults = [*_root_disks(patient, name, config)]
     if total and free < LITTLE:
         make = patient.fail if free < NOTHING else patient.warn
-        faults.insert(0, make("pool", f"{name} has {room}", _growth(patient, driver, config), driver=driver,
-                              size=f"{-(-total // GIB) + GROW}GiB"))
+        faults.insert(
+            0,
+            make(
+                "pool",
+                f"{name} has {room}",
+                _growth(patient, driver, config),
+                driver=driver,
+                size=f"{-(-total // GIB) + GROW}GiB",
+            ),
+        )
     if driver == "dir":
         better = _best_driver(patient)
         if better != "dir":
-            faults.append(patient.warn("pool", f"{name} is a plain directory: every VM copies its whole stemcell",
-                                       "slow_pool", driver=better))
+            faults.append(
+                patient.warn(
+                    "pool",
+                    f"{name} is a plain directory: every VM copies its whole stemcell",
+                    "slow_pool",
+                    driver=better,
+                )
+            )
     if features.clustered and driver in _remote_drivers(patient) and not patient.server.predeploy_stemcell:
-        faults.append(patient.warn("pool", f"{name} ({driver}) is shared by the cluster: the first VMs of a stemcell"
-                                   " may fail when they are made at once", "predeploy"))
+        faults.append(
+            patient.warn(
+                "pool",
+                f"{name} ({driver}) is shared by the cluster: the first VMs of a stemcell"
+                " may fail when they are made at once",
+                "predeploy",
+            )
+        )
     yield from faults or [patient.ok("pool", f"{name}, {driver}, {room}")]
 
 
-def _drivers(patient: Patient) -> list[dict[str, Any]]:
+def _drivers(patient: CheckContext) -> list[dict[str, Any]]:
     return patient.metadata["environment"].get("storage_supported_drivers") or []
 
 
-def _best_driver(patient: Patient) -> str:
+def _best_driver(patient: CheckContext) -> str:
     names = {driver["Name"] for driver in _drivers(patient)}
     return next((driver for driver in PREFERRED if driver in names), "dir")
 
 
-def _remote_drivers(patient: Patient) -> set[str]:
+def _remote_drivers(patient: CheckContext) -> set[str]:
     return {driver["Name"] for driver in _drivers(patient) if driver.get("Remote")}
 
 
@@ -75,15 +101,18 @@ def _space(space: dict[str, int]) -> tuple[int, int]:
     return max(0, total - (space.get("used") or 0)), total
 
 
-def _growth(patient: Patient, driver: str, config: dict[str, str]) -> str:
-    """The problem that has the best mend for a full pool of this kind."""
+def _growth(patient: CheckContext, driver: str, config: dict[str, str]) -> str:
+    """The problem that has the best hint for a full pool of this kind."""
     if driver not in IN_A_FILE or not config.get("source", "").endswith(".img"):
         return "no_space"
     return "grow_pool" if GROWING in patient.metadata["api_extensions"] else "larger_pool"
 
 
-def _root_disks(patient: Patient, name: str, config: dict[str, str]) -> Iterator[Finding]:
+def _root_disks(patient: CheckContext, name: str, config: dict[str, str]) -> Iterator[CheckResult]:
     given = sizes.mib(config.get("volume.size", ""))
     if given is not None and given < STEMCELL_MIB:
-        yield patient.warn("pool", f"{name} gives root disks {config['volume.size']}, less than a stemcell's"
-                           f" {STEMCELL_MIB:.0f}MiB", "small_root_disks")
+        yield patient.warn(
+            "pool",
+            f"{name} gives root disks {config['volume.size']}, less than a stemcell's {STEMCELL_MIB:.0f}MiB",
+            "small_root_disks",
+        )

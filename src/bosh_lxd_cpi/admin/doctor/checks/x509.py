@@ -1,4 +1,5 @@
 """When a certificate is valid. The ssl module does not say this of a certificate that it has not verified."""
+
 from __future__ import annotations
 
 import ssl
@@ -14,8 +15,8 @@ def validity(pem: str) -> tuple[float, float]:
     Certificate and TBSCertificate are RFC 5280 4.1: version (optional), serial number, signature, issuer, validity.
     """
     try:
-        first = pem[pem.index(ssl.PEM_HEADER):pem.index(ssl.PEM_FOOTER)]
-        (_, certificate), = _elements(ssl.PEM_cert_to_DER_cert(first + ssl.PEM_FOOTER))
+        first = pem[pem.index(ssl.PEM_HEADER) : pem.index(ssl.PEM_FOOTER)]
+        ((_, certificate),) = _elements(ssl.PEM_cert_to_DER_cert(first + ssl.PEM_FOOTER))
         _, body = next(_elements(certificate))
         fields = [element for element in _elements(body) if element[0] != VERSION]
         (begin, end) = _elements(fields[3][1])
@@ -31,10 +32,10 @@ def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
         tag, length, at = der[at], der[at + 1], at + 2
         if length > 0x7F:
             count = length & 0x7F
-            length, at = int.from_bytes(der[at:at + count], "big"), at + count
+            length, at = int.from_bytes(der[at : at + count], "big"), at + count
         if at + length > len(der):
             raise ValueError("cut off")
-        yield tag, der[at:at + length]
+        yield tag, der[at : at + length]
         at += length
 
 
