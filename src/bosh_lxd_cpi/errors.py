@@ -1,55 +1,68 @@
-"""What can go wrong, by the type that BOSH is told.
+"""The exceptions of this package. Each class is one error type of BOSH.
 
-    CpiError                       Bosh::Clouds::CpiError
-    ├── BadRequest                 not a request, or arguments that no BOSH sends
-    ├── ConfigError                the configuration file or the context overlay
-    ├── MethodNotImplemented       Bosh::Clouds::NotImplemented
-    ├── NotSupported               Bosh::Clouds::NotSupported: BOSH falls back to another way
-    └── CloudError                 Bosh::Clouds::CloudError
-        ├── InvalidProperties      cloud_properties or networks that cannot be served
-        ├── VMNotFound             Bosh::Clouds::VMNotFound
-        ├── DiskNotFound           Bosh::Clouds::DiskNotFound
-        ├── StemcellNotFound       create_vm from a stemcell that is gone
-        ├── VMCreationFailed       Bosh::Clouds::VMCreationFailed, the one type the director retries
-        ├── DeadlineExceeded       the time for the whole call is used up
-        ├── Interrupted            SIGTERM or SIGINT
-        ├── ThrottleTimeout        no slot became free
-        └── ServerError            what the server answered
-            ├── NoDiskSpace        Bosh::Clouds::NoDiskSpace
-            ├── Unreachable        not delivered: nothing was done
-            ├── NoResponse         delivered, perhaps: it may have been done
-            ├── Untrusted          we do not believe the server, it does not know our certificate, or it forbids this
-            ├── NotFound           the object named in the path
-            ├── AlreadyExists      a name that is taken
-            ├── AlreadyInState     "already running", "already stopped"
-            ├── PreconditionFailed If-Match failed: somebody else changed the object
-            ├── Busy               another operation holds the object, or the database
-            ├── InUse              the volume has a user
-            ├── Ambiguous          several cluster members have a volume of this name
-            ├── AddressTaken       another NIC on the server has this address
-            └── AgentNotRunning    the change was made, the guest just could not be told
+    CpiError                            Bosh::Clouds::CpiError
+    ├── BadRequest                      the request or its arguments are malformed
+    ├── ConfigError                     the configuration file or the request's context is wrong
+    ├── MethodNotImplemented            Bosh::Clouds::NotImplemented
+    ├── NotSupported                    Bosh::Clouds::NotSupported: BOSH falls back to another way
+    └── CloudError                      Bosh::Clouds::CloudError
+        ├── InvalidProperties           cloud_properties or networks are invalid
+        ├── InvalidStemcell             the stemcell's tarball or disk image is invalid
+        ├── VMNotFound                  Bosh::Clouds::VMNotFound
+        ├── DiskNotFound                Bosh::Clouds::DiskNotFound
+        ├── StemcellNotFound            the stemcell of create_vm does not exist
+        ├── VMCreationFailed            Bosh::Clouds::VMCreationFailed, the only type that the director retries
+        ├── DeadlineExceeded            the time for the whole call is used up
+        ├── ThrottleTimeout             no throttle slot became free in time
+        ├── LockUnavailable             a lock file cannot be used
+        └── ServerError                 the server refused a request, or the request failed
+            ├── NoDiskSpace             Bosh::Clouds::NoDiskSpace
+            ├── Unreachable             the request was not delivered: nothing was done
+            ├── NoResponse              the request may have been delivered: it may have been done
+            ├── UnexpectedResponse      a response lacks a field, or has another shape than documented
+            ├── OperationNotFound       the server no longer knows the operation: it may have succeeded or failed
+            ├── CertificateMismatch     the server's certificate is not the pinned one
+            ├── CertificateNotVerified  the server's certificate cannot be verified
+            ├── CertificateNotTrusted   the server does not trust the client certificate
+            ├── Forbidden               the client certificate may not do this
+            ├── NotFound                the object named in the path does not exist
+            ├── AlreadyExists           the name is taken
+            ├── AlreadyInState          the instance is already running or already stopped
+            ├── PreconditionFailed      If-Match failed: the object changed since it was read
+            ├── Busy                    another operation holds the object, or the database
+            ├── InUse                   an instance uses the volume
+            ├── Ambiguous               several cluster members have a volume of this name
+            ├── AddressTaken            another NIC on the server has this address
+            └── AgentNotRunning         the change was made, but the guest could not be notified
 
-The types are those of the director's lib/clouds/errors.rb; any other type becomes UnknownError there.
+    Interrupted                         a signal stopped the call; a BaseException, so that no handler swallows it
+
+The types are those of the director's lib/clouds/errors.rb. The director maps any other type to UnknownError.
 """
 
 from __future__ import annotations
 
 
 class CpiError(Exception):
-    """Carries a brief (what happened to which object), a hint (what to do) and a detail (for the log only)."""
+    """An error with a brief, a detail for the log, and a code with fields that selects the hint in `hints`.
+
+    `brief` says what happened to which object. `code` is a key of `hints.HINTS`, or empty. `fields` are strings that
+    fill the placeholders of the hint.
+    """
 
     type = "Bosh::Clouds::CpiError"
     ok_to_retry = False
     transient = False
-    """Whether the same call may succeed later without anybody mending anything."""
+    """Whether the same call may succeed later without any change by an operator."""
 
-    def __init__(self, brief: str, *, detail: str = "", hint: str = "") -> None:
+    def __init__(self, brief: str, *, detail: str = "", code: str = "", hint: str = "", **fields: str) -> None:
         super().__init__(brief)
-        self.brief, self.detail, self.hint = brief, detail, hint
+        self.hint = hint  # TODO remove with the last caller
+        self.brief, self.detail, self.code, self.fields = brief, detail, code, fields
 
     @property
-    def message(self) -> str:
-        """One text for BOSH: the brief, then the hint."""
+    def message(self) -> str:  # TODO remove with the last caller
+        """Return the brief followed by the hint."""
         return f"{self.brief.rstrip('.')}. {self.hint}" if self.hint else self.brief
 
 
@@ -77,6 +90,10 @@ class InvalidProperties(CloudError):
     pass
 
 
+class InvalidStemcell(CloudError):
+    pass
+
+
 class VMNotFound(CloudError):
     type = "Bosh::Clouds::VMNotFound"
 
@@ -92,8 +109,8 @@ class StemcellNotFound(CloudError):
 class VMCreationFailed(CloudError):
     type = "Bosh::Clouds::VMCreationFailed"
 
-    def __init__(self, brief: str, *, detail: str = "", hint: str = "", ok_to_retry: bool) -> None:
-        super().__init__(brief, detail=detail, hint=hint)
+    def __init__(self, brief: str, *, ok_to_retry: bool, detail: str = "", code: str = "", **fields: str) -> None:
+        super().__init__(brief, detail=detail, code=code, **fields)
         self.ok_to_retry = ok_to_retry
 
 
@@ -101,12 +118,12 @@ class DeadlineExceeded(CloudError):
     transient = True
 
 
-class Interrupted(CloudError):
-    transient = True
-
-
 class ThrottleTimeout(CloudError):
     transient = True
+
+
+class LockUnavailable(CloudError):
+    pass
 
 
 class ServerError(CloudError):
@@ -125,8 +142,31 @@ class NoResponse(ServerError):
     transient = True
 
 
-class Untrusted(ServerError):
+class UnexpectedResponse(ServerError):
     pass
+
+
+class OperationNotFound(ServerError):
+    transient = True
+
+
+class CertificateMismatch(ServerError):
+    pass
+
+
+class CertificateNotVerified(ServerError):
+    pass
+
+
+class CertificateNotTrusted(ServerError):
+    pass
+
+
+class Forbidden(ServerError):
+    pass
+
+
+Untrusted = Forbidden  # TODO remove with the last caller
 
 
 class NotFound(ServerError):
@@ -163,3 +203,7 @@ class AddressTaken(ServerError):
 
 class AgentNotRunning(ServerError):
     pass
+
+
+class Interrupted(CloudError):
+    transient = True

@@ -37,7 +37,7 @@ class Cpi:
         if not found.trusted:
             raise errors.Untrusted(
                 f"the server at {self.config.server.url} does not trust our client certificate",
-                hint=hints.text("untrusted", client=found.client),
+                hint=hints.text("certificate_not_trusted", client=found.client),
             )
         return found
 

@@ -83,7 +83,7 @@ def create_vm(
             raise errors.VMCreationFailed(
                 failure.brief,
                 detail=failure.detail,
-                hint=hints.text("kept", vm=cid, **cpi.client.names),
+                hint=hints.text("vm_kept", vm=cid, **cpi.client.names),
                 ok_to_retry=False,
             ) from failure
         raise _as_creation_failure(failure) from failure

@@ -17,7 +17,7 @@ from bosh_lxd_cpi.lxd.operations import exists
 
 REPEATS = 10
 """How often a change is made again on what somebody else has just changed."""
-IN_DOUBT = (errors.PreconditionFailed, errors.AgentNotRunning, errors.NoResponse, operations.OperationNotFound)
+IN_DOUBT = (errors.PreconditionFailed, errors.AgentNotRunning, errors.NoResponse, errors.OperationNotFound)
 """After these the change may have been made, or may have to be made again."""
 
 Value = TypeVar("Value")

@@ -152,7 +152,7 @@ def _send(cpi: Cpi, stemcell: StemcellProperties, image: tarball.DiskImage, root
     try:
         reply = cpi.client.upload_image(body, length=body.length, content_type=body.content_type)
         operations.wait(cpi.client, reply, what=f"importing stemcell {_description(stemcell)}")
-    except (errors.AlreadyExists, errors.NoResponse, operations.OperationNotFound) as failure:
+    except (errors.AlreadyExists, errors.NoResponse, errors.OperationNotFound) as failure:
         # Another call was faster, or the server has it although we did not hear so.
         if not body.finished or not exists(lambda: cpi.client.image(body.fingerprint)):
             raise

@@ -18,12 +18,6 @@ SUCCESS, FAILURE = 200, 400
 FINAL = ("success", "failure", "cancelled")
 
 
-class OperationNotFound(errors.ServerError):
-    """The operation is over, and nobody remembers how."""
-
-    transient = True
-
-
 def run_operation(
     client: Client,
     request: Callable[[], Response],
@@ -44,7 +38,7 @@ def run_operation(
     while True:
         try:
             return wait(client, request(), what=what)
-        except (errors.NoResponse, OperationNotFound, errors.AlreadyExists) as failure:
+        except (errors.NoResponse, errors.OperationNotFound, errors.AlreadyExists) as failure:
             taken = isinstance(failure, errors.AlreadyExists)
             if is_done is None or (taken and not lost):
                 raise
@@ -86,10 +80,10 @@ def _state(client: Client, path: str, what: str) -> dict[str, Any]:
             return client.operation(path).metadata
         except errors.NotFound:
             if "deadline exceeded" in told.brief:
-                raise OperationNotFound(f"{what}: the server no longer knows the operation") from None
+                raise errors.OperationNotFound(f"{what}: the server no longer knows the operation") from None
             raise error_for(told.brief, status=FAILURE, what=what, names=client.names) from None
     except errors.NotFound:
-        raise OperationNotFound(f"{what}: the server no longer knows the operation") from None
+        raise errors.OperationNotFound(f"{what}: the server no longer knows the operation") from None
 
 
 def await_pending(client: Client, name: str, what: str) -> None:

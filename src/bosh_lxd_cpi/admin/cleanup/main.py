@@ -140,7 +140,7 @@ def _check_trust(client: Client, settings: schema.Config) -> None:
     if not server.trusted:
         raise errors.Untrusted(
             f"the server at {settings.server.url} does not trust our client certificate",
-            hint=hints.text("untrusted", client=server.client),
+            hint=hints.text("certificate_not_trusted", client=server.client),
         )
 
 

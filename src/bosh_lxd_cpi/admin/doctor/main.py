@@ -123,7 +123,7 @@ def _examine(
     for finding in _surface(patient, Wanted(asked.cidr, asked.gateway, asked.ip)):
         report.add(finding)
     if asked.deep and report.failed:
-        report.add(patient.warn("deep", "not tried", "mend_first"))
+        report.add(patient.warn("deep", "not tried", "fix_failures_first"))
     elif asked.deep:
         from bosh_lxd_cpi.admin.doctor import smoke_test
 
@@ -155,4 +155,4 @@ def _guarded(patient: CheckContext, check: str, look: Callable[[], Iterator[Chec
     try:
         yield from look()
     except errors.CpiError as failure:
-        yield CheckResult(check, FAIL, failure.brief, failure.hint or patient.hint("ask_the_server"))
+        yield CheckResult(check, FAIL, failure.brief, failure.hint or patient.hint("see_server_log"))

@@ -142,7 +142,7 @@ def _live(cpi: Cpi, line: str, image: str, networks: dict[str, Any], report: Rep
             result = action()
         except errors.CpiError as failure:
             after = f"after {cpi.clock.monotonic() - began:.1f} s: {failure.brief}"
-            hint = failure.hint or hints.text("ask_the_server", **cpi.client.names)
+            hint = failure.hint or hints.text("see_server_log", **cpi.client.names)
             report(CheckResult(f"deep {line}", FAIL, f"{what} failed {after}", hint))
             raise _Failed from failure
         report(CheckResult(f"deep {line}", OK, f"{what}: {cpi.clock.monotonic() - began:.1f} s"))

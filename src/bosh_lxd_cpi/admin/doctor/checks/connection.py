@@ -103,7 +103,7 @@ def _server_certificate(
     server, check = patient.server, "server certificate"
     if isinstance(answer, errors.ServerError):
         pinned = "pinned" in answer.brief
-        problem = "wrong_pin" if pinned else "unverified" if "verified" in answer.brief else "tls"
+        problem = "certificate_mismatch" if pinned else "certificate_not_verified" if "verified" in answer.brief else "tls"
         return patient.fail(check, f"{answer.brief}; it is sha256 {fingerprint}", problem, fingerprint=fingerprint)
     if server.tls_server_cert:
         return patient.ok(check, f"the pinned one, sha256 {fingerprint}")
@@ -111,7 +111,7 @@ def _server_certificate(
         return patient.warn(
             check,
             f"not verified: whoever sits in between reads and changes everything; it is sha256 {fingerprint}",
-            "unprotected",
+            "certificate_not_checked",
             fingerprint=fingerprint,
         )
     return patient.ok(check, f"signed by {'server.tls_ca_cert' if server.tls_ca_cert else 'a public authority'}")
@@ -125,7 +125,7 @@ def _clock(patient: CheckContext, response: HttpResponse) -> Iterator[CheckResul
         return
     if abs(patient.skew) > MOST_SKEW:
         side = "ahead of" if patient.skew > 0 else "behind"
-        yield patient.warn("clock", f"this machine is {abs(patient.skew):.0f} s {side} the server", "clock")
+        yield patient.warn("clock", f"this machine is {abs(patient.skew):.0f} s {side} the server", "wrong_clock")
     else:
         yield patient.ok("clock", "the same as the server's")
 
@@ -137,13 +137,13 @@ def _client_certificate(patient: CheckContext) -> tuple[CheckResult, bool]:
         pem = schema.pem(patient.server.tls_client_cert)
         begin, end = x509.validity(pem)
     except (errors.ConfigError, ValueError) as failure:
-        return patient.fail(check, f"server.tls_client_cert: {failure}", "expired"), False
+        return patient.fail(check, f"server.tls_client_cert: {failure}", "certificate_expired"), False
     if now < begin:
-        return patient.fail(check, f"valid only from {_day(begin)} on", "clock"), False
+        return patient.fail(check, f"valid only from {_day(begin)} on", "wrong_clock"), False
     if now > end:
-        return patient.fail(check, f"expired on {_day(end)}", "expired"), False
+        return patient.fail(check, f"expired on {_day(end)}", "certificate_expired"), False
     if end - now < SOON:
-        return patient.warn(check, f"expires on {_day(end)}", "expired"), True
+        return patient.warn(check, f"expires on {_day(end)}", "certificate_expired"), True
     return patient.ok(check, f"valid until {_day(end)}"), True
 
 
@@ -167,7 +167,7 @@ def _trust(patient: CheckContext, metadata: dict[str, Any], *, valid: bool) -> I
     found = features(metadata)
     if not found.trusted:
         if valid:  # else the reason has been told
-            yield patient.fail("trust", "the server does not know the client certificate", "untrusted")
+            yield patient.fail("trust", "the server does not know the client certificate", "certificate_not_trusted")
         return
     patient.metadata, patient.features = metadata, found
     yield _scope(patient, metadata)
@@ -191,7 +191,7 @@ def _scope(patient: CheckContext, metadata: dict[str, Any]) -> CheckResult:
     return patient.fail(
         "trust",
         f"restricted to projects: {names}; {project} is not one of them",
-        "restricted",
+        "certificate_restricted",
         projects=json.dumps([*patient.restricted, project]),
         fingerprint=fingerprint,
     )

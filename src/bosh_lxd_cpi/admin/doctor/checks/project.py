@@ -121,7 +121,7 @@ def leftovers(patient: CheckContext) -> Iterator[CheckResult]:
         yield patient.warn(
             "leftovers",
             f"{len(others)} of {len(found.resources)} resources are used by nobody and not surely ours",
-            "others_leftovers",
+            "leftovers_of_others",
         )
     if orphans:
         yield patient.warn("orphans", f"{orphans} persistent disks have no VM", "orphans")
