@@ -32,7 +32,7 @@ HINTS = {
     "certificate_not_trusted": "Add the client certificate (server.tls_client_cert) on the server: `{client} config"
     " trust {add} bosh.crt`, with --restricted --projects {project} for the least privilege; also check that the"
     " certificate has not expired",
-    "certificate_restricted": "Allow this project for the certificate: `{client} query -X PATCH -d '{{\"projects\":"
+    "certificate_restricted": 'Allow this project for the certificate: `{client} query -X PATCH -d \'{{"projects":'
     " {projects}}}' /1.0/certificates/{fingerprint}`; or correct server.project_name",
     "forbidden": "`{client} config trust list` shows the trusted certificates: if the client certificate is not among"
     " them, run `{client} config trust {add} bosh.crt`; if it is restricted to other projects, correct"

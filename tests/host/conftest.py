@@ -14,12 +14,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import director as director_module  # noqa: E402
-import server  # noqa: E402
-from director import Director, configuration  # noqa: E402
-from guest import build, report  # noqa: E402
-from proxy import Proxy  # noqa: E402
-from world import World  # noqa: E402
+import director as director_module
+import server
+from director import Director, configuration
+from guest import build, report
+from proxy import Proxy
+from world import World
 
 KINDS = ("incus", "lxd", "incus7")
 

@@ -203,7 +203,7 @@ def _wait_ready(name: str, kind: str, seconds: float = 60) -> str:
         if answer and answer.returncode == 0:
             return json.loads(answer.stdout)["environment"]["server_version"]
         waited = time.monotonic() - began
-        if waited > seconds or waited > 15 and not daemon_runs(name):
+        if waited > seconds or (waited > 15 and not daemon_runs(name)):
             words = f"did not answer within {seconds:.0f} s" if daemon_runs(name) else "ended"
             raise HostError(f"{name}: the daemon {words}; the end of {log}:\n{tail(log)}")
         time.sleep(0.2)

@@ -112,9 +112,8 @@ def disk(name: str, path: Path, *, device: str = "scsi-hd", form: str = "raw", o
 def boot(guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Machine]]:
     """Start a machine from the guest stemcell; it is gone after the tests of this module."""
     stemcell = tmp_path_factory.mktemp("stemcell")
-    with tarfile.open(guest_stemcell["image"]) as archive:
-        with open(stemcell / "root.img", "wb") as file:
-            shutil.copyfileobj(archive.extractfile("root.img"), file)
+    with tarfile.open(guest_stemcell["image"]) as archive, open(stemcell / "root.img", "wb") as file:
+        shutil.copyfileobj(archive.extractfile("root.img"), file)
     machines = []
 
     def start(*options: str, **choices: Any) -> Machine:

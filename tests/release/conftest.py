@@ -13,8 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import bosh_release  # noqa: E402
-from util_bench import Bench  # noqa: E402
+import bosh_release
+from util_bench import Bench
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,21 @@ def ops(command: list[str]) -> list[str]:
 
 def test_it_has_go_lxd_cpis_subcommands(bench: Bench) -> None:
     bench.util()
-    for (
-        name
-    ) in """capture_requests cloud_config deploy_bosh deploy_cf deploy_concourse deploy_postgres destroy generate_certs
-                   help init_lxd runtime_config upload_releases upload_stemcells""".split():
+    for name in [
+        "capture_requests",
+        "cloud_config",
+        "deploy_bosh",
+        "deploy_cf",
+        "deploy_concourse",
+        "deploy_postgres",
+        "destroy",
+        "generate_certs",
+        "help",
+        "init_lxd",
+        "runtime_config",
+        "upload_releases",
+        "upload_stemcells",
+    ]:
         assert f"  {name} " in bench.says
 
 

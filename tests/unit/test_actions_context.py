@@ -56,9 +56,8 @@ def test_new_ids_say_when_they_were_made_and_for_whom(cpi, clock):
 
 def test_taking_back_has_time_of_its_own(cpi, clock, client):
     left = []
-    with pytest.raises(errors.DeadlineExceeded):
-        with cpi().rollback() as rollback:
-            rollback.add("x", lambda: left.append(client.deadline.remaining()))
-            clock.sleep(300)
-            client.deadline.remaining()
+    with pytest.raises(errors.DeadlineExceeded), cpi().rollback() as rollback:
+        rollback.add("x", lambda: left.append(client.deadline.remaining()))
+        clock.sleep(300)
+        client.deadline.remaining()
     assert left == [ROLLBACK_SECONDS]

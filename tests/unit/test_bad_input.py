@@ -27,7 +27,7 @@ from bosh_lxd_cpi.protocol import cli
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from wrong_input import CID, CONFIG, GOOD, STEMCELL, cases, request  # noqa: E402
+from wrong_input import CID, CONFIG, GOOD, STEMCELL, cases, request
 
 HOME = Path(__file__).parents[2]
 CASES = 1500

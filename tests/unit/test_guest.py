@@ -15,8 +15,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
-from guest import build, disk, report  # noqa: E402
-from guest.agent import config_drive, disks, networks, service, settings  # noqa: E402
+from guest import build, disk, report
+from guest.agent import config_drive, disks, networks, service, settings
 
 MANUAL = {"type": "manual", "ip": "10.0.0.5", "netmask": "255.255.254.0", "gateway": "10.0.0.1", "prefix": "32"}
 GOOD = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.errors import OperationNotFound
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.envelope import Response
-from bosh_lxd_cpi.errors import OperationNotFound
 from bosh_lxd_cpi.lxd.operations import exists, run_operation, wait
 from bosh_lxd_cpi.runtime.clock import Deadline
 

@@ -229,10 +229,9 @@ def test_an_error_inside_frees_the_slot(tmp_path: Path) -> None:
 
 def test_after_hold_the_slot_is_given_up_and_the_work_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
-    with call(settings(tmp_path / "t", hold=0.05), "slow", log=said.append):
-        with call(settings(tmp_path / "t"), "next"):
-            assert labels(tmp_path / "t") == ["next"]
-            until(lambda: said)
+    with call(settings(tmp_path / "t", hold=0.05), "slow", log=said.append), call(settings(tmp_path / "t"), "next"):
+        assert labels(tmp_path / "t") == ["next"]
+        until(lambda: said)
     assert said == ["gave up its throttle slot after 0.05 s and goes on without"]
 
 
@@ -262,9 +261,8 @@ def test_a_wait_in_vain_ends_with_the_names_of_the_holders(tmp_path: Path) -> No
     config = settings(tmp_path / "t", limit=2, wait=600)
     with call(config, "create_vm cpi-1"), call(config, "create_stemcell cpi-2"):
         since = throttle.holders(str(tmp_path / "t"))[0].since
-        with pytest.raises(errors.ThrottleTimeout) as caught:
-            with call(config, clock=lambda: now[0], sleep=sleep):
-                pass
+        with pytest.raises(errors.ThrottleTimeout) as caught, call(config, clock=lambda: now[0], sleep=sleep):
+            pass
     assert "within 600 seconds" in caught.value.brief
     assert f"create_vm cpi-1 since {since}, create_stemcell cpi-2 since 20" in caught.value.brief
     assert now[0] == pytest.approx(1600)
@@ -313,9 +311,8 @@ def test_a_slot_file_removed_while_held_lets_in_one_more_and_not_two(tmp_path: P
     config = settings(tmp_path / "t", wait=0.01)
     with call(config, "first"):
         (tmp_path / "t" / "slot-00").unlink()
-        with call(config, "second"):
-            with pytest.raises(errors.ThrottleTimeout, match="second"), call(config):
-                pass
+        with call(config, "second"), pytest.raises(errors.ThrottleTimeout, match="second"), call(config):
+            pass
 
 
 def test_a_slot_file_removed_between_open_and_lock_is_not_taken_for_a_slot(tmp_path: Path, monkeypatch) -> None:

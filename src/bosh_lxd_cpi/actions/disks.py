@@ -12,7 +12,7 @@ from bosh_lxd_cpi import errors, hints
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.context import Cpi, identifier
 from bosh_lxd_cpi.guest import disks
-from bosh_lxd_cpi.lxd import operations, pools, sizes
+from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.operations import exists
 
 REPEATS = 10

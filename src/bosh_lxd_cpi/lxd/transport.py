@@ -219,7 +219,8 @@ def _tls_error(url: str, request: str, failure: Exception) -> errors.ServerError
         )
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return errors.Untrusted(
-            f"the certificate of {url} cannot be verified: {_reason(failure)}", hint=hints.text("certificate_not_verified")
+            f"the certificate of {url} cannot be verified: {_reason(failure)}",
+            hint=hints.text("certificate_not_verified"),
         )
     if any(sign in text.upper() for sign in NOT_DELIVERED):
         return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", hint=hints.text("tls", url=url))

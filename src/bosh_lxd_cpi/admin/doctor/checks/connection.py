@@ -103,7 +103,9 @@ def _server_certificate(
     server, check = patient.server, "server certificate"
     if isinstance(answer, errors.ServerError):
         pinned = "pinned" in answer.brief
-        problem = "certificate_mismatch" if pinned else "certificate_not_verified" if "verified" in answer.brief else "tls"
+        problem = (
+            "certificate_mismatch" if pinned else "certificate_not_verified" if "verified" in answer.brief else "tls"
+        )
         return patient.fail(check, f"{answer.brief}; it is sha256 {fingerprint}", problem, fingerprint=fingerprint)
     if server.tls_server_cert:
         return patient.ok(check, f"the pinned one, sha256 {fingerprint}")
