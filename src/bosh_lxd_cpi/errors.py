@@ -55,15 +55,9 @@ class CpiError(Exception):
     transient = False
     """Whether the same call may succeed later without any change by an operator."""
 
-    def __init__(self, brief: str, *, detail: str = "", code: str = "", hint: str = "", **fields: str) -> None:
+    def __init__(self, brief: str, *, detail: str = "", code: str = "", **fields: str) -> None:
         super().__init__(brief)
-        self.hint = hint  # TODO remove with the last caller
         self.brief, self.detail, self.code, self.fields = brief, detail, code, fields
-
-    @property
-    def message(self) -> str:  # TODO remove with the last caller
-        """Return the brief followed by the hint."""
-        return f"{self.brief.rstrip('.')}. {self.hint}" if self.hint else self.brief
 
 
 class BadRequest(CpiError):
@@ -166,9 +160,6 @@ class Forbidden(ServerError):
     pass
 
 
-Untrusted = Forbidden  # TODO remove with the last caller
-
-
 class NotFound(ServerError):
     pass
 
@@ -205,5 +196,10 @@ class AgentNotRunning(ServerError):
     pass
 
 
-class Interrupted(CloudError):
-    transient = True
+class Interrupted(BaseException):
+    """A signal stopped the call. BOSH receives it as a CloudError."""
+
+    type = CloudError.type
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(f"the call was stopped by {signal}")

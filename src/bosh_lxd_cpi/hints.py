@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from bosh_lxd_cpi.errors import CpiError
+from bosh_lxd_cpi.errors import CpiError, Interrupted
 
 HINTS = {
     # connection
@@ -18,6 +18,11 @@ HINTS = {
     "tls": "Check that {url} is the server's HTTPS address and that no proxy is in between",
     "no_host": "Correct the host in server.url ({url}), or the DNS of this machine",
     "invalid_url": "Use a URL such as https://HOST:8443",
+    "invalid_client_certificate": "Set server.tls_client_cert and server.tls_client_key to a certificate and its key, in"
+    " PEM and without passphrase (file content or path)",
+    "invalid_server_certificate": "Set server.tls_server_cert to the server's certificate in PEM (file content or path)"
+    " or to its sha256 fingerprint",
+    "invalid_ca_certificate": "Set server.tls_ca_cert to a certificate in PEM (file content or path)",
     "certificate_mismatch": "If the server's certificate was renewed, set `server.tls_server_cert: {fingerprint}`, but"
     " only if `{client} info` on the server prints the same certificate_fingerprint",
     "certificate_not_verified": "Pin the server's certificate with `server.tls_server_cert: {fingerprint}`, but only if"
@@ -166,8 +171,6 @@ def text(code: str, **fields: str) -> str:
     client; without it the hint shows each command for both clients.
     """
     template = HINTS[code]
-    if fields.get("client"):  # TODO remove with the last caller
-        fields["server"] = "incus" if fields["client"] == "incus" else "lxd"
     client = CLIENTS.get(fields.get("server", ""))
     if client is None:
         template = re.sub(r"`\{client\}[^`]*`", _for_both_clients, template)
@@ -187,7 +190,9 @@ def render(error: CpiError, **defaults: str) -> str:
     return text(error.code, **{**defaults, **error.fields}) if error.code else ""
 
 
-def message(error: CpiError, **defaults: str) -> str:
+def message(error: CpiError | Interrupted, **defaults: str) -> str:
     """Return the brief of an error followed by its hint."""
+    if isinstance(error, Interrupted):
+        return str(error)
     hint = render(error, **defaults)
     return f"{error.brief.rstrip('.')}. {hint}" if hint else error.brief

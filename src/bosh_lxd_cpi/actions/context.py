@@ -1,4 +1,4 @@
-"""What every action gets: one call's configuration, server, time and log."""
+"""What every action receives: configuration, server, time and log of one call."""
 
 from __future__ import annotations
 
@@ -6,74 +6,118 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.config.schema import Config
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.lxd.features import Features, features
 from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime import locks
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
 from bosh_lxd_cpi.runtime.rollback import Rollback
 
 ROLLBACK_SECONDS = 600.0
-"""Time to clean up after a failure, on top of the call's deadline: a creation under way has to end before."""
+"""Time for a rollback, in addition to the call's deadline: a creation that still runs has to end before its deletion."""
+CHANGE_RETRY = RetryPolicy(first_pause=0.05, max_attempts=10)
+"""For a change of an object that another client changes at the same time."""
 
 
-class Cpi:
+class Context:
     """One call."""
 
-    def __init__(self, *, config: Config, client: Client, clock: Clock, log: Log, director: str) -> None:
+    def __init__(
+        self,
+        *,
+        config: Config,
+        client: Client,
+        clock: Clock,
+        log: Log,
+        director: str,
+        change_retry: RetryPolicy = CHANGE_RETRY,
+    ) -> None:
         self.config, self.client, self.clock, self.log, self.director = config, client, clock, log, director
-        client.names["pool"] = config.server.storage_pool_name
-        if config.server.type:
-            client.names["client"] = "incus" if config.server.type == "incus" else "lxc"
+        self.change_retry = change_retry
+        self.server_kind = config.server.type
+        """`lxd` or `incus`, or empty as long as neither the configuration nor the server told."""
 
     def features(self) -> Features:
-        """Ask the server what it is: one request. Raises Untrusted."""
-        found = features(self.client.server().metadata)
-        self.client.names["client"] = found.client
-        if not found.trusted:
-            raise errors.Untrusted(
-                f"the server at {self.config.server.url} does not trust our client certificate",
-                hint=hints.text("certificate_not_trusted", client=found.client),
+        """Return what the server supports: one request. Raises CertificateNotTrusted."""
+        server_features = features(self.client.server())
+        self.server_kind = server_features.kind
+        if not server_features.is_trusted:
+            raise errors.CertificateNotTrusted(
+                f"the server at {self.config.server.url} does not trust the client certificate",
+                code="certificate_not_trusted",
             )
-        return found
+        return server_features
+
+    def hint_fields(self) -> dict[str, str]:
+        """Return the fields for hints of errors that do not have them."""
+        server = self.config.server
+        return {
+            "server": self.server_kind,
+            "url": server.url,
+            "project": server.project_name,
+            "profile": server.profile_name,
+            "pool": server.storage_pool_name,
+            "network": server.network_name,
+        }
 
     def new_id(self) -> str:
-        """A UUID for something new."""
+        """Return a UUID for a new object."""
         return naming.new_id(self.clock, self.director)
 
-    def marks(self) -> dict[str, str]:
-        """Configuration keys that say whose a resource is. (BOSH's own metadata has a `director`: its name.)"""
+    def owner_labels(self) -> dict[str, str]:
+        """Return the labels that say which director created an object, and when."""
         return {"user.bosh.director_uuid": self.director, "user.bosh.created_at": self.clock.now()}
 
     def run_operation(
-        self, request: Callable[[], Response], *, what: str, name: str = "", is_done: Callable[[], bool] | None = None
+        self,
+        request: Callable[[], Response],
+        *,
+        what: str,
+        name: str = "",
+        is_done: Callable[[], bool] | None = None,
     ) -> dict[str, Any]:
-        """See `operations.finish`."""
+        """See `operations.run_operation`."""
         return operations.run_operation(self.client, request, what=what, name=name, is_done=is_done)
 
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Keep other calls on this machine, and cleanup, from `name`. Raises DeadlineExceeded when it is not free in time."""
-        from bosh_lxd_cpi.runtime import locks
+    def exclusive(self, name: str, *, required: bool = False) -> AbstractContextManager[None]:
+        """Keep other calls on this machine, and cleanup, from the object `name`. See `locks.exclusive`."""
+        return locks.exclusive(
+            self.config.lock_directory(), name, log=self.log, sleep=self.client.deadline.sleep, required=required
+        )
 
-        return locks.creating(self.config.lock_directory(), name, self.log, sleep=self.client.deadline.sleep)
+    def rollback(self) -> Rollback[Context]:
+        """Return a rollback whose steps receive this context with time of their own."""
+        return Rollback(self.log, prepare=self._for_rollback)
 
-    def rollback(self) -> Rollback:
-        """Steps to take back when this call fails, with time of their own."""
-        return Rollback(self.log, before=self._allow_undoing)
+    def _for_rollback(self) -> Context:
+        deadline = Deadline(self.clock, ROLLBACK_SECONDS, what="the rollback")
+        return Context(
+            config=self.config,
+            client=self.client.with_deadline(deadline),
+            clock=self.clock,
+            log=self.log,
+            director=self.director,
+            change_retry=self.change_retry,
+        )
 
-    def _allow_undoing(self) -> None:
-        self.client.deadline = Deadline(self.clock, ROLLBACK_SECONDS, what="cleaning up after the failure")
 
-
-def identifier(value: Any, what: str) -> str:
-    """A CID as BOSH sends it. Raises BadRequest for what no CID of ours can be."""
-    if not isinstance(value, str) or not value or len(value) > 200 or not set(value) <= ALLOWED or value[0] == ".":
-        raise errors.BadRequest(f"{what} must be a CID, not {str(value)[:60]!r}")
+def parse_cid(value: Any, name: str) -> str:
+    """Return the argument `name` if it is a string that can be a CID. Raises BadRequest."""
+    if (
+        not isinstance(value, str)
+        or not value
+        or len(value) > 200
+        or not set(value) <= CID_CHARACTERS
+        or value[0] == "."
+    ):
+        raise errors.BadRequest(f"{name} must be a CID, not {str(value)[:60]!r}")
     return value
 
 
-ALLOWED = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+CID_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")

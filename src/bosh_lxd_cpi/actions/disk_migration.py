@@ -1,96 +1,111 @@
-"""Persistent disks that follow their VM through a cluster: a local volume is copied to the VM's member, then deleted.
+"""Moves a persistent disk to its VM's cluster member: a local volume is copied there, then the original is deleted.
 
-The receiving member pulls: no server has a copy by itself that works in every project (LXD 5.0.2 has none, Incus before
-6.0.6 one for project default alone). The CPI may die in between and leave the disk on two members. So a copy is numbered
-one higher than what it is made from, and once it is whole, the original gets the copy's number, too.
+The receiving member pulls the volume, because no server has a copy that works in every project: LXD 5.0.2 has none,
+and Incus before 6.0.6 has one for the default project only. The CPI may die in between and leave the disk on two
+members. So a copy has a number that is one higher than the original's, and the original gets the number of the copy once
+the copy is complete.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import volumes
-from bosh_lxd_cpi.actions.context import Cpi
+from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.lxd.resources import Volume
 
 # No tag can have these names: BOSH's are below user.bosh.
 COPY, COPIED = "user.bosh_copy", "user.bosh_copied"
 
 
-def move(cpi: Cpi, pool: str, name: str, member: str) -> None:
-    """Move a volume, with its snapshots, from where it is to another member.
+def move(context: Context, pool: str, name: str, member: str) -> None:
+    """Move a volume and its snapshots to another cluster member.
 
-    Requests: volume, members, server, offer, copy and wait, operations, mark and deletion of the original.
+    Requests: volume, members, server, offer, copy and wait, operations, label and deletion of the original.
     """
-    with cpi.exclusive(name):
-        volume = cpi.client.volume(pool, name).metadata
-        here = volume["location"]
-        if here == member:
+    with context.exclusive(name, required=True):
+        volume = context.client.volume(pool, name)
+        source = volume.location
+        if source == member:
             return
-        cpi.log.info(f"moving disk {name} from {here} to {member}")
+        context.log.info(f"moving disk {name} from {source} to {member}")
         number = str(max(_number(volume, COPY), _number(volume, COPIED)) + 1)
-        with cpi.rollback() as rollback:
-            rollback.add(f"copy of disk {name} on {member}", lambda: _take_back(cpi, pool, name, member, number))
-            _copy(cpi, pool, {**volume, "config": {**volume["config"], COPY: number}}, member)
-            body = {"config": {**volume["config"], COPIED: number}, "description": volume["description"]}
-            cpi.run_operation(
-                lambda: cpi.client.replace_volume(pool, name, body, target=here), what=f"marking disk {name} as copied"
+        with context.rollback() as rollback:
+            rollback.add(
+                f"copy of disk {name} on {member}",
+                lambda context: _remove_copy(context, pool, name, member=member, number=number),
             )
-        volumes.delete_volume(cpi, pool, name, target=here)
+            _copy(context, pool, volume, number=number, member=member)
+            body = {"config": {**volume.config, COPIED: number}, "description": volume.description}
+            context.run_operation(
+                lambda: context.client.replace_volume(pool, name, body, target=source),
+                what=f"labelling disk {name} as copied",
+            )
+        volumes.delete_volume(context, pool, name, target=source)
 
 
-def _number(volume: dict[str, Any], mark: str) -> int:
-    return int(volume["config"].get(mark, "0"))
+def _number(volume: Volume, label: str) -> int:
+    return int(volume.config.get(label, "0"))
 
 
-def _copy(cpi: Cpi, pool: str, volume: dict[str, Any], member: str) -> None:
-    name, here = volume["name"], volume["location"]
-    urls = {one["server_name"]: one["url"] for one in cpi.client.cluster_members().metadata}
-    certificate = cpi.client.server().metadata["environment"]["certificate"]
-    offer = cpi.client.offer_volume(pool, name, target=here)
-    source = {
-        "type": "migration",
-        "mode": "pull",
-        "operation": f"{urls[here]}{offer.operation}",
-        "certificate": certificate,
-        "secrets": offer.metadata["metadata"],
+def _copy(context: Context, pool: str, volume: Volume, *, number: str, member: str) -> None:
+    name, source = volume.name, volume.location
+    urls = {one.server_name: one.url for one in context.client.cluster_members()}
+    certificate = context.client.server().certificate
+    offer = context.client.offer_volume(pool, name, target=source)
+    body: dict[str, Any] = {
         "name": name,
-        "pool": pool,
+        "type": volume.type,
+        "content_type": volume.content_type,
+        "config": {**volume.config, COPY: number},
+        "description": volume.description,
+        "source": {
+            "type": "migration",
+            "mode": "pull",
+            "operation": f"{urls[source]}{offer.operation}",
+            "certificate": certificate,
+            "secrets": offer.metadata["metadata"],
+            "name": name,
+            "pool": pool,
+        },
     }
-    body = {key: volume[key] for key in ("name", "type", "content_type", "config", "description")}
-    cpi.run_operation(
-        lambda: cpi.client.create_volume(pool, {**body, "source": source}, target=member),
+    context.run_operation(
+        lambda: context.client.create_volume(pool, body, target=member),
         what=f"copying disk {name} to {member}",
         name=name,
     )
-    operations.await_pending(cpi.client, name, f"sending disk {name} to {member}")
+    operations.wait_for_pending(context.client, name, what=f"sending disk {name} to {member}")
 
 
-def _take_back(cpi: Cpi, pool: str, name: str, member: str, number: str) -> None:
-    operations.await_pending(cpi.client, name, f"copying disk {name} to {member}")
+def _remove_copy(context: Context, pool: str, name: str, *, member: str, number: str) -> None:
+    operations.wait_for_pending(context.client, name, what=f"copying disk {name} to {member}")
     try:
-        found = cpi.client.volume(pool, name, target=member).metadata
+        copy = context.client.volume(pool, name, target=member)
     except errors.NotFound:
         return
-    if found["config"].get(COPY) == number:
-        volumes.delete_volume(cpi, pool, name, target=member)
+    if copy.config.get(COPY) == number:
+        volumes.delete_volume(context, pool, name, target=member)
 
 
-def settle(cpi: Cpi, pool: str, name: str) -> None:
-    """Finish or take back the move of a disk that two members have. Raises CloudError if it was none of ours."""
-    with cpi.exclusive(name):  # whoever moves it on this machine is done, or dead
-        operations.await_pending(cpi.client, name, f"moving disk {name}")
-        copies = [volume for volume in cpi.client.volumes(pool).metadata if volume["name"] == name]
-        if len(copies) == 1:
+def recover_interrupted_migration(context: Context, pool: str, name: str) -> None:
+    """Complete or roll back the migration of a disk that two members have.
+
+    Raises CloudError if the copies are not those of a migration.
+    """
+    with context.exclusive(name, required=True):  # a migration on this machine has ended when this returns
+        operations.wait_for_pending(context.client, name, what=f"moving disk {name}")
+        copies = [volume for volume in context.client.volumes(pool) if volume.name == name]
+        if len(copies) < 2:
             return
-        *_, old, new = sorted(copies, key=lambda volume: _number(volume, COPY))
-        spare = old if _number(old, COPIED) == _number(new, COPY) else new
-        where = ", ".join(volume["location"] for volume in copies)
-        if len(copies) > 2 or _number(old, COPY) == _number(new, COPY) or spare["used_by"]:
+        *_, older, newer = sorted(copies, key=lambda volume: _number(volume, COPY))
+        superfluous = older if _number(older, COPIED) == _number(newer, COPY) else newer
+        members = ", ".join(volume.location for volume in copies)
+        if len(copies) > 2 or _number(older, COPY) == _number(newer, COPY) or superfluous.used_by:
             raise errors.CloudError(
-                f"disk {name} is on several cluster members: {where}",
-                hint=hints.text("several_disks", disk=name, **cpi.client.names),
+                f"disk {name} exists on several cluster members: {members}", code="several_disks", disk=name, pool=pool
             )
-        cpi.log.warn(f"disk {name} is on {where}: its move was cut short, and the one on {spare['location']} goes")
-        volumes.delete_volume(cpi, pool, name, target=spare["location"])
+        member = superfluous.location
+        context.log.warn(f"disk {name} is on {members} after an interrupted migration; deleting the one on {member}")
+        volumes.delete_volume(context, pool, name, target=member)

@@ -1,84 +1,84 @@
-"""Configuration drives of VMs that go-lxd-cpi made. They name the VM's persistent disks, ours do not.
+"""Config drives of VMs that the Go CPI created. They name the VM's persistent disks; the drives of this CPI do not.
 
-The agent reads its drive at every start. With a disk on it that has left meanwhile, and another that it was told of by a
-hint, it gives up: "Unexpected disk attached" (bosh-agent, agent/bootstrap.go, comparePersistentDisk). What go-lxd-cpi
-wrote is in agent_config.filestore_path, which is on the director's persistent disk.
+The agent reads its drive at every start. It fails with "Unexpected disk attached" if the drive names a disk that was
+detached while another disk was attached by a hint (bosh-agent, agent/bootstrap.go, comparePersistentDisk). The Go CPI
+kept the content of the drives in agent_config.filestore_path, on the director's persistent disk.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import volumes
-from bosh_lxd_cpi.actions.context import Cpi
+from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.guest.config_drive import drive
+from bosh_lxd_cpi.runtime.files import write_file
 
-LETTERS = {"system": ("/dev/sda", disks.ROOT_DEVICE), "ephemeral": ("/dev/sdb", disks.EPHEMERAL_DEVICE)}
-"""How go-lxd-cpi names these disks, and their devices, which keep their names when letters change at a start."""
-
-
-def settings_file(cpi: Cpi, vm: str) -> Path:
-    """Where go-lxd-cpi kept the settings of a VM's agent."""
-    return Path(cpi.config.agent_config.filestore_path, f"{vm}.json")
+DISK_PATHS = {"system": ("/dev/sda", disks.ROOT_DEVICE), "ephemeral": ("/dev/sdb", disks.EPHEMERAL_DEVICE)}
+"""The paths of the Go CPI, and the devices they stand for. The names of devices are stable, the letters are not."""
 
 
-def forget_vm(cpi: Cpi, vm: str) -> None:
-    """Remove the settings of a VM that is deleted: there are secrets in them."""
+def settings_file(context: Context, vm: str) -> Path:
+    """Return the file in which the Go CPI kept the agent settings of a VM."""
+    return Path(context.config.agent_config.filestore_path, f"{vm}.json")
+
+
+def forget_vm(context: Context, vm: str) -> None:
+    """Delete the settings file of a VM that is deleted: it holds secrets."""
     try:
-        settings_file(cpi, vm).unlink(missing_ok=True)
+        settings_file(context, vm).unlink(missing_ok=True)
     except OSError as failure:
-        cpi.log.warn(f"the settings that go-lxd-cpi kept of {vm} stay: {failure}")
+        context.log.warn(f"the settings file of {vm} was not deleted: {failure}")
 
 
-def forget_disk(cpi: Cpi, vm: str, disk: str) -> None:
-    """Give a VM a new drive when the one it has names this disk. No request where there is none of go-lxd-cpi's.
+def forget_disk(context: Context, vm: str, disk: str) -> None:
+    """Replace a VM's drive if it names this disk. No request if the Go CPI did not create the VM.
 
-    Requests: server, instance; drive and wait; change; removal of the old drive.
+    Requests: server, instance; drive and wait; change; deletion of the old drive.
     """
-    file = settings_file(cpi, vm)
+    file = settings_file(context, vm)
     try:
         settings = json.loads(file.read_text("utf-8"))
         del settings["disks"]["persistent"][disk]
     except (OSError, ValueError, LookupError, TypeError):
         return
-    features, instance = cpi.features(), cpi.client.instance(vm).metadata
-    for name, (letter, device) in LETTERS.items():
-        if settings["disks"].get(name) == letter:
+    features, instance = context.features(), context.client.instance(vm)
+    for name, (path, device) in DISK_PATHS.items():
+        if settings["disks"].get(name) == path:
             settings["disks"][name] = disks.path(device, kind=features.kind)
-    old = instance["devices"][disks.CONFIG_DEVICE]
-    pool, new = old["pool"], f"{disks.CONFIG}{cpi.new_id()}"
-    cpi.log.info(f"{vm} gets a configuration drive without {disk}")
-    with cpi.rollback() as rollback:
-        rollback.add(f"volume {new}", lambda: volumes.delete_volume(cpi, pool, new))
+    old = instance.devices[disks.CONFIG_DEVICE]
+    pool, new = old["pool"], f"{disks.CONFIG}{context.new_id()}"
+    context.log.info(f"replacing the config drive of {vm}: it names {disk}")
+    with context.rollback() as rollback:
+        rollback.add(f"volume {new}", lambda context: volumes.delete_volume(context, pool, new))
         volumes.import_drive(
-            cpi,
+            context,
             pool,
             new,
-            drive.configured(settings, cpi.config.agent_config),
+            content=drive.configured(settings, context.config.agent_config),
             features=features,
-            target=instance["location"] if features.clustered else "",
+            target=instance.location if features.is_clustered else "",
         )
-        _insert(cpi, vm, instance["description"], disks.volume_device(pool, new))
-    volumes.delete_volume(cpi, pool, old["source"])
-    written = file.with_suffix(".new")
-    written.touch(mode=0o600)
-    written.write_text(json.dumps(settings), "utf-8")
-    os.replace(written, file)
+        _replace_device(context, vm, instance.description, disks.volume_device(pool, new))
+    volumes.delete_volume(context, pool, old["source"])
+    write_file(file, json.dumps(settings).encode(), mode=0o600)
 
 
-def _insert(cpi: Cpi, vm: str, description: str, drive: dict[str, str]) -> None:
-    def there() -> bool:
-        return cpi.client.instance(vm).metadata["devices"][disks.CONFIG_DEVICE] == drive
+def _replace_device(context: Context, vm: str, description: str, device: dict[str, str]) -> None:
+    def is_done() -> bool:
+        return context.client.instance(vm).devices[disks.CONFIG_DEVICE] == device
 
-    body = {"description": description, "devices": {disks.CONFIG_DEVICE: drive}}
+    body = {"description": description, "devices": {disks.CONFIG_DEVICE: device}}
     try:
-        cpi.run_operation(
-            lambda: cpi.client.patch_instance(vm, body), what=f"changing the drive of {vm}", name=vm, is_done=there
+        context.run_operation(
+            lambda: context.client.patch_instance(vm, body),
+            what=f"changing the config drive of {vm}",
+            name=vm,
+            is_done=is_done,
         )
-    except errors.AgentNotRunning:  # LXD 5.0 says so after the change (see vms.describe)
-        if not there():
+    except errors.AgentNotRunning:  # LXD 5.0 raises this after the change (see vms.describe)
+        if not is_done():
             raise

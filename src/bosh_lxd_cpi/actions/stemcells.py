@@ -7,99 +7,96 @@ from collections.abc import Iterator
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.context import Cpi, identifier
+from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.guest.cloud_properties import StemcellProperties, parse_stemcell_properties
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import exists
-from bosh_lxd_cpi.stemcell import qcow2, tarball, upload
+from bosh_lxd_cpi.stemcell import qcow2, tarball
+from bosh_lxd_cpi.stemcell.upload import Upload, metadata
 
 LIGHT = "light: "
-"""Starts the description of an alias whose image is the operator's, not ours."""
+"""Prefix of the description of an alias for a light stemcell, whose image belongs to the operator."""
 
 
-def create_stemcell(cpi: Cpi, image_path: str, cloud_properties: Any, tags: Any = None) -> str:
-    """Import a stemcell and answer a new alias for its image; equal stemcells share one image.
+def create_stemcell(context: Context, image_path: str, cloud_properties: Any, tags: Any = None) -> str:
+    """Import a stemcell and return its CID, a new alias of its image. Equal stemcells share one image.
 
-    Requests: list images, upload, wait, alias; without the middle two when the image is there already.
+    Requests: list of images, upload, wait, alias; without upload and wait if the image exists.
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
     stemcell = parse_stemcell_properties(cloud_properties)
-    light = bool(stemcell.image_alias or stemcell.image_fingerprint)
-    if light:
-        fingerprint = _light_image(cpi, stemcell)
+    is_light = bool(stemcell.image_alias or stemcell.image_fingerprint)
+    if is_light:
+        fingerprint = _light_image(context, stemcell)
     else:
-        fingerprint = _existing_image(cpi, stemcell) or _upload(cpi, image_path, stemcell)
-    cid = f"img-{cpi.new_id()}"
-    with cpi.rollback() as rollback:
-        rollback.add(f"image alias {cid}", lambda: cpi.client.delete_alias(cid))
-        description = f"{LIGHT if light else ''}{stemcell.name} {stemcell.version}"
-        cpi.run_operation(
-            lambda: cpi.client.create_alias(cid, fingerprint, description),
-            what=f"image alias {cid}",
-            is_done=lambda: exists(lambda: cpi.client.alias(cid)),
+        fingerprint = _existing_image(context, stemcell) or _upload(context, image_path, stemcell)
+    cid = f"img-{context.new_id()}"
+    with context.rollback() as rollback:
+        rollback.add(f"image alias {cid}", lambda context: context.client.delete_alias(cid))
+        description = f"{LIGHT if is_light else ''}{stemcell.name} {stemcell.version}"
+        context.run_operation(
+            lambda: context.client.create_alias(cid, fingerprint, description=description),
+            what=f"creating image alias {cid}",
+            is_done=lambda: exists(lambda: context.client.alias(cid)),
         )
-        if cpi.config.server.predeploy_stemcell and not light:
-            _predeploy(cpi, fingerprint)
+        if context.config.server.predeploy_stemcell and not is_light:
+            _predeploy(context, fingerprint)
     return cid
 
 
-def delete_stemcell(cpi: Cpi, stemcell_cid: str) -> None:
-    """Remove the alias, and with the last one the image. One that is gone is no error."""
-    cid = identifier(stemcell_cid, "stemcell_cid")
+def delete_stemcell(context: Context, stemcell_cid: str) -> None:
+    """Delete the alias, and the image with its last alias. Succeed if there is none."""
+    cid = parse_cid(stemcell_cid, "stemcell_cid")
     try:
-        alias = cpi.client.alias(cid).metadata
-        image = cpi.client.image(alias["target"]).metadata
+        alias = context.client.alias(cid)
+        image = context.client.image(alias.target)
     except errors.NotFound:
         return
-    last = {entry["name"] for entry in image["aliases"]} <= {cid}
+    is_last = set(image.alias_names) <= {cid}
     try:
-        if last and not alias.get("description", "").startswith(LIGHT):
-            cpi.run_operation(
-                lambda: cpi.client.delete_image(alias["target"]),
+        if is_last and not alias.description.startswith(LIGHT):
+            context.run_operation(
+                lambda: context.client.delete_image(alias.target),
                 what=f"deleting stemcell {cid}",
-                name=alias["target"],
-                is_done=lambda: not exists(lambda: cpi.client.image(alias["target"])),
+                name=alias.target,
+                is_done=lambda: not exists(lambda: context.client.image(alias.target)),
             )
         else:
-            cpi.client.delete_alias(cid)
+            context.client.delete_alias(cid)
     except errors.NotFound:
-        cpi.log.info(f"stemcell {cid} is gone already")
+        context.log.info(f"there is no stemcell {cid}")
 
 
-def _light_image(cpi: Cpi, stemcell: StemcellProperties) -> str:
-    """The fingerprint of an image that the operator put on the server."""
+def _light_image(context: Context, stemcell: StemcellProperties) -> str:
+    """Return the fingerprint of the image that a light stemcell names. Raises CloudError."""
+    name = stemcell.image_alias or stemcell.image_fingerprint
     try:
-        wanted = stemcell.image_fingerprint or cpi.client.alias(stemcell.image_alias).metadata["target"]
-        image = cpi.client.image(wanted).metadata
+        fingerprint = stemcell.image_fingerprint or context.client.alias(stemcell.image_alias).target
+        image = context.client.image(fingerprint)
     except errors.NotFound:
-        name = stemcell.image_alias or stemcell.image_fingerprint
         raise errors.CloudError(
-            f"the light stemcell's image {name} is not on the server",
-            hint=f"Import it into project {cpi.client.project}, or correct image_alias",
+            f"the light stemcell's image {name} is not on the server", code="no_light_image"
         ) from None
-    _check_is_vm_image(image)
-    return image["fingerprint"]
-
-
-def _check_is_vm_image(image: dict[str, Any]) -> None:
-    if image.get("type") != "virtual-machine":
+    if image.type != "virtual-machine":
         raise errors.CloudError(
-            f"image {image['fingerprint'][:12]} is for containers, not for virtual machines",
-            hint="Import it with a disk image (rootfs.img, qcow2)",
+            f"image {image.fingerprint[:12]} is for containers, not for virtual machines", code="container_image"
         )
+    return image.fingerprint
 
 
-def _existing_image(cpi: Cpi, stemcell: StemcellProperties) -> str:
-    """The image of an equal stemcell, ours or go-lxd-cpi's, which both say so in the property `description`."""
+def _existing_image(context: Context, stemcell: StemcellProperties) -> str:
+    """Return the fingerprint of an image with the same name and version, or an empty string.
+
+    This CPI and the Go CPI write both to the image's property `description`.
+    """
     if not (stemcell.name and stemcell.version):
         return ""
-    for image in cpi.client.images().metadata:
-        same = (image.get("properties") or {}).get("description") == _description(stemcell)
-        if same and image.get("type") == "virtual-machine":
-            cpi.log.info(f"stemcell {_description(stemcell)} is on the server already")
-            return image["fingerprint"]
+    for image in context.client.images():
+        if image.properties.get("description") == _description(stemcell) and image.type == "virtual-machine":
+            context.log.info(f"the server already has stemcell {_description(stemcell)}")
+            return image.fingerprint
     return ""
 
 
@@ -107,23 +104,24 @@ def _description(stemcell: StemcellProperties) -> str:
     return f"{stemcell.name}-{stemcell.version}"
 
 
-def _upload(cpi: Cpi, path: str, stemcell: StemcellProperties) -> str:
-    """Stream the image up; answers its fingerprint. Nothing is sent before the first bytes have been checked."""
+def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
+    """Upload the image and return its fingerprint. The header of the image is checked before the first request."""
     with tarball.open_image(path) as image:
         chunks = image.chunks()
         first = next(chunks, b"")
         if stemcell.disk_format == "raw" and first[:4] != qcow2.MAGIC:
-            return _upload_raw(cpi, path, stemcell)
+            return _upload_raw(context, path, stemcell)
         qcow2.check(first)
-        return _send(cpi, stemcell, image, _chain(first, chunks), image.size)
+        return _send(context, stemcell, rootfs=_chain(first, chunks), size=image.size, created=image.created)
 
 
-def _upload_raw(cpi: Cpi, path: str, stemcell: StemcellProperties) -> str:
+def _upload_raw(context: Context, path: str, stemcell: StemcellProperties) -> str:
     with tarball.open_image(path) as image:
-        cpi.log.info("the stemcell is raw: reading it once to see which parts of it are empty")
+        context.log.info("the stemcell is raw: reading it once to find out which parts of it are empty")
         used = qcow2.used_clusters(image.chunks())
     with tarball.open_image(path) as image:
-        return _send(cpi, stemcell, image, qcow2.stream(image.chunks(), used, image.size), qcow2.size(used, image.size))
+        rootfs, size = qcow2.stream(image.chunks(), used, image.size), qcow2.size(used, image.size)
+        return _send(context, stemcell, rootfs=rootfs, size=size, created=image.created)
 
 
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -131,54 +129,57 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _send(cpi: Cpi, stemcell: StemcellProperties, image: tarball.DiskImage, rootfs: Iterator[bytes], size: int) -> str:
-    about = {
+def _send(context: Context, stemcell: StemcellProperties, *, rootfs: Iterator[bytes], size: int, created: int) -> str:
+    properties = {
         "description": _description(stemcell),
         "os": (stemcell.os_distro or "linux").title(),
         "architecture": stemcell.architecture,
         "root_device_name": stemcell.root_device_name or "/",
         "bosh.stemcell": f"{stemcell.name} {stemcell.version}",
-        "bosh.director": cpi.director,
+        "bosh.director": context.director,
         **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {}),
     }
-    body = upload.Upload(
-        upload.metadata(architecture=stemcell.architecture, created=image.created, properties=about),
+    upload = Upload(
+        metadata(architecture=stemcell.architecture, created=created, properties=properties),
         rootfs,
         size,
-        boundary=cpi.new_id(),
-        progress=lambda percent: cpi.log.info(f"uploading the stemcell: {percent} %"),
+        boundary=context.new_id(),
+        progress=lambda percent: context.log.info(f"uploading the stemcell: {percent} %"),
     )
-    cpi.log.info(f"uploading the stemcell: {size >> 20} MiB")
+    context.log.info(f"uploading the stemcell: {size >> 20} MiB")
     try:
-        reply = cpi.client.upload_image(body, length=body.length, content_type=body.content_type)
-        operations.wait(cpi.client, reply, what=f"importing stemcell {_description(stemcell)}")
+        response = context.client.upload_image(upload, length=upload.length, content_type=upload.content_type)
+        operations.wait(context.client, response, what=f"importing stemcell {_description(stemcell)}")
     except (errors.AlreadyExists, errors.NoResponse, errors.OperationNotFound) as failure:
-        # Another call was faster, or the server has it although we did not hear so.
-        if not body.finished or not exists(lambda: cpi.client.image(body.fingerprint)):
+        # Another call uploaded the same image, or the server has it although its response was lost.
+        if not upload.finished or not exists(lambda: context.client.image(upload.fingerprint)):
             raise
-        cpi.log.info(f"the image is on the server all the same: {failure}")
-    return body.fingerprint
+        context.log.info(f"the server has the image: {failure}")
+    return upload.fingerprint
 
 
-def _predeploy(cpi: Cpi, fingerprint: str) -> None:
-    """Make and remove a VM, so that the pool has its copy of the image before several VMs at once want one.
+def _predeploy(context: Context, fingerprint: str) -> None:
+    """Create and delete a VM, so that the pool has its copy of the image before several VMs need one at once.
 
-    Some remote pools in clusters fail when they do (facts: lxd-api 11, lxd #15315).
+    Some remote pools in clusters fail then (docs/development/lxd-api.md §11, lxd #15315).
     """
-    name = f"vm-{cpi.new_id()}"
-    server = cpi.config.server
-    target = server.target if server.target and cpi.features().clustered else ""
+    name, server = f"vm-{context.new_id()}", context.config.server
+    target = server.target if server.target and context.features().is_clustered else ""
     body = {
         "name": name,
         "type": "virtual-machine",
         "source": {"type": "image", "fingerprint": fingerprint},
         "profiles": [server.profile_name],
         "devices": {"root": disks.root_device(server.storage_pool_name, 0)},
-        "config": {**cpi.marks(), "user.bosh.state": "creating"},
+        "config": {**context.owner_labels(), "user.bosh.state": "creating"},
         "description": "BOSH warms up a stemcell",
     }
     try:
-        cpi.run_operation(lambda: cpi.client.create_instance(body, target=target), what="predeploying the stemcell")
+        context.run_operation(
+            lambda: context.client.create_instance(body, target=target), what="predeploying the stemcell"
+        )
     finally:
         with contextlib.suppress(errors.NotFound):
-            cpi.run_operation(lambda: cpi.client.delete_instance(name), what="deleting the predeployed VM")
+            context.run_operation(
+                lambda: context.client.delete_instance(name), what="deleting the VM of the predeployed stemcell"
+            )

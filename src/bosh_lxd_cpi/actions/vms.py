@@ -1,4 +1,4 @@
-"""Virtual machines after their creation: look, describe, restart, delete."""
+"""VMs after their creation: look up, describe, restart, delete."""
 
 from __future__ import annotations
 
@@ -6,138 +6,157 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import volumes
-from bosh_lxd_cpi.actions.context import Cpi, identifier
+from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import instances, pools
 from bosh_lxd_cpi.lxd.operations import exists
+from bosh_lxd_cpi.lxd.resources import Instance
 
-OWN_MARKS = ("director_uuid", "state")
-"""What cleanup goes by: a tag of such a name must not look as if it were ours."""
-MOST_CHARACTERS = 128 << 10
-"""Of all values together: Incus 7 takes no request above 1 MiB, and in JSON a character may need six bytes."""
-LONGEST_VALUE = 8192
-"""Characters of one metadata value that are kept; a database row is no place for more."""
+OWN_LABELS = ("director_uuid", "state")
+"""Labels that cleanup reads. A tag of such a name must not replace them."""
+MAX_CHARACTERS = 128 << 10
+"""For all values together. Incus 7 takes no request above 1 MiB, and JSON may need six bytes for a character."""
+MAX_VALUE_CHARACTERS = 8192
+"""For one value. The rest is cut off: each value is a row of the server's database."""
 
 
-def has_vm(cpi: Cpi, vm_cid: str) -> bool:
-    """Whether the VM is there: one request, and on LXD one more before saying no.
+def has_vm(context: Context, vm_cid: str) -> bool:
+    """Return whether the VM exists: one request, and on LXD a second one before false.
 
-    LXD 5.0 says "Instance not found" for a project that is not there, too, and cloud-check would replace every VM.
+    LXD 5.0 also reports "Instance not found" for a project that does not exist. With false, cloud-check would recreate
+    every VM.
     """
-    cid = identifier(vm_cid, "vm_cid")
-    if exists(lambda: cpi.client.instance(cid)):
+    cid = parse_cid(vm_cid, "vm_cid")
+    if exists(lambda: context.client.instance(cid)):
         return True
-    if cpi.config.server.type != "incus" and not exists(cpi.client.own_project):
-        raise errors.CloudError(
-            f"there is no project {cpi.client.project}", hint=hints.text("no_project", **cpi.client.names)
-        )
+    if context.config.server.type != "incus" and not exists(context.client.own_project):
+        raise errors.CloudError(f"there is no project {context.client.project}", code="no_project")
     return False
 
 
-def reboot_vm(cpi: Cpi, vm_cid: str) -> None:
-    """Restart a VM at once, or start one that is stopped: three requests. Raises VMNotFound.
+def reboot_vm(context: Context, vm_cid: str) -> None:
+    """Restart a VM at once, or start it if it is stopped: three requests. Raises VMNotFound.
 
-    BOSH reboots VMs whose agent no longer answers, so the guest is not asked.
+    BOSH reboots VMs whose agent does not respond, so this does not ask the guest to shut down.
     """
-    cid = identifier(vm_cid, "vm_cid")
+    cid = parse_cid(vm_cid, "vm_cid")
     try:
-        if _status(cpi, cid) == "Stopped":
-            start(cpi, cid)
+        if context.client.instance(cid).status == "Stopped":
+            start(context, cid)
         else:
-            _restart(cpi, cid)
+            _restart(context, cid)
     except errors.NotFound:
         raise errors.VMNotFound(f"there is no VM {cid}") from None
 
 
-def _restart(cpi: Cpi, cid: str) -> None:
+def _restart(context: Context, cid: str) -> None:
     try:
-        cpi.run_operation(
-            lambda: cpi.client.set_instance_state(cid, "restart", force=True),
+        context.run_operation(
+            lambda: context.client.set_instance_state(cid, "restart", force=True),
             what=f"restarting {cid}",
             name=cid,
-            is_done=lambda: _status(cpi, cid) == "Running",
+            is_done=lambda: _is_running(context, cid),
         )
-    except errors.AlreadyInState:
-        start(cpi, cid)  # it stopped in between
+    except errors.AlreadyInState:  # the VM stopped between the two requests
+        start(context, cid)
 
 
-def start(cpi: Cpi, cid: str) -> None:
-    """Start a stopped VM; one that runs is fine."""
+def start(context: Context, cid: str) -> None:
+    """Start a VM unless it runs."""
     try:
-        cpi.run_operation(
-            lambda: cpi.client.set_instance_state(cid, "start"),
+        context.run_operation(
+            lambda: context.client.set_instance_state(cid, "start"),
             what=f"starting {cid}",
             name=cid,
-            is_done=lambda: _status(cpi, cid) == "Running",
+            is_done=lambda: _is_running(context, cid),
         )
     except errors.AlreadyInState:
-        cpi.log.info(f"{cid} is running already")
+        context.log.info(f"{cid} is running already")
 
 
-def delete_vm(cpi: Cpi, vm_cid: str) -> None:
-    """Delete a VM with its ephemeral disk and config drive; persistent disks stay. One that is gone is no error.
+def _is_running(context: Context, cid: str) -> bool:
+    return context.client.instance(cid).status == "Running"
 
-    The director sends this for VMs that vanished, too: what they left behind is found by its name, in every pool.
+
+def read_vm(context: Context, cid: str) -> Instance:
+    """Return the instance of a VM: one request. Raises VMNotFound."""
+    try:
+        return context.client.instance(cid)
+    except errors.NotFound:
+        raise errors.VMNotFound(f"there is no VM {cid}") from None
+
+
+def delete_vm(context: Context, vm_cid: str) -> None:
+    """Delete a VM with its ephemeral disk and config drive, but not its persistent disks. Succeed if there is none.
+
+    The director calls this for VMs that vanished, too. What they left behind is found by name, in every pool.
     """
     from bosh_lxd_cpi.actions import legacy_config_drive
 
-    cid = identifier(vm_cid, "vm_cid")
-    destroy(cpi, cid)
-    legacy_config_drive.forget_vm(cpi, cid)
+    cid = parse_cid(vm_cid, "vm_cid")
+    destroy(context, cid)
+    legacy_config_drive.forget_vm(context, cid)
 
 
-def destroy(cpi: Cpi, cid: str, *, its_pools: Iterable[str] = ()) -> None:
-    """Delete a VM with the volumes that it uses, and those of its name in the configured pool and in `its_pools`."""
-    instance = instances.remove(cpi.client, cid)
+def destroy(context: Context, cid: str, *, extra_pools: Iterable[str] = ()) -> None:
+    """Delete a VM, the volumes that it uses alone, and volumes of its name in the default pool and in `extra_pools`."""
+    instance = instances.remove(context.client, cid)
+    default_pool = context.config.server.storage_pool_name
     if instance is None:
-        cpi.log.info(f"{cid} is gone already; looking for what it left behind")
-        looked_in = pools.names(cpi.client, cpi.config.server.storage_pool_name)
-        own = {(pool, volume) for pool in looked_in for volume in disks.own_volumes(cid)}
+        context.log.info(f"there is no VM {cid}; looking for its volumes")
+        own = {(pool, name) for pool in pools.names(context.client, default_pool) for name in disks.own_volumes(cid)}
     else:
-        own = set(disks.volumes_to_delete(instance["devices"]))
-        named = {volume for _, volume in own}
-        looked_in = {cpi.config.server.storage_pool_name, *its_pools}
-        own |= {(pool, volume) for pool in looked_in for volume in disks.own_volumes(cid) if volume not in named}
-    for pool, volume in sorted(own):
-        volumes.delete_volume(cpi, pool, volume)
+        own = set(disks.volumes_to_delete(instance.devices))
+        names = {name for _, name in own}
+        own |= {
+            (pool, name)
+            for pool in {default_pool, *extra_pools}
+            for name in disks.own_volumes(cid)
+            if name not in names
+        }
+    for pool, name in sorted(own):
+        volumes.delete_volume(context, pool, name)
 
 
-def set_vm_metadata(cpi: Cpi, vm_cid: str, metadata: Any) -> None:
-    """Describe a VM and tag it: one request. Raises VMNotFound."""
-    cid = identifier(vm_cid, "vm_cid")
+def set_vm_metadata(context: Context, vm_cid: str, metadata: Any) -> None:
+    """Set the description and the labels of a VM: one request. Raises VMNotFound."""
+    cid = parse_cid(vm_cid, "vm_cid")
     if not isinstance(metadata, dict):
-        raise errors.BadRequest("metadata must be a mapping")
+        raise errors.BadRequest("metadata must be an object")
     try:
-        with cpi.exclusive(changes_of(cid)):
-            describe(cpi, cid, description=_description(metadata), config=tags(metadata))
+        with context.exclusive(changes_of(cid)):
+            describe(context, cid, description=_description(metadata), config=tags(metadata))
     except errors.NotFound:
         raise errors.VMNotFound(f"there is no VM {cid}") from None
 
 
 def changes_of(cid: str) -> str:
-    """The name of the lock for changes of a VM: detaching takes seconds, and would never end among others that are fast."""
+    """Return the name of the lock for changes of an object.
+
+    Detaching takes seconds. Without the lock, faster changes of the same VM would make its If-Match fail every time.
+    """
     return f"changes-of-{cid}"
 
 
-def describe(cpi: Cpi, cid: str, *, description: str, config: dict[str, str]) -> None:
-    """Set description and configuration keys of a VM, running or not."""
+def describe(context: Context, cid: str, *, description: str, config: dict[str, str]) -> None:
+    """Set the description and configuration keys of a VM, running or stopped."""
     try:
-        cpi.run_operation(
-            lambda: cpi.client.patch_instance(cid, {"description": description, "config": config}),
+        context.run_operation(
+            lambda: context.client.patch_instance(cid, {"description": description, "config": config}),
             what=f"describing {cid}",
             name=cid,
         )
     except errors.AgentNotRunning:
-        # LXD 5.0 tells the guest after the change, and fails when no LXD agent listens there (facts: lxd-api 4).
-        now = cpi.client.instance(cid).metadata["config"]
-        if any(now.get(key, "") != value for key, value in config.items()):
+        # LXD 5.0 notifies the guest after the change, which fails without an LXD agent (docs/development/lxd-api.md §4).
+        current = context.client.instance(cid).config
+        if any(current.get(key, "") != value for key, value in config.items()):
             raise
 
 
 def _description(metadata: dict[str, Any]) -> str:
-    """`group/index` as go-lxd-cpi wrote it, else the name BOSH gives the VM."""
+    """Return `group/index`, as the Go CPI does, or else BOSH's name of the VM."""
     group, index = metadata.get("instance_group") or metadata.get("job"), metadata.get("index")
     if group and index not in (None, ""):
         return f"{group}/{index}"
@@ -145,26 +164,23 @@ def _description(metadata: dict[str, Any]) -> str:
 
 
 def tags(metadata: dict[str, Any]) -> dict[str, str]:
-    """Metadata of any JSON type as user.bosh.* keys; a key may hold letters, digits and a few signs."""
-    found, room = {}, MOST_CHARACTERS
+    """Return metadata as user.bosh.* keys. Values that are not strings become JSON."""
+    labels, remaining = {}, MAX_CHARACTERS
     for key, value in metadata.items():
         if value is not None:
-            found[f"user.bosh.{_key(key)}"] = text = _value(value)[: min(LONGEST_VALUE, room)]
-            room -= len(text)
-    return found
+            text = _value(value)[: min(MAX_VALUE_CHARACTERS, remaining)]
+            labels[f"user.bosh.{_key(key)}"] = text
+            remaining -= len(text)
+    return labels
 
 
 def _key(key: str) -> str:
-    plain = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in key)
-    return f"tag.{plain}" if plain in OWN_MARKS else plain
+    plain = "".join(character if character.isalnum() or character in "-_." else "_" for character in key)
+    return f"tag.{plain}" if plain in OWN_LABELS else plain
 
 
 def _value(value: Any) -> str:
-    """Without what servers cut or replace, so that what they have can be compared with what was sent."""
+    """Return a value without the characters that servers cut or replace, so that it can be compared afterwards."""
     if not isinstance(value, str):
         return json.dumps(value, sort_keys=True)
     return value.partition("\0")[0].encode("utf-8", "replace").decode()
-
-
-def _status(cpi: Cpi, cid: str) -> str:
-    return cpi.client.instance(cid).metadata["status"]

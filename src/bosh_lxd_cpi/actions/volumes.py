@@ -1,18 +1,19 @@
-"""Volumes: empty ones, for VMs and for persistent disks alike, and configuration drives."""
+"""Storage volumes: empty ones, for VMs and for persistent disks, and config drives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.context import Cpi
+from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.lxd.features import Features
 from bosh_lxd_cpi.lxd.operations import exists
 
 
-def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[str, str], target: str = "") -> None:
-    """Make an empty block volume of `size` MiB."""
-    cpi.client.names["pool"] = pool
+def create_volume(
+    context: Context, pool: str, name: str, *, size: int, config: Mapping[str, str], target: str = ""
+) -> None:
+    """Create an empty block volume of `size` MiB."""
     body = {
         "name": name,
         "type": "custom",
@@ -20,43 +21,44 @@ def create_volume(cpi: Cpi, pool: str, name: str, size: int, *, config: Mapping[
         "description": "made by BOSH",
         "config": {**config, "size": f"{size}MiB"},
     }
-    cpi.run_operation(
-        lambda: cpi.client.create_volume(pool, body, target=target),
-        what=f"volume {name}",
+    context.run_operation(
+        lambda: context.client.create_volume(pool, body, target=target),
+        what=f"creating volume {name}",
         name=name,
-        is_done=lambda: exists(lambda: cpi.client.volume(pool, name)),
+        is_done=lambda: exists(lambda: context.client.volume(pool, name)),
     )
 
 
-def import_drive(cpi: Cpi, pool: str, name: str, content: bytes, *, features: Features, target: str = "") -> None:
-    """Make a volume of a configuration drive: one request and a wait."""
+def import_drive(
+    context: Context, pool: str, name: str, *, content: bytes, features: Features, target: str = ""
+) -> None:
+    """Create a volume from the content of a config drive: one request and a wait."""
     from bosh_lxd_cpi.lxd.volume_backup import volume_backup
 
-    cpi.client.names["pool"] = pool
-    iso = features.iso_volumes and cpi.config.agent_config.type == "CDROM"
-    sent = content if iso else volume_backup(name, pool, content)
+    iso = features.has_iso_volumes and context.config.agent_config.type == "CDROM"
+    body = content if iso else volume_backup(name, pool, content)
 
     def start_over() -> bool:
-        """It is never surely made: a server that was killed in the midst of it knows the volume, and has nothing in it."""
-        delete_volume(cpi, pool, name, target=target)
+        """Delete the volume. After a lost response it may be empty: a server killed during an import keeps it so."""
+        delete_volume(context, pool, name, target=target)
         return False
 
-    cpi.run_operation(
-        lambda: cpi.client.import_volume(pool, name, sent, iso=iso, target=target),
-        what=f"config drive {name}",
+    context.run_operation(
+        lambda: context.client.import_volume(pool, name, body, iso=iso, target=target),
+        what=f"creating config drive {name}",
         name=name,
         is_done=start_over,
     )
 
 
-def delete_volume(cpi: Cpi, pool: str, volume: str, *, target: str = "") -> None:
-    """Delete a volume; one that is gone is no error. Of two members' volumes of this name `target` says which."""
+def delete_volume(context: Context, pool: str, volume: str, *, target: str = "") -> None:
+    """Delete a volume if it exists. `target` selects the cluster member if several have a volume of this name."""
     try:
-        cpi.run_operation(
-            lambda: cpi.client.delete_volume(pool, volume, target=target),
+        context.run_operation(
+            lambda: context.client.delete_volume(pool, volume, target=target),
             what=f"deleting volume {volume}",
             name=volume,
-            is_done=lambda: not exists(lambda: cpi.client.volume(pool, volume, target=target)),
+            is_done=lambda: not exists(lambda: context.client.volume(pool, volume, target=target)),
         )
     except errors.NotFound:
-        cpi.log.debug(f"there is no volume {volume} in pool {pool}")
+        context.log.debug(f"there is no volume {volume} in pool {pool}")

@@ -1,348 +1,280 @@
-"""One method per endpoint, one request each: a reader can count the requests of an action.
+"""The REST API of LXD and Incus: one method for each endpoint, one request for each method.
 
-Every method returns a `Response`, and raises the error that `replies` maps the refusal to. What may be sent again is
-decided here and nowhere else, see `_may_repeat`.
+So a reader can count the requests of an action. Methods that read return a typed view of the document, methods that
+change something return a `Response`, which may name an operation to wait for. All of them raise what `Session.send`
+raises.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.lxd.envelope import Response, parse
-from bosh_lxd_cpi.lxd.transport import READ_SECONDS, Transport
+from bosh_lxd_cpi.lxd.envelope import Response
+from bosh_lxd_cpi.lxd.resources import (
+    ClusterMember,
+    Image,
+    ImageAlias,
+    Instance,
+    Kind,
+    Network,
+    Operation,
+    Profile,
+    Project,
+    Server,
+    Snapshot,
+    StoragePool,
+    Volume,
+    several,
+    single,
+)
+from bosh_lxd_cpi.lxd.session import Session
 from bosh_lxd_cpi.runtime.clock import Deadline
-from bosh_lxd_cpi.runtime.log import Log
 
-PATIENCE = 30.0
-"""Seconds to go on knocking at a server that refuses connections or says that it is starting: a restart takes that long."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 WAIT_SLICE = 30
 """Seconds that one request waits for an operation."""
 WAIT_MARGIN = 10
+"""Seconds that the response to such a request may be late."""
 UPLOAD_SECONDS = 300.0
-"""Longest silence of a server that takes in an image: it may be busy writing gigabytes to its disk."""
+"""The longest silence of a server that imports an image: it may be writing gigabytes to its disk."""
 
 
-def _may_repeat(method: str, failure: errors.ServerError) -> bool:
-    """Whether sending this request again can do no harm.
+class Client(Session):
+    """The server as one project sees it."""
 
-    Not delivered or turned away while busy: nothing was done. Answer lost: whoever asks twice for the same state, or to
-    delete the same resource, gets it once. Only a POST would do it twice; its caller has to look what became of it.
-    """
-    if isinstance(failure, (errors.Unreachable, errors.Busy)):
-        return True
-    return isinstance(failure, errors.NoResponse) and method != "POST"
+    def with_deadline(self, deadline: Deadline) -> Client:
+        """Return a client for the same connection with another deadline."""
+        return Client(self.transport, project=self.project, deadline=deadline, log=self.log, retry=self.retry)
 
+    def _get(self, kind: type[Kind], path: str, what: str, **options: Any) -> Kind:
+        return single(kind, self.send("GET", path, what=what, **options), f"GET {path}")
 
-class Client:
-    """The server as seen from one project, for one call with one deadline."""
+    def _list(self, kind: type[Kind], path: str, what: str, **query: str) -> list[Kind]:
+        response = self.send("GET", path, what=what, query={"recursion": "1", **query})
+        return several(kind, response, f"GET {path}")
 
-    def __init__(self, transport: Transport, *, project: str, deadline: Deadline, log: Log) -> None:
-        self.transport, self.project, self.deadline, self.log = transport, project, deadline, log
-        self.names = {"project": project}
-        """What the hints in error messages may name."""
+    # Server and operations
 
-    # -- the server ---------------------------------------------------------------------------------------------------
+    def server(self) -> Server:
+        return self._get(Server, "/1.0", "reading the server's properties")
 
-    def server(self) -> Response:
-        return self._send("GET", "/1.0", what="asking the server what it is")
+    def operation(self, path: str) -> Operation:
+        return self._get(Operation, path, "reading an operation")
 
-    def operation(self, path: str) -> Response:
-        return self._send("GET", path, what="looking at an operation")
+    def operations(self) -> list[Operation]:
+        response = self.send("GET", "/1.0/operations", what="listing operations", query={"recursion": "1"})
+        by_status = response.metadata or {}
+        documents = [one for group in by_status.values() for one in group] if isinstance(by_status, dict) else by_status
+        return several(Operation, response._replace(metadata=documents), "GET /1.0/operations")
 
-    def operations(self) -> Response:
-        return self._send("GET", "/1.0/operations", query={"recursion": "1"}, what="listing operations")
+    def wait_operation(self, path: str, seconds: int) -> Operation:
+        """Return the operation when it has ended or the seconds have passed.
 
-    def wait_operation(self, path: str, seconds: int) -> Response:
-        """Answers when the operation is over or the seconds are; not every server tells which (facts: lxd-api 2)."""
-        return self._send(
-            "GET", f"{path}/wait", query={"timeout": str(seconds)}, timeout=seconds + WAIT_MARGIN, what="the operation"
-        )
+        Not every server tells which of the two (docs/development/lxd-api.md §2).
+        """
+        timeout = seconds + WAIT_MARGIN
+        return self._get(Operation, f"{path}/wait", "the operation", query={"timeout": str(seconds)}, timeout=timeout)
 
-    # -- instances ----------------------------------------------------------------------------------------------------
+    # Instances
 
-    def instance(self, name: str) -> Response:
-        return self._send("GET", f"/1.0/instances/{_segment(name)}", what=f"reading instance {name}")
+    def instance(self, name: str) -> Instance:
+        return self._get(Instance, _instance(name), f"reading instance {name}")
 
-    def instances(self) -> Response:
-        return self._send("GET", "/1.0/instances", query={"recursion": "1"}, what="listing instances")
+    def instances(self) -> list[Instance]:
+        return self._list(Instance, "/1.0/instances", "listing instances")
 
     def create_instance(self, body: dict[str, Any], *, target: str = "") -> Response:
-        return self._send(
-            "POST",
-            "/1.0/instances",
-            query=_target(target),
-            json_body=body,
-            what=f"creating instance {body['name']}{f' on {target}' if target else ''}",
-        )
+        what = f"creating instance {body['name']}{f' on {target}' if target else ''}"
+        return self.send("POST", "/1.0/instances", what=what, query=_target(target), document=body)
 
     def replace_instance(self, name: str, body: dict[str, Any], etag: str) -> Response:
-        return self._send(
-            "PUT",
-            f"/1.0/instances/{_segment(name)}",
-            headers={"If-Match": etag},
-            json_body=body,
-            what=f"changing instance {name}",
-        )
+        headers = {"If-Match": etag}
+        return self.send("PUT", _instance(name), what=f"changing instance {name}", headers=headers, document=body)
 
     def patch_instance(self, name: str, body: dict[str, Any], etag: str = "") -> Response:
-        """Merges config and devices by key. Leaving out `description` clears it on Incus 6.0 and every LXD."""
-        return self._send(
-            "PATCH",
-            f"/1.0/instances/{_segment(name)}",
-            headers={"If-Match": etag} if etag else {},
-            json_body=body,
-            what=f"changing instance {name}",
-        )
+        """Merge config and devices by key. A body without `description` clears it on Incus 6.0 and every LXD."""
+        headers = {"If-Match": etag} if etag else {}
+        return self.send("PATCH", _instance(name), what=f"changing instance {name}", headers=headers, document=body)
 
     def set_instance_state(self, name: str, action: str, *, force: bool = False, timeout: int = -1) -> Response:
-        return self._send(
-            "PUT",
-            f"/1.0/instances/{_segment(name)}/state",
-            json_body={"action": action, "force": force, "timeout": timeout},
-            what=f"{action} of instance {name}",
-        )
+        body = {"action": action, "force": force, "timeout": timeout}
+        return self.send("PUT", f"{_instance(name)}/state", what=f"{action} of instance {name}", document=body)
 
     def delete_instance(self, name: str) -> Response:
-        return self._send("DELETE", f"/1.0/instances/{_segment(name)}", what=f"deleting instance {name}")
+        return self.send("DELETE", _instance(name), what=f"deleting instance {name}")
 
-    # -- storage ------------------------------------------------------------------------------------------------------
+    # Storage
 
-    def pools(self) -> Response:
-        return self._send("GET", "/1.0/storage-pools", query={"recursion": "1"}, what="listing storage pools")
+    def pools(self) -> list[StoragePool]:
+        return self._list(StoragePool, "/1.0/storage-pools", "listing storage pools")
 
-    def volume(self, pool: str, name: str, *, target: str = "") -> Response:
-        return self._send(
-            "GET", _volume(pool, name), query=_target(target), what=f"reading volume {name} in pool {pool}"
-        )
+    def pool(self, name: str) -> StoragePool:
+        return self._get(StoragePool, f"/1.0/storage-pools/{_segment(name)}", f"reading storage pool {name}")
 
-    def volumes(self, pool: str) -> Response:
-        return self._send("GET", _volumes(pool), query={"recursion": "1"}, what=f"listing the volumes of pool {pool}")
+    def pool_space(self, name: str) -> dict[str, Any]:
+        """Return the space of a pool: `{"space": {"used": BYTES, "total": BYTES}, ...}`."""
+        path = f"/1.0/storage-pools/{_segment(name)}/resources"
+        return dict(self.send("GET", path, what=f"reading the space of pool {name}").metadata or {})
+
+    def volume(self, pool: str, name: str, *, target: str = "") -> Volume:
+        what = f"reading volume {name} in pool {pool}"
+        return self._get(Volume, _volume(pool, name), what, query=_target(target), fields={"pool": pool})
+
+    def volumes(self, pool: str) -> list[Volume]:
+        return self._list(Volume, _volumes(pool), f"listing the volumes of pool {pool}")
 
     def create_volume(self, pool: str, body: dict[str, Any], *, target: str = "") -> Response:
-        return self._send(
-            "POST",
-            _volumes(pool),
-            query=_target(target),
-            json_body=body,
-            what=f"creating volume {body['name']} in pool {pool}",
-        )
+        what, fields = f"creating volume {body['name']} in pool {pool}", {"pool": pool}
+        return self.send("POST", _volumes(pool), what=what, query=_target(target), document=body, fields=fields)
 
     def import_volume(self, pool: str, name: str, content: bytes, *, iso: bool, target: str = "") -> Response:
-        """Upload an ISO image as a volume, or, where `iso` is false, a volume backup."""
+        """Upload an ISO image as a volume, or a volume backup if `iso` is false."""
         headers = {
             "Content-Type": "application/octet-stream",
-            **_own_headers(name=name, **({"type": "iso"} if iso else {})),
+            **_vendor_headers(name=name, **({"type": "iso"} if iso else {})),
         }
-        return self._send(
+        what = f"uploading volume {name} to pool {pool}"
+        return self.send(
             "POST",
             _volumes(pool),
+            what=what,
             query=_target(target),
             headers=headers,
             body=content,
-            what=f"uploading volume {name} to pool {pool}",
+            fields={"pool": pool},
         )
 
     def offer_volume(self, pool: str, name: str, *, target: str) -> Response:
-        """Have a member wait for another that pulls the volume; the metadata is the operation with its secrets."""
-        return self._send(
-            "POST",
-            _volume(pool, name),
-            query=_target(target),
-            json_body={"name": name, "pool": pool, "migration": True},
-            what=f"offering volume {name} in pool {pool}",
-        )
+        """Make a member wait for another one that pulls the volume. The metadata is the operation with its secrets."""
+        body = {"name": name, "pool": pool, "migration": True}
+        what = f"offering volume {name} in pool {pool}"
+        return self.send("POST", _volume(pool, name), what=what, query=_target(target), document=body)
 
     def replace_volume(
-        self, pool: str, name: str, body: dict[str, Any], etag: str = "", *, target: str = ""
+        self, pool: str, name: str, body: dict[str, Any], *, etag: str = "", target: str = ""
     ) -> Response:
-        return self._send(
+        what, headers = f"changing volume {name} in pool {pool}", {"If-Match": etag} if etag else {}
+        return self.send(
             "PUT",
             _volume(pool, name),
+            what=what,
             query=_target(target),
-            headers={"If-Match": etag} if etag else {},
-            json_body=body,
-            what=f"changing volume {name} in pool {pool}",
+            headers=headers,
+            document=body,
+            fields={"pool": pool},
         )
 
     def delete_volume(self, pool: str, name: str, *, target: str = "") -> Response:
-        return self._send(
-            "DELETE", _volume(pool, name), query=_target(target), what=f"deleting volume {name} in pool {pool}"
-        )
+        what = f"deleting volume {name} in pool {pool}"
+        return self.send("DELETE", _volume(pool, name), what=what, query=_target(target), fields={"pool": pool})
 
     def create_snapshot(self, pool: str, volume: str, name: str) -> Response:
-        return self._send(
-            "POST",
-            f"{_volume(pool, volume)}/snapshots",
-            json_body={"name": name},
-            what=f"snapshot {name} of volume {volume} in pool {pool}",
-        )
+        what, path = f"creating snapshot {name} of volume {volume} in pool {pool}", f"{_volume(pool, volume)}/snapshots"
+        return self.send("POST", path, what=what, document={"name": name}, fields={"pool": pool})
 
-    def snapshot(self, pool: str, volume: str, name: str) -> Response:
-        return self._send(
-            "GET",
-            f"{_volume(pool, volume)}/snapshots/{_segment(name)}",
-            what=f"reading snapshot {name} of volume {volume} in pool {pool}",
-        )
+    def snapshot(self, pool: str, volume: str, name: str) -> Snapshot:
+        what = f"reading snapshot {name} of volume {volume} in pool {pool}"
+        return self._get(Snapshot, _snapshot(pool, volume, name), what)
 
-    def snapshots(self, pool: str, volume: str) -> Response:
-        return self._send(
-            "GET",
-            f"{_volume(pool, volume)}/snapshots",
-            query={"recursion": "1"},
-            what=f"listing the snapshots of volume {volume} in pool {pool}",
-        )
+    def snapshots(self, pool: str, volume: str) -> list[Snapshot]:
+        what = f"listing the snapshots of volume {volume} in pool {pool}"
+        return self._list(Snapshot, f"{_volume(pool, volume)}/snapshots", what)
 
-    def describe_snapshot(self, pool: str, volume: str, name: str, description: str) -> Response:
-        return self._send(
-            "PUT",
-            f"{_volume(pool, volume)}/snapshots/{_segment(name)}",
-            json_body={"description": description},
-            what=f"describing snapshot {name} of volume {volume} in pool {pool}",
-        )
+    def describe_snapshot(self, pool: str, volume: str, name: str, *, description: str) -> Response:
+        what = f"describing snapshot {name} of volume {volume} in pool {pool}"
+        return self.send("PUT", _snapshot(pool, volume, name), what=what, document={"description": description})
 
     def delete_snapshot(self, pool: str, volume: str, name: str) -> Response:
-        return self._send(
-            "DELETE",
-            f"{_volume(pool, volume)}/snapshots/{_segment(name)}",
-            what=f"deleting snapshot {name} of volume {volume} in pool {pool}",
-        )
+        what = f"deleting snapshot {name} of volume {volume} in pool {pool}"
+        return self.send("DELETE", _snapshot(pool, volume, name), what=what)
 
-    # -- images -------------------------------------------------------------------------------------------------------
+    # Images
 
-    def images(self) -> Response:
-        return self._send("GET", "/1.0/images", query={"recursion": "1"}, what="listing images")
+    def images(self) -> list[Image]:
+        return self._list(Image, "/1.0/images", "listing images")
 
-    def image(self, fingerprint: str) -> Response:
-        return self._send("GET", f"/1.0/images/{_segment(fingerprint)}", what=f"reading image {fingerprint}")
+    def image(self, fingerprint: str) -> Image:
+        return self._get(Image, f"/1.0/images/{_segment(fingerprint)}", f"reading image {fingerprint}")
 
     def upload_image(self, body: Iterable[bytes], *, length: int, content_type: str) -> Response:
+        """Upload a body of `length` bytes. Raises DeadlineExceeded between two chunks, too."""
         headers = {"Content-Type": content_type, "Content-Length": str(length)}
-        return self._send(
+        return self.send(
             "POST",
             "/1.0/images",
-            headers=headers,
-            body=self._in_time(body),
-            timeout=UPLOAD_SECONDS,
             what="uploading the image",
+            headers=headers,
+            body=self._before_deadline(body),
+            timeout=UPLOAD_SECONDS,
         )
 
-    def _in_time(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        """The body for as long as there is time. Raises DeadlineExceeded."""
+    def _before_deadline(self, body: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in body:
             self.deadline.remaining()
             yield chunk
 
     def delete_image(self, fingerprint: str) -> Response:
-        return self._send("DELETE", f"/1.0/images/{_segment(fingerprint)}", what=f"deleting image {fingerprint}")
+        return self.send("DELETE", f"/1.0/images/{_segment(fingerprint)}", what=f"deleting image {fingerprint}")
 
-    def alias(self, name: str) -> Response:
-        return self._send("GET", f"/1.0/images/aliases/{_segment(name)}", what=f"reading image alias {name}")
+    def alias(self, name: str) -> ImageAlias:
+        return self._get(ImageAlias, _alias(name), f"reading image alias {name}")
 
-    def create_alias(self, name: str, fingerprint: str, description: str) -> Response:
-        return self._send(
-            "POST",
-            "/1.0/images/aliases",
-            what=f"creating image alias {name}",
-            json_body={"name": name, "target": fingerprint, "description": description},
-        )
+    def create_alias(self, name: str, fingerprint: str, *, description: str) -> Response:
+        body = {"name": name, "target": fingerprint, "description": description}
+        return self.send("POST", "/1.0/images/aliases", what=f"creating image alias {name}", document=body)
 
     def delete_alias(self, name: str) -> Response:
-        return self._send("DELETE", f"/1.0/images/aliases/{_segment(name)}", what=f"deleting image alias {name}")
+        return self.send("DELETE", _alias(name), what=f"deleting image alias {name}")
 
-    # -- what the operator made ---------------------------------------------------------------------------------------
+    # Objects of the operator
 
-    def own_project(self) -> Response:
-        return self._send("GET", f"/1.0/projects/{_segment(self.project)}", what=f"reading project {self.project}")
+    def own_project(self) -> Project:
+        return self._get(Project, f"/1.0/projects/{_segment(self.project)}", f"reading project {self.project}")
 
-    def networks(self, *, project: str = "") -> Response:
-        query = {"recursion": "1", **({"project": project} if project else {})}
-        return self._send("GET", "/1.0/networks", query=query, what="listing networks")
+    def projects(self) -> list[Project]:
+        return self._list(Project, "/1.0/projects", "listing projects")
 
-    def projects(self) -> Response:
-        return self._send("GET", "/1.0/projects", query={"recursion": "1"}, what="listing projects")
+    def project_state(self) -> dict[str, Any]:
+        """Return the limits and the usage of the project: `{"resources": {NAME: {"Limit": N, "Usage": N}}}`."""
+        path = f"/1.0/projects/{_segment(self.project)}/state"
+        return dict(self.send("GET", path, what=f"reading the limits of project {self.project}").metadata or {})
 
-    def profiles(self) -> Response:
-        return self._send("GET", "/1.0/profiles", query={"recursion": "1"}, what="listing profiles")
+    def profiles(self) -> list[Profile]:
+        return self._list(Profile, "/1.0/profiles", "listing profiles")
 
-    def pool(self, name: str) -> Response:
-        return self._send("GET", f"/1.0/storage-pools/{_segment(name)}", what=f"reading storage pool {name}")
+    def networks(self, *, project: str = "") -> list[Network]:
+        return self._list(Network, "/1.0/networks", "listing networks", **({"project": project} if project else {}))
 
-    def pool_space(self, name: str) -> Response:
-        return self._send(
-            "GET", f"/1.0/storage-pools/{_segment(name)}/resources", what=f"reading the space in pool {name}"
-        )
+    def leases(self, network: str, *, project: str) -> list[dict[str, Any]]:
+        """Return the addresses that the network's DHCP assigned to instances of a project, or reserves for them."""
+        path = f"/1.0/networks/{_segment(network)}/leases"
+        what = f"listing the addresses on network {network}"
+        return list(self.send("GET", path, what=what, query={"project": project}).metadata or [])
 
-    def project_state(self) -> Response:
-        return self._send(
-            "GET", f"/1.0/projects/{_segment(self.project)}/state", what=f"reading the limits of project {self.project}"
-        )
+    def certificate(self, fingerprint: str) -> dict[str, Any]:
+        what = "reading the trust store entry of the client certificate"
+        return dict(self.send("GET", f"/1.0/certificates/{fingerprint}", what=what).metadata or {})
 
-    def leases(self, network: str, *, project: str) -> Response:
-        """Addresses that the network's DHCP gave out to instances of a project, or keeps for them."""
-        return self._send(
-            "GET",
-            f"/1.0/networks/{_segment(network)}/leases",
-            query={"project": project},
-            what=f"listing the addresses on network {network}",
-        )
+    def warnings(self) -> list[dict[str, Any]]:
+        """Return the warnings without project: those about the server itself."""
+        query = {"recursion": "1", "project": ""}
+        return list(self.send("GET", "/1.0/warnings", what="listing the server's warnings", query=query).metadata or [])
 
-    def certificate(self, fingerprint: str) -> Response:
-        return self._send("GET", f"/1.0/certificates/{fingerprint}", what="reading our certificate's entry")
-
-    def warnings(self) -> Response:
-        """Those of no project: the ones about the server itself."""
-        return self._send(
-            "GET", "/1.0/warnings", query={"recursion": "1", "project": ""}, what="listing the server's warnings"
-        )
-
-    def cluster_members(self) -> Response:
-        return self._send("GET", "/1.0/cluster/members", query={"recursion": "1"}, what="listing the cluster's members")
-
-    # -- how it is sent -----------------------------------------------------------------------------------------------
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        what: str,
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        json_body: Any = None,
-        body: bytes | Iterable[bytes] | None = None,
-        timeout: float = READ_SECONDS,
-    ) -> Response:
-        if json_body is not None:
-            body, headers = json.dumps(json_body).encode(), {"Content-Type": "application/json", **(headers or {})}
-        pause, patience = FIRST_PAUSE, self.deadline.clock.monotonic() + PATIENCE
-        while True:
-            seconds = min(timeout, self.deadline.remaining())
-            try:
-                response = self.transport.request(
-                    method,
-                    path,
-                    query={"project": self.project, **(query or {})},
-                    headers=headers,
-                    body=body,
-                    timeout=seconds,
-                )
-                return parse(response, what=what, names=self.names)
-            except errors.ServerError as failure:
-                streamed = not isinstance(body, (bytes, type(None)))
-                if streamed or not _may_repeat(method, failure) or self.deadline.clock.monotonic() + pause > patience:
-                    raise
-                self.log.warn(f"{failure}; trying again")
-            self.deadline.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+    def cluster_members(self) -> list[ClusterMember]:
+        return self._list(ClusterMember, "/1.0/cluster/members", "listing the cluster's members")
 
 
 def _segment(name: str) -> str:
     return quote(name, safe="")
+
+
+def _instance(name: str) -> str:
+    return f"/1.0/instances/{_segment(name)}"
+
+
+def _alias(name: str) -> str:
+    return f"/1.0/images/aliases/{_segment(name)}"
 
 
 def _volumes(pool: str) -> str:
@@ -353,10 +285,14 @@ def _volume(pool: str, name: str) -> str:
     return f"{_volumes(pool)}/{_segment(name)}"
 
 
+def _snapshot(pool: str, volume: str, name: str) -> str:
+    return f"{_volume(pool, volume)}/snapshots/{_segment(name)}"
+
+
 def _target(member: str) -> dict[str, str]:
     return {"target": member} if member else {}
 
 
-def _own_headers(**values: str) -> dict[str, str]:
-    """Headers that LXD and Incus spell with their own names; each ignores the other's."""
+def _vendor_headers(**values: str) -> dict[str, str]:
+    """Return headers in the spelling of LXD and of Incus. Each server ignores the other's."""
     return {f"X-{server}-{key}": value for server in ("LXD", "Incus") for key, value in values.items()}

@@ -1,46 +1,44 @@
-"""Server kind, version and API extensions, as features. No other module asks which server it is talking to."""
+"""Kind, version and API extensions of a server, as features. No other module asks which server it talks to."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from bosh_lxd_cpi.lxd.resources import Server
 
 
 class Features(NamedTuple):
-    """What this server can do."""
+    """What a server supports."""
 
     kind: str
-    """`lxd` or `incus`: also the prefix of the serial numbers that its guests see."""
+    """`lxd` or `incus`. It is also the prefix of the disk serial numbers that guests see."""
     version: str
-    clustered: bool
-    virtual_machines: bool
-    iso_volumes: bool
-    start_on_create: bool
+    is_clustered: bool
+    has_virtual_machines: bool
+    has_iso_volumes: bool
+    starts_on_create: bool
     firmware: str
-    """How firmware is chosen: `boot.mode`, `security.csm`, or `raw.qemu` (facts: lxd-api 7)."""
-    trusted: bool
-
-    @property
-    def client(self) -> str:
-        """The server's own command-line client, for hints."""
-        return "incus" if self.kind == "incus" else "lxc"
+    """The option that selects the firmware: `boot.mode`, `security.csm` or `raw.qemu` (docs/development/lxd-api.md §7)."""
+    is_trusted: bool
 
 
-def features(server: dict[str, Any]) -> Features:
-    """Read the metadata of GET /1.0."""
-    extensions = set(server.get("api_extensions") or ())
-    hidden = server.get("api_extensions", ()) is None  # by Incus 7, from those it does not trust
-    environment = server.get("environment") or {}
+def features(server: Server) -> Features:
+    """Return the features of a server from GET /1.0."""
+    extensions = set(server.api_extensions)
+    # Incus 7 hides its extensions from clients that it does not trust.
+    is_hidden = "api_extensions" in server.document and server.document["api_extensions"] is None
+    environment = server.environment
     if "instance_boot_mode" in extensions:
         firmware = "boot.mode"
     else:
         firmware = "security.csm" if "security_csm" in extensions else "raw.qemu"
     return Features(
-        kind=environment.get("server") or ("incus" if "dev_incus_events" in extensions or hidden else "lxd"),
+        kind=environment.get("server") or ("incus" if "dev_incus_events" in extensions or is_hidden else "lxd"),
         version=environment.get("server_version", ""),
-        clustered=bool(environment.get("server_clustered")),
-        virtual_machines="qemu" in environment.get("driver", ""),
-        iso_volumes="custom_volume_iso" in extensions,
-        start_on_create="instance_create_start" in extensions,
+        is_clustered=bool(environment.get("server_clustered")),
+        has_virtual_machines="qemu" in environment.get("driver", ""),
+        has_iso_volumes="custom_volume_iso" in extensions,
+        starts_on_create="instance_create_start" in extensions,
         firmware=firmware,
-        trusted=server.get("auth") == "trusted",
+        is_trusted=server.auth == "trusted",
     )

@@ -1,21 +1,23 @@
-"""From a mutation to its end: wait for the operation, and settle what a lost answer leaves open.
+"""Runs a change to its end: waits for the operation, and finds out what a lost response leaves open.
 
-`/wait` answers differently in every server line, and after a time-out some lie with an error (facts: lxd-api 2): only
-success can be believed from it, all else is looked up. A finished operation is forgotten after five seconds and at every
-restart of the daemon, so 404 says nothing: then the caller's `is_done` looks at the resource itself.
+`/wait` responds differently in every line of servers, and some report an error after a time-out (docs/development/
+lxd-api.md §2). So only a success is taken from it; everything else is read from the operation. The server forgets a
+finished operation after five seconds and at every restart, so 404 says nothing: then `is_done` looks at the object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.lxd.client import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, WAIT_SLICE, Client
+from bosh_lxd_cpi.lxd.client import WAIT_SLICE, Client
 from bosh_lxd_cpi.lxd.envelope import Response, WaitEnded, error_for
+from bosh_lxd_cpi.lxd.resources import Operation
 
 SUCCESS, FAILURE = 200, 400
-FINAL = ("success", "failure", "cancelled")
+POLL_SECONDS = 0.1
+"""Pause between two waits: a server that responds at once must not be flooded."""
 
 
 def run_operation(
@@ -26,93 +28,93 @@ def run_operation(
     name: str = "",
     is_done: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Send a mutation and see it through; returns the operation's metadata, empty when there was no operation.
+    """Send a change and wait for its end. Return the operation's metadata, empty if there was no operation.
 
-    While another operation is in the way it is sent again. When the answer or the operation got lost, an operation on
-    the object `name` is waited for and `is_done` is asked whether the wanted state is there; if not, the mutation is sent
-    again. Without `is_done` the loss is raised.
+    While another operation is in the way, the change is sent again under the client's retry policy. When the response or
+    the operation is lost, this waits for operations on the object `name` and calls `is_done`; if the object is not in
+    the requested state, the change is sent again. Without `is_done` the loss is raised. `what` names the change in
+    errors.
     """
-    clock = client.deadline.clock
-    pause, patience = FIRST_PAUSE, clock.monotonic() + PATIENCE
-    lost = False
-    while True:
+    is_lost = False
+    for attempt in client.retry.attempts(client.deadline):
         try:
             return wait(client, request(), what=what)
         except (errors.NoResponse, errors.OperationNotFound, errors.AlreadyExists) as failure:
-            taken = isinstance(failure, errors.AlreadyExists)
-            if is_done is None or (taken and not lost):
+            name_is_taken = isinstance(failure, errors.AlreadyExists)
+            if is_done is None or (name_is_taken and not is_lost):
                 raise
-            lost = True
-            client.log.warn(f"{failure}; looking whether it was done")
-            await_pending(client, name, what)
+            is_lost = True
+            client.log.warn(f"{failure}; checking whether it was done")
+            wait_for_pending(client, name, what=what)
             if is_done():
                 return {}
-            if taken or clock.monotonic() + pause > patience:
+            if name_is_taken or attempt.is_last:
                 raise
         except errors.Busy as failure:
-            if clock.monotonic() + pause > patience:
+            if attempt.is_last:
                 raise
             client.log.warn(f"{failure}; trying again")
-        client.deadline.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+    raise errors.NoResponse(f"{what}: no attempt succeeded")  # the last attempt raises, so this is for the types
 
 
-def wait(client: Client, reply: Response, *, what: str) -> dict[str, Any]:
-    """Wait until the operation of a reply is over; returns its metadata. Raises what its failure means."""
-    while reply.operation:
-        state = _state(client, reply.operation, what)
-        if state.get("status_code", 0) >= SUCCESS:
-            if state["status_code"] == SUCCESS:
-                return state.get("metadata") or {}
-            text = state.get("err") or f"the operation ended as {state.get('status')}"
-            raise error_for(text, status=int(state.get("err_code") or FAILURE), what=what, names=client.names)
-        client.deadline.sleep(FIRST_PAUSE)  # a wait that answers at once must not become a flood
+def wait(client: Client, response: Response, *, what: str) -> dict[str, Any]:
+    """Wait for the operation of a response and return its metadata. Raises the error that the operation ended with."""
+    if response.operation:
+        return _wait(client, response.operation, what=what)
     return {}
 
 
-def _state(client: Client, path: str, what: str) -> dict[str, Any]:
-    """The operation after at most one slice of waiting."""
+def _wait(client: Client, path: str, *, what: str) -> dict[str, Any]:
+    while True:
+        operation = _poll(client, path, what)
+        if operation.status_code == SUCCESS:
+            return operation.metadata
+        if operation.status_code > SUCCESS:
+            text = operation.err or f"the operation ended with status {operation.status}"
+            raise error_for(text, status=operation.err_code or FAILURE, what=what, fields={})
+        client.deadline.sleep(POLL_SECONDS)
+
+
+def _poll(client: Client, path: str, what: str) -> Operation:
+    """Return the operation after at most one slice of waiting."""
     seconds = max(1, min(WAIT_SLICE, int(client.deadline.remaining())))
     try:
-        return client.wait_operation(path, seconds).metadata
-    except WaitEnded as told:
+        return client.wait_operation(path, seconds)
+    except WaitEnded as ended:
         try:
-            return client.operation(path).metadata
+            return client.operation(path)
         except errors.NotFound:
-            if "deadline exceeded" in told.brief:
-                raise errors.OperationNotFound(f"{what}: the server no longer knows the operation") from None
-            raise error_for(told.brief, status=FAILURE, what=what, names=client.names) from None
+            if "deadline exceeded" in ended.brief:
+                raise _not_found(what) from None
+            raise error_for(ended.brief, status=FAILURE, what=what, fields={}) from None
     except errors.NotFound:
-        raise errors.OperationNotFound(f"{what}: the server no longer knows the operation") from None
+        raise _not_found(what) from None
 
 
-def await_pending(client: Client, name: str, what: str) -> None:
-    """Wait for whatever operation on the object the server is still at, however it ends."""
-    for operation, urls in pending(client):
-        if name and any(url.partition("?")[0].endswith(f"/{name}") for url in urls):
+def _not_found(what: str) -> errors.OperationNotFound:
+    return errors.OperationNotFound(f"{what}: the server no longer knows the operation")
+
+
+def wait_for_pending(client: Client, name: str, *, what: str) -> None:
+    """Wait for every operation that the server still runs on the object `name`, however it ends."""
+    for operation in pending(client):
+        if name and any(url.partition("?")[0].endswith(f"/{name}") for url in operation.object_urls):
             try:
-                wait(client, operation, what=what)
+                _wait(client, operation.path, what=what)
             except errors.ServerError as failure:
                 client.log.warn(str(failure))
 
 
-def pending(client: Client) -> Iterator[tuple[Response, list[str]]]:
-    """What the server is still at: each operation as the reply that `wait` takes, and the URLs of what it works on."""
-    for status, group in (client.operations().metadata or {}).items():
-        for operation in group:
-            # A token is no work: LXD keeps that of an image which another cluster member fetched.
-            if status not in FINAL and operation.get("class") != "token":
-                yield Response(None, f"/1.0/operations/{operation['id']}", ""), _objects(operation)
+def pending(client: Client) -> list[Operation]:
+    """Return the operations that have not ended.
+
+    A token is not work: LXD keeps the one of an image that another cluster member fetched.
+    """
+    return [one for one in client.operations() if one.status_code < SUCCESS and one.class_ != "token"]
 
 
-def _objects(operation: dict[str, Any]) -> list[str]:
-    """LXD 6.8 and later have no resources, but one URL in the metadata."""
-    urls = [url for group in (operation.get("resources") or {}).values() for url in group]
-    return [*urls, (operation.get("metadata") or {}).get("entity_url") or ""]
-
-
-def exists(read: Callable[[], Response]) -> bool:
-    """Whether what `read` asks for is there."""
+def exists(read: Callable[[], object]) -> bool:
+    """Return whether the object that `read` reads exists."""
     try:
         read()
     except errors.NotFound:

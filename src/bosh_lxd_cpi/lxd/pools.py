@@ -1,4 +1,4 @@
-"""Which storage pools to look in."""
+"""The storage pools to look in."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from bosh_lxd_cpi.lxd.client import Client
 
 
 def names(client: Client, configured: str) -> Iterator[str]:
-    """The configured pool, then, with a request, all others.
+    """Yield the configured pool, then, after one request, all others.
 
-    Incus 6.0 refuses the list to restricted certificates, of which it says nothing but "not authorized". They see the
-    configured pool alone then.
+    Incus 6.0 refuses the list to restricted certificates. Then only the configured pool is used.
     """
     yield configured
     try:
-        pools = client.pools().metadata
-    except errors.Untrusted:
-        client.log.warn(f"the server does not show this certificate its storage pools: only {configured} is looked at")
+        pools = client.pools()
+    except errors.Forbidden:
+        client.log.warn(f"the server does not list its storage pools for this certificate: using only {configured}")
         return
-    yield from (pool["name"] for pool in pools if pool["name"] != configured)
+    yield from (pool.name for pool in pools if pool.name != configured)

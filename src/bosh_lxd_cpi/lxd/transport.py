@@ -1,7 +1,6 @@
-"""One HTTP request over mTLS, or over a unix socket.
+"""One HTTP request over mTLS or over a unix socket.
 
-This is the seam of the whole program: everything above it needs only `request`, so a recording or replaying object can
-stand in for it.
+Everything above needs only the method `request`, so a recorder or a player can stand in for the server.
 """
 
 from __future__ import annotations
@@ -11,22 +10,39 @@ import os
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from types import TracebackType
 from typing import NamedTuple, Protocol
 
 import urllib3
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-from bosh_lxd_cpi import __version__, errors, hints
-from bosh_lxd_cpi.config import schema
+from bosh_lxd_cpi import __version__, errors
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
-"""Longest silence of a server that has work to do for us; waits for operations are longer and say so."""
+"""The longest silence of a server that works on a request. Waits for operations take longer and say so."""
+DEFAULT_PORT = 8443
+
+
+class ConnectionSettings(NamedTuple):
+    """Where the server is, and how both sides prove who they are.
+
+    `url` is https://HOST:PORT or unix:///PATH. Certificates and the key are PEM text. `server_certificate` is pinned;
+    it may also be a sha256 fingerprint. Without it, the server's certificate is verified against `ca_certificate`, or
+    against the CAs of the system, unless `skip_verify` is set.
+    """
+
+    url: str
+    client_certificate: str = ""
+    client_key: str = ""
+    server_certificate: str = ""
+    ca_certificate: str = ""
+    skip_verify: bool = False
 
 
 class HttpResponse(NamedTuple):
-    """What came back, whatever the status."""
+    """A response with any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,10 +50,10 @@ class HttpResponse(NamedTuple):
 
 
 class Transport(Protocol):
-    """Carries one request. Raises Unreachable when it was not delivered, NoResponse when that is not certain."""
+    """Carries single requests."""
 
     requests: int
-    """How many it has carried."""
+    """Number of requests so far."""
 
     def request(
         self,
@@ -48,16 +64,29 @@ class Transport(Protocol):
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
         timeout: float = READ_SECONDS,
-    ) -> HttpResponse: ...
+    ) -> HttpResponse:
+        """Return the response. `timeout` is the longest silence of the server in seconds.
+
+        Raises Unreachable if the request was not delivered, NoResponse if that is not certain, CertificateMismatch or
+        CertificateNotVerified if the server is not the right one.
+        """
 
 
 class HttpTransport:
-    """One kept-alive connection to the server that the configuration names."""
+    """One kept-alive connection to a server. Use it as a context manager, or close it."""
 
-    def __init__(self, server: schema.Server) -> None:
+    def __init__(self, settings: ConnectionSettings) -> None:
         self.requests = 0
-        self._url = server.url.rstrip("/")
-        self._pool = _unix_pool(server) if server.url.startswith("unix://") else _https_pool(server)
+        self._url = settings.url.rstrip("/")
+        self._pool = _unix_pool(settings) if settings.url.startswith("unix://") else _https_pool(settings)
+
+    def __enter__(self) -> HttpTransport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.close()
 
     def request(
         self,
@@ -74,15 +103,16 @@ class HttpTransport:
 
         self.requests += 1
         url = f"{path}?{urlencode(query)}" if query else path
-        streamed = not isinstance(body, (bytes, type(None)))  # urllib3 sends under the timeout for connecting
-        timeouts = urllib3.Timeout(connect=timeout if streamed else min(CONNECT_SECONDS, timeout), read=timeout)
+        is_streamed = not isinstance(body, (bytes, type(None)))
+        # urllib3 sends the body under the timeout for connecting.
+        connect_timeout = timeout if is_streamed else min(CONNECT_SECONDS, timeout)
         try:
-            answer = self._pool.urlopen(
+            response = self._pool.urlopen(
                 method,
                 url,
                 body=body,
                 headers={"User-Agent": f"bosh-lxd-cpi/{__version__}", **(headers or {})},
-                timeout=timeouts,
+                timeout=urllib3.Timeout(connect=connect_timeout, read=timeout),
                 retries=False,
                 redirect=False,
             )
@@ -90,32 +120,28 @@ class HttpTransport:
             raise _tls_error(self._url, f"{method} {path}", failure) from failure
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as failure:
             raise errors.Unreachable(
-                f"no connection to {self._url}: {_reason(failure)}", hint=hints.text("unreachable", url=self._url)
+                f"cannot connect to {self._url}: {_reason(failure)}", code="unreachable", url=self._url
             ) from failure
         except (urllib3.exceptions.HTTPError, OSError) as failure:
-            raise errors.NoResponse(f"{self._url} gave no answer to {method} {path}: {_reason(failure)}") from failure
-        return HttpResponse(answer.status, answer.headers, answer.data)
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self._pool.close()
+            raise errors.NoResponse(f"{self._url} did not respond to {method} {path}: {_reason(failure)}") from failure
+        return HttpResponse(response.status, response.headers, response.data)
 
 
-def _https_pool(server: schema.Server) -> HTTPConnectionPool:
-    pin = fingerprint(server.tls_server_cert) if server.tls_server_cert else None
-    verify = not server.insecure_skip_verify and not pin
+def _https_pool(settings: ConnectionSettings) -> HTTPConnectionPool:
+    pin = fingerprint(settings.server_certificate) if settings.server_certificate else None
+    verify = not settings.skip_verify and not pin
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = verify
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
-    if verify and server.tls_ca_cert:
-        _load_ca(context, schema.pem(server.tls_ca_cert))
+    if verify and settings.ca_certificate:
+        _load_ca(context, settings.ca_certificate)
     elif verify:
         context.load_default_certs()
-    _load_client_certificate(context, schema.pem(server.tls_client_cert), schema.pem(server.tls_client_key))
-    if server.insecure_skip_verify:  # the operator knows; saying it at every call would drown the log
+    _load_client_certificate(context, settings.client_certificate, settings.client_key)
+    if settings.skip_verify:  # an explicit setting; a warning at every call would flood the log
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    host, port = _address(server.url)
+    host, port = _address(settings.url)
     return urllib3.HTTPSConnectionPool(
         host,
         port,
@@ -131,26 +157,32 @@ def _address(url: str) -> tuple[str, int]:
     with contextlib.suppress(urllib3.exceptions.LocationParseError, UnicodeError):
         parts = urllib3.util.parse_url(url)
         if parts.host and parts.host.encode("idna"):
-            return parts.host, parts.port or 8443
-    raise errors.ConfigError(f"server.url is not a URL: {url}", hint="Write https://HOST:8443")
+            return parts.host, parts.port or DEFAULT_PORT
+    raise errors.ConfigError(f"{url} is not a URL of a server", code="invalid_url")
+
+
+def is_fingerprint(text: str) -> bool:
+    """Return whether this is a sha256 in hexadecimal digits, with or without colons."""
+    digits = text.replace(":", "").strip().lower()
+    return len(digits) == 64 and all(digit in "0123456789abcdef" for digit in digits)
 
 
 def fingerprint(certificate: str) -> str:
-    """The sha256 to pin, from PEM text, a PEM file or a fingerprint as `lxc info` and `incus info` print it."""
-    plain = certificate.replace(":", "").strip().lower()
-    if len(plain) == 64 and all(digit in "0123456789abcdef" for digit in plain):
-        return plain
+    """Return the sha256 of a PEM certificate, or a sha256 as `lxc info` and `incus info` print it in plain form.
+
+    Of a chain, the first certificate counts. Raises ConfigError.
+    """
+    if is_fingerprint(certificate):
+        return certificate.replace(":", "").strip().lower()
     import hashlib
 
-    text = schema.pem(certificate)
     try:
-        first = text[
-            text.index(ssl.PEM_HEADER) : text.index(ssl.PEM_FOOTER)
-        ]  # of a chain, with whatever stands before it
+        first = certificate[certificate.index(ssl.PEM_HEADER) : certificate.index(ssl.PEM_FOOTER)]
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first + ssl.PEM_FOOTER)).hexdigest()
     except ValueError as failure:
         raise errors.ConfigError(
-            f"server.tls_server_cert is neither a PEM certificate nor a sha256: {failure}"
+            f"the server certificate is neither a PEM certificate nor a sha256 fingerprint: {failure}",
+            code="invalid_server_certificate",
         ) from None
 
 
@@ -158,11 +190,13 @@ def _load_ca(context: ssl.SSLContext, text: str) -> None:
     try:
         context.load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as failure:
-        raise errors.ConfigError(f"server.tls_ca_cert is not a PEM certificate: {failure}") from None
+        raise errors.ConfigError(
+            f"the CA certificate is not a PEM certificate: {failure}", code="invalid_ca_certificate"
+        ) from None
 
 
 def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """The ssl module reads key material from files only: give it one that has no name, or a private one for a moment."""
+    """Load certificate and key. The ssl module reads them from files only, so they get one that only we can read."""
     try:
         if hasattr(os, "memfd_create"):
             with os.fdopen(os.memfd_create("client"), "w", encoding="utf-8") as file:
@@ -172,19 +206,19 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str
         else:
             import tempfile
 
-            with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:  # 0600, gone when closed
+            with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:  # mode 0600
                 file.write(certificate.rstrip() + "\n" + key)
                 file.flush()
                 context.load_cert_chain(file.name, password=_no_passphrase)
     except ssl.SSLError as failure:
         raise errors.ConfigError(
-            "server.tls_client_cert and server.tls_client_key are not a certificate and its key, "
-            f"in PEM and without passphrase ({failure.reason or 'unreadable'})"
+            f"the client certificate and the client key cannot be used: {failure.reason or 'unreadable'}",
+            code="invalid_client_certificate",
         ) from None
 
 
 def _no_passphrase() -> str:
-    """Without it OpenSSL would ask on the terminal, and wait."""
+    """Return an empty passphrase. Without it OpenSSL asks on the terminal and waits."""
     return ""
 
 
@@ -201,34 +235,33 @@ class _UnixConnection(HTTPConnection):
             raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
 
 
-def _unix_pool(server: schema.Server) -> HTTPConnectionPool:
+def _unix_pool(settings: ConnectionSettings) -> HTTPConnectionPool:
     pool = HTTPConnectionPool("localhost", maxsize=1)
-    pool.ConnectionCls = type("UnixConnection", (_UnixConnection,), {"path": server.url.removeprefix("unix://")})
+    pool.ConnectionCls = type("UnixConnection", (_UnixConnection,), {"path": settings.url.removeprefix("unix://")})
     return pool
 
 
 NOT_DELIVERED = ("ALERT", "HANDSHAKE", "WRONG_VERSION", "UNSUPPORTED_PROTOCOL")
-"""In OpenSSL's texts for connections that never came about. Any other failure may have come after the request went out."""
+"""Parts of OpenSSL's errors for connections that were not established. Any other error may follow a request."""
 
 
 def _tls_error(url: str, request: str, failure: Exception) -> errors.ServerError:
     text = str(failure)
     if "Fingerprints did not match" in text:
-        return errors.Untrusted(
-            f"the certificate of {url} is not the pinned one", detail=text, hint=hints.text("certificate_mismatch")
+        return errors.CertificateMismatch(
+            f"the certificate of {url} is not the pinned one", detail=text, code="certificate_mismatch"
         )
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return errors.Untrusted(
-            f"the certificate of {url} cannot be verified: {_reason(failure)}",
-            hint=hints.text("certificate_not_verified"),
+        return errors.CertificateNotVerified(
+            f"the certificate of {url} cannot be verified: {_reason(failure)}", code="certificate_not_verified"
         )
-    if any(sign in text.upper() for sign in NOT_DELIVERED):
-        return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", hint=hints.text("tls", url=url))
-    return errors.NoResponse(f"{url} gave no answer to {request}: {_reason(failure)}")
+    if any(part in text.upper() for part in NOT_DELIVERED):
+        return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", code="tls", url=url)
+    return errors.NoResponse(f"{url} did not respond to {request}: {_reason(failure)}")
 
 
 def _reason(failure: BaseException) -> str:
-    """The innermost cause: urllib3 wraps it, with object addresses in between."""
+    """Return the text of the innermost cause. urllib3 wraps it in texts with object addresses."""
     while True:
         inner = failure.__cause__ or next((arg for arg in failure.args if isinstance(arg, BaseException)), None)
         if inner is None:

@@ -1,24 +1,12 @@
-"""The table of BOSH methods, and the way from a request to its action."""
+"""The BOSH methods: the action of each, and the methods that need no server."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.protocol import rpc
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from bosh_lxd_cpi.config.schema import Config
-    from bosh_lxd_cpi.lxd.transport import Transport
-    from bosh_lxd_cpi.protocol.rpc import Request
-    from bosh_lxd_cpi.runtime.clock import Clock
-    from bosh_lxd_cpi.runtime.log import Log
 
 MINUTE = 60
 
@@ -27,15 +15,15 @@ class Method(NamedTuple):
     """How a BOSH method is served."""
 
     action: str
-    """Module and function under bosh_lxd_cpi.actions."""
-    least: int
-    most: int
-    """How many arguments BOSH sends."""
+    """Module and function in bosh_lxd_cpi.actions."""
+    min_arguments: int
+    max_arguments: int
     throttled: bool = False
-    """Whether it makes the server work hard enough to wait for a slot."""
+    """Whether the call waits for a throttle slot, because it makes the server work hard."""
     deadline: float = 5 * MINUTE
+    """Seconds for the whole call, without the wait for a slot."""
     reverse: str = ""
-    """The method that deletes what this one makes, by the CID that it answers."""
+    """The method that deletes what this one creates."""
 
 
 METHODS = {
@@ -65,136 +53,36 @@ METHODS = {
 
 FORMATS = ("openstack-qcow2", "openstack-raw")
 API_VERSION = 2
-"""Not 3: directors 282.0.7 to 282.1.0 misread its answers (facts: bosh-contract 1.2)."""
+"""Not 3: directors 282.0.7 to 282.1.0 misread its responses (docs/development/bosh-contract.md §1.2)."""
 
 
 def info() -> dict[str, Any]:
-    """What this CPI can do. BOSH asks before every single call, so nothing is looked up."""
+    """Return the capabilities of this CPI."""
     return {"stemcell_formats": list(FORMATS), "api_version": API_VERSION}
 
 
-def calculate_vm_cloud_properties(wanted: Any) -> dict[str, Any]:
-    """cloud_properties of a VM with at least this `cpu`, `ram` (MiB) and `ephemeral_disk_size` (MiB).
+def calculate_vm_cloud_properties(requirements: Any) -> dict[str, Any]:
+    """Return cloud_properties of a VM with at least this `cpu`, `ram` (MiB) and `ephemeral_disk_size` (MiB).
 
-    Explicit numbers, not an instance_type: go-lxd-cpi's `c1-m0` for 512 MiB was none.
+    The result has numbers, not an instance_type: the Go CPI returned `c1-m0` for 512 MiB, which is no valid type.
     """
     keys = ("cpu", "ram", "ephemeral_disk_size")
-    given = wanted if isinstance(wanted, dict) else {}
-    if any(isinstance(given.get(key), bool) or not isinstance(given.get(key), int) or given[key] < 0 for key in keys):
-        raise errors.BadRequest(f"calculate_vm_cloud_properties needs whole numbers for {', '.join(keys)}")
-    return {"cpu": given["cpu"], "ram": given["ram"], "ephemeral_disk": given["ephemeral_disk_size"]}
+    values = requirements if isinstance(requirements, dict) else {}
+    for key in keys:
+        value = values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise errors.BadRequest(f"calculate_vm_cloud_properties needs whole numbers for {', '.join(keys)}")
+    return {"cpu": values["cpu"], "ram": values["ram"], "ephemeral_disk": values["ephemeral_disk_size"]}
 
 
-def call(
-    request: Request,
-    *,
-    config_path: str,
-    environ: Mapping[str, str],
-    log: Log,
-    world: tuple[Clock, Transport] | None = None,
-) -> Any:
-    """Serve a request; answers the result. Raises CpiError.
-
-    `world` stands in for the machine's clock and the configured server: a recording that is played back.
-    """
-    if request.method == "info":
-        return info()
-    if request.method == "ping":
-        return "pong"
-    if request.method == "calculate_vm_cloud_properties":
-        _check_arguments(request, 1, 1)
-        return calculate_vm_cloud_properties(request.arguments[0])
-    method = METHODS.get(request.method)
-    if method is None:
-        raise errors.MethodNotImplemented(f"this CPI has no method {request.method[:60]}")
-    _check_arguments(request, method.least, method.most)
-    return _call_server(request, method, config_path=config_path, environ=environ, log=log, world=world)
-
-
-def reverse(request: bytes, answer: bytes) -> bytes:
-    """The request that takes back what this one made, by its answer; empty when it made nothing."""
-    result = json.loads(answer)["result"]
-    asked = rpc.parse(request) if result else None
-    method = METHODS.get(asked.method) if asked else None
-    if asked is None or method is None or not method.reverse:
+def reverse(request: bytes, response: bytes) -> bytes:
+    """Return the request that deletes what this one created, or nothing if it created nothing."""
+    result = json.loads(response)["result"]
+    if not result:
         return b""
-    made = result[0] if asked.method == "create_vm" else result
-    return json.dumps({"method": method.reverse, "arguments": [made], "context": asked.context}).encode()
-
-
-def _check_arguments(request: Request, least: int, most: int) -> None:
-    if not least <= len(request.arguments) <= most:
-        wanted = f"{least}" if least == most else f"{least} to {most}"
-        raise errors.BadRequest(f"{request.method} takes {wanted} arguments, not {len(request.arguments)}")
-
-
-def _call_server(
-    request: Request,
-    method: Method,
-    *,
-    config_path: str,
-    environ: Mapping[str, str],
-    log: Log,
-    world: tuple[Clock, Transport] | None,
-) -> Any:
-    from bosh_lxd_cpi.config import schema
-    from bosh_lxd_cpi.runtime.clock import Clock
-    from bosh_lxd_cpi.runtime.log import secrets_in
-
-    log.hide(secrets_in(request.arguments))
-    log.hide(secrets_in(request.context))
-    settings = schema.load(config_path, request.context, warn=log.warn)
-    log.hide(settings.secrets())
-    log.set_level(settings.log_level)
-
-    from bosh_lxd_cpi.lxd.transport import HttpTransport
-
-    clock, transport = world or (Clock(), HttpTransport(settings.server))
-
-    def act(clock: Clock, transport: Transport) -> Any:
-        return _act(request, method, settings, clock=clock, transport=transport, log=log)
-
-    if directory := environ.get("BOSH_LXD_CPI_CAPTURE") or settings.capture.path:
-        from bosh_lxd_cpi.protocol import capture
-
-        return capture.call(act, request, settings, directory=directory, clock=clock, transport=transport, log=log)
-    return act(clock, transport)
-
-
-def _act(request: Request, method: Method, settings: Config, *, clock: Clock, transport: Transport, log: Log) -> Any:
-    from bosh_lxd_cpi.actions.context import Cpi
-    from bosh_lxd_cpi.lxd.client import Client
-    from bosh_lxd_cpi.runtime.clock import Deadline
-
-    with contextlib.ExitStack() as stack:
-        if method.throttled and settings.throttle_config.enabled:
-            try:
-                stack.enter_context(_slot(request, settings, log))
-            except errors.ThrottleTimeout as failure:
-                if request.method != "create_vm":
-                    raise
-                raise errors.VMCreationFailed(failure.brief, hint=failure.hint, ok_to_retry=True) from failure
-        deadline = Deadline(clock, method.deadline, what=request.method)
-        client = Client(transport, project=settings.server.project_name, deadline=deadline, log=log)
-        cpi = Cpi(config=settings, client=client, clock=clock, log=log, director=request.director)
-        module, _, function = method.action.partition(".")
-        action = getattr(importlib.import_module(f"bosh_lxd_cpi.actions.{module}"), function)
-        started = clock.monotonic()
-        try:
-            return action(cpi, *request.arguments)
-        finally:
-            log.info(f"{transport.requests} requests in {clock.monotonic() - started:.2f} s")
-
-
-def _slot(request: Request, settings: Config, log: Log) -> AbstractContextManager[None]:
-    from bosh_lxd_cpi.runtime import throttle
-
-    wanted = settings.throttle_config
-    slots = throttle.Settings(
-        wanted.enabled,
-        settings.lock_directory(),
-        wanted.limit,
-        throttle.duration(wanted.hold),
-        throttle.duration(wanted.wait),
-    )
-    return throttle.slot(slots, label=f"{request.method} {request.id}", log=log.info)
+    original = rpc.parse(request)
+    method = METHODS.get(original.method)
+    if method is None or not method.reverse:
+        return b""
+    cid = result[0] if original.method == "create_vm" else result
+    return json.dumps({"method": method.reverse, "arguments": [cid], "context": original.context}).encode()

@@ -1,7 +1,8 @@
-"""Which creations and moves are under way on this machine, for cleanup to leave alone and for others to wait for.
+"""Named locks among the processes of one machine.
 
-create_vm holds a lock named after the VM from before its first request to after its last; the kernel drops it when the
-process dies. All calls of one director run on one machine, and so does its cleanup.
+create_vm holds a lock with the name of its VM from before its first request until after its last one, and the kernel
+releases the lock when the process dies. So cleanup sees which creations run, and calls that change the same object wait
+for each other. All calls of one director run on one machine, and so does its cleanup.
 """
 
 from __future__ import annotations
@@ -11,53 +12,63 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.runtime import throttle
 from bosh_lxd_cpi.runtime.log import Log
 
-PAUSE = 0.2
-"""Seconds between two looks at a lock that another call holds."""
+POLL_SECONDS = 0.2
+PREFIX = "creating-"
 
 
 @contextlib.contextmanager
-def creating(directory: str, name: str, log: Log, *, sleep: Callable[[float], object]) -> Iterator[None]:
-    """Say that `name` is being made, once nobody else says so; `sleep` raises when that takes too long.
+def exclusive(
+    directory: str, name: str, *, log: Log, sleep: Callable[[float], object], required: bool = False
+) -> Iterator[None]:
+    """Hold the lock `name` in this context, after other processes have released it.
 
-    Without a usable directory there is no lock, and cleanup has only the age to go by.
+    `sleep` pauses between two attempts, and raises when the call has no time left. If the lock file cannot be used, the
+    call continues without the lock and logs a warning, or raises LockUnavailable when the lock is `required`.
     """
+    path = lock_path(directory, name)
     try:
         throttle.make_directory(directory)
-        lock = throttle.lock(_path(directory, name))
-        if lock is None:
-            log.info(f"waiting for another call to be done with {name}")
-        while lock is None:
-            sleep(PAUSE)
-            lock = throttle.lock(_path(directory, name))
+        descriptor = throttle.lock(path)
+        if descriptor is None:
+            log.info(f"waiting for the call that holds the lock {name}")
+        while descriptor is None:
+            sleep(POLL_SECONDS)
+            descriptor = throttle.lock(path)
     except OSError as failure:
-        log.debug(f"no lock for {name}: {failure}")
+        if required:
+            raise errors.LockUnavailable(
+                f"the lock {path} cannot be used: {failure.strerror or failure}", code="no_lock_directory"
+            ) from failure
+        log.warn(f"continuing without the lock {path}: {failure.strerror or failure}")
         yield
         return
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(_path(directory, name))
-        os.close(lock)
+            os.unlink(path)
+        os.close(descriptor)
 
 
-def is_being_created(directory: str, name: str) -> bool:
-    """Whether a process on this machine is making `name` right now. Raises OSError when it may not look."""
+def is_held(directory: str, name: str) -> bool:
+    """Return whether a process on this machine holds the lock. Raises OSError if the lock file cannot be opened."""
     try:
-        lock = os.open(_path(directory, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(lock_path(directory, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
-        os.close(lock)
+        os.close(descriptor)
     return False
 
 
-def _path(directory: str, name: str) -> str:
-    return os.path.join(directory, f"creating-{name}")
+def lock_path(directory: str, name: str) -> str:
+    """Return the path of the lock file."""
+    return os.path.join(directory, f"{PREFIX}{name}")

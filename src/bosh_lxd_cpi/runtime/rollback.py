@@ -1,47 +1,51 @@
-"""What to take back when a call fails half-way, last resource first."""
+"""The steps that remove what a call created, for the case that the call fails."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.runtime import signals
 from bosh_lxd_cpi.runtime.log import Log
 
+Context = TypeVar("Context")
 
-class Rollback:
-    """Register a step *before* the request that makes it needed: a lost answer must not leave anything behind.
 
-        with Rollback(log) as rollback:
-            rollback.add("volume x", lambda: delete("x"))
+class Rollback(Generic[Context]):
+    """Runs its steps, the last one first, when the context is left by an exception.
+
+        with Rollback(log, prepare=context_with_new_deadline) as rollback:
+            rollback.add("volume x", lambda context: delete(context, "x"))
             create("x")
 
-    Leaving normally forgets the steps. Leaving by an exception runs them; one that fails is logged and hides neither
-    the cause nor the steps before it.
+    Add a step *before* the request that makes it necessary: a lost response must not leave anything behind. `prepare`
+    runs once before the first step and returns the argument of all steps, for example a context whose deadline begins
+    now, because the time of the call may be used up. A step that fails is logged; the other steps still run, and the
+    exception that caused the rollback stays. Signals do not interrupt a rollback.
     """
 
-    def __init__(self, log: Log, *, before: Callable[[], object] = lambda: None) -> None:
-        """`before` runs ahead of the first step taken back: the call's own time may be used up by then."""
-        self._log, self._before = log, before
-        self._steps: list[tuple[str, Callable[[], object]]] = []
+    def __init__(self, log: Log, *, prepare: Callable[[], Context]) -> None:
+        self._log, self._prepare = log, prepare
+        self._steps: list[tuple[str, Callable[[Context], object]]] = []
 
-    def add(self, what: str, step: Callable[[], object]) -> None:
-        """Remember how to take back `what`; `step` must not mind that there is nothing to take back."""
+    def add(self, what: str, step: Callable[[Context], object]) -> None:
+        """Add a step that removes `what`. The step must succeed if there is nothing to remove."""
         self._steps.append((what, step))
 
-    def __enter__(self) -> Rollback:
+    def __enter__(self) -> Rollback[Context]:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind and self._steps:
-            self._before()
-        while kind and self._steps:
-            self._take_back(*self._steps.pop())
+        if kind is None or not self._steps:
+            return
+        context = self._prepare()
+        while self._steps:
+            what, step = self._steps.pop()
+            try:
+                self._log.info(f"rolling back: {what}")
+                step(context)
+            except Exception as failure:  # noqa: BLE001  the remaining steps have to run
+                self._log.warn(f"could not roll back {what}: {failure}; bin/cleanup --list shows it")
 
-    def _take_back(self, what: str, step: Callable[[], object]) -> None:
-        try:
-            self._log.info(f"undoing {what}")
-            step()
-        except errors.Interrupted:  # comes once, and is what the call does already
-            self._take_back(what, step)
-        except Exception as failure:  # noqa: BLE001  the steps before it have to be taken back all the same
-            self._log.warn(f"could not undo {what}: {failure}; bin/cleanup --list shows it")
+
+signals.uninterruptible(Rollback.__exit__.__code__)

@@ -88,7 +88,7 @@ def slot(
     except OSError as failure:
         raise errors.ConfigError(
             f"the throttle's directory {directory(settings.path)} cannot be used: {failure}",
-            hint="Point throttle_config.path to a directory that all who run the CPI may write to",
+            code="no_lock_directory",
         ) from failure
     _write(held[0], f"{os.getpid()}\t{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\t{label}\n")
     if clock() - begin >= POLL:
@@ -152,7 +152,7 @@ def _enter(settings: Settings, wait: float, clock: Callable[[], float], sleep: C
                 raise errors.ThrottleTimeout(
                     f"no throttle slot became free within {wait:.0f} seconds; holding one: "
                     + (", ".join(f"{holder.label} since {holder.since}" for holder in holders(place)) or "nobody"),
-                    hint="Raise throttle_config.limit or .wait, or see bin/doctor --locks",
+                    code="throttled",
                 )
             sleep(min(POLL, left))
             make_directory(place)  # a cleaner may have taken the whole directory

@@ -1,0 +1,215 @@
+"""Typed views of the server's documents.
+
+A view keeps the whole document, with keys that it does not know, so that a PUT can send it back. A field that is missing
+or has another type raises UnexpectedResponse with the endpoint and the name of the field, when it is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar, overload
+
+from bosh_lxd_cpi.errors import UnexpectedResponse
+from bosh_lxd_cpi.lxd.envelope import Response
+
+Value = TypeVar("Value")
+REPLACEABLE = ("architecture", "config", "description", "ephemeral", "profiles", "stateful")
+"""The fields of an instance that PUT takes, besides its devices."""
+
+
+class Field(Generic[Value]):
+    """A field of a document. Without a default it is required; with one, null and a missing field mean the default."""
+
+    def __init__(self, kind: type[Value], default: Value | None = None) -> None:
+        self._kind, self._default = kind, default
+
+    def __set_name__(self, owner: type[Resource], name: str) -> None:
+        self._name = name.rstrip("_")
+
+    @overload
+    def __get__(self, resource: None, owner: type[Resource]) -> Field[Value]: ...
+
+    @overload
+    def __get__(self, resource: Resource, owner: type[Resource]) -> Value: ...
+
+    def __get__(self, resource: Resource | None, owner: type[Resource]) -> Value | Field[Value]:
+        if resource is None:
+            return self
+        value = resource.document.get(self._name)
+        if value is None and self._default is not None:
+            return self._default
+        if not isinstance(value, self._kind):
+            raise UnexpectedResponse(
+                f"{resource.endpoint}: the field {self._name} of the response is {_shape(value)},"
+                f" not {_shape(self._kind())}"
+            )
+        return value
+
+
+def _shape(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number"}
+    return "missing" if value is None else names.get(type(value), "a number")
+
+
+class Resource:
+    """A document of the server. `endpoint` is the path that it came from, `etag` its version or empty."""
+
+    def __init__(self, document: Any, *, endpoint: str, etag: str = "") -> None:
+        if not isinstance(document, dict):
+            raise UnexpectedResponse(f"{endpoint}: the response is {_shape(document)}, not an object")
+        self.document: dict[str, Any] = document
+        self.endpoint, self.etag = endpoint, etag
+
+
+Kind = TypeVar("Kind", bound=Resource)
+
+
+def single(kind: type[Kind], response: Response, endpoint: str) -> Kind:
+    """Return the view of a response with one document."""
+    return kind(response.metadata, endpoint=endpoint, etag=response.etag)
+
+
+def several(kind: type[Kind], response: Response, endpoint: str) -> list[Kind]:
+    """Return the views of a response with an array of documents."""
+    documents = response.metadata if response.metadata is not None else []
+    if not isinstance(documents, list):
+        raise UnexpectedResponse(f"{endpoint}: the response is {_shape(documents)}, not an array")
+    return [kind(document, endpoint=endpoint) for document in documents]
+
+
+class Server(Resource):
+    """GET /1.0."""
+
+    auth = Field(str, "")
+    environment = Field(dict, {})
+    config = Field(dict, {})
+    api_extensions = Field(list, [])
+
+    @property
+    def certificate(self) -> str:
+        """PEM text of the server's certificate."""
+        certificate = self.environment.get("certificate")
+        if not isinstance(certificate, str):
+            raise UnexpectedResponse(f"{self.endpoint}: the field environment.certificate of the response is missing")
+        return certificate
+
+
+class Instance(Resource):
+    name = Field(str)
+    status = Field(str)
+    description = Field(str, "")
+    location = Field(str, "")
+    created_at = Field(str, "")
+    config = Field(dict, {})
+    expanded_config = Field(dict, {})
+    devices = Field(dict, {})
+    expanded_devices = Field(dict, {})
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the cluster member of the instance responds. Otherwise the list has little more than its name."""
+        return self.document.get("config") is not None
+
+    def replacement(self, devices: dict[str, Any]) -> dict[str, Any]:
+        """Return the body of a PUT that changes nothing but the devices."""
+        missing = [key for key in REPLACEABLE if key not in self.document]
+        if missing:
+            raise UnexpectedResponse(f"{self.endpoint}: the field {missing[0]} of the response is missing")
+        return {**{key: self.document[key] for key in REPLACEABLE}, "devices": devices}
+
+
+class Volume(Resource):
+    name = Field(str)
+    type = Field(str, "custom")
+    content_type = Field(str, "")
+    description = Field(str, "")
+    location = Field(str, "")
+    created_at = Field(str, "")
+    config = Field(dict, {})
+    used_by = Field(list, [])
+
+    @property
+    def users(self) -> list[str]:
+        """Names of the instances that use the volume, running or stopped."""
+        paths = [str(url).partition("?")[0] for url in self.used_by]
+        return [path.rsplit("/", 1)[1] for path in paths if "/instances/" in path or "/virtual-machines/" in path]
+
+
+class Snapshot(Resource):
+    name = Field(str)
+    description = Field(str, "")
+    created_at = Field(str, "")
+
+
+class Image(Resource):
+    fingerprint = Field(str)
+    type = Field(str, "")
+    size = Field(int, 0)
+    uploaded_at = Field(str, "")
+    properties = Field(dict, {})
+    aliases = Field(list, [])
+
+    @property
+    def alias_names(self) -> list[str]:
+        """Names of the image's aliases."""
+        return [str(alias.get("name", "")) for alias in self.aliases if isinstance(alias, dict)]
+
+
+class ImageAlias(Resource):
+    target = Field(str)
+    description = Field(str, "")
+
+
+class Network(Resource):
+    name = Field(str)
+    type = Field(str, "")
+    managed = Field(bool, False)
+    config = Field(dict, {})
+
+
+class StoragePool(Resource):
+    name = Field(str)
+    driver = Field(str, "")
+    status = Field(str, "")
+    config = Field(dict, {})
+
+
+class Project(Resource):
+    name = Field(str)
+    config = Field(dict, {})
+
+
+class Profile(Resource):
+    name = Field(str)
+    config = Field(dict, {})
+    devices = Field(dict, {})
+
+
+class ClusterMember(Resource):
+    server_name = Field(str)
+    url = Field(str, "")
+    status = Field(str, "")
+    message = Field(str, "")
+
+
+class Operation(Resource):
+    """An operation in the background."""
+
+    id = Field(str)
+    status = Field(str, "")
+    status_code = Field(int, 0)
+    err = Field(str, "")
+    err_code = Field(int, 0)
+    metadata = Field(dict, {})
+    resources = Field(dict, {})
+    class_ = Field(str, "")
+
+    @property
+    def path(self) -> str:
+        """Path of the operation."""
+        return f"/1.0/operations/{self.id}"
+
+    @property
+    def object_urls(self) -> list[str]:
+        """URLs of the objects that the operation works on. LXD 6.8 and later have one URL in the metadata instead."""
+        urls = [str(url) for group in self.resources.values() for url in group]
+        return [*urls, str(self.metadata.get("entity_url") or "")]

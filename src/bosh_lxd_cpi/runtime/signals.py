@@ -1,0 +1,49 @@
+"""SIGTERM, SIGINT and SIGHUP as an exception, so that a call rolls back what it began and BOSH receives a response."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import CodeType, FrameType
+
+from bosh_lxd_cpi.errors import Interrupted
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_uninterruptible: set[CodeType] = set()
+"""Functions during which a signal is ignored: a rollback has to run to its end."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise Interrupted in this context at the first signal. Ignore later ones, and all of them after the context."""
+    try:
+        for number in SIGNALS:
+            signal.signal(number, _interrupt)
+        yield
+    finally:
+        _ignore()
+
+
+def uninterruptible(function: CodeType) -> None:
+    """Ignore signals while this function, or a function that it calls, runs.
+
+    The signal handler looks for the function in the stack. A flag that the function sets would leave a gap between the
+    call of the function and its first statement.
+    """
+    _uninterruptible.add(function)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code in _uninterruptible:
+            return
+        frame = frame.f_back
+    _ignore()
+    raise Interrupted(signal.Signals(number).name)
+
+
+def _ignore() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
