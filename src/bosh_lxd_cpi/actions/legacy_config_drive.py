@@ -69,7 +69,7 @@ def forget_disk(context: Context, vm: str, disk: str) -> None:
 
 def _replace_device(context: Context, vm: str, description: str, device: dict[str, str]) -> None:
     def is_done() -> bool:
-        return context.client.instance(vm).devices[disks.CONFIG_DEVICE] == device
+        return bool(context.client.instance(vm).devices[disks.CONFIG_DEVICE] == device)
 
     body = {"description": description, "devices": {disks.CONFIG_DEVICE: device}}
     try:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.protocol import methods, rpc
+from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi.protocol import dispatch, rpc
 from bosh_lxd_cpi.recording.cassette import Mismatch, Player, ReplayClock, line, pretty
 from bosh_lxd_cpi.runtime.log import Log
 
@@ -69,7 +69,7 @@ def answered(
         with open(file, "w", encoding="utf-8") as opened:
             json.dump({**call["config"], "throttle_config": {"path": os.path.join(scratch, "locks")}}, opened)
         try:
-            answer = rpc.success(methods.call(request, config_path=file, environ={}, log=log, world=(clock, player)))
+            answer = rpc.success(dispatch.call(request, config_path=file, environ={}, log=log, clock=clock, transport=player))
         except Mismatch:
             raise
         except Exception as failure:  # noqa: BLE001  as cli does
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
     try:
         return max([_show(path, stemcell=asked.stemcell, show_log=asked.log) for path in asked.files])
     except errors.CpiError as failure:
-        print(failure.message)
+        print(hints.message(failure))
         return 2
 
 

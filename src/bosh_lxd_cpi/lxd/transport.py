@@ -52,8 +52,9 @@ class HttpResponse(NamedTuple):
 class Transport(Protocol):
     """Carries single requests."""
 
-    requests: int
-    """Number of requests so far."""
+    @property
+    def requests(self) -> int:
+        """Number of requests so far."""
 
     def request(
         self,

@@ -155,7 +155,7 @@ def _content_record(body: bytes, redactor: Redactor) -> dict[str, Any]:
 def _outcome_record(outcome: HttpResponse | BaseException | None, redactor: Redactor) -> dict[str, Any]:
     if isinstance(outcome, HttpResponse):
         return {"response": _response_record(outcome, redactor)}
-    texts = {name: text for name in ("brief", "detail", "hint") if (text := getattr(outcome, name, ""))}
+    texts = {name: text for name in ("brief", "detail", "code", "fields") if (text := getattr(outcome, name, ""))}
     return {"error": redactor.document({"type": type(outcome).__name__, "brief": str(outcome), **texts})}
 
 
@@ -306,7 +306,7 @@ def _is_poll(request: dict[str, Any]) -> bool:
 def _answer(played: dict[str, Any]) -> HttpResponse:
     if failure := played.get("error"):
         error = getattr(errors, failure["type"], errors.NoResponse)
-        raise error(failure["brief"], detail=failure.get("detail", ""), hint=failure.get("hint", ""))
+        raise error(failure["brief"], detail=failure.get("detail", ""), code=failure.get("code", ""), **failure.get("fields", {}))
     response = played["response"]
     body = json.dumps(response["body"]) if "body" in response else response["text"]
     return HttpResponse(response["status"], response["headers"], body.encode())
