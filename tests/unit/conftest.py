@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bosh_lxd_cpi.actions.context import Cpi
+from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.config.schema import Agent, Config, Server
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.transport import HttpResponse
@@ -126,6 +126,12 @@ class Wire:
     def lines(self) -> list[str]:
         return [asked.line for asked in self.asked]
 
+    def request_to(self, line: str) -> Asked:
+        """Return the only request of this line, such as `POST /1.0/instances`."""
+        requests = [asked for asked in self.asked if asked.line == line]
+        assert len(requests) == 1, f"{len(requests)} requests of {line} among {self.lines}"
+        return requests[0]
+
     def request(self, method, path, *, query=None, headers=None, body=None, timeout=60.0) -> HttpResponse:
         if body is not None and not isinstance(body, bytes):
             body = b"".join(body)
@@ -231,10 +237,10 @@ def client(wire: Wire, clock: ManualClock, log: Log) -> Client:
 
 
 @pytest.fixture
-def cpi(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable[..., Cpi]:
+def cpi(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable[..., Context]:
     """Makes one call's world; named arguments are properties of the server."""
 
-    def make(**server: Any) -> Cpi:
+    def make(**server: Any) -> Context:
         config = Config(
             server=Server(**{"url": "https://lxd:8443", "network_name": "lxdbr0", **server}),
             agent=Agent(mbus="nats://nats:pass@10.0.0.6:4222"),
@@ -243,6 +249,6 @@ def cpi(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable
             throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")),
             agent_config=config.agent_config._replace(filestore_path=str(tmp_path)),
         )
-        return Cpi(config=config, client=client, clock=clock, log=log, director="d1r")
+        return Context(config=config, client=client, clock=clock, log=log, director="d1r")
 
     return make

@@ -156,7 +156,7 @@ def test_a_list_of_texts_takes_one_line():
 
 def test_a_captured_call_can_be_played_back(captured, wire, replies):
     from bosh_lxd_cpi.actions import vms
-    from bosh_lxd_cpi.actions.context import Cpi
+    from bosh_lxd_cpi.actions.context import Context
     from bosh_lxd_cpi.lxd.client import Client
     from bosh_lxd_cpi.runtime.clock import Deadline
     from bosh_lxd_cpi.runtime.log import Log
@@ -164,7 +164,7 @@ def test_a_captured_call_can_be_played_back(captured, wire, replies):
     def act(clock, transport):
         log = Log("test", level="error")
         client = Client(transport, project="prod", deadline=Deadline(clock, 60), log=log)
-        return vms.has_vm(Cpi(config=SETTINGS, client=client, clock=clock, log=log, director="d1r"), "vm-1")
+        return vms.has_vm(Context(config=SETTINGS, client=client, clock=clock, log=log, director="d1r"), "vm-1")
 
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})), ("GET /1.0", replies.sync(SERVER)))
     path = captured(act, rpc.Request("has_vm", ["vm-1"], {}))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.protocol import cli, methods
+from bosh_lxd_cpi.protocol import cli, dispatch
 
 HOME = Path(__file__).parents[2]
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -237,8 +237,8 @@ def test_without_arguments_no_configuration_is_named():
 
 @pytest.mark.parametrize("argv", [["file"], ["--config"], ["--config", "a", "b"], ["--conf", "a"], ["a", "--config"]])
 def test_arguments_that_make_no_sense_are_an_answer(argv):
-    answer = answer_in(cli.answer(ask("has_vm", "vm-1"), argv, {}) + b"\n")
-    assert answer["error"]["message"].startswith(f"cannot make sense of the arguments {' '.join(argv)}")
+    answer = answer_in(cli.respond(ask("has_vm", "vm-1"), argv, {}) + b"\n")
+    assert answer["error"]["message"].startswith(f"unknown arguments: {' '.join(argv)}")
 
 
 def test_help_and_version_are_for_people(home):
@@ -248,13 +248,13 @@ def test_help_and_version_are_for_people(home):
     assert version.count(".") == 2
 
 
-def test_an_exception_in_the_middle_is_an_answer_and_its_traceback_goes_to_stderr(start, daemon):
+def test_reports_a_response_of_another_shape(start, daemon):
     process = start(ask("get_disks", "vm-1"))
     assert daemon.next_request() == "GET /1.0/instances/vm-1"
     daemon.answer(None)
     stdout, stderr = process.communicate(timeout=20)
-    assert answer_in(stdout)["error"]["message"].startswith("unexpected TypeError")
-    assert b"error get_disks cpi-1: Traceback" in stderr
+    assert answer_in(stdout)["error"]["message"].startswith("GET /1.0/instances/vm-1: the response is missing")
+    assert b"Traceback" not in stderr
     assert process.returncode == 0
 
 
@@ -271,7 +271,7 @@ def test_a_signal_in_the_middle_is_an_answer(start, daemon, real_time, number):
     until_it_waits(process)
     process.send_signal(number)
     stdout, _ = process.communicate(timeout=20)
-    assert answer_in(stdout)["error"]["message"] == f"stopped by {number.name}"
+    assert answer_in(stdout)["error"]["message"] == f"the call was stopped by {number.name}"
     assert process.returncode == 0
 
 
@@ -286,8 +286,8 @@ def test_a_signal_takes_back_what_was_begun_and_further_ones_do_not_disturb(star
     process.send_signal(signal.SIGHUP)
     daemon.answer(None)
     stdout, stderr = process.communicate(timeout=20)
-    assert answer_in(stdout)["error"]["message"] == "stopped by SIGTERM"
-    assert b"undoing disk vol-p-" in stderr
+    assert answer_in(stdout)["error"]["message"] == "the call was stopped by SIGTERM"
+    assert b"rolling back: disk vol-p-" in stderr
     assert process.returncode == 0
 
 
@@ -314,7 +314,7 @@ def test_a_signal_after_the_work_does_not_cost_the_answer(monkeypatch):
         return b"the answer"
 
     monkeypatch.setattr(cli.rpc, "failure", late)
-    assert cli.answer(ask("has_vm"), [], {}) == b"the answer"
+    assert cli.respond(ask("has_vm"), [], {}) == b"the answer"
 
 
 def test_whatever_an_action_raises_there_is_an_answer(monkeypatch):
@@ -323,24 +323,28 @@ def test_whatever_an_action_raises_there_is_an_answer(monkeypatch):
         def fail(*_: object, problem: BaseException = problem, **__: object) -> None:
             raise problem
 
-        monkeypatch.setattr(methods, "call", fail)
-        answer = answer_in(cli.answer(ask("has_vm", "x"), [], {}) + b"\n")
-        assert answer["error"]["message"].startswith(f"unexpected {type(problem).__name__}: ")
+        monkeypatch.setattr(dispatch, "call", fail)
+        answer = answer_in(cli.respond(ask("has_vm", "x"), [], {}) + b"\n")
+        assert answer["error"]["message"].startswith(
+            f"internal error of the CPI, please report it with its log: {type(problem).__name__}: "
+        )
 
 
 def test_a_result_that_is_no_json_is_an_answer(monkeypatch):
-    monkeypatch.setattr(methods, "call", lambda *_, **__: {1, 2})
-    assert "not JSON serializable" in answer_in(cli.answer(ask("has_vm", "x"), [], {}) + b"\n")["error"]["message"]
+    monkeypatch.setattr(dispatch, "call", lambda *_, **__: {1, 2})
+    assert "not JSON serializable" in answer_in(cli.respond(ask("has_vm", "x"), [], {}) + b"\n")["error"]["message"]
 
 
 def test_the_detail_of_an_error_is_for_the_log_only(monkeypatch, capsys):
     def fail(*_: object, **__: object) -> None:
-        raise errors.CloudError("brief", detail="long story", hint="Mend it")
+        raise errors.CloudError("brief", detail="long story", code="network_type")
 
-    monkeypatch.setattr(methods, "call", fail)
-    assert answer_in(cli.answer(ask("has_vm", "x"), [], {}) + b"\n")["error"]["message"] == "brief. Mend it"
+    monkeypatch.setattr(dispatch, "call", fail)
+    assert (
+        answer_in(cli.respond(ask("has_vm", "x"), [], {}) + b"\n")["error"]["message"] == "brief. Use manual or dynamic"
+    )
     said = [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()]
-    assert said == ["Bosh::Clouds::CloudError: brief. Mend it", "long story"]
+    assert said == ["Bosh::Clouds::CloudError: brief. Use manual or dynamic", "long story"]
 
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
@@ -435,4 +439,7 @@ def test_vendored_libraries_are_used_instead_of_site_packages(home, config):
     (home / "urllib3").mkdir()
     (home / "urllib3" / "__init__.py").write_text("raise ImportError('the vendored one')", encoding="utf-8")
     answer, _ = run(home, ask("has_vm", "vm-1"), "--config", str(config))
-    assert answer["error"]["message"] == "unexpected ImportError: the vendored one"
+    assert (
+        answer["error"]["message"]
+        == "internal error of the CPI, please report it with its log: ImportError: the vendored one"
+    )

@@ -31,7 +31,7 @@ def test_now_is_utc(clock, monkeypatch):
     try:
         assert clock.now() == "2026-01-31T10:00:00Z"
     finally:
-        monkeypatch.rollback()
+        monkeypatch.undo()
         time.tzset()
 
 

@@ -1,4 +1,4 @@
-"""Texts as the servers' sources have them (facts: lxd-api), each with the error and the hint that it deserves."""
+"""Error texts from the source code of the servers, with the exception and the hint code that each maps to."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from bosh_lxd_cpi.lxd.transport import HttpResponse
 
 
 def read(response: HttpResponse) -> Response:
-    return parse(response, what="reading x", names={"client": "lxc", "project": "prod", "pool": "fast"})
+    return parse(response, what="reading x", fields={"pool": "fast"})
 
 
 def refusal(text: str, status: int = 500) -> errors.CloudError:
-    return error_for(text, status=status, what="making x", names={"client": "lxc", "project": "prod", "pool": "fast"})
+    return error_for(text, status=status, what="making x", fields={"pool": "fast"})
 
 
-def test_a_synchronous_answer_is_its_metadata_and_etag(replies):
+def test_returns_metadata_and_etag(replies):
     assert read(replies.sync({"a": 1}, etag='"e1"')) == Response({"a": 1}, "", '"e1"')
 
 
-def test_null_metadata_stays_null(replies):
+def test_returns_null_metadata(replies):
     assert read(replies.sync(None)) == Response(None, "", "")
 
 
-def test_an_asynchronous_answer_is_the_path_of_its_operation_without_the_query(replies):
+def test_returns_the_path_of_the_operation(replies):
     reply = read(replies.asynchronous("/1.0/operations/op-1?project=prod"))
     assert (reply.operation, reply.etag) == ("/1.0/operations/op-1", "")
 
 
-def test_the_type_decides_and_not_the_status(replies):
+def test_goes_by_the_type_not_by_the_status(replies):
     asynchronous = HttpResponse(200, {}, b'{"type":"async","operation":"/1.0/operations/a","metadata":null}')
     assert read(asynchronous).operation == "/1.0/operations/a"
     assert (
@@ -46,7 +46,7 @@ def test_the_type_decides_and_not_the_status(replies):
         read(HttpResponse(202, {}, b'{"type":"error","error":"not found","error_code":404}'))
 
 
-def test_an_error_under_200_is_the_end_of_a_wait(replies):
+def test_raises_wait_ended_for_an_error_under_200(replies):
     with pytest.raises(WaitEnded, match="^context deadline exceeded$"):
         read(replies.lie())
     with pytest.raises(WaitEnded, match="^no reason given$"):
@@ -57,7 +57,7 @@ def test_an_error_under_200_is_the_end_of_a_wait(replies):
     "status, error",
     [
         (400, errors.ServerError),
-        (403, errors.Untrusted),
+        (403, errors.Forbidden),
         (404, errors.NotFound),
         (409, errors.AlreadyExists),
         (412, errors.PreconditionFailed),
@@ -66,18 +66,18 @@ def test_an_error_under_200_is_the_end_of_a_wait(replies):
         (503, errors.Busy),
     ],
 )
-def test_without_a_known_text_the_status_decides(replies, status, error):
+def test_maps_the_status_of_an_unknown_text(replies, status, error):
     with pytest.raises(errors.ServerError, match="^reading x: odd$") as raised:
         read(replies.error("odd", status))
     assert type(raised.value) is error
 
 
-def test_the_code_in_the_body_wins_over_the_status(replies):
+def test_prefers_the_code_in_the_body(replies):
     with pytest.raises(errors.NotFound):
         read(replies.error("odd", 404, status=500))
 
 
-def test_without_a_code_in_the_body_the_status_counts():
+def test_uses_the_status_without_a_code_in_the_body():
     with pytest.raises(errors.NotFound, match="reading x: no reason given"):
         read(HttpResponse(404, {}, b'{"type":"error"}'))
 
@@ -88,37 +88,39 @@ def test_without_a_code_in_the_body_the_status_counts():
 @pytest.mark.parametrize(
     "status, error",
     [
-        (200, errors.ServerError),
-        (404, errors.ServerError),
-        (403, errors.ServerError),
-        (409, errors.ServerError),
-        (500, errors.ServerError),
+        (200, errors.UnexpectedResponse),
+        (404, errors.UnexpectedResponse),
+        (403, errors.UnexpectedResponse),
+        (409, errors.UnexpectedResponse),
+        (500, errors.UnexpectedResponse),
         (502, errors.NoResponse),
         (503, errors.Busy),
         (504, errors.NoResponse),
     ],
 )
-def test_an_answer_that_is_not_the_servers_is_never_taken_for_not_found(body, status, error):
-    """A proxy's 404 must not make a VM count as gone; and behind a 502 or 504 the server may have done its work."""
+def test_never_maps_a_foreign_response_to_not_found(body, status, error):
+    """A 404 of a proxy must not make a VM count as missing. Behind a 502 or 504 the server may have done the work."""
     with pytest.raises(errors.ServerError) as raised:
         read(HttpResponse(status, {}, body))
     assert type(raised.value) is error
-    assert f"reading x: the answer, HTTP {status}, is not LXD's: " in raised.value.message
+    assert f"reading x: the response (HTTP {status}) is not from LXD or Incus: " in raised.value.brief
 
 
-def test_an_empty_answer_is_said_to_be_empty():
-    with pytest.raises(errors.ServerError, match="reading x: the answer, HTTP 200, is not LXD's: an empty answer$"):
+def test_reports_an_empty_body():
+    with pytest.raises(
+        errors.ServerError, match="reading x: the response .HTTP 200. is not from LXD or Incus: an empty body$"
+    ):
         read(HttpResponse(200, {}, b" \n"))
 
 
-def test_an_asynchronous_answer_without_operation_is_over():
+def test_accepts_an_async_response_without_operation():
     assert read(HttpResponse(202, {}, b'{"type":"async","operation":null,"metadata":null}')) == Response(None, "", "")
 
 
-def test_of_a_foreign_answer_only_the_beginning_is_shown():
+def test_shortens_a_foreign_response():
     with pytest.raises(errors.ServerError) as raised:
         read(HttpResponse(200, {}, b"<" * 100_000))
-    assert len(raised.value.message) < 300
+    assert len(raised.value.brief) < 300
 
 
 TEXTS = [
@@ -132,14 +134,14 @@ TEXTS = [
         "member_offline",
     ),
     ('More than one cluster member has a volume named "v". Please target a specific member', errors.Ambiguous, ""),
-    ("not authorized", errors.Untrusted, "forbidden"),
-    ("Forbidden", errors.Untrusted, "forbidden"),
-    ("Certificate is restricted", errors.Untrusted, "forbidden"),
-    ('User does not have permission for project "p"', errors.Untrusted, "forbidden"),
+    ("not authorized", errors.Forbidden, "forbidden"),
+    ("Forbidden", errors.Forbidden, "forbidden"),
+    ("Certificate is restricted", errors.Forbidden, "forbidden"),
+    ('User does not have permission for project "p"', errors.Forbidden, "forbidden"),
     (
         'Cannot check permissions for entity type "storage_volume_snapshot" and entitlement "can_edit": No entitlements can be granted'
         ' against entities of type "storage_volume_snapshot"',
-        errors.Untrusted,
+        errors.Forbidden,
         "no_snapshots",
     ),
     ("Project not found", errors.CloudError, "no_project"),
@@ -242,13 +244,13 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("text, error, hint", TEXTS)
+@pytest.mark.parametrize("text, error, code", TEXTS)
 @pytest.mark.parametrize("status", [400, 404, 500])
-def test_a_known_text_decides_whatever_the_status(text, error, hint, status):
+def test_maps_a_known_text_under_any_status(text, error, code, status):
     failure = refusal(text, status)
     assert type(failure) is error
     assert failure.brief == f"making x: {text}"
-    assert failure.hint == (hints.text(hint, client="lxc", project="prod", pool="fast") if hint else "")
+    assert (failure.code, failure.fields) == (code, {"pool": "fast"})
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ def test_a_known_text_decides_whatever_the_status(text, error, hint, status):
         "not found",
     ],
 )
-def test_an_object_that_is_not_there_is_told_from_its_surroundings(text):
+def test_maps_a_missing_object_to_not_found(text):
     assert type(refusal(text, 404)) is errors.NotFound
 
 
@@ -276,16 +278,16 @@ def test_an_object_that_is_not_there_is_told_from_its_surroundings(text):
         "Target only allowed when clustered",
     ],
 )
-def test_an_unknown_text_is_an_error_that_does_not_pass(text):
+def test_maps_an_unknown_text_to_a_permanent_error(text):
     failure = refusal(text, 500)
     assert type(failure) is errors.ServerError and not failure.transient
 
 
-def test_every_alternative_of_every_pattern_is_proven_by_a_text():
-    for fault in envelope.ERROR_PATTERNS:
-        for alternative in re.split(r"\|(?![^(]*\))", fault.pattern):
+def test_every_alternative_of_a_pattern_has_a_text():
+    for pattern in envelope.ERROR_PATTERNS:
+        for alternative in re.split(r"\|(?![^(]*\))", pattern.pattern):
             assert any(re.search(alternative, text, re.IGNORECASE) for text, _, _ in TEXTS), alternative
 
 
-def test_every_mend_that_a_text_leads_to_exists():
-    assert {fault.hint for fault in envelope.ERROR_PATTERNS if fault.hint} <= hints.HINTS.keys()
+def test_every_code_has_a_hint():
+    assert {pattern.code for pattern in envelope.ERROR_PATTERNS if pattern.code} <= hints.HINTS.keys()

@@ -3,10 +3,15 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi.lxd.features import features
+from bosh_lxd_cpi.lxd.resources import Server
+
+
+def view(document):
+    return Server(document, endpoint="GET /1.0")
 
 
 def server(*extensions, auth="trusted", **environment):
-    return {"api_extensions": list(extensions), "auth": auth, "environment": environment}
+    return view({"api_extensions": list(extensions), "auth": auth, "environment": environment})
 
 
 INCUS_6 = server(
@@ -39,13 +44,12 @@ LXD_6_7 = server(
             {
                 "kind": "incus",
                 "version": "6.0.4",
-                "clustered": False,
-                "virtual_machines": True,
-                "iso_volumes": True,
-                "start_on_create": True,
+                "is_clustered": False,
+                "has_virtual_machines": True,
+                "has_iso_volumes": True,
+                "starts_on_create": True,
                 "firmware": "security.csm",
-                "trusted": True,
-                "client": "incus",
+                "is_trusted": True,
             },
         ),
         (
@@ -53,13 +57,12 @@ LXD_6_7 = server(
             {
                 "kind": "lxd",
                 "version": "5.0.2",
-                "clustered": False,
-                "virtual_machines": True,
-                "iso_volumes": False,
-                "start_on_create": False,
+                "is_clustered": False,
+                "has_virtual_machines": True,
+                "has_iso_volumes": False,
+                "starts_on_create": False,
                 "firmware": "raw.qemu",
-                "trusted": True,
-                "client": "lxc",
+                "is_trusted": True,
             },
         ),
         (
@@ -67,35 +70,34 @@ LXD_6_7 = server(
             {
                 "kind": "lxd",
                 "version": "6.7",
-                "clustered": True,
-                "virtual_machines": True,
-                "iso_volumes": True,
-                "start_on_create": False,
+                "is_clustered": True,
+                "has_virtual_machines": True,
+                "has_iso_volumes": True,
+                "starts_on_create": False,
                 "firmware": "boot.mode",
-                "trusted": True,
-                "client": "lxc",
+                "is_trusted": True,
             },
         ),
     ],
 )
-def test_three_servers_are_told_apart(metadata, expected):
-    found = features(metadata)
-    assert {name: getattr(found, name) for name in expected} == expected
+def test_reads_the_features_of_each_server(metadata, expected):
+    result = features(metadata)
+    assert {name: getattr(result, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("driver, able", [("lxc", False), ("", False), ("qemu", True), ("lxc | qemu", True)])
-def test_virtual_machines_need_the_qemu_driver(driver, able):
-    assert features(server(server="lxd", driver=driver)).virtual_machines is able
+@pytest.mark.parametrize("driver, expected", [("lxc", False), ("", False), ("qemu", True), ("lxc | qemu", True)])
+def test_needs_the_qemu_driver_for_virtual_machines(driver, expected):
+    assert features(server(server="lxd", driver=driver)).has_virtual_machines is expected
 
 
 @pytest.mark.parametrize(
     "extensions, kind", [(["etag", "dev_incus_events"], "incus"), (["etag", "devlxd_events"], "lxd"), (None, "incus")]
 )
-def test_a_server_that_does_not_trust_us_tells_its_kind_by_its_extensions(extensions, kind):
-    found = features({"api_extensions": extensions, "auth": "untrusted"})
-    assert (found.kind, found.trusted, found.version, found.virtual_machines) == (kind, False, "", False)
+def test_reads_the_kind_of_a_server_that_does_not_trust_us(extensions, kind):
+    result = features(view({"api_extensions": extensions, "auth": "untrusted"}))
+    assert (result.kind, result.is_trusted, result.version, result.has_virtual_machines) == (kind, False, "", False)
 
 
-def test_a_server_that_says_nothing_is_trusted_with_nothing():
-    found = features({})
-    assert (found.kind, found.trusted, found.clustered, found.firmware) == ("lxd", False, False, "raw.qemu")
+def test_assumes_nothing_about_an_empty_document():
+    result = features(view({}))
+    assert (result.kind, result.is_trusted, result.is_clustered, result.firmware) == ("lxd", False, False, "raw.qemu")

@@ -65,5 +65,5 @@ def test_the_answer_that_is_written_out_is_the_one_that_the_method_gives():
 def test_info_answers_both_callers_in_every_version(request_bytes):
     from bosh_lxd_cpi.protocol import cli
 
-    answer = json.loads(cli.answer(request_bytes, ["--nonsense"], {}))
+    answer = json.loads(cli.respond(request_bytes, ["--nonsense"], {}))
     assert answer["result"] == {"stemcell_formats": ["openstack-qcow2", "openstack-raw"], "api_version": 2}

@@ -21,7 +21,7 @@ def waited(line, replies, outcome=None):
 
 def test_one_that_is_stopped_is_deleted_at_once_and_told(client, wire, replies):
     wire.script(found(replies, "Stopped"), *waited(DELETE, replies))
-    assert instances.remove(client, "vm-1") == {"status": "Stopped"}
+    assert instances.remove(client, "vm-1").document == {"status": "Stopped"}
 
 
 def test_one_that_stops_by_itself_meanwhile_is_fine(client, wire, replies):
@@ -68,7 +68,7 @@ def test_one_that_cannot_be_stopped_is_told_with_the_servers_last_words(client, 
 
 def test_a_stop_that_is_forbidden_is_not_tried_again(client, wire, replies):
     wire.script(found(replies, "Running"), (STATE, replies.error("Forbidden", 403)))
-    with pytest.raises(errors.Untrusted):
+    with pytest.raises(errors.Forbidden):
         instances.remove(client, "vm-1")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.protocol import methods, rpc
+from bosh_lxd_cpi.protocol import dispatch, methods, rpc
 from bosh_lxd_cpi.protocol.methods import METHODS
 from bosh_lxd_cpi.protocol.rpc import Request
 from bosh_lxd_cpi.runtime import throttle
@@ -58,7 +58,9 @@ def call(tmp_path: Path, clock, wire, log) -> Callable[..., Any]:
         }
         (tmp_path / "cpi.json").write_text(json.dumps(tree), encoding="utf-8")
         request = Request(method, list(arguments), {"request_id": "cpi-7", "director_uuid": "d", **(context or {})})
-        return methods.call(request, config_path=str(tmp_path / "cpi.json"), environ={}, log=log, world=(clock, wire))
+        return dispatch.call(
+            request, config_path=str(tmp_path / "cpi.json"), environ={}, log=log, clock=clock, transport=wire
+        )
 
     return call
 
@@ -71,15 +73,15 @@ def test_the_table_has_all_that_a_director_calls():
 def test_every_action_is_there_and_takes_as_many_arguments_as_the_table_says(name):
     module, _, function = METHODS[name].action.partition(".")
     action = getattr(importlib.import_module(f"bosh_lxd_cpi.actions.{module}"), function)
-    cpi, *parameters = inspect.signature(action).parameters.values()
+    context, *parameters = inspect.signature(action).parameters.values()
     needed = [parameter for parameter in parameters if parameter.default is parameter.empty]
-    assert cpi.name == "cpi"
-    assert (len(needed), len(parameters)) == (METHODS[name].least, METHODS[name].most)
+    assert context.name == "context"
+    assert (len(needed), len(parameters)) == (METHODS[name].min_arguments, METHODS[name].max_arguments)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_wrong_number_of_arguments_is_refused(call, name):
-    for count in {METHODS[name].least - 1, METHODS[name].most + 1} - {-1}:
+    for count in {METHODS[name].min_arguments - 1, METHODS[name].max_arguments + 1} - {-1}:
         with pytest.raises(errors.BadRequest, match=f"^{name} takes .* arguments, not {count}$"):
             call(name, *["x"] * count)
 
@@ -90,7 +92,7 @@ def test_the_wrong_number_of_arguments_is_refused(call, name):
 def test_what_is_not_in_the_table_is_not_implemented(call, name):
     with pytest.raises(errors.MethodNotImplemented, match="^this CPI has no method ") as raised:
         call(name)
-    assert len(raised.value.message) < 100
+    assert len(raised.value.brief) < 100
 
 
 def test_ping_is_answered_offline(call):
@@ -138,14 +140,14 @@ def test_what_is_calculated_can_be_created(call):
 
 
 def test_a_call_goes_to_the_configured_project_and_counts_its_requests(call, wire, replies, log):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({})))
+    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     assert call("has_vm", "vm-1") is True
     assert wire.asked[0].query == {"project": "prod"}
     assert "1 requests in 0.00 s" in log.stream.getvalue()
 
 
 def test_the_context_sends_a_call_elsewhere(call, wire, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({})))
+    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", context={"project": "other"})
     assert wire.asked[0].query == {"project": "other"}
 
@@ -175,13 +177,13 @@ def test_secrets_of_arguments_context_and_configuration_are_hidden(call, log):
 
 
 def test_the_log_is_as_loud_as_configured(call, wire, replies, log):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({})))
+    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", changed={"log_level": "error"})
     assert log.stream.getvalue() == ""
 
 
 def test_unknown_properties_in_the_file_are_warned_about(call, wire, replies, log):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({})))
+    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", changed={"throtle_config": {}})
     assert "unknown property throtle_config (did you mean throttle_config?)" in log.stream.getvalue()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.errors import OperationNotFound
-from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.lxd.operations import exists, run_operation, wait
 from bosh_lxd_cpi.runtime.clock import Deadline
@@ -25,7 +23,10 @@ def make(client):
 
 def pending(replies, status="running", name="vm-1", kind="instances", id="op-7"):
     resources = {kind: [f"/1.0/{kind}/{name}?project=prod"]}
-    over = {final: [{"id": f"op-{final}", "resources": resources}] for final in ("success", "failure", "cancelled")}
+    codes = {"success": 200, "failure": 400, "cancelled": 401}
+    over = {
+        status: [{"id": f"op-{status}", "status_code": code, "resources": resources}] for status, code in codes.items()
+    }
     return replies.sync({status: [{"id": id, "resources": resources}], **over})
 
 
@@ -50,14 +51,14 @@ def test_one_wait_asks_for_at_most_thirty_seconds_and_lets_the_server_be_late(cl
 
 
 def test_a_wait_never_reaches_past_the_deadline(client, wire, clock, replies):
-    client.deadline = Deadline(clock, 7.5)
+    client = client.with_deadline(Deadline(clock, 7.5))
     wire.script((WAIT, replies.done()))
     wait(client, ASYNC, what="x")
     assert (wire.asked[0].query["timeout"], wire.asked[0].timeout) == ("7", 7.5)
 
 
 def test_the_last_wait_asks_for_a_second_since_zero_means_differently_by_server(client, wire, clock, replies):
-    client.deadline = Deadline(clock, 0.5)
+    client = client.with_deadline(Deadline(clock, 0.5))
     wire.script((WAIT, replies.done()))
     wait(client, ASYNC, what="x")
     assert wire.asked[0].query["timeout"] == "1"
@@ -69,7 +70,7 @@ def test_an_operation_that_still_runs_is_waited_for_again(client, wire, clock, r
 
 
 def test_a_wait_that_answers_at_once_is_no_flood_and_ends_at_the_deadline(client, wire, clock, replies):
-    client.deadline = Deadline(clock, 2, what="has_vm")
+    client = client.with_deadline(Deadline(clock, 2, what="has_vm"))
     wire.script(*[(WAIT, replies.running())] * 100)
     with pytest.raises(errors.DeadlineExceeded, match="has_vm did not finish within 2 seconds"):
         wait(client, ASYNC, what="x")
@@ -102,7 +103,7 @@ def test_a_server_that_gives_a_code_with_the_failure_is_believed(client, wire, r
 
 def test_a_cancelled_operation_has_no_text_but_gets_one(client, wire, replies):
     wire.script((WAIT, replies.sync({"status": "Cancelled", "status_code": 401, "err": "", "metadata": None})))
-    with pytest.raises(errors.ServerError, match="x: the operation ended as Cancelled"):
+    with pytest.raises(errors.ServerError, match="x: the operation ended with status Cancelled"):
         wait(client, ASYNC, what="x")
 
 
@@ -170,15 +171,15 @@ def test_patience_with_a_busy_object_ends(client, wire, clock, replies, make):
     wire.script(*busy * 19)
     with pytest.raises(errors.Busy):
         run_operation(client, make, what="x")
-    assert 26 < sum(clock.slept) <= operations.PATIENCE
+    assert 26 < sum(clock.slept) <= client.retry.total_seconds
 
 
 def test_patience_never_outlasts_the_deadline(client, wire, clock, replies, make):
-    client.deadline = Deadline(clock, 1)
+    client = client.with_deadline(Deadline(clock, 1))
     busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 4)
     with pytest.raises(errors.DeadlineExceeded):
-        run_operation(client, make, what="x")
+        run_operation(client, lambda: client.create_instance({"name": "vm-1"}), what="x")
     assert sum(clock.slept) == pytest.approx(1)
 
 
@@ -301,7 +302,7 @@ def test_answers_that_keep_getting_lost_are_raised_in_the_end(client, wire, cloc
     wire.script(*[(MAKE, errors.NoResponse("gone")), (LIST, replies.sync({}))] * 19)
     with pytest.raises(errors.NoResponse):
         run_operation(client, make, what="x", name="vm-1", is_done=lambda: False)
-    assert sum(clock.slept) <= operations.PATIENCE
+    assert sum(clock.slept) <= client.retry.total_seconds
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_something_exists_unless_it_is_not_found(error, there):
     assert exists(read) is there
 
 
-@pytest.mark.parametrize("error", [errors.CloudError, errors.Untrusted, errors.Unreachable, errors.ServerError])
+@pytest.mark.parametrize("error", [errors.CloudError, errors.Forbidden, errors.Unreachable, errors.ServerError])
 def test_any_other_failure_says_nothing_about_existence(error):
     def read():
         raise error("x")

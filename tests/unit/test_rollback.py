@@ -1,65 +1,82 @@
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.runtime import signals
 from bosh_lxd_cpi.runtime.rollback import Rollback
 
 
-def test_when_all_goes_well_nothing_is_taken_back(log):
-    done = []
-    with Rollback(log, before=lambda: done.append("before")) as rollback:
-        rollback.add("a", lambda: done.append("a"))
-    assert done == []
+def prepare() -> str:
+    return "context"
+
+
+def test_runs_no_step_after_success(log):
+    contexts = []
+    with Rollback(log, prepare=prepare) as rollback:
+        rollback.add("a", contexts.append)
+    assert contexts == []
 
 
 @pytest.mark.parametrize("problem", [errors.CloudError("x"), KeyError("x"), KeyboardInterrupt(), SystemExit()])
-def test_when_it_fails_the_last_thing_goes_first_and_the_cause_stays(log, problem):
+def test_runs_the_last_step_first_and_keeps_the_exception(log, problem):
     done = []
-    with pytest.raises(type(problem)) as raised, Rollback(log, before=lambda: done.append("before")) as rollback:
+    with pytest.raises(type(problem)) as raised, Rollback(log, prepare=prepare) as rollback:
         for name in "abc":
-            rollback.add(name, lambda name=name: done.append(name))
+            rollback.add(name, lambda context, name=name: done.append((context, name)))
         raise problem
     assert raised.value is problem
-    assert done == ["before", "c", "b", "a"]
-    assert [line.partition("test: ")[2] for line in log.stream.getvalue().splitlines()] == [
-        "undoing c",
-        "undoing b",
-        "undoing a",
-    ]
+    assert done == [("context", "c"), ("context", "b"), ("context", "a")]
+    lines = [line.partition("test: ")[2] for line in log.stream.getvalue().splitlines()]
+    assert lines == ["rolling back: c", "rolling back: b", "rolling back: a"]
+
+
+def test_prepares_once(log):
+    prepared = []
+    with pytest.raises(KeyError), Rollback(log, prepare=lambda: prepared.append(1)) as rollback:
+        rollback.add("a", lambda context: None)
+        rollback.add("b", lambda context: None)
+        raise KeyError("x")
+    assert prepared == [1]
 
 
 @pytest.mark.parametrize("problem", [errors.CloudError("no"), OSError("no"), KeyError("no"), TypeError("no")])
-def test_a_step_that_fails_hides_neither_the_cause_nor_the_steps_before_it(log, problem):
+def test_continues_after_a_step_that_fails(log, problem):
     done = []
 
-    def fail() -> None:
+    def fail(context: str) -> None:
         raise problem
 
-    with pytest.raises(errors.CloudError, match="^the cause$"), Rollback(log) as rollback:
-        rollback.add("a", lambda: done.append("a"))
+    with pytest.raises(errors.CloudError, match="^the cause$"), Rollback(log, prepare=prepare) as rollback:
+        rollback.add("a", done.append)
         rollback.add("b", fail)
         raise errors.CloudError("the cause")
-    assert done == ["a"]
-    assert f"warn  test: could not undo b: {problem}; bin/cleanup --list shows it" in log.stream.getvalue()
+    assert done == ["context"]
+    assert f"warn  test: could not roll back b: {problem}; bin/cleanup --list shows it" in log.stream.getvalue()
 
 
-def test_a_step_that_a_signal_cut_short_is_done_again(log):
+@pytest.mark.parametrize("where", ["prepare", "step"])
+def test_a_signal_does_not_interrupt_it(log, where):
     done = []
 
-    def step() -> None:
-        done.append("a")
-        if len(done) == 1:
-            raise errors.Interrupted("stopped by SIGTERM")
+    def interrupt(context: object = None) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "context"
 
-    with pytest.raises(errors.CloudError, match="^the cause$"), Rollback(log) as rollback:
-        rollback.add("a", step)
-        raise errors.CloudError("the cause")
-    assert done == ["a", "a"]
+    with pytest.raises(errors.CloudError, match="^the cause$"), signals.interruptible():
+        with Rollback(log, prepare=interrupt if where == "prepare" else prepare) as rollback:
+            rollback.add("a", done.append)
+            rollback.add("b", interrupt if where == "step" else done.append)
+            rollback.add("c", done.append)
+            raise errors.CloudError("the cause")
+    assert len(done) == (3 if where == "prepare" else 2)
 
 
-def test_without_steps_no_time_is_asked_for(log):
-    asked = []
-    with pytest.raises(KeyError), Rollback(log, before=lambda: asked.append(1)):
+def test_does_not_prepare_without_steps(log):
+    prepared = []
+    with pytest.raises(KeyError), Rollback(log, prepare=lambda: prepared.append(1)):
         raise KeyError("x")
-    assert asked == []
+    assert prepared == []

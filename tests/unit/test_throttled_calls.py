@@ -9,8 +9,9 @@ import types
 import pytest
 
 from bosh_lxd_cpi.actions import disks
+from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.config.schema import Config, ThrottleConfig
-from bosh_lxd_cpi.protocol import cli, methods, rpc
+from bosh_lxd_cpi.protocol import cli, dispatch, methods, rpc
 from bosh_lxd_cpi.runtime import throttle
 
 
@@ -26,7 +27,7 @@ def call(tmp_path, method, *arguments):
     request = {"method": method, "arguments": list(arguments), "context": {"request_id": "cpi-2"}}
     holder = throttle.Settings(True, str(slots), 1, 0, 0)
     with throttle.slot(holder, label="delete_vm cpi-1", log=print):
-        return json.loads(cli.answer(json.dumps(request).encode(), ["--config", str(file)], {}))["error"]
+        return json.loads(cli.respond(json.dumps(request).encode(), ["--config", str(file)], {}))["error"]
 
 
 @pytest.mark.usefixtures("real_time")
@@ -55,11 +56,17 @@ def test_waiting_for_a_slot_takes_no_time_from_the_call(clock, log, monkeypatch)
         yield
 
     monkeypatch.setattr(throttle, "slot", slot)
-    monkeypatch.setattr(disks, "detach_disk", lambda cpi, *_: seen.append(cpi.client.deadline.remaining()))
+    monkeypatch.setattr(disks, "detach_disk", lambda context, *_: seen.append(context.client.deadline.remaining()))
     settings = Config(throttle_config=ThrottleConfig(enabled=True))
     method = methods.METHODS["detach_disk"]
     transport = types.SimpleNamespace(requests=0)
-    methods._act(
-        rpc.Request("detach_disk", ["vm-1", "vol-p-1"], {}), method, settings, clock=clock, transport=transport, log=log
+    monkeypatch.setattr(schema, "load", lambda *_, **__: settings)
+    dispatch.call(
+        rpc.Request("detach_disk", ["vm-1", "vol-p-1"], {}),
+        config_path="x",
+        environ={},
+        log=log,
+        clock=clock,
+        transport=transport,
     )
     assert seen == [method.deadline]

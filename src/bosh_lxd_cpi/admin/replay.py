@@ -69,7 +69,9 @@ def answered(
         with open(file, "w", encoding="utf-8") as opened:
             json.dump({**call["config"], "throttle_config": {"path": os.path.join(scratch, "locks")}}, opened)
         try:
-            answer = rpc.success(dispatch.call(request, config_path=file, environ={}, log=log, clock=clock, transport=player))
+            answer = rpc.success(
+                dispatch.call(request, config_path=file, environ={}, log=log, clock=clock, transport=player)
+            )
         except Mismatch:
             raise
         except Exception as failure:  # noqa: BLE001  as cli does

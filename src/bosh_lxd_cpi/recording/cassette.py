@@ -306,7 +306,12 @@ def _is_poll(request: dict[str, Any]) -> bool:
 def _answer(played: dict[str, Any]) -> HttpResponse:
     if failure := played.get("error"):
         error = getattr(errors, failure["type"], errors.NoResponse)
-        raise error(failure["brief"], detail=failure.get("detail", ""), code=failure.get("code", ""), **failure.get("fields", {}))
+        raise error(
+            failure["brief"],
+            detail=failure.get("detail", ""),
+            code=failure.get("code", ""),
+            **failure.get("fields", {}),
+        )
     response = played["response"]
     body = json.dumps(response["body"]) if "body" in response else response["text"]
     return HttpResponse(response["status"], response["headers"], body.encode())

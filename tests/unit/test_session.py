@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.lxd.session import is_repeatable
+from bosh_lxd_cpi.runtime.clock import Deadline
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "POST"])
+def test_repeats_any_method_that_the_server_did_not_process(method):
+    assert is_repeatable(method, errors.Unreachable("x")) and is_repeatable(method, errors.Busy("x"))
+
+
+@pytest.mark.parametrize("method, expected", [("GET", True), ("PUT", True), ("DELETE", True), ("POST", False)])
+def test_repeats_only_idempotent_methods_without_response(method, expected):
+    assert is_repeatable(method, errors.NoResponse("x")) is expected
+
+
+def test_repeats_under_the_policy_that_it_receives(wire, clock, log):
+    policy = RetryPolicy(first_pause=3, longest_pause=3, max_attempts=2)
+    client = Client(wire, project="prod", deadline=Deadline(clock, 300), log=log, retry=policy)
+    wire.script(*[("GET /1.0", errors.Unreachable("refused"))] * 2)
+    with pytest.raises(errors.Unreachable):
+        client.server()
+    assert clock.slept == [3]
+
+
+def test_limits_timeouts_to_the_deadline(client, wire, clock, replies):
+    client = client.with_deadline(Deadline(clock, 5))
+    wire.script(("GET /1.0", replies.sync({})), ("GET /1.0/operations/a/wait", replies.sync({})))
+    client.server()
+    client.wait_operation("/1.0/operations/a", 30)
+    assert [request.timeout for request in wire.asked] == [5, 5]
+
+
+def test_sends_nothing_after_the_deadline(client, clock):
+    client = client.with_deadline(Deadline(clock, 5, what="has_vm"))
+    clock.sleep(5)
+    with pytest.raises(errors.DeadlineExceeded, match="has_vm did not finish within 5 seconds"):
+        client.server()
+
+
+@pytest.mark.parametrize(
+    "failure", [errors.Unreachable("refused"), errors.NoResponse("reset"), "Daemon is starting up"]
+)
+def test_repeats_reads_with_growing_pauses(client, wire, clock, replies, failure):
+    response = replies.error(failure, 503) if isinstance(failure, str) else failure
+    wire.script(*[("GET /1.0", response)] * 6, ("GET /1.0", replies.sync({"a": 1})))
+    assert client.server().document == {"a": 1}
+    assert clock.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2])
+
+
+@pytest.mark.parametrize(
+    "line, call",
+    [
+        ("PUT /1.0/instances/vm-1", lambda c: c.replace_instance("vm-1", {}, "e")),
+        ("PATCH /1.0/instances/vm-1", lambda c: c.patch_instance("vm-1", {})),
+        ("DELETE /1.0/instances/vm-1", lambda c: c.delete_instance("vm-1")),
+    ],
+)
+def test_repeats_idempotent_requests_without_response(client, wire, replies, line, call):
+    wire.script((line, errors.NoResponse("reset")), (line, replies.sync()))
+    call(client)
+
+
+def test_never_repeats_a_post_without_response(client, wire, clock):
+    wire.script(("POST /1.0/instances", errors.NoResponse("reset")))
+    with pytest.raises(errors.NoResponse):
+        client.create_instance({"name": "vm-1"})
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("failure", [errors.Unreachable("refused"), "database is locked"])
+def test_repeats_a_post_that_was_not_processed(client, wire, replies, failure):
+    response = replies.error(failure) if isinstance(failure, str) else failure
+    wire.script(("POST /1.0/instances", response), ("POST /1.0/instances", replies.sync()))
+    client.create_instance({"name": "vm-1"})
+
+
+@pytest.mark.parametrize("failure", [errors.Unreachable("refused"), "database is locked"])
+def test_never_repeats_a_streamed_body(client, wire, replies, failure):
+    wire.script(("POST /1.0/images", replies.error(failure) if isinstance(failure, str) else failure))
+    with pytest.raises(errors.ServerError):
+        client.upload_image(iter([b"a"]), length=1, content_type="x")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 412, 500, 501])
+def test_raises_a_refusal_at_once(client, wire, clock, replies, status):
+    wire.script(("DELETE /1.0/instances/vm-1", replies.error("odd", status)))
+    with pytest.raises(errors.ServerError, match="deleting instance vm-1: odd"):
+        client.delete_instance("vm-1")
+    assert clock.slept == []
+
+
+def test_stops_repeating_after_the_policy_time(client, wire, clock):
+    wire.script(*[("GET /1.0", errors.Unreachable("refused"))] * 19)
+    with pytest.raises(errors.Unreachable):
+        client.server()
+    assert 26 < sum(clock.slept) <= client.retry.total_seconds
+
+
+def test_stops_repeating_at_the_deadline(client, wire, clock):
+    client = client.with_deadline(Deadline(clock, 1))
+    wire.script(*[("GET /1.0", errors.Unreachable("refused"))] * 4)
+    with pytest.raises(errors.DeadlineExceeded):
+        client.server()
+    assert sum(clock.slept) == pytest.approx(1)
+
+
+def test_logs_every_repetition(client, wire, log, replies):
+    wire.script(("GET /1.0", errors.Unreachable("no connection to x")), ("GET /1.0", replies.sync({})))
+    client.server()
+    assert "warn  test: no connection to x; trying again" in log.stream.getvalue()

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from bosh_lxd_cpi.errors import Interrupted
+from bosh_lxd_cpi.runtime import signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_raises_interrupted_with_the_name_of_the_signal(number):
+    with pytest.raises(Interrupted, match=f"^the call was stopped by {number.name}$"), signals.interruptible():
+        os.kill(os.getpid(), number)
+
+
+def test_no_exception_handler_swallows_it():
+    assert not issubclass(Interrupted, Exception)
+
+
+def test_raises_once_only():
+    with pytest.raises(Interrupted), signals.interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_ignores_signals_afterwards():
+    with signals.interruptible():
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def uninterruptible() -> str:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return "done"
+
+
+def test_ignores_signals_in_an_uninterruptible_function():
+    signals.uninterruptible(uninterruptible.__code__)
+    with signals.interruptible():
+        assert uninterruptible() == "done"
