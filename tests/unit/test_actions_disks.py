@@ -6,7 +6,7 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import disk_migration, disks
-from bosh_lxd_cpi.guest.disks import persistent_device
+from bosh_lxd_cpi.model.naming import persistent_device
 
 VOLUMES = "/1.0/storage-pools/default/volumes/custom"
 VOLUME, VM = f"{VOLUMES}/vol-p-1", "/1.0/instances/vm-1"

@@ -222,30 +222,6 @@ def test_a_vm_is_described_by_its_instance(cpi, wire, replies, metadata, descrip
     assert wire.asked[0].body["description"] == description
 
 
-def test_tags_are_texts_whatever_they_were():
-    assert vms.tags(
-        {"a": "b", "number": 5, "truth": True, "list": [1, "x"], "map": {"b": 1, "a": 2}, "none": None, "float": 1.5}
-    ) == {
-        "user.bosh.a": "b",
-        "user.bosh.number": "5",
-        "user.bosh.truth": "true",
-        "user.bosh.list": '[1, "x"]',
-        "user.bosh.map": '{"a": 2, "b": 1}',
-        "user.bosh.float": "1.5",
-    }
-
-
-def test_keys_and_values_of_tags_fit_the_servers():
-    assert vms.tags({"a": "x\0y", "b": "\ud800"}) == {"user.bosh.a": "x", "user.bosh.b": "?"}
-    many = vms.tags({str(number): "x" * 9000 for number in range(200)})
-    assert len(many) == 200 and sum(map(len, many.values())) == vms.MOST_CHARACTERS
-    assert vms.tags({"state": "creating", "director_uuid": "x"}) == {
-        "user.bosh.tag.state": "creating",
-        "user.bosh.tag.director_uuid": "x",
-    }
-    assert vms.tags({"a b/c:d=e": "x" * 10_000}) == {"user.bosh.a_b_c_d_e": "x" * vms.LONGEST_VALUE}
-
-
 # -- has_vm --------------------------------------------------------------------------------------------------------------
 
 

@@ -21,18 +21,6 @@ VOLUMES = {
 }
 
 
-def test_a_vms_own_volumes_carry_its_uuid():
-    assert disks.own_volumes("vm-1234-ab") == ("vol-e-1234-ab", "vol-c-1234-ab")
-
-
-def test_the_name_of_a_disks_device_hangs_on_its_cid_alone():
-    name = disks.persistent_device("vol-p-3f2b1c00-0000-4000-8000-000000000001")
-    assert re.fullmatch("p[0-9a-f]{12}", name) and name == disks.persistent_device(
-        "vol-p-3f2b1c00-0000-4000-8000-000000000001"
-    )
-    assert len({disks.persistent_device(f"vol-p-{number}") for number in range(1000)}) == 1000
-
-
 @pytest.mark.parametrize("name", ["p0123456789ab", "ephemeral", "config"])
 def test_serial_numbers_are_short_enough_for_every_server(name):
     """LXD before 6.4 cuts them off at 20 characters (facts: lxd-api 4)."""

@@ -12,7 +12,7 @@ from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.lxd.features import Features, features
-from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime import locks
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
@@ -72,7 +72,7 @@ class Context:
 
     def owner_labels(self) -> dict[str, str]:
         """Return the labels that say which director created an object, and when."""
-        return {"user.bosh.director_uuid": self.director, "user.bosh.created_at": self.clock.now()}
+        return labels.owner_labels(self.director, self.clock.now())
 
     def run_operation(
         self,

@@ -14,10 +14,8 @@ from bosh_lxd_cpi.guest.config_drive import drive
 from bosh_lxd_cpi.guest.networks import Nic
 from bosh_lxd_cpi.lxd.features import Features
 from bosh_lxd_cpi.lxd.operations import exists
+from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime import director_registry
-
-STATE = "user.bosh.state"
-CREATING, CREATED, FAILED = "creating", "created", "failed"
 
 
 class Plan(NamedTuple):
@@ -37,17 +35,17 @@ class Plan(NamedTuple):
     @property
     def disk_devices(self) -> dict[str, dict[str, str]]:
         """The devices of the volumes that belong to this VM alone."""
-        ephemeral, config = disks.own_volumes(self.cid)
-        devices = {disks.CONFIG_DEVICE: disks.volume_device(self.pool, config)}
+        ephemeral, config = naming.own_volumes(self.cid)
+        devices = {naming.CONFIG_DEVICE: disks.volume_device(self.pool, config)}
         if self.properties.ephemeral_disk:
-            devices[disks.EPHEMERAL_DEVICE] = disks.volume_device(self.ephemeral_pool, ephemeral)
+            devices[naming.EPHEMERAL_DEVICE] = disks.volume_device(self.ephemeral_pool, ephemeral)
         return devices
 
     @property
     def other_devices(self) -> dict[str, Mapping[str, str]]:
         """All other devices. They need no volume."""
         root = disks.root_device(self.pool, self.properties.root_disk)
-        return {**self.properties.devices, **self.nics, disks.ROOT_DEVICE: root}
+        return {**self.properties.devices, **self.nics, naming.ROOT_DEVICE: root}
 
 
 def create_vm(
@@ -72,7 +70,7 @@ def create_vm(
     uuid = context.new_id()
     default_network = properties.network or context.config.server.network_name
     nics = networks.nics(bosh_networks, default=default_network, uuid=uuid)
-    cid, is_kept = f"vm-{uuid}", []
+    cid, is_kept = naming.vm_cid(uuid), []
     try:
         plan, answer = _plan(
             context,
@@ -103,7 +101,7 @@ def _remove_or_keep(context: Context, plan: Plan) -> bool:
     """Delete the VM, or keep it if keep_failed_vms is set. Return whether it is kept."""
     if context.config.keep_failed_vms and exists(lambda: context.client.instance(plan.cid)):
         description = "its creation failed, kept for inspection"
-        vms.describe(context, plan.cid, description=description, config={STATE: FAILED})
+        vms.describe(context, plan.cid, description=description, config={labels.STATE: labels.FAILED})
         return True
     vms.destroy(context, plan.cid, extra_pools=(plan.pool, plan.ephemeral_pool))
     return False
@@ -164,7 +162,7 @@ def _plan(
             **boot,
             **properties.config,
             **properties.limits(),
-            **vms.tags(dict(properties.tags)),
+            **labels.metadata_labels(properties.tags),
             **context.owner_labels(),
         },
         ephemeral_pool=properties.ephemeral_storage_pool or pool,
@@ -213,7 +211,7 @@ def _create(context: Context, plan: Plan) -> None:
         "type": "virtual-machine",
         "source": {"type": "image", "fingerprint": plan.image},
         "profiles": list(plan.properties.profiles) or [context.config.server.profile_name],
-        "config": {**plan.instance_config, STATE: CREATING},
+        "config": {**plan.instance_config, labels.STATE: labels.CREATING},
         "description": "being created by BOSH",
         **({"instance_type": named_type} if named_type else {}),
     }
@@ -234,7 +232,7 @@ def _create(context: Context, plan: Plan) -> None:
         _create_instance(context, plan, {**body, "devices": devices, **({"start": True} if starts else {})})
         if not starts:
             vms.start(context, plan.cid)
-    vms.describe(context, plan.cid, description="made by BOSH", config={STATE: CREATED})
+    vms.describe(context, plan.cid, description="made by BOSH", config={labels.STATE: labels.CREATED})
 
 
 def _create_instance(context: Context, plan: Plan, body: dict[str, Any]) -> None:
@@ -253,9 +251,9 @@ def _create_instance(context: Context, plan: Plan, body: dict[str, Any]) -> None
 
 
 def _create_volumes(context: Context, plan: Plan, *, target: str) -> None:
-    ephemeral, config = disks.own_volumes(plan.cid)
+    ephemeral, config = naming.own_volumes(plan.cid)
     size = plan.properties.ephemeral_disk
     if size:
-        labels = context.owner_labels()
-        volumes.create_volume(context, plan.ephemeral_pool, ephemeral, size=size, config=labels, target=target)
+        owner_labels = context.owner_labels()
+        volumes.create_volume(context, plan.ephemeral_pool, ephemeral, size=size, config=owner_labels, target=target)
     volumes.import_drive(context, plan.pool, config, content=plan.drive, features=plan.features, target=target)

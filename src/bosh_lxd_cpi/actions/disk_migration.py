@@ -15,9 +15,7 @@ from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.resources import Volume
-
-# No tag can have these names: BOSH's are below user.bosh.
-COPY, COPIED = "user.bosh_copy", "user.bosh_copied"
+from bosh_lxd_cpi.model.labels import COPIED, COPY, copy_number
 
 
 def move(context: Context, pool: str, name: str, member: str) -> None:
@@ -47,7 +45,7 @@ def move(context: Context, pool: str, name: str, member: str) -> None:
 
 
 def _number(volume: Volume, label: str) -> int:
-    return int(volume.config.get(label, "0"))
+    return copy_number(volume.config, label)
 
 
 def _copy(context: Context, pool: str, volume: Volume, *, number: str, member: str) -> None:

@@ -16,6 +16,7 @@ from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import sizes
 from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.lxd.resources import Instance
+from bosh_lxd_cpi.model import labels, naming
 
 IN_DOUBT = (
     errors.PreconditionFailed,
@@ -38,7 +39,7 @@ def create_disk(context: Context, size: Any, cloud_properties: Any, vm_cid: Any 
     size = parse_size(size, "disk size")
     properties = parse_disk_properties(cloud_properties)
     pool = properties.storage_pool or context.config.server.storage_pool_name
-    cid = f"{disks.PERSISTENT}{context.new_id()}"
+    cid = naming.disk_cid(context.new_id())
     target = properties.target
     if vm_cid and (target or context.config.server.target):  # otherwise the request for the VM would be useless
         target = _location(context, parse_cid(vm_cid, "vm_cid")) or target
@@ -100,7 +101,7 @@ def attach_disk(context: Context, vm_cid: str, disk_cid: str) -> dict[str, str]:
     """
     vm, disk = parse_cid(vm_cid, "vm_cid"), parse_cid(disk_cid, "disk_cid")
     features = context.features()
-    with context.exclusive(f"attachment-of-{disk}", required=True), context.exclusive(vms.changes_of(vm)):
+    with context.exclusive(naming.attachment_lock(disk), required=True), context.exclusive(naming.change_lock(vm)):
         return _attach(context, vm, disk, kind=features.kind)
 
 
@@ -110,7 +111,7 @@ def _attach(context: Context, vm: str, disk_cid: str, *, kind: str) -> dict[str,
         raise errors.CloudError(
             f"disk {disk_cid} is already attached to {', '.join(others)}", code="attached_elsewhere"
         )
-    device, location = disks.persistent_device(disk_cid), disk.volume.location
+    device, location = naming.persistent_device(disk_cid), disk.volume.location
     for _ in context.change_retry.attempts(context.client.deadline):
         instance = vms.read_vm(context, vm)
         if names := disks.devices_of(instance.devices, disk_cid):
@@ -149,7 +150,7 @@ def detach_disk(context: Context, vm_cid: str, disk_cid: str) -> None:
     from bosh_lxd_cpi.actions import legacy_config_drive
 
     vm, disk = parse_cid(vm_cid, "vm_cid"), parse_cid(disk_cid, "disk_cid")
-    with context.exclusive(vms.changes_of(vm)):
+    with context.exclusive(naming.change_lock(vm)):
         _detach(context, vm, disk)
     legacy_config_drive.forget_disk(context, vm, disk)
 
@@ -229,7 +230,7 @@ def set_disk_metadata(context: Context, disk_cid: str, metadata: Any) -> None:
         raise errors.BadRequest("metadata must be an object")
 
     def change(disk: Disk) -> None:
-        config = {**disk.volume.config, **vms.tags(metadata)}
+        config = {**disk.volume.config, **labels.metadata_labels(metadata)}
         _replace(
             context, disk, config=config, description=describe(metadata), what=f"describing disk {disk.volume.name}"
         )
@@ -239,7 +240,7 @@ def set_disk_metadata(context: Context, disk_cid: str, metadata: Any) -> None:
 
 def _change(context: Context, cid: str, change: Callable[[Disk], None]) -> None:
     """Change a disk as it is now, again if another client changed it in the meantime."""
-    with context.exclusive(vms.changes_of(parse_cid(cid, "disk_cid"))):
+    with context.exclusive(naming.change_lock(parse_cid(cid, "disk_cid"))):
         for _ in context.change_retry.attempts(context.client.deadline):
             try:
                 return change(locate_for_change(context, cid))

@@ -15,9 +15,10 @@ from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.guest.config_drive import drive
+from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime.files import write_file
 
-DISK_PATHS = {"system": ("/dev/sda", disks.ROOT_DEVICE), "ephemeral": ("/dev/sdb", disks.EPHEMERAL_DEVICE)}
+DISK_PATHS = {"system": ("/dev/sda", naming.ROOT_DEVICE), "ephemeral": ("/dev/sdb", naming.EPHEMERAL_DEVICE)}
 """The paths of the Go CPI, and the devices they stand for. The names of devices are stable, the letters are not."""
 
 
@@ -49,8 +50,8 @@ def forget_disk(context: Context, vm: str, disk: str) -> None:
     for name, (path, device) in DISK_PATHS.items():
         if settings["disks"].get(name) == path:
             settings["disks"][name] = disks.path(device, kind=features.kind)
-    old = instance.devices[disks.CONFIG_DEVICE]
-    pool, new = old["pool"], f"{disks.CONFIG}{context.new_id()}"
+    old = instance.devices[naming.CONFIG_DEVICE]
+    pool, new = old["pool"], naming.config_drive(context.new_id())
     context.log.info(f"replacing the config drive of {vm}: it names {disk}")
     with context.rollback() as rollback:
         rollback.add(f"volume {new}", lambda context: volumes.delete_volume(context, pool, new))
@@ -69,9 +70,9 @@ def forget_disk(context: Context, vm: str, disk: str) -> None:
 
 def _replace_device(context: Context, vm: str, description: str, device: dict[str, str]) -> None:
     def is_done() -> bool:
-        return bool(context.client.instance(vm).devices[disks.CONFIG_DEVICE] == device)
+        return bool(context.client.instance(vm).devices[naming.CONFIG_DEVICE] == device)
 
-    body = {"description": description, "devices": {disks.CONFIG_DEVICE: device}}
+    body = {"description": description, "devices": {naming.CONFIG_DEVICE: device}}
     try:
         context.run_operation(
             lambda: context.client.patch_instance(vm, body),

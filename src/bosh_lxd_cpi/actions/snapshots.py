@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import vms
 from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.actions.disk_lookup import change_in_any_pool
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import exists
-
-SEPARATOR = "_snap-"
+from bosh_lxd_cpi.model import labels, naming
 
 
 def snapshot_disk(context: Context, disk_cid: str, metadata: Any = None) -> str:
@@ -22,7 +20,7 @@ def snapshot_disk(context: Context, disk_cid: str, metadata: Any = None) -> str:
     cid = parse_cid(disk_cid, "disk_cid")
     if not isinstance(metadata or {}, dict):
         raise errors.BadRequest("metadata must be an object")
-    name = f"snap-{context.new_id()}"
+    name = naming.snapshot_name(context.new_id())
     with context.rollback() as rollback:
         rollback.add(f"snapshot {name}", lambda context: _remove(context, cid, name))
         pool = change_in_any_pool(context, cid, lambda pool: _snapshot(context, pool, cid, name))
@@ -34,13 +32,13 @@ def snapshot_disk(context: Context, disk_cid: str, metadata: Any = None) -> str:
             )
     if pool is None:
         raise errors.DiskNotFound(f"there is no disk {cid} to create a snapshot of")
-    return f"{cid}_{name}"
+    return naming.snapshot_cid(cid, name)
 
 
 def _remove(context: Context, cid: str, name: str) -> None:
     """Delete a snapshot after its creation has ended. During it, Incus forgets the snapshot and keeps its data."""
     operations.wait_for_pending(context.client, name, what=f"creating snapshot {name} of {cid}")
-    delete_snapshot(context, f"{cid}_{name}")
+    delete_snapshot(context, naming.snapshot_cid(cid, name))
 
 
 def _snapshot(context: Context, pool: str, cid: str, name: str) -> str:
@@ -57,7 +55,7 @@ def _description(metadata: dict[str, Any], *, director: str) -> str:
     """Return the metadata as JSON, without entries beyond the limit of labels. A snapshot has no configuration."""
     import json
 
-    entries, remaining = {}, vms.MAX_CHARACTERS
+    entries, remaining = {}, labels.MAX_TOTAL_LENGTH
     for key, value in {"director_uuid": director, **metadata}.items():
         length = len(json.dumps({key: value}))
         if length <= remaining:
@@ -68,10 +66,10 @@ def _description(metadata: dict[str, Any], *, director: str) -> str:
 
 def delete_snapshot(context: Context, snapshot_cid: str) -> None:
     """Delete a snapshot. Succeed if the snapshot or its disk does not exist."""
-    disk, separator, uuid = parse_cid(snapshot_cid, "snapshot_cid").partition(SEPARATOR)
-    if not separator:
-        raise errors.BadRequest(f"{snapshot_cid} is not the CID of a snapshot: <disk>{SEPARATOR}<uuid>")
-    name = f"snap-{uuid}"
+    names = naming.split_snapshot_cid(parse_cid(snapshot_cid, "snapshot_cid"))
+    if names is None:
+        raise errors.BadRequest(f"{snapshot_cid} is not the CID of a snapshot: <disk>{naming.SNAPSHOT_SEPARATOR}<uuid>")
+    disk, name = names
     if not change_in_any_pool(context, disk, lambda pool: _delete(context, pool, disk, name)):
         context.log.info(f"there is no snapshot {snapshot_cid}")
 

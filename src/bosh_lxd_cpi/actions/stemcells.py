@@ -12,6 +12,7 @@ from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.guest.cloud_properties import StemcellProperties, parse_stemcell_properties
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import exists
+from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.stemcell import qcow2, tarball
 from bosh_lxd_cpi.stemcell.upload import Upload, metadata
 
@@ -32,7 +33,7 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
         fingerprint = _light_image(context, stemcell)
     else:
         fingerprint = _existing_image(context, stemcell) or _upload(context, image_path, stemcell)
-    cid = f"img-{context.new_id()}"
+    cid = naming.stemcell_cid(context.new_id())
     with context.rollback() as rollback:
         rollback.add(f"image alias {cid}", lambda context: context.client.delete_alias(cid))
         description = f"{LIGHT if is_light else ''}{stemcell.name} {stemcell.version}"
@@ -135,8 +136,8 @@ def _send(context: Context, stemcell: StemcellProperties, *, rootfs: Iterator[by
         "os": (stemcell.os_distro or "linux").title(),
         "architecture": stemcell.architecture,
         "root_device_name": stemcell.root_device_name or "/",
-        "bosh.stemcell": f"{stemcell.name} {stemcell.version}",
-        "bosh.director": context.director,
+        labels.IMAGE_STEMCELL: f"{stemcell.name} {stemcell.version}",
+        labels.IMAGE_DIRECTOR: context.director,
         **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {}),
     }
     upload = Upload(
@@ -163,15 +164,15 @@ def _predeploy(context: Context, fingerprint: str) -> None:
 
     Some remote pools in clusters fail then (docs/development/lxd-api.md §11, lxd #15315).
     """
-    name, server = f"vm-{context.new_id()}", context.config.server
+    name, server = naming.vm_cid(context.new_id()), context.config.server
     target = server.target if server.target and context.features().is_clustered else ""
     body = {
         "name": name,
         "type": "virtual-machine",
         "source": {"type": "image", "fingerprint": fingerprint},
         "profiles": [server.profile_name],
-        "devices": {"root": disks.root_device(server.storage_pool_name, 0)},
-        "config": {**context.owner_labels(), "user.bosh.state": "creating"},
+        "devices": {naming.ROOT_DEVICE: disks.root_device(server.storage_pool_name, 0)},
+        "config": {**context.owner_labels(), labels.STATE: labels.CREATING},
         "description": "BOSH warms up a stemcell",
     }
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,13 +12,7 @@ from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import instances, pools
 from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.lxd.resources import Instance
-
-OWN_LABELS = ("director_uuid", "state")
-"""Labels that cleanup reads. A tag of such a name must not replace them."""
-MAX_CHARACTERS = 128 << 10
-"""For all values together. Incus 7 takes no request above 1 MiB, and JSON may need six bytes for a character."""
-MAX_VALUE_CHARACTERS = 8192
-"""For one value. The rest is cut off: each value is a row of the server's database."""
+from bosh_lxd_cpi.model import labels, naming
 
 
 def has_vm(context: Context, vm_cid: str) -> bool:
@@ -106,14 +99,14 @@ def destroy(context: Context, cid: str, *, extra_pools: Iterable[str] = ()) -> N
     default_pool = context.config.server.storage_pool_name
     if instance is None:
         context.log.info(f"there is no VM {cid}; looking for its volumes")
-        own = {(pool, name) for pool in pools.names(context.client, default_pool) for name in disks.own_volumes(cid)}
+        own = {(pool, name) for pool in pools.names(context.client, default_pool) for name in naming.own_volumes(cid)}
     else:
         own = set(disks.volumes_to_delete(instance.devices))
         names = {name for _, name in own}
         own |= {
             (pool, name)
             for pool in {default_pool, *extra_pools}
-            for name in disks.own_volumes(cid)
+            for name in naming.own_volumes(cid)
             if name not in names
         }
     for pool, name in sorted(own):
@@ -126,18 +119,10 @@ def set_vm_metadata(context: Context, vm_cid: str, metadata: Any) -> None:
     if not isinstance(metadata, dict):
         raise errors.BadRequest("metadata must be an object")
     try:
-        with context.exclusive(changes_of(cid)):
-            describe(context, cid, description=_description(metadata), config=tags(metadata))
+        with context.exclusive(naming.change_lock(cid)):
+            describe(context, cid, description=_description(metadata), config=labels.metadata_labels(metadata))
     except errors.NotFound:
         raise errors.VMNotFound(f"there is no VM {cid}") from None
-
-
-def changes_of(cid: str) -> str:
-    """Return the name of the lock for changes of an object.
-
-    Detaching takes seconds. Without the lock, faster changes of the same VM would make its If-Match fail every time.
-    """
-    return f"changes-of-{cid}"
 
 
 def describe(context: Context, cid: str, *, description: str, config: dict[str, str]) -> None:
@@ -161,26 +146,3 @@ def _description(metadata: dict[str, Any]) -> str:
     if group and index not in (None, ""):
         return f"{group}/{index}"
     return str(metadata.get("name") or group or f"compiling {metadata.get('compiling', '')}".strip())
-
-
-def tags(metadata: dict[str, Any]) -> dict[str, str]:
-    """Return metadata as user.bosh.* keys. Values that are not strings become JSON."""
-    labels, remaining = {}, MAX_CHARACTERS
-    for key, value in metadata.items():
-        if value is not None:
-            text = _value(value)[: min(MAX_VALUE_CHARACTERS, remaining)]
-            labels[f"user.bosh.{_key(key)}"] = text
-            remaining -= len(text)
-    return labels
-
-
-def _key(key: str) -> str:
-    plain = "".join(character if character.isalnum() or character in "-_." else "_" for character in key)
-    return f"tag.{plain}" if plain in OWN_LABELS else plain
-
-
-def _value(value: Any) -> str:
-    """Return a value without the characters that servers cut or replace, so that it can be compared afterwards."""
-    if not isinstance(value, str):
-        return json.dumps(value, sort_keys=True)
-    return value.partition("\0")[0].encode("utf-8", "replace").decode()

@@ -14,20 +14,16 @@ from datetime import datetime
 from typing import Any
 
 from bosh_lxd_cpi import errors, hints
-from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.client import Client
-from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.model import labels, naming
 
 VM, DISK, EPHEMERAL, CONFIG, SNAPSHOT, IMAGE = "vm", "disk", "ephemeral", "config", "snapshot", "image"
-VOLUMES = {disks.PERSISTENT: DISK, disks.EPHEMERAL: EPHEMERAL, disks.CONFIG: CONFIG}
-NAME = re.compile(r"(vm-|img-|snap-|vol-[ecp]-)[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[4-9ab][0-9a-f]{3}-[0-9a-f]{12}")
-"""The library that gives go-lxd-cpi its UUIDs sets the variant wrongly: 4 to 7 begin their fourth group, not 8 to b."""
+VOLUMES = {naming.PERSISTENT: DISK, naming.EPHEMERAL: EPHEMERAL, naming.CONFIG_DRIVE: CONFIG}
 UNKNOWN_OWNER = "?"
 """In place of a director: named in our manner, but with a UUID that says nothing, as go-lxd-cpi's."""
 INCOMPLETE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "half-made", "failed", "orphan", "unused", "no alias"
-STATE, CREATING = "user.bosh.state", "creating"
-VM_STATES = {CREATING: INCOMPLETE, "failed": FAILED}
+VM_STATES = {labels.CREATING: INCOMPLETE, labels.FAILED: FAILED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +109,7 @@ def _volumes(client: Client, pool: str, found: Inventory) -> list[dict[str, Any]
 
 def owner(name: str) -> str:
     """The digest of the director that a name belongs to, `UNKNOWN_OWNER`, or nothing for what is no name of BOSH's."""
-    if not NAME.fullmatch(name):
+    if not naming.NAME.fullmatch(name):
         return ""
     origin = naming.origin(name)
     return origin.director if origin else UNKNOWN_OWNER
@@ -135,7 +131,7 @@ def seconds(text: str) -> float | None:
 
 def _instances(instances: Iterable[dict[str, Any]]) -> Iterator[Resource]:
     for instance in instances:
-        if (director := owner(instance["name"])) and instance["name"].startswith("vm-"):
+        if (director := owner(instance["name"])) and instance["name"].startswith(naming.VM):
             config, devices = instance["config"], (instance.get("expanded_devices") or {}).values()
             root = next((device for device in devices if device.get("path") == "/"), {})
             yield Resource(
@@ -146,8 +142,8 @@ def _instances(instances: Iterable[dict[str, Any]]) -> Iterator[Resource]:
                 created=_created(instance["name"], instance.get("created_at") or ""),
                 size=sizes.mib(root.get("size", "")),
                 pool=root.get("pool", ""),
-                state=VM_STATES.get(config.get(STATE, ""), ""),
-                **_tags(config),
+                state=VM_STATES.get(config.get(labels.STATE, ""), ""),
+                **_tags(labels.metadata_of(config)),
             )
 
 
@@ -157,7 +153,11 @@ def _of_pools(volumes: Iterable[tuple[str, dict[str, Any]]], vms: Mapping[str, R
         if (director := owner(name)) and name[:6] in VOLUMES:
             kind = VOLUMES[name[:6]]
             vm = vms.get(name[-36:]) if kind != DISK else None
-            about = {"deployment": vm.deployment, "instance": vm.instance} if vm else _tags(volume["config"])
+            about = (
+                {"deployment": vm.deployment, "instance": vm.instance}
+                if vm
+                else _tags(labels.metadata_of(volume["config"]))
+            )
             yield Resource(
                 kind=kind,
                 cid=name,
@@ -198,7 +198,7 @@ def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
         if director := owner(name):
             yield Resource(
                 kind=SNAPSHOT,
-                cid=f"{disk.cid}_{name}",
+                cid=naming.snapshot_cid(disk.cid, name),
                 director=director,
                 pool=disk.pool,
                 size=disk.size,
@@ -217,11 +217,11 @@ def _images(images: Iterable[dict[str, Any]], instances: list[dict[str, Any]]) -
             if instance["config"].get("volatile.base_image") == image["fingerprint"]
         )
         aliases = [alias["name"] for alias in image.get("aliases") or ()]
-        maker = (image.get("properties") or {}).get("bosh.director")
+        maker = labels.image_director(image)
         about = {"kind": IMAGE, "size": image["size"] / (1 << 20), "used_by": users}
         uploaded = image.get("uploaded_at") or ""
         for alias in aliases:
-            if alias.startswith("img-") and owner(alias):
+            if alias.startswith(naming.STEMCELL) and owner(alias):
                 yield Resource(cid=alias, director=owner(alias), created=_created(alias, uploaded), **about)
         if maker is not None and not aliases:
             yield Resource(
@@ -246,9 +246,8 @@ def _metadata(snapshot: dict[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
 
 
-def _tags(config: Mapping[str, str]) -> dict[str, str]:
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Deployment and instance as BOSH's metadata for VMs, disks and snapshots name them, each in its own way."""
-    tags = {key.removeprefix("user.bosh."): value for key, value in config.items()}
     group = tags.get("instance_group") or tags.get("job") or tags.get("compiling", "")
     which = tags.get("instance_index") or tags.get("index") or tags.get("instance_id") or tags.get("id") or ""
     instance = "/".join(filter(None, [group, which])) if group else ""
@@ -261,9 +260,7 @@ def _directors(
     images: Iterable[dict[str, Any]],
     volumes: Iterable[tuple[str, dict[str, Any]]],
 ) -> dict[str, str]:
-    marks = {
-        item["config"].get("user.bosh.director_uuid", "") for item in (*instances, *(volume for _, volume in volumes))
-    }
-    marks |= {(image.get("properties") or {}).get("bosh.director", "") for image in images}
+    marks = {item["config"].get(labels.DIRECTOR, "") for item in (*instances, *(volume for _, volume in volumes))}
+    marks |= {labels.image_director(image) or "" for image in images}
     uuids = {naming.director_digest(mark): mark for mark in marks if mark}
     return {digest: uuids.get(digest, digest) for digest in sorted(digests)}

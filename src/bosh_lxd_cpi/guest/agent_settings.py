@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bosh_lxd_cpi.guest import disks
+from bosh_lxd_cpi.model import naming
 
 
 def agent_settings(
@@ -31,8 +32,8 @@ def agent_settings(
         "ntp": ntp,
         "networks": networks,
         "disks": {
-            "system": disks.path(disks.ROOT_DEVICE, kind=kind),
-            "ephemeral": disks.path(disks.EPHEMERAL_DEVICE, kind=kind) if ephemeral else None,
+            "system": disks.path(naming.ROOT_DEVICE, kind=kind),
+            "ephemeral": disks.path(naming.EPHEMERAL_DEVICE, kind=kind) if ephemeral else None,
             "persistent": {},
         },
         "env": env,

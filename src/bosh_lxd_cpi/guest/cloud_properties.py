@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from bosh_lxd_cpi.errors import InvalidProperties
+from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime.suggest import did_you_mean
 
 INSTANCE_TYPE = re.compile(r"(?:c(?P<cpu>[0-9]{1,20}(?:\.[0-9]+)?))?-?(?:m(?P<ram>[0-9]{1,20}(?:\.[0-9]+)?))?")
@@ -20,7 +21,6 @@ OWNED_CONFIG = re.compile(
     r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*|security\.protection\.delete", re.DOTALL
 )
 """Instance options that the CPI or the server itself writes, and one that keeps BOSH from deleting what it made."""
-OWNED_DEVICES = re.compile(r"root|config|ephemeral|eth\d+|p[0-9a-f]{12}|persistent-\d+")
 
 
 class VmProperties(NamedTuple):
@@ -107,7 +107,7 @@ def parse_vm_properties(given: Any) -> VmProperties:
                 hint="Use instance_type or cpu and ram, and tags",
             )
     for name, device in properties.devices.items():
-        if OWNED_DEVICES.fullmatch(name):
+        if naming.RESERVED_DEVICES.fullmatch(name):
             raise InvalidProperties(
                 f"VM cloud_properties: a device called {name} is made by the CPI itself", hint="Choose another name"
             )
@@ -130,7 +130,7 @@ def parse_vm_properties(given: Any) -> VmProperties:
 def parse_disk_properties(given: Any) -> DiskProperties:
     """Raises InvalidProperties."""
     properties = _read(DiskProperties, given, "disk")
-    if owned := next((key for key in properties.config if key == "size" or key.startswith("user.bosh.")), None):
+    if owned := next((key for key in properties.config if key == "size" or key.startswith(labels.PREFIX)), None):
         raise InvalidProperties(f"disk cloud_properties: config.{owned} is set by the CPI itself")
     return properties
 

@@ -1,30 +1,12 @@
-"""Names of volumes and devices, and the disk hints that lead the agent to them."""
+"""Devices of volumes and disks, and the disk hints by which the agent finds them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 
+from bosh_lxd_cpi.model import naming
+
 Device = Mapping[str, str]
-
-PERSISTENT, EPHEMERAL, CONFIG = "vol-p-", "vol-e-", "vol-c-"
-"""Prefixes of volume names; the same as go-lxd-cpi's."""
-ROOT_DEVICE, EPHEMERAL_DEVICE, CONFIG_DEVICE = "root", "ephemeral", "config"
-
-
-def own_volumes(vm_cid: str) -> tuple[str, str]:
-    """Ephemeral volume and config drive of a VM: they carry its uuid, so that they are found when it is gone."""
-    uuid = vm_cid.removeprefix("vm-")
-    return f"{EPHEMERAL}{uuid}", f"{CONFIG}{uuid}"
-
-
-def persistent_device(disk_cid: str) -> str:
-    """The device name of a persistent disk in every VM that it is attached to.
-
-    At most 14 characters of [a-z0-9]: with the server's own prefix that is 20, which every server version passes on to
-    the guest unchanged (facts: lxd-api 4, "Stable guest paths").
-    """
-    return "p" + hashlib.sha256(disk_cid.encode()).hexdigest()[:12]
 
 
 def path(device: str, *, kind: str) -> str:
@@ -59,7 +41,7 @@ def persistent_disks(devices: Mapping[str, Device]) -> list[str]:
     return sorted(
         device["source"]
         for device in devices.values()
-        if device.get("type") == "disk" and device.get("source", "").startswith(PERSISTENT)
+        if device.get("type") == "disk" and device.get("source", "").startswith(naming.PERSISTENT)
     )
 
 
@@ -67,5 +49,5 @@ def volumes_to_delete(devices: Mapping[str, Device]) -> Iterator[tuple[str, str]
     """Pool and name of every volume that belongs to a VM alone; go-lxd-cpi named them by uuids of their own."""
     for device in devices.values():
         source = device.get("source", "")
-        if device.get("type") == "disk" and source.startswith((EPHEMERAL, CONFIG)):
+        if device.get("type") == "disk" and source.startswith((naming.EPHEMERAL, naming.CONFIG_DRIVE)):
             yield device["pool"], source

@@ -1,8 +1,9 @@
-"""New names. The UUID in a CID says when it was made and for which director.
+"""Names of everything that the CPI creates on the server: CIDs, volumes, devices, and the locks that go with them.
 
-A config drive uploaded as an ISO volume can carry no mark of its own, and its name is all that is left of it when its VM
-is gone; so the name tells cleanup whether the resource is ours, whose, and how old. Layout, as RFC 9562 allows in version 8:
-48 bits of Unix milliseconds, 26 random bits, 48 bits of the director UUID's sha256. go-lxd-cpi's UUIDs are version 4.
+The UUID in a CID tells when and for which director the resource was created. A config drive uploaded as an ISO volume
+cannot carry labels, and after its VM is gone its name is the only information left, so cleanup relies on names. The
+layout is UUID version 8 (RFC 9562): 48 bits of Unix milliseconds, 26 random bits, 48 bits of the SHA-256 of the
+director UUID. The UUIDs of the Go CPI are version 4. The prefixes are those of the Go CPI.
 """
 
 from __future__ import annotations
@@ -13,29 +14,114 @@ from typing import NamedTuple
 
 from bosh_lxd_cpi.runtime.clock import Clock
 
+VM, STEMCELL, SNAPSHOT = "vm-", "img-", "snap-"
+"""Prefixes of instances, image aliases and snapshots."""
+PERSISTENT, EPHEMERAL, CONFIG_DRIVE = "vol-p-", "vol-e-", "vol-c-"
+"""Prefixes of volumes, all of the same length."""
+SNAPSHOT_SEPARATOR = f"_{SNAPSHOT}"
+"""A snapshot's CID is `<disk CID>_<snapshot name>`, because the server needs both names."""
+
+ROOT_DEVICE, EPHEMERAL_DEVICE, CONFIG_DEVICE = "root", "ephemeral", "config"
+"""Device names of the disks that every VM has."""
+RESERVED_DEVICES = re.compile(
+    rf"{ROOT_DEVICE}|{CONFIG_DEVICE}|{EPHEMERAL_DEVICE}|eth\d+|p[0-9a-f]{{12}}|persistent-\d+"
+)
+"""Device names that the CPI uses itself; `persistent-N` is the Go CPI's."""
+
 UUID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-([0-9a-f]{12})$")
+NAME = re.compile(
+    rf"({VM}|{STEMCELL}|{SNAPSHOT}|vol-[ecp]-)[0-9a-f]{{8}}-[0-9a-f]{{4}}-[48][0-9a-f]{{3}}-[4-9ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
+)
+"""A name that this CPI or the Go CPI created. The Go CPI's UUID library sets the variant wrongly, to 4 up to 7."""
 
 
 class Origin(NamedTuple):
-    """What an id of ours says: Unix seconds, and the director's digest."""
+    """When a resource was created, in Unix seconds, and the digest of its director."""
 
     created: float
     director: str
 
 
 def director_digest(director_uuid: str) -> str:
-    """Twelve hex digits that stand for a director."""
+    """Return the twelve hexadecimal digits that stand for a director in UUIDs."""
     return hashlib.sha256(director_uuid.encode()).hexdigest()[:12]
 
 
 def new_id(clock: Clock, director_uuid: str) -> str:
-    """A new UUID for something of this director's."""
+    """Return a new UUID for a resource of this director."""
     millis, random = f"{int(clock.time() * 1000):012x}"[-12:], clock.random_hex(7)
     variant = "89ab"[int(random[3], 16) % 4]
     return f"{millis[:8]}-{millis[8:]}-8{random[:3]}-{variant}{random[4:7]}-{director_digest(director_uuid)}"
 
 
 def origin(name: str) -> Origin | None:
-    """What the UUID at the end of a name says, or None when it is not one of ours."""
+    """Return what the UUID at the end of a name encodes, or None if this CPI did not create the UUID."""
     match = UUID.search(name)
     return Origin(int(match[1] + match[2], 16) / 1000, match[3]) if match else None
+
+
+def vm_cid(uuid: str) -> str:
+    """Return the CID of a VM, which is the name of its instance."""
+    return f"{VM}{uuid}"
+
+
+def stemcell_cid(uuid: str) -> str:
+    """Return the CID of a stemcell, which is an alias of its image."""
+    return f"{STEMCELL}{uuid}"
+
+
+def disk_cid(uuid: str) -> str:
+    """Return the CID of a persistent disk, which is the name of its volume."""
+    return f"{PERSISTENT}{uuid}"
+
+
+def config_drive(uuid: str) -> str:
+    """Return the volume name of a config drive."""
+    return f"{CONFIG_DRIVE}{uuid}"
+
+
+def own_volumes(vm_cid: str) -> tuple[str, str]:
+    """Return the volume names of a VM's ephemeral disk and config drive.
+
+    They contain the UUID of the VM, so that delete_vm finds them after the VM is gone.
+    """
+    uuid = vm_cid.removeprefix(VM)
+    return f"{EPHEMERAL}{uuid}", config_drive(uuid)
+
+
+def snapshot_name(uuid: str) -> str:
+    """Return the name of a snapshot within its volume."""
+    return f"{SNAPSHOT}{uuid}"
+
+
+def snapshot_cid(disk_cid: str, snapshot: str) -> str:
+    """Return the CID of the snapshot with this name of a persistent disk."""
+    return f"{disk_cid}_{snapshot}"
+
+
+def split_snapshot_cid(cid: str) -> tuple[str, str] | None:
+    """Return the disk CID and the snapshot name that a snapshot's CID contains, or None if it is not one."""
+    disk, separator, uuid = cid.partition(SNAPSHOT_SEPARATOR)
+    return (disk, snapshot_name(uuid)) if separator else None
+
+
+def persistent_device(disk_cid: str) -> str:
+    """Return the name of a persistent disk's device, the same in every VM.
+
+    It has at most 14 characters of [a-z0-9]. With the server's prefix it has 20, the longest serial number that every
+    server version passes to the guest unchanged (docs/development/lxd-api.md §4, "Stable guest paths").
+    """
+    return "p" + hashlib.sha256(disk_cid.encode()).hexdigest()[:12]
+
+
+def change_lock(cid: str) -> str:
+    """Return the name of the lock that a call holds while it changes a VM or a disk.
+
+    Without it detach_disk, which takes seconds, is never able to finish while faster calls change the same VM.
+    """
+    return f"changes-of-{cid}"
+
+
+def attachment_lock(disk_cid: str) -> str:
+    """Return the name of the lock that a call holds while it attaches a disk."""
+    return f"attachment-of-{disk_cid}"

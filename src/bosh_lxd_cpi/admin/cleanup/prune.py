@@ -26,6 +26,7 @@ from bosh_lxd_cpi.admin.cleanup import table
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 from bosh_lxd_cpi.lxd import instances, operations
 from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime import locks
 from bosh_lxd_cpi.runtime.clock import Deadline
 
@@ -125,7 +126,7 @@ class Pruner:
     def _delete(self, resource: Resource, what: str) -> str:
         """Delete it, unless there is a reason to keep it after all, which is answered. Raises CpiError, OSError."""
         # The order makes it safe, see the top of this file: listed, then the lock, then for VMs the state again.
-        if locks.is_being_created(self._locks, f"vm-{resource.uuid}"):
+        if locks.is_being_created(self._locks, naming.vm_cid(resource.uuid)):
             return BEING_MADE
         if resource.kind == inventory.VM and not self._still_half_made(resource.cid):
             return IN_USE
@@ -150,7 +151,7 @@ class Pruner:
         return ""
 
     def _still_half_made(self, name: str) -> bool:
-        return self._client.instance(name).metadata["config"].get(inventory.STATE) == inventory.CREATING
+        return self._client.instance(name).metadata["config"].get(labels.STATE) == labels.CREATING
 
 
 @contextmanager
