@@ -126,13 +126,13 @@ def test_a_failure_told_by_the_wait_counts_when_the_operation_is_forgotten_meanw
 
 def test_a_time_out_says_nothing_when_the_operation_is_forgotten_meanwhile(client, wire, replies):
     wire.script((WAIT, replies.lie()), (LOOK, replies.error("Operation not found", 404)))
-    with pytest.raises(OperationNotFound, match="x: the server no longer knows the operation"):
+    with pytest.raises(errors.OperationNotFound, match="x: the server no longer knows the operation"):
         wait(client, ASYNC, what="x")
 
 
 def test_a_forgotten_operation_says_nothing_and_may_be_tried_again(client, wire, replies):
     wire.script((WAIT, replies.error("Operation not found", 404)))
-    with pytest.raises(OperationNotFound) as raised:
+    with pytest.raises(errors.OperationNotFound) as raised:
         wait(client, ASYNC, what="x")
     assert raised.value.transient
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime import throttle
+from bosh_lxd_cpi.runtime import lock_files, throttle
 
 PROCESSES = multiprocessing.get_context("fork")
 NOBODY = 65534
@@ -126,24 +126,24 @@ def become(uid: int) -> None:
         ("0", 0),
     ],
 )
-def test_a_duration_is_read_as_seconds(text: str | int | float, seconds: float) -> None:
+def test_reads_a_duration(text: str | int | float, seconds: float) -> None:
     assert throttle.duration(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "2 m", "m", "2d", "-2m", -1, "1h 30m", "2m!", "nan", "inf", float("inf"), True, None, []]
 )
-def test_what_is_no_duration_is_refused_with_the_forms_that_are(text: object) -> None:
+def test_rejects_an_invalid_duration(text: object) -> None:
     with pytest.raises(ValueError, match="2m, 90s, 1h30m, 500ms or a number of seconds"):
         throttle.duration(text)  # type: ignore[arg-type]
 
 
-def test_a_throttle_that_is_off_touches_nothing(tmp_path: Path) -> None:
+def test_does_nothing_when_disabled(tmp_path: Path) -> None:
     with call(settings(tmp_path / "t")._replace(enabled=False)):
         assert not (tmp_path / "t").exists()
 
 
-def test_of_forty_processes_four_are_inside_and_nobody_is_overtaken(tmp_path: Path, events: Events, start) -> None:
+def test_four_of_forty_processes_hold_a_slot_in_order(tmp_path: Path, events: Events, start) -> None:
     def visit(name: int) -> None:
         for turn in range(3):
             work(settings(tmp_path / "t", limit=4), events, f"{name}.{turn}", 0.02)
@@ -171,7 +171,7 @@ def test_of_forty_processes_four_are_inside_and_nobody_is_overtaken(tmp_path: Pa
     assert sorted(os.listdir(tmp_path / "t")) == ["slot-00", "slot-01", "slot-02", "slot-03"]
 
 
-def test_a_free_slot_goes_to_the_one_who_waits_longest_not_to_the_next_comer(tmp_path: Path) -> None:
+def test_a_free_slot_goes_to_the_oldest_ticket(tmp_path: Path) -> None:
     config = settings(tmp_path / "t")
     first = call(config, "first")
     first.__enter__()
@@ -179,7 +179,7 @@ def test_a_free_slot_goes_to_the_one_who_waits_longest_not_to_the_next_comer(tmp
     def a_late_comer_meets_a_free_slot(_: float) -> None:
         first.__exit__(None, None, None)
         with (
-            pytest.raises(errors.ThrottleTimeout, match="holding one: nobody"),
+            pytest.raises(errors.ThrottleTimeout, match="holders: none"),
             call(config._replace(wait=1e-9), "late"),
         ):
             pass
@@ -188,7 +188,7 @@ def test_a_free_slot_goes_to_the_one_who_waits_longest_not_to_the_next_comer(tmp
         assert labels(tmp_path / "t") == ["second"]
 
 
-def test_killed_holders_free_their_slots_at_once(tmp_path: Path, events: Events, start) -> None:
+def test_a_killed_holder_releases_its_slot(tmp_path: Path, events: Events, start) -> None:
     config = settings(tmp_path / "t", limit=2)
     holders = [start(work, config, events, f"h{number}", 60) for number in range(2)]
     events.wait_for("in h0", "in h1")
@@ -206,7 +206,7 @@ def test_killed_holders_free_their_slots_at_once(tmp_path: Path, events: Events,
     assert labels(tmp_path / "t") == []
 
 
-def test_a_killed_waiter_is_not_waited_for(tmp_path: Path, events: Events, start) -> None:
+def test_ignores_the_ticket_of_a_killed_process(tmp_path: Path, events: Events, start) -> None:
     config = settings(tmp_path / "t")
     with call(config):
         waiters = []
@@ -221,21 +221,21 @@ def test_a_killed_waiter_is_not_waited_for(tmp_path: Path, events: Events, start
     assert os.listdir(tmp_path / "t") == ["slot-00"]
 
 
-def test_an_error_inside_frees_the_slot(tmp_path: Path) -> None:
+def test_an_exception_releases_the_slot(tmp_path: Path) -> None:
     with pytest.raises(KeyError), call(settings(tmp_path / "t")):
         raise KeyError
     assert labels(tmp_path / "t") == []
 
 
-def test_after_hold_the_slot_is_given_up_and_the_work_goes_on(tmp_path: Path) -> None:
+def test_releases_the_slot_after_hold(tmp_path: Path) -> None:
     said: list[str] = []
     with call(settings(tmp_path / "t", hold=0.05), "slow", log=said.append), call(settings(tmp_path / "t"), "next"):
         assert labels(tmp_path / "t") == ["next"]
         until(lambda: said)
-    assert said == ["gave up its throttle slot after 0.05 s and goes on without"]
+    assert said == ["released the throttle slot after 0.05 s; the call continues"]
 
 
-def test_the_end_of_work_after_hold_takes_no_slot_from_others(tmp_path: Path) -> None:
+def test_end_after_hold_releases_no_other_slot(tmp_path: Path) -> None:
     slow = call(settings(tmp_path / "t", hold=0.05), "slow")
     slow.__enter__()
     with call(settings(tmp_path / "t"), "next"):
@@ -243,7 +243,7 @@ def test_the_end_of_work_after_hold_takes_no_slot_from_others(tmp_path: Path) ->
         assert labels(tmp_path / "t") == ["next"]
 
 
-def test_work_that_ends_before_hold_leaves_no_timer_behind_and_says_nothing(tmp_path: Path) -> None:
+def test_leaves_no_timer_after_a_short_call(tmp_path: Path) -> None:
     said: list[str] = []
     before = threading.active_count()
     with call(settings(tmp_path / "t", hold=3600), log=said.append):
@@ -252,7 +252,7 @@ def test_work_that_ends_before_hold_leaves_no_timer_behind_and_says_nothing(tmp_
     assert said == []
 
 
-def test_a_wait_in_vain_ends_with_the_names_of_the_holders(tmp_path: Path) -> None:
+def test_timeout_names_the_holders(tmp_path: Path) -> None:
     now = [1000.0]
 
     def sleep(seconds: float) -> None:
@@ -269,7 +269,7 @@ def test_a_wait_in_vain_ends_with_the_names_of_the_holders(tmp_path: Path) -> No
     assert sorted(os.listdir(tmp_path / "t")) == ["slot-00", "slot-01"]
 
 
-def test_how_long_a_call_waited_is_logged(tmp_path: Path) -> None:
+def test_logs_the_wait(tmp_path: Path) -> None:
     now, said = [0.0], []
     first = call(settings(tmp_path / "t"))
     first.__enter__()
@@ -283,7 +283,7 @@ def test_how_long_a_call_waited_is_logged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["throttle.sock", "throttle"])
-def test_beside_a_leftover_socket_the_slots_have_a_directory(tmp_path: Path, name: str, monkeypatch) -> None:
+def test_uses_a_directory_beside_a_socket(tmp_path: Path, name: str, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket is at most 107 bytes long
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(name)
@@ -292,12 +292,12 @@ def test_beside_a_leftover_socket_the_slots_have_a_directory(tmp_path: Path, nam
         assert labels(tmp_path / name) == ["create_vm cpi-1"]
 
 
-def test_a_path_named_as_a_socket_means_the_same_directory_when_the_socket_is_gone(tmp_path: Path) -> None:
+def test_uses_the_same_directory_without_the_socket(tmp_path: Path) -> None:
     with call(settings(tmp_path / "lxd_cpi" / "throttle.sock")):
         assert (tmp_path / "lxd_cpi" / "throttle.sock.d" / "slot-00").exists()
 
 
-def test_what_is_made_can_be_shared_whatever_the_umask(tmp_path: Path) -> None:
+def test_files_are_shared_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         with call(settings(tmp_path / "a" / "t")):
@@ -307,7 +307,7 @@ def test_what_is_made_can_be_shared_whatever_the_umask(tmp_path: Path) -> None:
     assert modes == [0o770, 0o770, 0o666]
 
 
-def test_a_slot_file_removed_while_held_lets_in_one_more_and_not_two(tmp_path: Path) -> None:
+def test_a_removed_slot_file_admits_one_more_call(tmp_path: Path) -> None:
     config = settings(tmp_path / "t", wait=0.01)
     with call(config, "first"):
         (tmp_path / "t" / "slot-00").unlink()
@@ -315,12 +315,12 @@ def test_a_slot_file_removed_while_held_lets_in_one_more_and_not_two(tmp_path: P
             pass
 
 
-def test_a_slot_file_removed_between_open_and_lock_is_not_taken_for_a_slot(tmp_path: Path, monkeypatch) -> None:
+def test_rejects_a_file_removed_between_open_and_lock(tmp_path: Path, monkeypatch) -> None:
     openers = iter([lambda path: (real(path), os.unlink(path))[0]])  # no other way to hit the instant between
-    real = throttle._open
-    monkeypatch.setattr(throttle, "_open", lambda path: next(openers, real)(path))
-    assert throttle.lock(str(tmp_path / "slot-00")) is None
-    fd = throttle.lock(str(tmp_path / "slot-00"))
+    real = lock_files._open
+    monkeypatch.setattr(lock_files, "_open", lambda path: next(openers, real)(path))
+    assert lock_files.lock(str(tmp_path / "slot-00")) is None
+    fd = lock_files.lock(str(tmp_path / "slot-00"))
     assert fd is not None
     assert os.fstat(fd).st_ino == (tmp_path / "slot-00").stat().st_ino
     os.close(fd)
@@ -331,7 +331,7 @@ def test_a_slot_file_removed_between_open_and_lock_is_not_taken_for_a_slot(tmp_p
     [lambda place: shutil.rmtree(place), lambda place: [ticket.unlink() for ticket in place.glob("ticket-*")]],
     ids=["directory", "tickets"],
 )
-def test_a_waiter_survives_a_cleaner_that_removes(remove: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_waiting_call_survives_a_cleaner(remove: Callable[[Path], None], tmp_path: Path) -> None:
     first = call(settings(tmp_path / "t"), "first")
     first.__enter__()
 
@@ -343,17 +343,17 @@ def test_a_waiter_survives_a_cleaner_that_removes(remove: Callable[[Path], None]
         assert labels(tmp_path / "t") == ["second"]
 
 
-def test_a_symlink_in_place_of_a_slot_is_refused(tmp_path: Path) -> None:
+def test_rejects_a_symlink_as_slot(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "precious").write_text("as it was", encoding="utf-8")
     (tmp_path / "t" / "slot-00").symlink_to(tmp_path / "precious")
     with pytest.raises(errors.ConfigError, match="slot-00") as caught, call(settings(tmp_path / "t")):
         pass
-    assert "throttle_config.path" in caught.value.hint
+    assert caught.value.code == "no_lock_directory"
     assert (tmp_path / "precious").read_text(encoding="utf-8") == "as it was"
 
 
-def test_a_hard_link_in_place_of_a_slot_is_not_written_to(tmp_path: Path) -> None:
+def test_writes_to_no_hard_link(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "precious").write_text("as it was", encoding="utf-8")
     (tmp_path / "t" / "slot-00").hardlink_to(tmp_path / "precious")
@@ -363,12 +363,12 @@ def test_a_hard_link_in_place_of_a_slot_is_not_written_to(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", ["file", "file/t", "/proc/lxd_cpi", "/proc/a/b/lxd_cpi"])
-def test_a_directory_that_cannot_be_is_a_configuration_error_at_once(tmp_path: Path, path: str) -> None:
+def test_reports_an_unusable_directory_at_once(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(errors.ConfigError, match=path) as caught:
         with call(settings(tmp_path / path), sleep=lambda _: pytest.fail("waited")):
             pass
-    assert "throttle_config.path" in caught.value.hint
+    assert caught.value.code == "no_lock_directory"
 
 
 @pytest.fixture
@@ -381,7 +381,7 @@ def public() -> Iterator[Path]:
 
 
 @as_root
-def test_a_directory_of_others_is_a_configuration_error_at_once(public: Path, start) -> None:
+def test_reports_a_directory_without_permission(public: Path, start) -> None:
     def visit(path: Path) -> None:
         become(NOBODY)
         with pytest.raises(errors.ConfigError, match="Permission denied"), call(settings(path)):
@@ -394,7 +394,7 @@ def test_a_directory_of_others_is_a_configuration_error_at_once(public: Path, st
 
 
 @as_root
-def test_root_and_another_user_share_slots_whoever_comes_first(public: Path, start) -> None:
+def test_root_and_another_user_share_slots(public: Path, start) -> None:
     def visit(path: Path, uid: int) -> None:
         become(uid)
         work(settings(path), events[uid], "it", 0.01)
@@ -414,7 +414,7 @@ def test_root_and_another_user_share_slots_whoever_comes_first(public: Path, sta
         assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
 
 
-def test_holders_are_those_inside_now(tmp_path: Path) -> None:
+def test_lists_the_current_holders(tmp_path: Path) -> None:
     config = settings(tmp_path / "t", limit=12)
     assert throttle.holders(config.path) == []
     with contextlib.ExitStack() as stack:
@@ -428,7 +428,7 @@ def test_holders_are_those_inside_now(tmp_path: Path) -> None:
     assert throttle.holders(config.path) == []
 
 
-def test_what_a_dead_holder_wrote_neither_blocks_nor_shows(tmp_path: Path) -> None:
+def test_ignores_the_line_of_a_dead_holder(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "slot-00").write_text("1\t2020-01-01T00:00:00Z\tpid 1 lives\n", encoding="utf-8")
     assert labels(tmp_path / "t") == []
@@ -436,7 +436,7 @@ def test_what_a_dead_holder_wrote_neither_blocks_nor_shows(tmp_path: Path) -> No
         assert labels(tmp_path / "t") == ["new"]
 
 
-def test_a_reader_at_a_free_slot_is_no_holder_and_delays_a_call_by_one_look_only(tmp_path: Path) -> None:
+def test_a_reader_delays_a_call_by_one_attempt(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     looks = []
     with open(tmp_path / "t" / "slot-00", "w", encoding="utf-8") as file:
@@ -448,4 +448,4 @@ def test_a_reader_at_a_free_slot_is_no_holder_and_delays_a_call_by_one_look_only
             file.close()
 
         with call(settings(tmp_path / "t"), sleep=sleep):
-            assert looks == [throttle.POLL]
+            assert looks == [throttle.POLL_SECONDS]

@@ -63,9 +63,10 @@ class Client(Session):
         return self._get(Operation, path, "reading an operation")
 
     def operations(self) -> list[Operation]:
+        """Return the operations of every status. The server groups them by status."""
         response = self.send("GET", "/1.0/operations", what="listing operations", query={"recursion": "1"})
-        by_status = response.metadata or {}
-        documents = [one for group in by_status.values() for one in group] if isinstance(by_status, dict) else by_status
+        groups = response.metadata or {}
+        documents = [one for group in groups.values() for one in group] if isinstance(groups, dict) else groups
         return several(Operation, response._replace(metadata=documents), "GET /1.0/operations")
 
     def wait_operation(self, path: str, seconds: int) -> Operation:

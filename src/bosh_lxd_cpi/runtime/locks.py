@@ -8,12 +8,11 @@ for each other. All calls of one director run on one machine, and so does its cl
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime import throttle
+from bosh_lxd_cpi.runtime.lock_files import is_locked, lock, make_directory
 from bosh_lxd_cpi.runtime.log import Log
 
 POLL_SECONDS = 0.2
@@ -31,13 +30,13 @@ def exclusive(
     """
     path = lock_path(directory, name)
     try:
-        throttle.make_directory(directory)
-        descriptor = throttle.lock(path)
+        make_directory(directory)
+        descriptor = lock(path)
         if descriptor is None:
             log.info(f"waiting for the call that holds the lock {name}")
         while descriptor is None:
             sleep(POLL_SECONDS)
-            descriptor = throttle.lock(path)
+            descriptor = lock(path)
     except OSError as failure:
         if required:
             raise errors.LockUnavailable(
@@ -56,17 +55,7 @@ def exclusive(
 
 def is_held(directory: str, name: str) -> bool:
     """Return whether a process on this machine holds the lock. Raises OSError if the lock file cannot be opened."""
-    try:
-        descriptor = os.open(lock_path(directory, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return is_locked(lock_path(directory, name))
 
 
 def lock_path(directory: str, name: str) -> str:

@@ -1,14 +1,12 @@
-"""At most `limit` calls make the server work at once, however many processes BOSH starts, under however many users.
+"""Limits how many calls make the server work at the same time, across all processes and users of this machine.
 
-A directory holds the files `slot-00`, `slot-01` ... A call is inside while it has a flock on one of them. The kernel
-drops the flock of a process that dies, so a crash, kill -9 or reboot frees a slot at once, and nobody is ever judged
-by its pid, which means nothing to workers in other PID namespaces. Slot files stay when they are free.
+A directory has the files `slot-00`, `slot-01` and so on. A call holds a slot while it has a flock on the file. Free slot
+files stay.
 
-Polling alone would let a late comer be lucky for ever, so whoever comes draws a ticket first: a file
-`ticket-<monotonic ns>-<pid>`, also under a flock, removed once its owner is inside. Only the owner of the oldest living
-ticket tries the slots. From the moment that a ticket is locked, everybody who comes later finds it older than his own
-and waits behind it: later comers overtake nobody. Dead tickets are removed by whoever stands right behind them.
-A stopped (SIGSTOP) process keeps its turn as it keeps its slot; those behind it run into their own `wait`.
+A waiting call first takes a ticket, so that no later call overtakes it: a file `ticket-<monotonic ns>-<pid>`, also with
+a flock, which is removed when its call has a slot. Only the call with the oldest ticket in use tries the slots. The
+next call removes a ticket whose process has died. A stopped process (SIGSTOP) keeps its ticket and its slot; the calls
+behind it run into their own `wait`.
 """
 
 from __future__ import annotations
@@ -25,16 +23,17 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.runtime.lock_files import is_locked, lock, make_directory
 
-POLL = 0.1
-"""Seconds between two looks at the queue; forty waiters cost some seven percent of one core."""
+POLL_SECONDS = 0.1
+"""Pause between two attempts. Forty waiting calls use about seven percent of one core."""
 
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 
 
 class Settings(NamedTuple):
-    """`hold` and `wait` are seconds; 0 means without end."""
+    """`hold` and `wait` are seconds; 0 means no limit."""
 
     enabled: bool
     path: str
@@ -44,7 +43,7 @@ class Settings(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """Who is inside, as he wrote himself into his slot file; `pid` counts in his own PID namespace."""
+    """A call that holds a slot, as it wrote itself into the slot file. `pid` is valid in its own PID namespace."""
 
     slot: str
     label: str
@@ -53,7 +52,7 @@ class Holder(NamedTuple):
 
 
 def duration(text: str | int | float) -> float:
-    """Seconds in "2m", "90s", "1h30m", "500ms" (as go-lxd-cpi writes them) or in a plain number. Raises ValueError."""
+    """Return the seconds in "2m", "90s", "1h30m", "500ms" (the notation of the Go CPI) or a number. Raises ValueError."""
     with suppress(TypeError, ValueError):
         seconds = float(text)
         if not isinstance(text, bool) and 0 <= seconds < math.inf:
@@ -73,30 +72,29 @@ def slot(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Iterator[None]:
-    """Stay inside this context in one of the slots, waiting for it no longer than `wait` seconds.
+    """Hold a slot in this context.
 
-    `label` is one line that tells others who holds the slot: method and request id. After `hold` seconds the slot is
-    given up, with a line to `log`, while the work in the context goes on.
-    Raises ThrottleTimeout naming the holders, or ConfigError at once when the directory cannot be used.
+    `label` is one line that names the holder to others: method and request id. After `hold` seconds the slot is released
+    with a line to `log`, while the work in the context continues. Raises ThrottleTimeout with the holders if there is no
+    free slot within `wait` seconds, and ConfigError if the directory cannot be used.
     """
     if not settings.enabled:
         yield
         return
     begin = clock()
     try:
-        held = [_enter(settings, settings.wait or math.inf, clock, sleep)]
+        descriptors = [_acquire(settings, settings.wait or math.inf, clock=clock, sleep=sleep)]
     except OSError as failure:
         raise errors.ConfigError(
-            f"the throttle's directory {directory(settings.path)} cannot be used: {failure}",
-            code="no_lock_directory",
+            f"the throttle's directory {directory(settings.path)} cannot be used: {failure}", code="no_lock_directory"
         ) from failure
-    _write(held[0], f"{os.getpid()}\t{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\t{label}\n")
-    if clock() - begin >= POLL:
+    _write(descriptors[0], f"{os.getpid()}\t{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\t{label}\n")
+    if clock() - begin >= POLL_SECONDS:
         log(f"waited {clock() - begin:.1f} s for a throttle slot")
 
     def expire() -> None:
-        if _leave(held):
-            log(f"gave up its throttle slot after {settings.hold:g} s and goes on without")
+        if _release(descriptors):
+            log(f"released the throttle slot after {settings.hold:g} s; the call continues")
 
     timer = threading.Timer(settings.hold, expire)
     timer.daemon = True
@@ -106,11 +104,11 @@ def slot(
         yield
     finally:
         timer.cancel()
-        _leave(held)
+        _release(descriptors)
 
 
 def directory(path: str) -> str:
-    """Where the slots are: at `path`, but beside it, as PATH.d, where go-lxd-cpi has or had its socket."""
+    """Return the directory of the slots: `path`, or PATH.d where the Go CPI has or had its socket."""
     with suppress(OSError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             return path + ".d"
@@ -118,152 +116,84 @@ def directory(path: str) -> str:
 
 
 def holders(path: str) -> list[Holder]:
-    """Everybody who is inside now; none if there is no directory. Raises OSError if it cannot be read.
+    """Return the calls that hold a slot now, none if there is no directory. Raises OSError if it cannot be read.
 
-    To find out, each slot is locked for an instant, shared: two readers don't see each other, and a call that meets
-    one at a free slot takes it for busy and has it at its next look, one POLL later.
+    Each slot is locked for an instant, shared, to find out. A call that tries a free slot in this instant finds it busy
+    and takes it at its next attempt.
     """
-    found = []
+    result = []
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(directory(path))):
             file = os.path.join(directory(path), name)
-            if name.startswith("slot-") and _is_locked(file):
+            if name.startswith("slot-") and is_locked(file):
                 with open(file, encoding="utf-8", errors="replace") as text:
                     pid, since, label = (text.readline().rstrip("\n").split("\t", 2) + ["", "", ""])[:3]
-                found.append(Holder(name, label, since, pid))
-    return found
+                result.append(Holder(name, label, since, pid))
+    return result
 
 
-def _enter(settings: Settings, wait: float, clock: Callable[[], float], sleep: Callable[[float], object]) -> int:
-    """The descriptor of a slot that is now ours."""
+def _acquire(settings: Settings, wait: float, *, clock: Callable[[], float], sleep: Callable[[float], object]) -> int:
+    """Return the locked descriptor of a slot."""
     end = clock() + wait
-    place = directory(settings.path)
-    make_directory(place)
-    ticket, ticket_fd = _draw_ticket(place)
+    path = directory(settings.path)
+    make_directory(path)
+    ticket, ticket_descriptor = _take_ticket(path)
     try:
         while True:
-            if _is_first(place, ticket):
+            if _is_next(path, ticket):
                 for number in range(settings.limit):
-                    fd = lock(os.path.join(place, f"slot-{number:02}"))
-                    if fd is not None:
-                        return fd
-            left = end - clock()
-            if left <= 0:
+                    descriptor = lock(os.path.join(path, f"slot-{number:02}"))
+                    if descriptor is not None:
+                        return descriptor
+            remaining = end - clock()
+            if remaining <= 0:
+                names = ", ".join(f"{holder.label} since {holder.since}" for holder in holders(path))
                 raise errors.ThrottleTimeout(
-                    f"no throttle slot became free within {wait:.0f} seconds; holding one: "
-                    + (", ".join(f"{holder.label} since {holder.since}" for holder in holders(place)) or "nobody"),
+                    f"no throttle slot became free within {wait:.0f} seconds; holders: {names or 'none'}",
                     code="throttled",
                 )
-            sleep(min(POLL, left))
-            make_directory(place)  # a cleaner may have taken the whole directory
+            sleep(min(POLL_SECONDS, remaining))
+            make_directory(path)  # a cleaner of temporary files may have removed it
     finally:
         with suppress(FileNotFoundError):
-            os.unlink(os.path.join(place, ticket))
-        os.close(ticket_fd)
+            os.unlink(os.path.join(path, ticket))
+        os.close(ticket_descriptor)
 
 
-def _leave(held: list[int]) -> bool:
-    """Free the slot unless that is done already; a pop is atomic, so a timer and the end of the work don't collide."""
+def _release(descriptors: list[int]) -> bool:
+    """Release the slot unless that is done. `pop` is atomic, so the timer and the end of the work do not collide."""
     try:
-        fd = held.pop()
+        descriptor = descriptors.pop()
     except IndexError:
         return False
-    _write(fd, "")
-    fcntl.flock(fd, fcntl.LOCK_UN)  # closing alone would leave it locked by a child forked meanwhile
-    os.close(fd)
+    _write(descriptor, "")
+    fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child process may have inherited the descriptor
+    os.close(descriptor)
     return True
 
 
-def _write(fd: int, text: str) -> None:
-    with suppress(OSError):  # on a full disk the name of a holder is missing, no more
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, text.encode(), 0)
+def _write(descriptor: int, text: str) -> None:
+    with suppress(OSError):  # on a full disk, only the name of the holder is missing
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
 
 
-def _draw_ticket(place: str) -> tuple[str, int]:
+def _take_ticket(path: str) -> tuple[str, int]:
     while True:
-        # The monotonic clock is one for the whole machine and never set back; names are never used twice.
+        # All processes share the monotonic clock, and it is never set back.
         ticket = f"ticket-{time.monotonic_ns():020}-{os.getpid()}"
-        fd = lock(os.path.join(place, ticket))
-        if fd is not None:
-            return ticket, fd
+        descriptor = lock(os.path.join(path, ticket))
+        if descriptor is not None:
+            return ticket, descriptor
 
 
-def _is_first(place: str, ticket: str) -> bool:
-    for name in sorted(os.listdir(place)):
+def _is_next(path: str, ticket: str) -> bool:
+    """Return whether no older ticket is in use. A ticket that a cleaner removed keeps its turn."""
+    for name in sorted(os.listdir(path)):
         if not name.startswith("ticket-"):
             continue
         if name >= ticket:
             break
-        if _is_locked(os.path.join(place, name), remove_if_not=True):
+        if is_locked(os.path.join(path, name), remove_if_free=True):
             return False
-    return True  # even if a cleaner took our ticket: the turn stays ours, though those behind no longer see it
-
-
-def _is_locked(path: str, *, remove_if_not: bool = False) -> bool:
-    """Whether a living process has locked the file. It is removed under the lock: nobody can lock it and lose it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        if remove_if_not:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def lock(path: str) -> int | None:
-    """The descriptor of the file, locked, or None if somebody else has it.
-
-    A file that was unlinked between open and flock is nobody's lock any more and counts as busy; the next look makes a
-    new one. So does a hard link, lest root write into what another user wants written. What remains: if a cleaner
-    removes the file of a slot that is held, its holder and the one who makes the new file are both inside. Cleaners
-    go by age, and the holder's line renews a slot's age at every use.
-    """
-    fd = _open(path)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_nlink == 1:
-            return fd
-    except BlockingIOError:
-        pass
-    os.close(fd)
-    return None
-
-
-def _open(path: str) -> int:
-    """The file for reading and writing, made if missing: 0666 whatever the umask, so that root's cron job and vcap's
-    workers can share it; the directory, 0770, keeps others out.
-
-    First without O_CREAT, which fs.protected_regular forbids for other users' files in a sticky directory.
-    """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    while True:
-        with suppress(FileNotFoundError):
-            return os.open(path, flags)
-        with suppress(FileExistsError):
-            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            os.fchmod(fd, 0o666)
-            return fd
-
-
-def make_directory(place: str) -> None:
-    """Make the directory and its parents, 0770; root gives each to the owner of the one above, who may come next."""
-    if os.path.isdir(place):
-        return
-    above = os.path.dirname(os.path.abspath(place))
-    make_directory(above)
-    with suppress(FileExistsError):
-        os.mkdir(place, 0o770)
-        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        os.fchmod(fd, 0o770)
-        if os.geteuid() == 0:
-            owner = os.stat(above)
-            os.fchown(fd, owner.st_uid, owner.st_gid)
-        os.close(fd)
+    return True
