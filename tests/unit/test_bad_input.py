@@ -102,16 +102,16 @@ def ask_all(directory: Path, monkeypatch: pytest.MonkeyPatch, start: int, count:
         assert ReadOnly.attempts == [], case
 
 
-def test_what_is_wrong_is_refused_with_a_reason_before_anything_is_made(tmp_path, monkeypatch):
+def test_rejects_invalid_requests_before_any_change(tmp_path, monkeypatch):
     ask_all(tmp_path, monkeypatch, 0, CASES)
 
 
 @pytest.mark.long
-def test_so_is_everything_else_that_is_wrong(tmp_path, monkeypatch):
+def test_rejects_many_invalid_requests_before_any_change(tmp_path, monkeypatch):
     ask_all(tmp_path, monkeypatch, CASES, LONG_CASES - CASES - LONG_PROCESSES)
 
 
-def test_a_request_that_is_right_reaches_the_server(tmp_path, monkeypatch):
+def test_a_valid_request_reaches_the_server(tmp_path, monkeypatch):
     """Else the tests above would pass with a CPI that refuses everything."""
     monkeypatch.setattr(connection, "open_transport", ReadOnly)
     monkeypatch.setattr(ReadOnly, "attempts", [])
@@ -176,13 +176,13 @@ def run_all(directory: Path, start: int, count: int) -> None:
 
 
 @pytest.mark.usefixtures("listening")
-def test_processes_do_the_same(tmp_path):
+def test_processes_reject_invalid_requests(tmp_path):
     run_all(tmp_path, LONG_CASES - LONG_PROCESSES, PROCESSES)
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("listening")
-def test_many_processes_do_the_same(tmp_path):
+def test_many_processes_reject_invalid_requests(tmp_path):
     run_all(tmp_path, LONG_CASES - LONG_PROCESSES + PROCESSES, LONG_PROCESSES - PROCESSES)
 
 
@@ -198,7 +198,7 @@ def bomb(path: Path, *, member: str) -> None:
 
 
 @pytest.mark.parametrize("member", ["root.img", "something-else"])
-def test_a_bomb_is_refused_and_never_held(tmp_path, member):
+def test_rejects_a_decompression_bomb(tmp_path, member):
     bomb(tmp_path / "image", member=member)
     (tmp_path / "cpi.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     properties = {

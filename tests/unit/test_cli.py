@@ -164,7 +164,7 @@ def until_it_waits(process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.005)
 
 
-def test_info_needs_neither_configuration_nor_arguments(home):
+def test_info_needs_no_configuration(home):
     answer, said = run(home, ask("info"), "--config", "/missing")
     assert answer["result"] == {"stemcell_formats": ["openstack-qcow2", "openstack-raw"], "api_version": 2}
     assert said == ""
@@ -194,7 +194,7 @@ def test_calculate_vm_cloud_properties_needs_no_configuration(home):
         ),
     ],
 )
-def test_every_input_gets_one_typed_answer(home, request_bytes, kind, message):
+def test_responds_to_every_input(home, request_bytes, kind, message):
     answer, _ = run(home, request_bytes)
     assert (answer["result"], answer["error"]["type"], answer["error"]["ok_to_retry"]) == (None, kind, False)
     assert answer["error"]["message"].startswith(message)
@@ -211,7 +211,7 @@ def test_every_input_gets_one_typed_answer(home, request_bytes, kind, message):
         (b"{}", "server.url must be https://HOST:8443 or unix:///PATH; agent.mbus is missing"),
     ],
 )
-def test_a_configuration_that_is_missing_or_broken_is_an_answer(home, tmp_path, content, message):
+def test_reports_a_broken_configuration(home, tmp_path, content, message):
     path = tmp_path / "cpi.yml"
     if content is not None:
         path.write_bytes(content)
@@ -220,28 +220,28 @@ def test_a_configuration_that_is_missing_or_broken_is_an_answer(home, tmp_path, 
     assert answer["error"]["message"] in said
 
 
-def test_a_configuration_that_cannot_be_read_is_an_answer(home, tmp_path):
+def test_reports_an_unreadable_configuration(home, tmp_path):
     answer, _ = run(home, ask("has_vm", "vm-1"), "--config", str(tmp_path))
     assert "cannot be read: [Errno 21] Is a directory" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("flag", [["--config"], ["-config"], ["-configPath"], ["--configPath"]])
-def test_the_configuration_is_named_in_any_of_these_ways(flag):
+def test_accepts_every_form_of_the_config_option(flag):
     assert cli.config_path([*flag, "/a=b"]) == "/a=b"
     assert cli.config_path([f"{flag[0]}=/a=b"]) == "/a=b"
 
 
-def test_without_arguments_no_configuration_is_named():
+def test_has_no_config_path_without_arguments():
     assert cli.config_path([]) == ""
 
 
 @pytest.mark.parametrize("argv", [["file"], ["--config"], ["--config", "a", "b"], ["--conf", "a"], ["a", "--config"]])
-def test_arguments_that_make_no_sense_are_an_answer(argv):
+def test_reports_unknown_arguments(argv):
     answer = answer_in(cli.respond(ask("has_vm", "vm-1"), argv, {}) + b"\n")
     assert answer["error"]["message"].startswith(f"unknown arguments: {' '.join(argv)}")
 
 
-def test_help_and_version_are_for_people(home):
+def test_prints_help_and_version(home):
     help_text = subprocess.run([home / "bin" / "cpi", "--help"], capture_output=True, text=True, check=True).stdout
     version = subprocess.run([home / "bin" / "cpi", "--version"], capture_output=True, text=True, check=True).stdout
     assert help_text.startswith("usage: cpi [--config FILE] < REQUEST")
@@ -258,14 +258,14 @@ def test_reports_a_response_of_another_shape(start, daemon):
     assert process.returncode == 0
 
 
-def test_secrets_are_in_neither_answer_nor_log(home, config, tmp_path):
+def test_redacts_secrets_in_response_and_log(home, config, tmp_path):
     answer, said = run(home, ask("has_vm", "sesame open"), "--config", str(config))
     assert answer["error"]["message"] == "vm_cid must be a CID, not '<redacted> open'"
     assert "sesame" not in said and "<redacted> open" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_in_the_middle_is_an_answer(start, daemon, real_time, number):
+def test_responds_after_a_signal(start, daemon, real_time, number):
     process = start(ask("has_vm", "vm-1"))
     daemon.next_request()
     until_it_waits(process)
@@ -275,7 +275,7 @@ def test_a_signal_in_the_middle_is_an_answer(start, daemon, real_time, number):
     assert process.returncode == 0
 
 
-def test_a_signal_takes_back_what_was_begun_and_further_ones_do_not_disturb(start, daemon, real_time):
+def test_rolls_back_after_a_signal(start, daemon, real_time):
     process = start(ask("create_disk", 64, {}))
     line = daemon.next_request()
     assert line == "POST /1.0/storage-pools/default/volumes/custom"
@@ -292,7 +292,7 @@ def test_a_signal_takes_back_what_was_begun_and_further_ones_do_not_disturb(star
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_what_was_made_for_a_caller_that_is_gone_is_taken_back(start, daemon, gone):
+def test_deletes_what_a_missing_caller_cannot_know(start, daemon, gone):
     """`bosh create-env` ends at Ctrl-C, but the CPI is in a process group of its own (bosh-utils, exec_process_unix.go)."""
     process = start(ask("create_disk", 64, {}))
     disks = "/1.0/storage-pools/default/volumes/custom"
@@ -308,7 +308,7 @@ def test_what_was_made_for_a_caller_that_is_gone_is_taken_back(start, daemon, go
     assert process.returncode == 0 and stderr.count(b"1 requests in") == 1 + gone
 
 
-def test_a_signal_after_the_work_does_not_cost_the_answer(monkeypatch):
+def test_ignores_a_signal_after_the_result(monkeypatch):
     def late(*_: object, **__: object) -> bytes:
         signal.raise_signal(signal.SIGTERM)
         return b"the answer"
@@ -317,7 +317,7 @@ def test_a_signal_after_the_work_does_not_cost_the_answer(monkeypatch):
     assert cli.respond(ask("has_vm"), [], {}) == b"the answer"
 
 
-def test_whatever_an_action_raises_there_is_an_answer(monkeypatch):
+def test_responds_to_every_exception(monkeypatch):
     for problem in (SystemExit(3), KeyboardInterrupt(), MemoryError(), RecursionError("deep"), ValueError("odd")):
 
         def fail(*_: object, problem: BaseException = problem, **__: object) -> None:
@@ -330,12 +330,12 @@ def test_whatever_an_action_raises_there_is_an_answer(monkeypatch):
         )
 
 
-def test_a_result_that_is_no_json_is_an_answer(monkeypatch):
+def test_reports_a_result_that_is_not_json(monkeypatch):
     monkeypatch.setattr(dispatch, "call", lambda *_, **__: {1, 2})
     assert "not JSON serializable" in answer_in(cli.respond(ask("has_vm", "x"), [], {}) + b"\n")["error"]["message"]
 
 
-def test_the_detail_of_an_error_is_for_the_log_only(monkeypatch, capsys):
+def test_writes_the_detail_to_the_log_only(monkeypatch, capsys):
     def fail(*_: object, **__: object) -> None:
         raise errors.CloudError("brief", detail="long story", code="network_type")
 
@@ -348,7 +348,7 @@ def test_the_detail_of_an_error_is_for_the_log_only(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
-def test_closed_descriptors_cost_no_answer(home, closed):
+def test_responds_with_closed_descriptors(home, closed):
     done = subprocess.run(
         ["sh", "-c", f'exec "$0" {closed}', home / "bin" / "cpi"],
         input=b"",
@@ -360,7 +360,7 @@ def test_closed_descriptors_cost_no_answer(home, closed):
     assert answer_in(done.stdout)["error"]["message"].startswith("the request on stdin is not JSON")
 
 
-def test_a_closed_stderr_costs_no_answer_when_there_is_much_to_log(home):
+def test_responds_with_closed_stderr(home):
     done = subprocess.run(
         ["sh", "-c", 'exec "$0" 2>&-', home / "bin" / "cpi"],
         input=ask("has_vm", "x"),
@@ -371,7 +371,7 @@ def test_a_closed_stderr_costs_no_answer_when_there_is_much_to_log(home):
     assert answer_in(done.stdout)["error"]["message"].startswith("no configuration file was named")
 
 
-def test_a_closed_stdout_is_no_failure(home):
+def test_exits_0_with_closed_stdout(home):
     done = subprocess.run(
         ["sh", "-c", 'exec "$0" >&-', home / "bin" / "cpi"],
         input=ask("info"),
@@ -382,7 +382,7 @@ def test_a_closed_stdout_is_no_failure(home):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_the_callers_python_settings_do_not_reach_us(home, tmp_path):
+def test_ignores_the_callers_python_settings(home, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "json.py").write_text("raise SystemExit('not the json you want')", encoding="utf-8")
@@ -406,7 +406,7 @@ NO_PYTHON = "no Python 3.10 or newer on this machine: install python3, or use a 
 
 
 @pytest.mark.parametrize("request_bytes", [ask("info"), b"", b"no newline at the end", b"\n\n\n", ask("x") * 10_000])
-def test_without_python_the_shell_answers(home, tmp_path, request_bytes):
+def test_responds_without_python(home, tmp_path, request_bytes):
     (home / ".venv").unlink()
     answer, said = run(home, request_bytes, env={"PATH": str(tmp_path), "BOSH_PACKAGES_DIR": "/nonexistent"})
     assert (answer["error"], said) == (
@@ -415,7 +415,7 @@ def test_without_python_the_shell_answers(home, tmp_path, request_bytes):
     )
 
 
-def test_a_python_that_is_too_old_is_passed_over(home, tmp_path):
+def test_skips_a_python_that_is_too_old(home, tmp_path):
     (home / ".venv").unlink()
     path = tmp_path / "path"
     path.mkdir()
@@ -435,7 +435,7 @@ def test_python_starts_isolated_and_without_site_packages(home):
     assert subprocess.run([home / "bin" / "cpi"], capture_output=True, text=True, check=True).stdout == "-IS -c\n"
 
 
-def test_vendored_libraries_are_used_instead_of_site_packages(home, config):
+def test_prefers_vendored_libraries(home, config):
     (home / "urllib3").mkdir()
     (home / "urllib3" / "__init__.py").write_text("raise ImportError('the vendored one')", encoding="utf-8")
     answer, _ = run(home, ask("has_vm", "vm-1"), "--config", str(config))

@@ -9,7 +9,7 @@ from bosh_lxd_cpi.errors import DeadlineExceeded
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 
 
-def test_the_machines_own_time_and_randomness(real_time):
+def test_uses_the_time_of_the_machine(real_time):
     clock = Clock()
     assert abs(clock.time() - time.time()) < 60 and abs(clock.monotonic() - time.monotonic()) < 60
     before = clock.monotonic()
@@ -19,7 +19,7 @@ def test_the_machines_own_time_and_randomness(real_time):
 
 
 @pytest.mark.parametrize("digits", [1, 7, 12, 32])
-def test_random_hex_has_as_many_digits_as_asked_for(digits):
+def test_random_hex_has_the_requested_length(digits):
     drawn = {Clock().random_hex(digits) for _ in range(100)}
     assert all(re.fullmatch(f"[0-9a-f]{{{digits}}}", one) for one in drawn)
     assert len(drawn) > 90 or digits == 1
@@ -35,7 +35,7 @@ def test_now_is_utc(clock, monkeypatch):
         time.tzset()
 
 
-def test_a_deadline_tells_what_is_left_until_nothing_is(clock):
+def test_deadline_returns_the_remaining_time(clock):
     deadline = Deadline(clock, 10, what="create_vm")
     assert deadline.remaining() == 10
     clock.sleep(9.5)
@@ -45,7 +45,7 @@ def test_a_deadline_tells_what_is_left_until_nothing_is(clock):
         deadline.remaining()
 
 
-def test_nobody_sleeps_past_a_deadline(clock):
+def test_sleep_ends_at_the_deadline(clock):
     deadline = Deadline(clock, 10)
     deadline.sleep(4)
     deadline.sleep(30)

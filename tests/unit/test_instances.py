@@ -19,12 +19,12 @@ def waited(line, replies, outcome=None):
     return [(line, replies.asynchronous()), ("GET /1.0/operations/op-1/wait", outcome or replies.done())]
 
 
-def test_one_that_is_stopped_is_deleted_at_once_and_told(client, wire, replies):
+def test_deletes_a_stopped_instance(client, wire, replies):
     wire.script(found(replies, "Stopped"), *waited(DELETE, replies))
     assert instances.remove(client, "vm-1").document == {"status": "Stopped"}
 
 
-def test_one_that_stops_by_itself_meanwhile_is_fine(client, wire, replies):
+def test_accepts_an_instance_that_stops_itself(client, wire, replies):
     wire.script(
         found(replies, "Running"),
         *waited(STATE, replies, replies.failed("The instance is already stopped")),
@@ -33,7 +33,7 @@ def test_one_that_stops_by_itself_meanwhile_is_fine(client, wire, replies):
     assert instances.remove(client, "vm-1")
 
 
-def test_one_that_starts_before_it_is_deleted_is_stopped_again(client, wire, replies):
+def test_stops_an_instance_again_that_restarts(client, wire, replies):
     wire.script(
         found(replies, "Running"),
         *waited(STATE, replies),
@@ -48,7 +48,7 @@ def test_one_that_starts_before_it_is_deleted_is_stopped_again(client, wire, rep
 @pytest.mark.parametrize(
     "words", ["Failed starting VM: Monitor is disconnected", 'Failed stopping instance, status is "Error"']
 )
-def test_a_stop_that_meets_a_restart_is_tried_again(client, wire, clock, replies, words):
+def test_repeats_a_stop_during_a_restart(client, wire, clock, replies, words):
     wire.script(
         found(replies, "Running"),
         *waited(STATE, replies, replies.failed(words)) * 4,
@@ -60,19 +60,19 @@ def test_a_stop_that_meets_a_restart_is_tried_again(client, wire, clock, replies
     assert 4 <= clock.monotonic() - began < 10
 
 
-def test_one_that_cannot_be_stopped_is_told_with_the_servers_last_words(client, wire, replies):
+def test_raises_the_error_of_the_last_stop(client, wire, replies):
     wire.script(found(replies, "Running"), *waited(STATE, replies, replies.failed("odd")) * 5)
     with pytest.raises(errors.ServerError, match="stopping vm-1: odd"):
         instances.remove(client, "vm-1")
 
 
-def test_a_stop_that_is_forbidden_is_not_tried_again(client, wire, replies):
+def test_does_not_repeat_a_forbidden_stop(client, wire, replies):
     wire.script(found(replies, "Running"), (STATE, replies.error("Forbidden", 403)))
     with pytest.raises(errors.Forbidden):
         instances.remove(client, "vm-1")
 
 
-def test_a_deletion_whose_answer_is_lost_is_done_when_it_is_gone(client, wire, replies):
+def test_accepts_a_lost_deletion_that_is_done(client, wire, replies):
     wire.script(
         found(replies, "Stopped"),
         (DELETE, replies.asynchronous()),
@@ -83,12 +83,12 @@ def test_a_deletion_whose_answer_is_lost_is_done_when_it_is_gone(client, wire, r
     assert instances.remove(client, "vm-1")
 
 
-def test_one_that_is_not_there_is_none(client, wire, replies):
+def test_returns_none_without_instance(client, wire, replies):
     wire.script((f"GET {VM}", replies.error("Instance not found", 404)))
     assert instances.remove(client, "vm-1") is None
 
 
-def test_one_that_is_still_being_made_is_deleted_once_it_is(client, wire, clock, replies):
+def test_waits_for_the_creation_before_the_deletion(client, wire, clock, replies):
     """Its image may take minutes to unpack, longer than anything else that stands in the way for a while."""
     busy = waited(DELETE, replies, replies.failed('Instance is busy running a "create" operation'))
     pending = {"running": [{"id": "op-7", "class": "task", "status": "Running", "resources": {"instances": [VM]}}]}

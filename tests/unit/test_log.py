@@ -7,7 +7,7 @@ import urllib.parse
 import pytest
 
 from bosh_lxd_cpi.runtime import log as module
-from bosh_lxd_cpi.runtime.log import Log, passwords_in, secrets_in, texts_in
+from bosh_lxd_cpi.runtime.log import Log, passwords_in, secrets_in, strings_in
 
 
 def said(log: Log) -> list[str]:
@@ -15,7 +15,7 @@ def said(log: Log) -> list[str]:
     return [line.split(" ", 1)[1] for line in log._stream.getvalue().splitlines()]
 
 
-def test_every_line_names_time_level_and_call(log):
+def test_lines_have_time_level_and_call(log):
     log.warn("first\nsecond")
     lines = log.stream.getvalue().splitlines()
     assert [line[20:] for line in lines] == [" warn  test: first", " warn  test: second"]
@@ -31,7 +31,7 @@ def test_every_line_names_time_level_and_call(log):
         ("error", ["error"]),
     ],
 )
-def test_what_is_below_the_level_is_not_heard(level, heard):
+def test_omits_lines_below_the_level(level, heard):
     for log in Log("x", level=level, stream=io.StringIO()), Log("x", stream=io.StringIO()):
         log.set_level(level)
         for one in module.LEVELS:
@@ -65,7 +65,7 @@ SECRET = 'pa"ss\\w\u00f6rd/1 +%&?'
         "URL with user",
     ],
 )
-def test_a_secret_is_hidden_however_it_is_written(log, form):
+def test_hides_every_form_of_a_secret(log, form):
     log.hide([SECRET])
     log.error(form)
     text = log.stream.getvalue()
@@ -73,7 +73,7 @@ def test_a_secret_is_hidden_however_it_is_written(log, form):
     assert all(piece not in text for piece in ('pa"ss', 'pa\\"ss', "ss%5Cw", "rd/1", "rd%2F1"))
 
 
-def test_the_password_in_a_url_is_hidden_alone_and_decoded_too(log):
+def test_hides_the_password_of_a_url(log):
     log.hide(["nats://nats:p%40ss-word@10.0.0.6:4222"])
     assert (
         log.redact("p%40ss-word and p@ss-word at nats://nats:p%40ss-word@10.0.0.6:4222, not nats@10.0.0.6")
@@ -81,7 +81,7 @@ def test_the_password_in_a_url_is_hidden_alone_and_decoded_too(log):
     )
 
 
-def test_no_line_of_a_secret_of_several_lines_is_seen(log):
+def test_hides_every_line_of_a_secret(log):
     key = "-----BEGIN PRIVATE KEY-----\nMIIabcdef\n  MIIghijkl\r\nxyz=\n-----END PRIVATE KEY-----\n"
     log.hide([key])
     for text in key, json.dumps(key), repr(key), "only MIIghijkl":
@@ -90,22 +90,22 @@ def test_no_line_of_a_secret_of_several_lines_is_seen(log):
     assert log.redact("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
 
 
-def test_what_is_too_short_or_empty_is_no_secret(log):
+def test_ignores_short_secrets(log):
     log.hide(["", "*", "abc", "     ", "a\n    \nb"])
     assert log.redact("a * b abc      d") == "a * b abc      d"
 
 
-def test_the_longest_secret_goes_first(log):
+def test_hides_the_longest_secret_first(log):
     log.hide(["sesame", "sesame open"])
     assert log.redact("sesame open, sesame") == "<redacted>, <redacted>"
 
 
-def test_odd_characters_in_a_secret_are_no_problem(log):
+def test_hides_secrets_with_special_characters(log):
     log.hide(["\ud800abcd", "\x00\x01\x02\x03", "\u2028line\u2028"])
     assert "abcd" not in log.redact("x \ud800abcd") and "<redacted>" in log.redact("\u2028line")
 
 
-def test_secrets_are_found_by_their_keys_names_at_any_depth():
+def test_finds_secrets_by_key_at_any_depth():
     document = [
         {
             "env": {
@@ -136,13 +136,13 @@ def test_secrets_are_found_by_their_keys_names_at_any_depth():
         ("https://:empty@h", ["empty"]),
     ],
 )
-def test_passwords_are_found_in_urls(url, passwords):
+def test_finds_passwords_in_urls(url, passwords):
     assert list(passwords_in(url)) == passwords
     assert list(secrets_in({"url": url})) == passwords
 
 
-def test_all_texts_of_a_document():
-    assert list(texts_in({"a": ["b", {"c": "d"}], "e": 5, "f": None})) == ["b", "d"]
+def test_finds_all_strings_of_a_document():
+    assert list(strings_in({"a": ["b", {"c": "d"}], "e": 5, "f": None})) == ["b", "d"]
 
 
 class Broken(io.StringIO):
@@ -157,5 +157,5 @@ class Broken(io.StringIO):
 @pytest.mark.parametrize(
     "problem", [BrokenPipeError(), ValueError("I/O operation on closed file"), OSError(28, "no space left")]
 )
-def test_nobody_reading_the_log_stops_nothing(problem):
+def test_continues_when_the_log_cannot_be_written(problem):
     Log("x", stream=Broken(problem)).error("hello")

@@ -65,12 +65,12 @@ def call(tmp_path: Path, clock, wire, log) -> Callable[..., Any]:
     return call
 
 
-def test_the_table_has_all_that_a_director_calls():
+def test_table_has_every_method_of_a_director():
     assert METHODS.keys() | OFFLINE == DIRECTORS
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_action_is_there_and_takes_as_many_arguments_as_the_table_says(name):
+def test_actions_take_the_arguments_of_the_table(name):
     module, _, function = METHODS[name].action.partition(".")
     action = getattr(importlib.import_module(f"bosh_lxd_cpi.actions.{module}"), function)
     context, *parameters = inspect.signature(action).parameters.values()
@@ -80,7 +80,7 @@ def test_every_action_is_there_and_takes_as_many_arguments_as_the_table_says(nam
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_wrong_number_of_arguments_is_refused(call, name):
+def test_rejects_a_wrong_number_of_arguments(call, name):
     for count in {METHODS[name].min_arguments - 1, METHODS[name].max_arguments + 1} - {-1}:
         with pytest.raises(errors.BadRequest, match=f"^{name} takes .* arguments, not {count}$"):
             call(name, *["x"] * count)
@@ -89,17 +89,17 @@ def test_the_wrong_number_of_arguments_is_refused(call, name):
 @pytest.mark.parametrize(
     "name", ["create_network", "delete_network", "current_vm_id", "configure_networks", "__init__", "x" * 1000]
 )
-def test_what_is_not_in_the_table_is_not_implemented(call, name):
+def test_unknown_method_is_not_implemented(call, name):
     with pytest.raises(errors.MethodNotImplemented, match="^this CPI has no method ") as raised:
         call(name)
     assert len(raised.value.brief) < 100
 
 
-def test_ping_is_answered_offline(call):
+def test_ping_needs_no_server(call):
     assert call("ping") == "pong"
 
 
-def test_info_says_version_2_and_both_formats(call):
+def test_info_has_api_version_2_and_both_formats(call):
     assert call("info") == {"stemcell_formats": ["openstack-qcow2", "openstack-raw"], "api_version": 2}
 
 
@@ -111,7 +111,7 @@ def test_info_says_version_2_and_both_formats(call):
         {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024, "new": "key"},
     ],
 )
-def test_calculated_properties_are_the_numbers_that_were_asked_for(call, wanted):
+def test_calculates_the_requested_numbers(call, wanted):
     assert call("calculate_vm_cloud_properties", wanted) == {
         "cpu": wanted["cpu"],
         "ram": wanted["ram"],
@@ -121,68 +121,68 @@ def test_calculated_properties_are_the_numbers_that_were_asked_for(call, wanted)
 
 @pytest.mark.parametrize("key", ["cpu", "ram", "ephemeral_disk_size"])
 @pytest.mark.parametrize("value", [None, -1, 1.5, "2", True, [], {}])
-def test_numbers_that_are_none_are_refused(call, key, value):
+def test_calculation_rejects_invalid_numbers(call, key, value):
     with pytest.raises(errors.BadRequest, match="needs whole numbers for cpu, ram, ephemeral_disk_size"):
         call("calculate_vm_cloud_properties", {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024, key: value})
 
 
 @pytest.mark.parametrize("wanted", [None, [], "x", {}, {"cpu": 1, "ram": 1}])
-def test_a_wish_that_is_none_is_refused(call, wanted):
+def test_calculation_rejects_invalid_requirements(call, wanted):
     with pytest.raises(errors.BadRequest):
         call("calculate_vm_cloud_properties", wanted)
 
 
-def test_what_is_calculated_can_be_created(call):
+def test_calculated_properties_are_valid(call):
     from bosh_lxd_cpi.guest.cloud_properties import parse_vm_properties
 
     calculated = call("calculate_vm_cloud_properties", {"cpu": 2, "ram": 512, "ephemeral_disk_size": 1024})
     assert parse_vm_properties(calculated).limits() == {"limits.cpu": "2", "limits.memory": "512MiB"}
 
 
-def test_a_call_goes_to_the_configured_project_and_counts_its_requests(call, wire, replies, log):
+def test_uses_the_configured_project(call, wire, replies, log):
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     assert call("has_vm", "vm-1") is True
     assert wire.asked[0].query == {"project": "prod"}
     assert "1 requests in 0.00 s" in log.stream.getvalue()
 
 
-def test_the_context_sends_a_call_elsewhere(call, wire, replies):
+def test_context_overrides_the_configuration(call, wire, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", context={"project": "other"})
     assert wire.asked[0].query == {"project": "other"}
 
 
-def test_a_context_that_makes_no_sense_is_refused_before_anything_is_asked(call):
+def test_rejects_an_unknown_context_property(call):
     with pytest.raises(errors.ConfigError, match="unknown property server.projekt"):
         call("has_vm", "vm-1", context={"projekt": "other"})
 
 
-def test_requests_are_counted_although_the_call_fails(call, wire, replies, log):
+def test_logs_the_number_of_requests_of_a_failed_call(call, wire, replies, log):
     wire.script(("GET /1.0/instances/vm-1", replies.error("odd", 400)))
     with pytest.raises(errors.ServerError):
         call("has_vm", "vm-1")
     assert "1 requests in" in log.stream.getvalue()
 
 
-def test_every_call_is_over_at_its_deadline(call, wire, clock, replies):
+def test_ends_at_the_deadline_of_the_method(call, wire, clock, replies):
     wire.script(("GET /1.0/instances/vm-1", lambda: clock.sleep(600) or replies.error("Instance not found", 404)))
     with pytest.raises(errors.DeadlineExceeded, match="^delete_vm did not finish within 600 seconds$"):
         call("delete_vm", "vm-1")
 
 
-def test_secrets_of_arguments_context_and_configuration_are_hidden(call, log):
+def test_hides_secrets_of_request_and_configuration(call, log):
     with pytest.raises(errors.BadRequest):
         call("set_vm_metadata", "vm-1", [{"password": "hunter22"}], context={"client_key": "KEYKEY"})
     assert log.redact("hunter22 KEYKEY sesame nats://u:sesame@h") == "<redacted> <redacted> <redacted> <redacted>"
 
 
-def test_the_log_is_as_loud_as_configured(call, wire, replies, log):
+def test_uses_the_configured_log_level(call, wire, replies, log):
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", changed={"log_level": "error"})
     assert log.stream.getvalue() == ""
 
 
-def test_unknown_properties_in_the_file_are_warned_about(call, wire, replies, log):
+def test_warns_about_unknown_properties(call, wire, replies, log):
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", changed={"throtle_config": {}})
     assert "unknown property throtle_config (did you mean throttle_config?)" in log.stream.getvalue()
@@ -192,7 +192,7 @@ def test_unknown_properties_in_the_file_are_warned_about(call, wire, replies, lo
     "enabled, name, held",
     [(True, "delete_disk", ["delete_disk cpi-7"]), (False, "delete_disk", []), (True, "has_disk", [])],
 )
-def test_a_slot_is_held_while_the_server_works(call, wire, replies, tmp_path, enabled, name, held):
+def test_holds_a_slot_during_a_throttled_call(call, wire, replies, tmp_path, enabled, name, held):
     seen = []
 
     def look() -> Any:
@@ -216,7 +216,7 @@ def test_a_slot_is_held_while_the_server_works(call, wire, replies, tmp_path, en
         ("create_vm", ["a", "img-1", {}, {}], errors.VMCreationFailed),
     ],
 )
-def test_without_a_slot_nothing_is_asked_and_a_vm_may_be_tried_again(call, tmp_path, real_time, name, arguments, error):
+def test_sends_nothing_without_a_slot(call, tmp_path, real_time, name, arguments, error):
     os.makedirs(tmp_path / "locks")
     with open(tmp_path / "locks" / "slot-00", "w", encoding="utf-8") as slot:
         fcntl.flock(slot, fcntl.LOCK_EX)
@@ -231,7 +231,7 @@ def test_without_a_slot_nothing_is_asked_and_a_vm_may_be_tried_again(call, tmp_p
     assert raised.value.ok_to_retry is (name == "create_vm")
 
 
-def test_long_calls_have_long_deadlines_and_only_work_is_throttled():
+def test_deadlines_and_throttled_methods():
     assert METHODS["create_stemcell"].deadline == 3600 and METHODS["has_vm"].deadline == 300
     assert {name for name, method in METHODS.items() if not method.throttled} == {
         "has_vm",
@@ -251,7 +251,7 @@ def test_long_calls_have_long_deadlines_and_only_work_is_throttled():
         ("snapshot_disk", "vol-p-1_snap-1", "delete_snapshot", "vol-p-1_snap-1"),
     ],
 )
-def test_what_a_method_made_is_deleted_by_its_reverse(method, result, reverse, cid):
+def test_reverse_deletes_what_a_method_created(method, result, reverse, cid):
     request = json.dumps({"method": method, "arguments": [1, 2], "context": {"director_uuid": "d"}}).encode()
     assert json.loads(methods.reverse(request, rpc.success(result))) == {
         "method": reverse,
@@ -265,5 +265,5 @@ def test_what_a_method_made_is_deleted_by_its_reverse(method, result, reverse, c
     "request_, result",
     [(b'{"method": "has_vm", "arguments": []}', True), (b'{"method": "get_disks"}', ["vol-p-1"]), (b"{", None)],
 )
-def test_what_makes_nothing_has_no_reverse(request_, result):
+def test_other_methods_have_no_reverse(request_, result):
     assert methods.reverse(request_, rpc.success(result)) == b""

@@ -30,46 +30,46 @@ def pending(replies, status="running", name="vm-1", kind="instances", id="op-7")
     return replies.sync({status: [{"id": id, "resources": resources}], **over})
 
 
-def test_a_synchronous_answer_needs_no_waiting(client):
+def test_does_not_wait_without_operation(client):
     assert wait(client, SYNC, what="x") == {}
 
 
-def test_the_operations_metadata_is_what_comes_back(client, wire, replies):
+def test_returns_the_metadata_of_the_operation(client, wire, replies):
     wire.script((WAIT, replies.done(fingerprint="abc")))
     assert wait(client, ASYNC, what="x") == {"fingerprint": "abc"}
 
 
-def test_an_operation_without_metadata_gives_an_empty_mapping(client, wire, replies):
+def test_returns_an_empty_dict_without_metadata(client, wire, replies):
     wire.script((WAIT, replies.done()))
     assert wait(client, ASYNC, what="x") == {}
 
 
-def test_one_wait_asks_for_at_most_thirty_seconds_and_lets_the_server_be_late(client, wire, replies):
+def test_waits_in_slices_of_thirty_seconds(client, wire, replies):
     wire.script((WAIT, replies.done()))
     wait(client, ASYNC, what="x")
     assert (wire.asked[0].query, wire.asked[0].timeout) == ({"project": "prod", "timeout": "30"}, 40)
 
 
-def test_a_wait_never_reaches_past_the_deadline(client, wire, clock, replies):
+def test_limits_a_wait_to_the_deadline(client, wire, clock, replies):
     client = client.with_deadline(Deadline(clock, 7.5))
     wire.script((WAIT, replies.done()))
     wait(client, ASYNC, what="x")
     assert (wire.asked[0].query["timeout"], wire.asked[0].timeout) == ("7", 7.5)
 
 
-def test_the_last_wait_asks_for_a_second_since_zero_means_differently_by_server(client, wire, clock, replies):
+def test_waits_for_at_least_one_second(client, wire, clock, replies):
     client = client.with_deadline(Deadline(clock, 0.5))
     wire.script((WAIT, replies.done()))
     wait(client, ASYNC, what="x")
     assert wire.asked[0].query["timeout"] == "1"
 
 
-def test_an_operation_that_still_runs_is_waited_for_again(client, wire, clock, replies):
+def test_waits_again_for_a_running_operation(client, wire, clock, replies):
     wire.script((WAIT, replies.running()), (WAIT, replies.running()), (WAIT, replies.done(a=1)))
     assert wait(client, ASYNC, what="x") == {"a": 1}
 
 
-def test_a_wait_that_answers_at_once_is_no_flood_and_ends_at_the_deadline(client, wire, clock, replies):
+def test_pauses_between_waits_until_the_deadline(client, wire, clock, replies):
     client = client.with_deadline(Deadline(clock, 2, what="has_vm"))
     wire.script(*[(WAIT, replies.running())] * 100)
     with pytest.raises(errors.DeadlineExceeded, match="has_vm did not finish within 2 seconds"):
@@ -88,56 +88,56 @@ def test_a_wait_that_answers_at_once_is_no_flood_and_ends_at_the_deadline(client
         ("no space left on device", errors.NoDiskSpace),
     ],
 )
-def test_a_failed_operation_raises_what_its_text_means(client, wire, replies, text, error):
+def test_maps_the_error_of_a_failed_operation(client, wire, replies, text, error):
     wire.script((WAIT, replies.failed(text)))
     with pytest.raises(error, match=f"making x: {text}") as raised:
         wait(client, ASYNC, what="making x")
     assert type(raised.value) is error
 
 
-def test_a_server_that_gives_a_code_with_the_failure_is_believed(client, wire, replies):
+def test_uses_the_error_code_of_an_operation(client, wire, replies):
     wire.script((WAIT, replies.failed("gone", err_code=404)))
     with pytest.raises(errors.NotFound):
         wait(client, ASYNC, what="x")
 
 
-def test_a_cancelled_operation_has_no_text_but_gets_one(client, wire, replies):
+def test_describes_a_cancelled_operation(client, wire, replies):
     wire.script((WAIT, replies.sync({"status": "Cancelled", "status_code": 401, "err": "", "metadata": None})))
     with pytest.raises(errors.ServerError, match="x: the operation ended with status Cancelled"):
         wait(client, ASYNC, what="x")
 
 
-def test_after_a_wait_that_lies_the_operation_itself_is_looked_at(client, wire, replies):
+def test_reads_the_operation_after_a_failed_wait(client, wire, replies):
     wire.script((WAIT, replies.lie()), (LOOK, replies.running()), (WAIT, replies.lie()), (LOOK, replies.done(a=1)))
     assert wait(client, ASYNC, what="x") == {"a": 1}
 
 
-def test_a_wait_that_tells_a_failure_under_200_is_checked_too(client, wire, replies):
+def test_checks_a_failure_that_a_wait_reports(client, wire, replies):
     wire.script((WAIT, replies.lie("In use")), (LOOK, replies.failed("In use")))
     with pytest.raises(errors.InUse, match="x: In use"):
         wait(client, ASYNC, what="x")
 
 
-def test_a_failure_told_by_the_wait_counts_when_the_operation_is_forgotten_meanwhile(client, wire, replies):
+def test_uses_the_waits_failure_of_a_forgotten_operation(client, wire, replies):
     wire.script((WAIT, replies.lie("In use")), (LOOK, replies.error("Operation not found", 404)))
     with pytest.raises(errors.InUse):
         wait(client, ASYNC, what="x")
 
 
-def test_a_time_out_says_nothing_when_the_operation_is_forgotten_meanwhile(client, wire, replies):
+def test_a_wait_timeout_of_a_forgotten_operation_decides_nothing(client, wire, replies):
     wire.script((WAIT, replies.lie()), (LOOK, replies.error("Operation not found", 404)))
     with pytest.raises(errors.OperationNotFound, match="x: the server no longer knows the operation"):
         wait(client, ASYNC, what="x")
 
 
-def test_a_forgotten_operation_says_nothing_and_may_be_tried_again(client, wire, replies):
+def test_a_forgotten_operation_is_transient(client, wire, replies):
     wire.script((WAIT, replies.error("Operation not found", 404)))
     with pytest.raises(errors.OperationNotFound) as raised:
         wait(client, ASYNC, what="x")
     assert raised.value.transient
 
 
-def test_a_real_500_from_the_wait_is_an_error(client, wire, replies):
+def test_raises_a_500_of_the_wait(client, wire, replies):
     wire.script((WAIT, replies.error("odd", 500)))
     with pytest.raises(errors.ServerError, match="the operation: odd"):
         wait(client, ASYNC, what="x")
@@ -146,27 +146,27 @@ def test_a_real_500_from_the_wait_is_an_error(client, wire, replies):
 # -- finish --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_mutation_is_seen_through(client, wire, replies, make):
+def test_runs_a_change_to_its_end(client, wire, replies, make):
     wire.script((MAKE, replies.asynchronous()), (WAIT, replies.done(a=1)))
     assert run_operation(client, make, what="x") == {"a": 1}
 
 
 @pytest.mark.parametrize("answer", ["sync", "asynchronous"])
-def test_lxd_6_6_answers_volume_calls_with_an_operation_and_others_do_not(client, wire, replies, answer):
+def test_accepts_volume_changes_with_and_without_operation(client, wire, replies, answer):
     wire.script(("DELETE /1.0/storage-pools/default/volumes/custom/v", getattr(replies, answer)()))
     if answer == "asynchronous":
         wire.script((WAIT, replies.done()))
     assert run_operation(client, lambda: client.delete_volume("default", "v"), what="x") == {}
 
 
-def test_while_another_operation_is_in_the_way_it_is_sent_again_ever_more_slowly(client, wire, clock, replies, make):
+def test_repeats_a_change_of_a_busy_object(client, wire, clock, replies, make):
     busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 7, (MAKE, replies.asynchronous()), (WAIT, replies.done()))
     run_operation(client, make, what="x")
     assert clock.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2, 2])
 
 
-def test_patience_with_a_busy_object_ends(client, wire, clock, replies, make):
+def test_gives_up_on_a_busy_object(client, wire, clock, replies, make):
     busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 19)
     with pytest.raises(errors.Busy):
@@ -174,7 +174,7 @@ def test_patience_with_a_busy_object_ends(client, wire, clock, replies, make):
     assert 26 < sum(clock.slept) <= client.retry.total_seconds
 
 
-def test_patience_never_outlasts_the_deadline(client, wire, clock, replies, make):
+def test_gives_up_at_the_deadline(client, wire, clock, replies, make):
     client = client.with_deadline(Deadline(clock, 1))
     busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 4)
@@ -183,12 +183,12 @@ def test_patience_never_outlasts_the_deadline(client, wire, clock, replies, make
     assert sum(clock.slept) == pytest.approx(1)
 
 
-def test_a_lost_answer_is_not_repeated_when_the_thing_was_made(client, wire, replies, make):
+def test_accepts_a_change_without_response_that_is_done(client, wire, replies, make):
     wire.script((MAKE, errors.NoResponse("gone")), (LIST, replies.sync({})))
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
-def test_a_lost_answer_is_repeated_when_nothing_was_made(client, wire, replies, make):
+def test_repeats_a_change_without_response_that_is_not_done(client, wire, replies, make):
     wire.script(
         (MAKE, errors.NoResponse("gone")),
         (LIST, replies.sync(None)),
@@ -198,14 +198,14 @@ def test_a_lost_answer_is_repeated_when_nothing_was_made(client, wire, replies, 
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {"a": 1}
 
 
-def test_a_lost_answer_is_raised_when_nobody_can_tell(client, wire, make):
+def test_raises_a_lost_response_without_is_done(client, wire, make):
     wire.script((MAKE, errors.NoResponse("gone")))
     with pytest.raises(errors.NoResponse):
         run_operation(client, make, what="x", name="vm-1")
 
 
 @pytest.mark.parametrize("status", ["running", "pending", "starting"])
-def test_an_operation_begun_by_the_lost_request_is_waited_for_before_looking(client, wire, replies, make, status):
+def test_waits_for_the_operation_of_a_lost_response(client, wire, replies, make, status):
     made = []
     wire.script(
         (MAKE, errors.NoResponse("gone")),
@@ -215,7 +215,7 @@ def test_an_operation_begun_by_the_lost_request_is_waited_for_before_looking(cli
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: made == [True]) == {}
 
 
-def test_lxd_6_8_names_what_an_operation_works_on_in_its_metadata(client, wire, replies, make):
+def test_finds_the_operation_by_its_entity_url(client, wire, replies, make):
     operation = {"id": "op-7", "resources": {}, "metadata": {"entity_url": "/1.0/instances/vm-1?project=prod"}}
     wire.script(
         (MAKE, errors.NoResponse("gone")),
@@ -225,7 +225,7 @@ def test_lxd_6_8_names_what_an_operation_works_on_in_its_metadata(client, wire, 
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
-def test_however_that_operation_ends_the_thing_itself_is_looked_at(client, wire, replies, make):
+def test_checks_the_object_after_a_failed_operation(client, wire, replies, make):
     wire.script(
         (MAKE, errors.NoResponse("gone")),
         (LIST, pending(replies)),
@@ -236,17 +236,17 @@ def test_however_that_operation_ends_the_thing_itself_is_looked_at(client, wire,
 
 
 @pytest.mark.parametrize("other", ["vm-11", "m-1", "xvm-1", ""])
-def test_operations_on_other_things_are_not_waited_for(client, wire, replies, make, other):
+def test_ignores_operations_on_other_objects(client, wire, replies, make, other):
     wire.script((MAKE, errors.NoResponse("gone")), (LIST, pending(replies, name=other)))
     run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
-def test_without_a_name_no_operation_is_waited_for(client, wire, replies, make):
+def test_waits_for_no_operation_without_a_name(client, wire, replies, make):
     wire.script((MAKE, errors.NoResponse("gone")), (LIST, pending(replies, name="")))
     run_operation(client, make, what="x", is_done=lambda: True)
 
 
-def test_a_name_in_the_project_of_the_url_is_no_match(client, wire, replies, make):
+def test_ignores_the_query_of_an_object_url(client, wire, replies, make):
     resources = {"instances": ["/1.0/instances/other?project=/vm-1"]}
     wire.script(
         (MAKE, errors.NoResponse("gone")),
@@ -255,7 +255,7 @@ def test_a_name_in_the_project_of_the_url_is_no_match(client, wire, replies, mak
     run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
-def test_after_a_daemon_restart_the_operation_is_unknown_and_the_work_begins_anew(client, wire, replies, make):
+def test_starts_over_after_a_daemon_restart(client, wire, replies, make):
     wire.script(
         (MAKE, replies.asynchronous()),
         (WAIT, errors.NoResponse("reset")),
@@ -269,21 +269,21 @@ def test_after_a_daemon_restart_the_operation_is_unknown_and_the_work_begins_ane
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {}
 
 
-def test_a_forgotten_operation_that_did_its_work_is_enough(client, wire, replies, make):
+def test_accepts_a_forgotten_operation_that_is_done(client, wire, replies, make):
     wire.script(
         (MAKE, replies.asynchronous()), (WAIT, replies.error("Operation not found", 404)), (LIST, replies.sync({}))
     )
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
-def test_a_name_that_is_taken_is_an_error_when_nothing_was_lost(client, wire, replies, make):
+def test_raises_a_taken_name(client, wire, replies, make):
     wire.script((MAKE, replies.error("already exists", 409)))
     with pytest.raises(errors.AlreadyExists):
         run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
 @pytest.mark.parametrize("made, raises", [(True, False), (False, True)])
-def test_a_name_that_is_taken_after_a_loss_is_our_own_if_it_is_as_wanted(client, wire, replies, make, made, raises):
+def test_accepts_a_taken_name_after_a_lost_response(client, wire, replies, make, made, raises):
     seen = iter([False, made])
     wire.script(
         (MAKE, errors.NoResponse("gone")),
@@ -298,7 +298,7 @@ def test_a_name_that_is_taken_after_a_loss_is_our_own_if_it_is_as_wanted(client,
         assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: next(seen)) == {}
 
 
-def test_answers_that_keep_getting_lost_are_raised_in_the_end(client, wire, clock, replies, make):
+def test_raises_responses_that_are_always_lost(client, wire, clock, replies, make):
     wire.script(*[(MAKE, errors.NoResponse("gone")), (LIST, replies.sync({}))] * 19)
     with pytest.raises(errors.NoResponse):
         run_operation(client, make, what="x", name="vm-1", is_done=lambda: False)
@@ -314,7 +314,7 @@ def test_answers_that_keep_getting_lost_are_raised_in_the_end(client, wire, cloc
         ("gone", 404, errors.NotFound),
     ],
 )
-def test_other_refusals_are_raised_at_once(client, wire, clock, replies, make, text, code, error):
+def test_raises_other_refusals_at_once(client, wire, clock, replies, make, text, code, error):
     wire.script((MAKE, replies.error(text, code)))
     with pytest.raises(error):
         run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
@@ -322,7 +322,7 @@ def test_other_refusals_are_raised_at_once(client, wire, clock, replies, make, t
 
 
 @pytest.mark.parametrize("error, there", [(errors.NotFound("x"), False), (None, True)])
-def test_something_exists_unless_it_is_not_found(error, there):
+def test_exists_unless_not_found(error, there):
     def read():
         if error:
             raise error
@@ -331,7 +331,7 @@ def test_something_exists_unless_it_is_not_found(error, there):
 
 
 @pytest.mark.parametrize("error", [errors.CloudError, errors.Forbidden, errors.Unreachable, errors.ServerError])
-def test_any_other_failure_says_nothing_about_existence(error):
+def test_exists_raises_any_other_error(error):
     def read():
         raise error("x")
 

@@ -38,15 +38,13 @@ def call(tmp_path, method, *arguments):
         ("delete_vm", ["vm-1"], "Bosh::Clouds::CloudError", False),
     ],
 )
-def test_waiting_in_vain_names_the_holder_and_lets_the_director_retry_a_creation(
-    tmp_path, method, arguments, kind, retry
-):
+def test_throttle_timeout_names_the_holder(tmp_path, method, arguments, kind, retry):
     error = call(tmp_path, method, *arguments)
     assert (error["type"], error["ok_to_retry"]) == (kind, retry)
     assert "delete_vm cpi-1" in error["message"]
 
 
-def test_waiting_for_a_slot_takes_no_time_from_the_call(clock, log, monkeypatch):
+def test_wait_for_a_slot_does_not_use_up_the_deadline(clock, log, monkeypatch):
     """Here it takes longer than the call may."""
     seen = []
 

@@ -146,7 +146,7 @@ def der(path: Path) -> bytes:
     return ssl.PEM_cert_to_DER_cert(path.read_text(encoding="utf-8"))
 
 
-def test_a_request_and_its_answer(server, reach, pki):
+def test_sends_a_request_and_returns_the_response(server, reach, pki):
     carrier = reach()
     answer = carrier.request(
         "POST", "/1.0/x", query={"project": "a b", "target": "@g"}, headers={"If-Match": "e"}, body=b"body."
@@ -160,14 +160,14 @@ def test_a_request_and_its_answer(server, reach, pki):
     assert server.certificates == [der(pki / "client.crt")]
 
 
-def test_one_connection_carries_all_requests(server, reach):
+def test_keeps_the_connection(server, reach):
     carrier = reach()
     for _ in range(3):
         carrier.request("GET", "/1.0")
     assert (carrier.requests, len(server.requests), server.connections) == (3, 3, 1)
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_replaced(server, reach):
+def test_replaces_a_connection_that_the_server_closed(server, reach):
     server.behaviour = lambda tls: tls.sendall(OK)
     carrier = reach()
     assert carrier.request("POST", "/1.0", body=b".").status == 200
@@ -179,7 +179,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(server, reach
 
 
 @pytest.mark.parametrize("status", [301, 404, 500])
-def test_every_status_is_an_answer_and_no_redirection_is_followed(server, reach, status):
+def test_returns_every_status_and_follows_no_redirect(server, reach, status):
     server.behaviour = lambda tls: tls.sendall(
         b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
     )
@@ -187,13 +187,13 @@ def test_every_status_is_an_answer_and_no_redirection_is_followed(server, reach,
     assert len(server.requests) == 1
 
 
-def test_a_stream_is_sent_with_the_length_it_says(server, reach):
+def test_sends_a_stream_with_content_length(server, reach):
     reach().request("POST", "/1.0/images", headers={"Content-Length": "5"}, body=iter([b"ab", b"cd."]))
     assert server.requests[0].endswith(b"\r\n\r\nabcd.")
     assert b"chunked" not in server.requests[0]
 
 
-def test_what_a_stream_raises_comes_out_as_it_is(reach):
+def test_raises_the_exception_of_a_stream(reach):
     def broken() -> Iterator[bytes]:
         yield b"ab"
         raise errors.CloudError("damaged")
@@ -226,14 +226,14 @@ def garbage(tls: ssl.SSLSocket) -> None:
         lambda tls: tls.sendall(b"nonsense\r\n\r\n"),
     ],
 )
-def test_a_connection_that_breaks_after_the_request_may_have_lost_the_answer(server, reach, behaviour):
+def test_a_broken_connection_is_no_response(server, reach, behaviour):
     """Never Unreachable, which would let a POST be sent twice."""
     server.behaviour = behaviour
     with pytest.raises(errors.NoResponse, match="did not respond to POST /1.0/instances: "):
         reach().request("POST", "/1.0/instances", body=b".")
 
 
-def test_a_silent_server_is_a_lost_answer(server, reach):
+def test_a_read_timeout_is_no_response(server, reach):
     done = threading.Event()
     server.behaviour = lambda tls: done.wait(10) and None
     with pytest.raises(errors.NoResponse, match="timed out"):
@@ -241,7 +241,7 @@ def test_a_silent_server_is_a_lost_answer(server, reach):
     done.set()
 
 
-def test_nobody_listening_is_unreachable_and_says_what_to_do(reach, server):
+def test_a_refused_connection_is_unreachable(reach, server):
     carrier = reach()
     server.close()
     with pytest.raises(errors.Unreachable, match="^cannot connect to https://127.0.0.1:.*Connection refused") as raised:
@@ -249,19 +249,19 @@ def test_nobody_listening_is_unreachable_and_says_what_to_do(reach, server):
     assert raised.value.code == "unreachable"
 
 
-def test_a_name_that_nobody_knows_is_unreachable(network, reach):
+def test_an_unknown_host_is_unreachable(network, reach):
     with pytest.raises(errors.Unreachable, match="cannot connect to https://no-such-host.invalid:8443: "):
         reach(url="https://no-such-host.invalid:8443").request("GET", "/1.0", timeout=5)
 
 
-def test_no_tls_at_all_is_unreachable(server, reach):
+def test_plain_http_is_unreachable(server, reach):
     server.raw = lambda peer: peer.recv(100) and peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(errors.Unreachable, match="^no TLS connection to https://127.0.0.1") as raised:
         reach().request("GET", "/1.0")
     assert raised.value.code == "tls"
 
 
-def test_tls_1_1_is_never_spoken(reach):
+def test_requires_tls_1_2(reach):
     assert reach()._pool.conn_kw["ssl_context"].minimum_version is ssl.TLSVersion.TLSv1_2
 
 
@@ -275,7 +275,7 @@ def sha256(pki: Path, name: str = "server") -> str:
 
 
 @pytest.mark.parametrize("form", ["path", "PEM", "hex", "upper case with colons"])
-def test_the_pinned_certificate_may_be_given_as(server, reach, pki, form):
+def test_accepts_every_form_of_a_pin(server, reach, pki, form):
     text = (pki / "server.crt").read_text(encoding="utf-8")
     digest = sha256(pki)
     colons = ":".join(digest[at : at + 2] for at in range(0, 64, 2)).upper()
@@ -283,12 +283,12 @@ def test_the_pinned_certificate_may_be_given_as(server, reach, pki, form):
     assert reach(tls_server_cert=pin).request("GET", "/1.0").status == 200
 
 
-def test_the_pinned_certificate_of_a_chain_is_its_first(pki):
+def test_pins_the_first_certificate_of_a_chain(pki):
     first, second = ((pki / f"{name}.crt").read_text(encoding="utf-8") for name in ("server", "other"))
     assert transport.fingerprint(f"Bag Attributes\n  friendlyName: x\n{first}\n{second}") == sha256(pki)
 
 
-def test_another_certificate_than_the_pinned_one_gets_no_request(server, reach, pki):
+def test_sends_nothing_to_a_server_with_another_certificate(server, reach, pki):
     with pytest.raises(
         errors.CertificateMismatch, match="^the certificate of https://127.0.0.1:.* is not the pinned one$"
     ) as raised:
@@ -298,13 +298,13 @@ def test_another_certificate_than_the_pinned_one_gets_no_request(server, reach, 
 
 
 @pytest.mark.parametrize("pin", ["nonsense\n-----BEGIN", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"])
-def test_a_pin_that_is_none_is_a_fault_of_the_configuration(pin):
+def test_rejects_an_invalid_pin(pin):
     with pytest.raises(errors.ConfigError, match="the server certificate is neither a PEM certificate nor a sha256"):
         transport.fingerprint(pin)
 
 
 @pytest.mark.parametrize("pin", ["ab" * 31, "ab" * 33, "zz" * 32, "/no/such/file"])
-def test_a_pin_that_is_no_fingerprint_is_taken_for_a_path(pin, pki):
+def test_reads_a_pin_from_a_file(pin, pki):
     with pytest.raises(errors.ConfigError, match="expected PEM text or the path of a PEM file"):
         connection_settings(
             schema.Server(
@@ -316,34 +316,34 @@ def test_a_pin_that_is_no_fingerprint_is_taken_for_a_path(pin, pki):
         )
 
 
-def test_a_server_that_nobody_vouches_for_gets_no_request(server, reach):
+def test_sends_nothing_to_an_unverified_server(server, reach):
     with pytest.raises(errors.CertificateNotVerified, match="cannot be verified: .*self-signed certificate") as raised:
         reach(tls_server_cert="").request("GET", "/1.0")
     assert raised.value.code == "certificate_not_verified"
     assert server.requests == []
 
 
-def test_an_authority_vouches_for_a_server(server, reach, pki):
+def test_verifies_the_certificate_with_a_ca(server, reach, pki):
     assert reach(tls_server_cert="", tls_ca_cert=str(pki / "server.crt")).request("GET", "/1.0").status == 200
 
 
-def test_an_authority_vouches_for_the_name_too(server, reach, pki):
+def test_verifies_the_host_name(server, reach, pki):
     with pytest.raises(errors.CertificateNotVerified, match="cannot be verified: .*Hostname mismatch"):
         reach(url=f"https://localhost:{server.port}", tls_server_cert="", tls_ca_cert=str(pki / "server.crt")).request(
             "GET", "/1.0"
         )
 
 
-def test_verification_can_be_switched_off(server, reach):
+def test_can_skip_verification(server, reach):
     assert reach(tls_server_cert="", insecure_skip_verify=True).request("GET", "/1.0").status == 200
 
 
-def test_a_pin_holds_although_verification_is_switched_off(server, reach, pki):
+def test_checks_the_pin_without_verification(server, reach, pki):
     with pytest.raises(errors.CertificateMismatch):
         reach(tls_server_cert=sha256(pki, "other"), insecure_skip_verify=True).request("GET", "/1.0")
 
 
-def test_ipv6_addresses_are_written_in_brackets(network, pki, reach):
+def test_accepts_ipv6_addresses_in_brackets(network, pki, reach):
     try:
         server = Server(pki, "::1")
     except OSError:
@@ -358,12 +358,12 @@ def test_ipv6_addresses_are_written_in_brackets(network, pki, reach):
 @pytest.mark.parametrize(
     "url", ["https://", "https://host:port", "https://host:99999", "https:// host", "https://lxd..example:8443"]
 )
-def test_a_url_that_is_none_is_a_fault_of_the_configuration(reach, url):
+def test_rejects_an_invalid_url(reach, url):
     with pytest.raises(errors.ConfigError, match="is not a URL of a server"):
         reach(url=url)
 
 
-def test_the_port_is_8443_unless_it_is_named(reach):
+def test_default_port_is_8443(reach):
     assert reach(url="https://lxd")._pool.port == 8443
 
 
@@ -374,27 +374,27 @@ def test_the_port_is_8443_unless_it_is_named(reach):
         {"tls_client_key": "-----BEGIN nothing"},
     ],
 )
-def test_a_client_certificate_that_is_none_is_a_fault_of_the_configuration(reach, properties):
+def test_rejects_an_invalid_client_certificate(reach, properties):
     with pytest.raises(errors.ConfigError, match="the client certificate and the client key cannot be used"):
         reach(**properties)
 
 
-def test_the_key_of_another_certificate_is_a_fault_of_the_configuration(reach, pki):
+def test_rejects_the_key_of_another_certificate(reach, pki):
     with pytest.raises(errors.ConfigError, match="KEY_VALUES_MISMATCH"):
         reach(tls_client_key=str(pki / "other.key"))
 
 
-def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(reach, pki):
+def test_rejects_a_key_with_passphrase(reach, pki):
     with pytest.raises(errors.ConfigError, match="the client certificate and the client key cannot be used"):
         reach(tls_client_key=str(pki / "locked.key"))
 
 
-def test_a_missing_authority_is_a_fault_of_the_configuration(reach):
+def test_rejects_an_invalid_ca(reach):
     with pytest.raises(errors.ConfigError, match="the CA certificate is not a PEM certificate"):
         reach(tls_server_cert="", tls_ca_cert="-----BEGIN nothing")
 
 
-def test_key_material_is_never_in_the_file_system(reach, monkeypatch, tmp_path):
+def test_keeps_the_key_out_of_the_file_system(reach, monkeypatch, tmp_path):
     seen = []
     load = ssl.SSLContext.load_cert_chain
     monkeypatch.setattr(
@@ -406,7 +406,7 @@ def test_key_material_is_never_in_the_file_system(reach, monkeypatch, tmp_path):
     assert [(path.startswith("/proc/self/fd/"), link.startswith("/memfd:")) for path, link in seen] == [(True, True)]
 
 
-def test_without_memory_files_key_material_is_private_and_gone_at_once(reach, monkeypatch, tmp_path):
+def test_key_file_is_private_without_memfd(reach, monkeypatch, tmp_path):
     seen = []
     load = ssl.SSLContext.load_cert_chain
     monkeypatch.delattr(os, "memfd_create")
@@ -437,7 +437,7 @@ def local(tmp_path: Path) -> Iterator[tuple[HttpTransport, socket.socket]]:
     listener.close()
 
 
-def test_a_unix_socket_carries_requests_too(local):
+def test_sends_requests_over_a_unix_socket(local):
     carrier, listener = local
     heads = []
 
@@ -455,13 +455,13 @@ def test_a_unix_socket_carries_requests_too(local):
     assert [head.partition(b"\r\n")[0] for head in heads] == [b"GET /1.0?a=b HTTP/1.1"] * 2
 
 
-def test_a_silent_unix_socket_is_a_lost_answer(local):
+def test_a_unix_socket_timeout_is_no_response(local):
     carrier, _ = local
     with pytest.raises(errors.NoResponse, match="timed out"):
         carrier.request("GET", "/1.0", timeout=0.2)
 
 
 @pytest.mark.parametrize("path, reason", [("missing", "No such file or directory"), ("x" * 200, "too long")])
-def test_a_unix_socket_that_is_not_there_is_unreachable(tmp_path, path, reason):
+def test_a_missing_unix_socket_is_unreachable(tmp_path, path, reason):
     with pytest.raises(errors.Unreachable, match=f"cannot connect to unix://.*{reason}"):
         HttpTransport(ConnectionSettings(url=f"unix://{tmp_path}/{path}")).request("GET", "/1.0")

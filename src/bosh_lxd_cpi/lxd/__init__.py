@@ -1,1 +1,1 @@
-"""What the LXD or Incus server offers."""
+"""A client for the REST API of LXD and Incus. Knows nothing of BOSH."""

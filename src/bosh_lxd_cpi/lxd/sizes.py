@@ -1,4 +1,4 @@
-"""Sizes as the server writes them."""
+"""Sizes in the notation of the server."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ UNITS = {
 
 
 def mib(text: str) -> float | None:
-    """MiB in a text such as 20GiB, 1500MB or 51200 (bytes); None for what is no size."""
+    """Return the MiB of a size such as 20GiB, 1500MB or 51200 (bytes), or None if it is not a size."""
     match = re.fullmatch(r"(\d+) ?([A-Za-z]*)", text)
     return int(match[1]) * UNITS[match[2]] / (1 << 20) if match and match[2] in UNITS else None

@@ -1,7 +1,7 @@
-"""A volume backup made by hand: the one way to give a server a disk's content that works on all of them.
+"""A volume backup, the only way to create a volume with content that works on every server.
 
-LXD 5.0 has no ISO volumes, and no server takes a raw disk; but each imports a backup of a custom volume
-(facts: lxd-api 5, "Raw disk import").
+LXD 5.0 has no ISO volumes, and no server imports a raw disk. Each of them imports the backup of a custom volume
+(docs/development/lxd-api.md §5).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tarfile
 
 
 def volume_backup(name: str, pool: str, content: bytes) -> bytes:
-    """A backup of the block volume `name` that holds `content`, a multiple of 512 bytes."""
+    """Return a backup of the block volume `name`. `content` is a multiple of 512 bytes."""
     config = {"name": name, "type": "custom", "content_type": "block", "config": {"size": str(len(content))}}
     index = {
         "name": name,

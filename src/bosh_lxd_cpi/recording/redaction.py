@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bosh_lxd_cpi.runtime.log import SECRET_WORDS, SHORTEST_SECRET, forms_of, passwords_in, secrets_in, texts_in
+from bosh_lxd_cpi.runtime.log import SECRET_WORDS, SHORTEST_SECRET, forms_of, passwords_in, secrets_in, strings_in
 
 PRIVATE = ("certificate", "certificate_fingerprint", "auth_user_name", "server_name", "addresses", "kernel_version")
 """What a server says about itself that is nobody else's business."""
@@ -22,7 +22,7 @@ class Redactor:
 
     def __init__(self, documents: Iterable[Any] = (), secrets: Iterable[str] = ()) -> None:
         documents = list(documents)
-        known = {*secrets, *secrets_in(documents), *(text for text in texts_in(documents) if PEM in text)}
+        known = {*secrets, *secrets_in(documents), *(text for text in strings_in(documents) if PEM in text)}
         pieces = {piece for secret in known for piece in _pieces(secret)}
         forms = {form: _stars(piece) for piece in pieces for form in forms_of(piece) if len(form) >= SHORTEST_SECRET}
         self._forms = sorted(forms.items(), key=lambda form: len(form[0]), reverse=True)

@@ -1,4 +1,4 @@
-"""Time and new names, in one place that a test or a replay can take over."""
+"""Time and randomness. Tests and replays use another clock."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from bosh_lxd_cpi import errors
 
 
 class Clock:
-    """The machine's own time and randomness."""
+    """The time and randomness of this machine."""
 
     def time(self) -> float:
-        """Unix seconds."""
+        """Return Unix seconds."""
         return time.time()
 
     def monotonic(self) -> float:
@@ -25,24 +25,24 @@ class Clock:
         return os.urandom(digits).hex()[:digits]
 
     def now(self) -> str:
-        """UTC, as 2026-01-31T23:59:59Z."""
+        """Return the time in UTC, such as 2026-01-31T23:59:59Z."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.time()))
 
 
 class Deadline:
-    """The moment at which a whole call must be over; passed down instead of timeouts."""
+    """The time at which a whole call has to end. Functions receive it instead of timeouts."""
 
     def __init__(self, clock: Clock, seconds: float, *, what: str = "the call") -> None:
         self.clock, self.seconds, self.what = clock, seconds, what
         self._end = clock.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Seconds left. Raises DeadlineExceeded when there are none."""
-        left = self._end - self.clock.monotonic()
-        if left <= 0:
+        """Return the remaining seconds. Raises DeadlineExceeded."""
+        remaining = self._end - self.clock.monotonic()
+        if remaining <= 0:
             raise errors.DeadlineExceeded(f"{self.what} did not finish within {self.seconds:g} seconds")
-        return left
+        return remaining
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but never past the deadline."""
+        """Sleep, at most until the deadline. Raises DeadlineExceeded."""
         self.clock.sleep(min(seconds, self.remaining()))

@@ -1,6 +1,6 @@
-"""Lines on stderr, each bound to the call it belongs to, with secrets taken out.
+"""Log lines on stderr, with the name of their call and without secrets.
 
-BOSH appends stderr to the task log and redacts nothing of it, nor of the answer, so both go through `Log.redact`.
+BOSH appends stderr to the log of the task. It redacts neither stderr nor the response, so both go through `Log.redact`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ SECRET_WORDS = (
     "encryption_key",
 )
 SHORTEST_SECRET = 4
-"""Shorter values ("*", "x") are no secrets; replacing them would garble every line."""
+"""Characters. Shorter values such as "*" are no secrets, and to replace them would garble every line."""
 
 
 def secrets_in(document: Any) -> Iterator[str]:
-    """Every text in a document that stands, at any depth, under a key whose name says that it is secret."""
+    """Yield every string under a key whose name marks it as secret, at any depth, and the passwords in URLs."""
     if isinstance(document, dict):
         for key, value in document.items():
             secret = any(word in str(key).lower() for word in SECRET_WORDS)
-            yield from texts_in(value) if secret else secrets_in(value)
+            yield from strings_in(value) if secret else secrets_in(value)
     elif isinstance(document, list):
         for item in document:
             yield from secrets_in(item)
@@ -46,25 +46,25 @@ def secrets_in(document: Any) -> Iterator[str]:
 
 
 def passwords_in(url: str) -> Iterator[str]:
-    """The password in a URL such as nats://user:password@host."""
+    """Yield the password of a URL such as nats://user:password@host."""
     user, at, _ = url.partition("://")[2].rpartition("@")
     if at and ":" in user:
         yield user.partition(":")[2]
 
 
-def texts_in(document: Any) -> Iterator[str]:
-    """Every text in a document."""
+def strings_in(document: Any) -> Iterator[str]:
+    """Yield every string in a document."""
     if isinstance(document, dict):
         document = list(document.values())
     if isinstance(document, list):
         for item in document:
-            yield from texts_in(item)
+            yield from strings_in(item)
     elif isinstance(document, str):
         yield document
 
 
 def forms_of(text: str) -> set[str]:
-    """The text as it is, in JSON, in a traceback, in a URL, and out of one."""
+    """Return the forms of a string: as it is, in JSON, in a traceback, and encoded and decoded as in a URL."""
     import json
     from urllib.parse import quote, unquote
 
@@ -79,7 +79,7 @@ def forms_of(text: str) -> set[str]:
 
 
 class Log:
-    """A log bound to one call; `name` is method and request id."""
+    """The log of one call. `name` is its method and request id."""
 
     def __init__(self, name: str, *, level: str = "info", stream: TextIO | None = None) -> None:
         self._name, self._stream = name, stream or sys.stderr
@@ -90,14 +90,14 @@ class Log:
         self._threshold = LEVELS.index(level)
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """From now on these texts never leave the program, as they are or escaped; of several lines no line does."""
+        """Replace these strings in all further output, in every form. Of a secret with several lines, hide each line."""
         for secret in secrets:
             for piece in (secret, *secret.splitlines(), *passwords_in(secret)):
                 if not piece.startswith("-----"):
                     self._secrets.update(form for form in forms_of(piece.strip()) if len(form) >= SHORTEST_SECRET)
 
     def redact(self, text: str) -> str:
-        """The text without any hidden secret, longest first."""
+        """Return the text without hidden secrets. The longest is replaced first."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, REDACTED)
         return text
@@ -118,6 +118,6 @@ class Log:
         if LEVELS.index(level) < self._threshold:
             return
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with contextlib.suppress(OSError, ValueError):  # nobody listens any more: no reason to stop half-way
+        with contextlib.suppress(OSError, ValueError):  # a closed or full stderr must not end the call
             for line in self.redact(text).splitlines():
                 print(f"{now} {level:5} {self._name}: {line}", file=self._stream, flush=True)
