@@ -1,1 +1,1 @@
-"""What BOSH asks for: one module a noun."""
+"""The methods of BOSH, one module for each kind of object."""

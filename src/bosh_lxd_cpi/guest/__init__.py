@@ -1,1 +1,1 @@
-"""What the VM will see: pure functions from BOSH documents to LXD and agent documents."""
+"""What the VM sees: pure functions from BOSH documents to devices and agent settings."""
