@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `source ./util.sh` makes the command util available; ./util.sh SUBCOMMAND runs one. See bin/util.
+# `source ./util.sh` defines the command `util`; `./util.sh SUBCOMMAND` runs a subcommand. See bin/util.
 if [ -n "${BASH_VERSION-}" ]; then
   util_home=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 else

@@ -27,6 +27,8 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(bosh_release.ROOT / ".ci/run", tmp_path / ".ci")
     (tmp_path / "bin/test").write_text(STUB)
     (tmp_path / "bin/test").chmod(0o755)
+    (tmp_path / "bin/lint").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/lint").chmod(0o755)
     return tmp_path
 
 

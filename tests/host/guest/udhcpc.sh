@@ -1,5 +1,6 @@
 #!/bin/sh
 # What udhcpc calls with a lease: give the interface its address and, if DEFAULT_ROUTE says so, the default route.
+# shellcheck disable=SC2154 # udhcpc sets the variables
 case $1 in
 bound|renew)
     ip -4 addr flush dev "$interface"
