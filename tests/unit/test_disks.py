@@ -23,7 +23,7 @@ VOLUMES = {
 
 @pytest.mark.parametrize("name", ["p0123456789ab", "ephemeral", "config"])
 def test_serial_numbers_are_short_enough_for_every_server(name):
-    """LXD before 6.4 cuts them off at 20 characters (facts: lxd-api 4)."""
+    """LXD before 6.4 cuts them off at 20 characters (docs/development/lxd-api.md §4)."""
     assert len(f"incus_{name}") <= 20 and re.fullmatch("[a-z0-9]+", name)
 
 

@@ -1,4 +1,4 @@
-"""What servers were seen or read to do (facts: lxd-api 2), scripted: no real server can be made to do it on demand."""
+"""Operations that are lost, fail or time out (docs/development/lxd-api.md §2). No real server does this on demand."""
 
 from __future__ import annotations
 

@@ -91,10 +91,10 @@ class Config(NamedTuple):
         return (self.server.tls_client_key, self.agent.mbus)
 
     def lock_directory(self) -> str:
-        """Where the locks of all calls on this machine are.
+        """Return the directory of the lock files of all calls on this machine.
 
-        Without throttle_config.path it is $TMPDIR/lxd_cpi: all workers of a director share it, under BPM and without
-        (facts: bosh-contract 1.7). In place of go-lxd-cpi's socket it is a directory beside it.
+        Without throttle_config.path it is $TMPDIR/lxd_cpi, which all workers of a director share, with and without BPM
+        (docs/development/bosh-contract.md §1.7). If the path names the Go CPI's socket, it is a directory beside it.
         """
         from bosh_lxd_cpi.runtime.throttle import directory
 

@@ -10,7 +10,7 @@ from typing import Any
 from bosh_lxd_cpi.errors import ConfigError
 
 DIRECTORS_OWN = ("director_uuid", "request_id", "vm", "api_version", "stemcell")
-"""Keys of a context that the director or the CLI puts there (facts: bosh-contract 1.2, 1.3)."""
+"""Keys that the director or the CLI adds to the context (docs/development/bosh-contract.md §1.2, §1.3)."""
 
 SHORT_NAMES = {
     "project": "project_name",

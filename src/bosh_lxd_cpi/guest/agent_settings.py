@@ -1,4 +1,4 @@
-"""The agent settings: all that the BOSH agent in the VM ever learns from the CPI (facts: bosh-contract 2 and 3.3)."""
+"""The settings of the BOSH agent in a VM (docs/development/bosh-contract.md §2 and §3.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How a stemcell line boots, in this server's own words (facts: lxd-api 7, bosh-contract 4.2)."""
+"""Instance options that select the firmware for a stemcell.
+
+See docs/development/lxd-api.md §7 and docs/development/bosh-contract.md §4.2.
+"""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 def metadata(*, architecture: str, created: int, properties: Mapping[str, str]) -> bytes:
-    """The tar with metadata.yaml; equal input gives equal bytes, so equal stemcells give equal fingerprints.
+    """Return a tar archive with metadata.yaml. Equal stemcells give equal bytes, so they have equal fingerprints.
 
-    There always are `properties`: without them a properties header would crash the daemon (facts: lxd-api 3).
+    It always has `properties`: without them, a properties header can crash the daemon (docs/development/lxd-api.md §3).
     """
     document = {"architecture": architecture, "creation_date": max(created, 1), "properties": dict(properties)}
     content = json.dumps(document, sort_keys=True).encode()  # JSON is YAML
