@@ -133,7 +133,7 @@ def install(directory: Path) -> Path:
 
 def sample(command: list[str], stdin: bytes, environ: dict[str, str]) -> tuple[Sample, bytes]:
     """Run a process to its end; answers what it cost and its stdout."""
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken, open(os.devnull, "w") as null:
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken, Path(os.devnull).open("w") as null:
         given.write(stdin)
         given.seek(0)
         began = time.monotonic()

@@ -56,7 +56,9 @@ def run(
 def need(*resources: str) -> None:
     """Install the packages of those commands and files of PACKAGE_OF that this machine lacks."""
     lacking = [
-        PACKAGE_OF[resource] for resource in resources if not shutil.which(resource) and not os.path.exists(resource)
+        PACKAGE_OF[resource]
+        for resource in resources
+        if not shutil.which(resource) and not pathlib.Path(resource).exists()
     ]
     if not lacking:
         return

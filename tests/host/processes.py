@@ -32,7 +32,7 @@ def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> N
     isolate = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
     enter = ["setsid", "--fork", "ip", "netns", "exec", netns(name), *isolate]
     command = [*enter, sys.executable, KEEPER, kind, tree, state]
-    with open(state / "daemon.log", "ab") as log:
+    with pathlib.Path(state / "daemon.log").open("ab") as log:
         subprocess.run(
             [str(word) for word in command], check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )

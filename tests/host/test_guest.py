@@ -112,7 +112,7 @@ def disk(name: str, path: Path, *, device: str = "scsi-hd", form: str = "raw", o
 def boot(guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Machine]]:
     """Start a machine from the guest stemcell; it is gone after the tests of this module."""
     stemcell = tmp_path_factory.mktemp("stemcell")
-    with tarfile.open(guest_stemcell["image"]) as archive, open(stemcell / "root.img", "wb") as file:
+    with tarfile.open(guest_stemcell["image"]) as archive, Path(stemcell / "root.img").open("wb") as file:
         shutil.copyfileobj(archive.extractfile("root.img"), file)
     machines = []
 
@@ -138,7 +138,7 @@ def drive(path: Path, networks: dict[str, Any], kind: str) -> Path:
 
 
 def empty(path: Path, size: int) -> Path:
-    with open(path, "wb") as file:
+    with Path(path).open("wb") as file:
         file.truncate(size)
     return path
 

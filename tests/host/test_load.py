@@ -134,7 +134,7 @@ def large_stemcell(directory: Path, disk_format: str) -> Path:
         file.truncate(5 * GIB)
     if disk_format == "qcow2":
         subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, f"{raw}.qcow2"], check=True)
-        os.rename(f"{raw}.qcow2", raw)
+        Path(f"{raw}.qcow2").rename(raw)
     with tarfile.open(image, "w:gz", compresslevel=1) as tar:
         tar.add(raw, "root.img")
     raw.unlink()

@@ -68,7 +68,7 @@ def leftovers(name: str, pids: set[int]) -> list[str]:
         pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8"),
     ]
     found = [line for text in texts for line in text.splitlines() if name in line]
-    found += [str(pid) for pid in pids if os.path.exists(f"/proc/{pid}/exe") and not is_zombie(pid)]
+    found += [str(pid) for pid in pids if pathlib.Path(f"/proc/{pid}/exe").exists() and not is_zombie(pid)]
     return found + [str(path) for path in [server.STATE / name] if path.exists()]
 
 

@@ -119,7 +119,7 @@ def test_what_is_no_stemcell_is_refused_and_not_kept(host, cpi, tmp_path, kind, 
 
 def test_a_large_stemcell_is_streamed_in_little_memory_with_progress(host, cpi, tmp_path):
     disk = tmp_path / "disk"
-    with open(disk, "wb") as file:  # all the server looks at during import is the bytes
+    with Path(disk).open("wb") as file:  # all the server looks at during import is the bytes
         file.write(b"QFI\xfb" + bytes(65532))
         for _ in range(300):
             file.write(os.urandom(1 << 20))

@@ -89,7 +89,7 @@ def _build(name: str, tree: pathlib.Path) -> None:
     # In namespaces of its own and bound to this process: an interrupted build leaves nothing running or mounted.
     bind = ["setpriv", "--pdeathsig", "KILL"]
     isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    with open(log, "w", encoding="utf-8") as output:
+    with pathlib.Path(log).open("w", encoding="utf-8") as output:
         done = subprocess.run(
             [*bind, *isolate, "sh", "-ec", RECIPE],
             env=environment,

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import pathlib
 import signal
 import socket
 import struct
@@ -122,7 +123,7 @@ def answer(listener: int) -> None:
     with contextlib.suppress(OSError):  # the caller may be gone by now
         fcntl.ioctl(listener, RECEIVE, request, True)
         number, pid, _, _, _, _, _, address = struct.unpack_from("<QIIiIQQQ", request)
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        with contextlib.suppress(OSError), pathlib.Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
             memory.seek(address)
             if struct.unpack("<H", memory.read(2))[0] == AF_VSOCK:
                 memory.seek(address + 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import pathlib
 import socket
 from email.utils import formatdate
 
@@ -405,5 +406,5 @@ def test_root_looks_whether_the_workers_may_write(tmp_path):
         (0, 0, 0o770, False),
     ):
         os.chown(tmp_path, owner, group)
-        os.chmod(tmp_path, mode)
+        pathlib.Path(tmp_path).chmod(mode)
         assert local._may_write(os.stat(tmp_path), Worker()) is may

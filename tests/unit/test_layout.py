@@ -1,9 +1,8 @@
-"""The house's plan, walked: who may import whom, how long a module may be, what every function must say about itself.
+"""The layout of the package: which folder may import which, and what each module and function must have.
 
-    hall -> actions -> guest, lxd -> cellar        doctor -> checks -> beside -> guest, lxd, cellar
-                                                   doctor -> actions
+    admin, protocol -> actions, recording -> guest, lxd -> model, config, stemcell -> runtime -> errors, hints
 
-An arrow may pass over a floor, but never go up, nor sideways from one wing into another.
+A module imports from its own folder and from those further to the right. See docs/development/architecture.md.
 """
 
 from __future__ import annotations
@@ -20,38 +19,28 @@ import bosh_lxd_cpi
 PACKAGE = Path(bosh_lxd_cpi.__file__).parent
 ROOT = {"__init__", "__main__", "errors", "hints"}
 MAY_IMPORT = {
-    "admin": {
-        "protocol",
-        "actions",
-        "recording",
-        "guest",
-        "lxd",
-        "model",
-        "config",
-        "stemcell",
-        "runtime",
-        "errors",
-        "hints",
-    },
-    "protocol": {"actions", "recording", "guest", "lxd", "model", "config", "stemcell", "runtime", "errors", "hints"},
-    "actions": {"guest", "lxd", "model", "config", "stemcell", "runtime", "errors"},
-    "recording": {"lxd", "config", "runtime", "errors"},
-    "guest": {"model", "config", "runtime", "errors"},
-    "lxd": {"runtime", "errors"},
-    "model": {"runtime", "errors"},
-    "config": {"runtime", "errors"},
-    "stemcell": {"runtime", "errors"},
-    "runtime": {"errors"},
     "errors": set(),
     "hints": {"errors"},
+    "runtime": {"errors"},
+    "stemcell": {"runtime", "errors"},
+    "config": {"runtime", "errors"},
+    "model": {"runtime", "errors"},
+    "lxd": {"runtime", "errors"},
+    "guest": {"model", "config", "runtime", "errors"},
+    "recording": {"lxd", "config", "runtime", "errors"},
+    "actions": {"guest", "lxd", "model", "config", "stemcell", "runtime", "errors"},
     "__init__": set(),
     "__main__": {"protocol"},
 }
+MAY_IMPORT["protocol"] = {"actions", "recording", "hints", *MAY_IMPORT["actions"]}
+MAY_IMPORT["admin"] = {"protocol", *MAY_IMPORT["protocol"]}
 LIBRARIES = {"urllib3", "yaml"}
-LONGEST = 300
+MAX_LINES = 300
 """Lines of a module."""
-LONGEST_UNEXPLAINED = 2
-"""Statements of a public function whose name says it all."""
+MAX_STATEMENTS_WITHOUT_DOCSTRING = 2
+"""Statements of a public function whose name is documentation enough."""
+MAX_PARAMETERS = 5
+"""Parameters of a function of which more than two are positional."""
 
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 everywhere = pytest.mark.parametrize("module", MODULES)
@@ -62,31 +51,31 @@ def tree(module: str) -> ast.Module:
 
 
 def folder(module: str) -> str:
-    """The first part of a module's name: its folder, or the module itself at the package root."""
+    """Return the folder of a module, or the module itself if it is in the package root."""
     return module.partition(".")[0]
 
 
 def imports(module: str) -> Iterator[str]:
-    """Every module of ours that this one imports, wherever in its text, and the first name of all others."""
+    """Yield the modules of the package that a module imports anywhere, and the top-level names of others."""
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
-            yield from (_ours(alias.name) for alias in node.names)
+            yield from (_module_name(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             assert node.module
             below = [f"{node.module}.{alias.name}".removeprefix("bosh_lxd_cpi.") for alias in node.names]
-            known = [name for name in below if name in MODULES]
-            yield from known or [_ours(node.module)]
+            modules = [name for name in below if name in MODULES]
+            yield from modules or [_module_name(node.module)]
 
 
-def _ours(name: str) -> str:
+def _module_name(name: str) -> str:
     if name == "bosh_lxd_cpi":
         return "__init__"
     return name.removeprefix("bosh_lxd_cpi.") if name.startswith("bosh_lxd_cpi.") else name.partition(".")[0]
 
 
 def functions(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """Functions and methods that others may call, by their dotted names."""
+    """Yield the public functions and the methods of public classes with their dotted names."""
 
     def walk(prefix: str, nodes: list[ast.stmt]) -> Iterator[tuple[str, ast.FunctionDef]]:
         for node in nodes:
@@ -96,6 +85,13 @@ def functions(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
                 yield from walk(f"{prefix}{node.name}.", node.body)
 
     yield from walk("", tree(module).body)
+
+
+def without_leaves(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Remove nodes without outgoing edges until none is left. The rest are the nodes on or before a cycle."""
+    while leaves := {name for name, targets in graph.items() if not targets}:
+        graph = {name: targets - leaves for name, targets in graph.items() if name not in leaves}
+    return graph
 
 
 def test_package_root_holds_folders_and_four_modules():
@@ -111,32 +107,26 @@ def test_imports_point_downward(module):
 
 
 def test_import_rule_has_no_cycle():
-    rest = {name: set(below) for name, below in MAY_IMPORT.items()}
-    while leaves := {name for name, below in rest.items() if not below}:
-        rest = {name: below - leaves for name, below in rest.items() if name not in leaves}
-    assert rest == {}
+    assert without_leaves(MAY_IMPORT) == {}
 
 
-def test_no_module_imports_itself_through_others():
-    arrows = {module: set(imports(module)) & MODULES.keys() - {module, "__init__"} for module in MODULES}
-    while leaves := {module for module, below in arrows.items() if not below}:
-        arrows = {module: below - leaves for module, below in arrows.items() if module not in leaves}
-    assert arrows == {}, "these import each other"
+def test_modules_have_no_import_cycle():
+    assert without_leaves({module: set(imports(module)) & MODULES.keys() - {"__init__"} for module in MODULES}) == {}
 
 
 @everywhere
-def test_only_two_packages_are_needed_beside_the_standard_library(module):
+def test_needs_no_library_but_urllib3_and_yaml(module):
     others = set(imports(module)) - MODULES.keys() - sys.stdlib_module_names
     assert others <= LIBRARIES
 
 
 @everywhere
-def test_no_module_is_too_long_to_read(module):
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST
+def test_module_is_not_too_long(module):
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
 @everywhere
-def test_annotations_are_never_evaluated(module):
+def test_annotations_are_not_evaluated(module):
     if module.rpartition(".")[2] not in ("__init__", "__main__"):
         future = [
             node for node in tree(module).body if isinstance(node, ast.ImportFrom) and node.module == "__future__"
@@ -145,17 +135,17 @@ def test_annotations_are_never_evaluated(module):
 
 
 @everywhere
-def test_every_module_says_what_it_is_for(module):
+def test_module_has_docstring(module):
     assert ast.get_docstring(tree(module)) or module == "__main__"
 
 
 @everywhere
-def test_every_function_says_what_comes_back(module):
+def test_functions_annotate_their_result(module):
     assert [name for name, function in functions(module) if function.returns is None] == []
 
 
 @everywhere
-def test_every_argument_has_a_type(module):
+def test_parameters_have_a_type(module):
     def untyped(function: ast.FunctionDef) -> list[str]:
         arguments = function.args
         every = [
@@ -170,10 +160,22 @@ def test_every_argument_has_a_type(module):
 
 
 @everywhere
-def test_every_public_function_explains_itself(module):
+def test_public_functions_have_a_docstring(module):
     def obvious(name: str, function: ast.FunctionDef) -> bool:
-        return len(function.body) <= LONGEST_UNEXPLAINED or name.rpartition(".")[2].startswith("_")
+        return len(function.body) <= MAX_STATEMENTS_WITHOUT_DOCSTRING or name.rpartition(".")[2].startswith("_")
 
     assert [
         name for name, function in functions(module) if not obvious(name, function) and not ast.get_docstring(function)
     ] == []
+
+
+@everywhere
+def test_long_parameter_lists_are_keyword_only(module):
+    def too_many(function: ast.FunctionDef) -> bool:
+        positional = [
+            one for one in (*function.args.posonlyargs, *function.args.args) if one.arg not in ("self", "cls")
+        ]
+        return len(positional) > 2 and len(positional) + len(function.args.kwonlyargs) > MAX_PARAMETERS
+
+    every = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef)]
+    assert [function.name for function in every if too_many(function)] == []

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -126,7 +126,7 @@ def test_a_missing_directory_holds_no_lock(tmp_path):
 
 
 def test_follows_no_symbolic_link(tmp_path, log):
-    os.symlink("/dev/null", tmp_path / "creating-vm-1")
+    pathlib.Path(tmp_path / "creating-vm-1").symlink_to("/dev/null")
     with pytest.raises(OSError, match="symbolic"):
         is_held(str(tmp_path), "vm-1")
     with exclusive(str(tmp_path), "vm-1", log=log, sleep=time.sleep):

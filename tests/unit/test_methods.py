@@ -4,7 +4,6 @@ import fcntl
 import importlib
 import inspect
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,8 +216,8 @@ def test_holds_a_slot_during_a_throttled_call(call, wire, replies, tmp_path, ena
     ],
 )
 def test_sends_nothing_without_a_slot(call, tmp_path, real_time, name, arguments, error):
-    os.makedirs(tmp_path / "locks")
-    with open(tmp_path / "locks" / "slot-00", "w", encoding="utf-8") as slot:
+    Path(tmp_path / "locks").mkdir(parents=True)
+    with Path(tmp_path / "locks" / "slot-00").open("w", encoding="utf-8") as slot:
         fcntl.flock(slot, fcntl.LOCK_EX)
         with pytest.raises(error, match="no throttle slot became free") as raised:
             call(

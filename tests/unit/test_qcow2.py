@@ -89,7 +89,7 @@ def test_tables_grow_where_they_must(tmp_path, clusters, last):
     """Every cluster used, or only the last: around the ends of L2 tables and refcount blocks. The data is left a hole."""
     used = [True] * clusters if last else [False] * (clusters - 1) + [True]
     tables = qcow2._tables(used, clusters * CLUSTER)
-    with open(tmp_path / "qcow2", "wb") as file:
+    with Path(tmp_path / "qcow2").open("wb") as file:
         file.write(tables)
         file.truncate(qcow2.size(used, clusters * CLUSTER))
     assert check(tmp_path / "qcow2")["allocated-clusters"] == sum(used)
@@ -98,7 +98,7 @@ def test_tables_grow_where_they_must(tmp_path, clusters, last):
 def test_every_length_of_the_refcount_tables_is_sound(tmp_path):
     for clusters in range(qcow2.REFCOUNTS - 12, qcow2.REFCOUNTS + 3):
         tables = qcow2._tables([True] * clusters, clusters * CLUSTER)
-        with open(tmp_path / "qcow2", "wb") as file:
+        with Path(tmp_path / "qcow2").open("wb") as file:
             file.write(tables)
             file.truncate(len(tables) + clusters * CLUSTER)
         check(tmp_path / "qcow2")

@@ -102,7 +102,7 @@ def test_a_sparse_disk_is_read_as_it_was(tmp_path):
 
     if not shutil.which("tar"):
         pytest.skip("tar is missing")
-    with open(tmp_path / "root.img", "wb") as file:
+    with Path(tmp_path / "root.img").open("wb") as file:
         file.truncate(8 * MIB)
         file.seek(3 * MIB)
         file.write(b"data")

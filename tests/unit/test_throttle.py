@@ -316,7 +316,7 @@ def test_a_removed_slot_file_admits_one_more_call(tmp_path: Path) -> None:
 
 
 def test_rejects_a_file_removed_between_open_and_lock(tmp_path: Path, monkeypatch) -> None:
-    openers = iter([lambda path: (real(path), os.unlink(path))[0]])  # no other way to hit the instant between
+    openers = iter([lambda path: (real(path), Path(path).unlink())[0]])  # no other way to hit the instant between
     real = lock_files._open
     monkeypatch.setattr(lock_files, "_open", lambda path: next(openers, real)(path))
     assert lock_files.lock(str(tmp_path / "slot-00")) is None
@@ -439,7 +439,7 @@ def test_ignores_the_line_of_a_dead_holder(tmp_path: Path) -> None:
 def test_a_reader_delays_a_call_by_one_attempt(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     looks = []
-    with open(tmp_path / "t" / "slot-00", "w", encoding="utf-8") as file:
+    with Path(tmp_path / "t" / "slot-00").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         assert throttle.holders(str(tmp_path / "t")) == []
 

@@ -419,7 +419,7 @@ def test_key_file_is_private_without_memfd(reach, monkeypatch, tmp_path):
     )
     reach()
     [(path, mode)] = seen
-    assert mode == 0o600 and path.startswith(str(tmp_path)) and not os.path.exists(path)
+    assert mode == 0o600 and path.startswith(str(tmp_path)) and not Path(path).exists()
 
 
 # -- the unix socket -----------------------------------------------------------------------------------------------------

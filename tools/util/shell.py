@@ -90,6 +90,6 @@ class Shell:
         print(f"+ write {path}")
         if not self.dry_run:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+            with Path(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)).open("w", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & mode)
                 file.write(text)

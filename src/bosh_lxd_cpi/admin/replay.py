@@ -66,7 +66,7 @@ def answered(
     log = Log(request.method, stream=written)
     with tempfile.TemporaryDirectory() as scratch:
         file = os.path.join(scratch, "cpi.json")
-        with open(file, "w", encoding="utf-8") as opened:
+        with Path(file).open("w", encoding="utf-8") as opened:
             json.dump({**call["config"], "throttle_config": {"path": os.path.join(scratch, "locks")}}, opened)
         try:
             answer = rpc.success(

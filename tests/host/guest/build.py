@@ -61,7 +61,7 @@ def build(destination: Path, *, name: str = NAME, version: str = VERSION) -> Pat
         (work / "stemcell.MF").write_text(manifest(cached, name, version), encoding="utf-8")
         pack(work / "stemcell.tgz", [work / "stemcell.MF", work / "image"], compresslevel=1)
         for file in ("image", "stemcell.MF", "stemcell.tgz"):
-            os.replace(work / file, destination / file)
+            Path(work / file).replace(destination / file)
     return destination
 
 
@@ -85,7 +85,7 @@ def image() -> Path:
             raw = disk.make(work / "disk", root=root, initramfs=contents)
             packages.run("qemu-img", "convert", "-c", "-O", "qcow2", "-o", "compat=0.10", raw, work / "root.img")
             pack(work / "image", [work / "root.img"], compresslevel=6)
-            os.replace(work / "image", cached)
+            Path(work / "image").replace(cached)
     return cached
 
 
@@ -99,14 +99,14 @@ def recipe() -> str:
 def pack(archive: Path, files: list[Path], *, compresslevel: int) -> None:
     """A gzipped tar that depends on nothing but the files' names and contents."""
     with (
-        open(archive, "wb") as raw,
+        Path(archive).open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel, raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w|") as tar,
     ):
         for path in files:
             entry = tarfile.TarInfo(path.name)
             entry.size = path.stat().st_size
-            with open(path, "rb") as file:
+            with Path(path).open("rb") as file:
                 tar.addfile(entry, file)
 
 

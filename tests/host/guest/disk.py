@@ -32,7 +32,7 @@ def make(disk: Path, *, root: Path, initramfs: Path) -> Path:
     run("mkfs.vfat", "-F", 16, "-h", START_SECTOR, "-n", "GUEST", "-C", partition, PARTITION_MIB * 1024)
     run("mcopy", "-s", "-i", partition, *contents.iterdir(), "::")
     run("syslinux", "--install", partition)
-    with open(disk, "wb") as file:
+    with Path(disk).open("wb") as file:
         file.write(boot_record((root / "usr/lib/syslinux/mbr/mbr.bin").read_bytes()))
         file.seek(START_SECTOR * SECTOR)
         file.write(partition.read_bytes())

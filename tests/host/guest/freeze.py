@@ -17,14 +17,17 @@ import agent.__main__  # noqa: E402,F401
 paths = (getattr(module, "__file__", None) for module in sys.modules.values())
 files = [path for path in paths if path not in (None, __file__)]
 
+import pathlib
 import py_compile  # noqa: E402
 
 root, tree = sys.argv[1:]
 for file in files:
     target = os.path.join(tree, os.path.relpath(file, root))
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+    pathlib.Path(os.path.dirname(target)).mkdir(exist_ok=True, parents=True)
     if file.endswith(".py"):
         py_compile.compile(file, target + "c", dfile=os.path.relpath(file, root), doraise=True)
     else:
         shutil.copy(file, target)
-os.makedirs(os.path.join(tree, os.path.relpath(os.path.dirname(os.__file__), root), "lib-dynload"), exist_ok=True)
+pathlib.Path(os.path.join(tree, os.path.relpath(os.path.dirname(os.__file__), root), "lib-dynload")).mkdir(
+    exist_ok=True, parents=True
+)

@@ -120,7 +120,7 @@ def loader(root: Path) -> list[Path | str]:
 def pack(tree: Path, target: Path) -> Path:
     """The tree as a cpio archive."""
     names = "\0".join(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
-    with open(target, "wb") as file:
+    with Path(target).open("wb") as file:
         subprocess.run(
             ["cpio", "--null", "--create", "--format=newc", "--owner=0:0", "--reproducible", "--quiet"],
             input=names.encode(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pathlib
 from collections.abc import Mapping
 
 from bosh_lxd_cpi import errors
@@ -49,7 +50,10 @@ def this_machines(settings: Config, directors: Mapping[str, str]) -> str:
 def _maker() -> str:
     """The digest of who made this very VM, if it is one of ours: on a director's VM that is create-env, and not itself."""
     for path in AGENT_SETTINGS:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(path, encoding="utf-8") as file:
+        with (
+            contextlib.suppress(OSError, ValueError, KeyError, TypeError),
+            pathlib.Path(path).open(encoding="utf-8") as file,
+        ):
             if made := naming.origin(json.load(file)["vm"]["name"]):
                 return made.director
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pathlib
 import subprocess
 import time
 from typing import Any
@@ -20,7 +21,7 @@ def find(paths: list[str], *, seconds: float) -> str:
     deadline = time.monotonic() + seconds
     while True:
         for path in paths:
-            if os.path.exists(path):
+            if pathlib.Path(path).exists():
                 return path
         if time.monotonic() > deadline:
             raise LookupError(f"no config drive: none of {paths} exists")
@@ -32,7 +33,7 @@ def read(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
 
     Raises OSError when it cannot be mounted.
     """
-    os.makedirs(MOUNT_POINT, exist_ok=True)
+    pathlib.Path(MOUNT_POINT).mkdir(exist_ok=True, parents=True)
     mounted = subprocess.run(["mount", path, MOUNT_POINT], capture_output=True, text=True)
     if mounted.returncode:
         raise OSError(f"mounting {path}: {mounted.stderr.strip()}")
@@ -43,7 +44,7 @@ def read(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def describe(path: str) -> dict[str, Any]:
-    with open("/proc/mounts", encoding="utf-8") as mounts:
+    with pathlib.Path("/proc/mounts").open(encoding="utf-8") as mounts:
         fstype = next(fields[2] for fields in map(str.split, mounts) if fields[1] == MOUNT_POINT)
     return {"device": os.path.realpath(path), "label": os.path.basename(path), "fstype": fstype}
 
@@ -54,7 +55,7 @@ def contents(top: str) -> dict[str, bytes]:
     for directory, _, names in os.walk(top):
         for name in names:
             full = os.path.join(directory, name)
-            with open(full, "rb") as file:
+            with pathlib.Path(full).open("rb") as file:
                 found[os.path.relpath(full, top)] = file.read()
     return found
 

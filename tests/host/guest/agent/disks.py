@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import pathlib
 import subprocess
 import time
 from typing import Any
@@ -24,7 +25,7 @@ def resolve(hint: str | dict[str, str], *, cid: str = "", seconds: float) -> dic
     deadline = time.monotonic() + seconds
     while True:
         for candidate in candidates(path, cid):
-            if os.path.exists(candidate):
+            if pathlib.Path(candidate).exists():
                 device = os.path.realpath(candidate)
                 return {"path": candidate, "device": device, "size": size(device)}
         if time.monotonic() > deadline:
@@ -44,20 +45,20 @@ def candidates(path: str, cid: str) -> list[str]:
 
 def size(device: str) -> int:
     """The size in bytes of a block device, as the kernel sees it now."""
-    with open(device, "rb") as disk:
+    with pathlib.Path(device).open("rb") as disk:
         return disk.seek(0, os.SEEK_END)
 
 
 def mark(device: str, text: str) -> None:
     """Write `text` over the start of the disk and wait until the disk has it."""
-    with open(device, "r+b", buffering=0) as disk:
+    with pathlib.Path(device).open("r+b", buffering=0) as disk:
         disk.write(text.encode()[:MARK_BYTES].ljust(MARK_BYTES, b"\0"))
         os.fsync(disk.fileno())
 
 
 def read(device: str) -> str:
     """The mark at the start of the disk, read from the disk and not from the cache; "" when there is none."""
-    with open(device, "rb", buffering=0) as disk:
+    with pathlib.Path(device).open("rb", buffering=0) as disk:
         os.posix_fadvise(disk.fileno(), 0, MARK_BYTES, os.POSIX_FADV_DONTNEED)
         return disk.read(MARK_BYTES).split(b"\0")[0].decode(errors="replace")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 from typing import Any
 
@@ -24,7 +25,7 @@ def now() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What stays as it is until the next boot."""
-    uefi = os.path.isdir("/sys/firmware/efi")
+    uefi = pathlib.Path("/sys/firmware/efi").is_dir()
     return {
         "firmware": "uefi" if uefi else "bios",
         "secureboot": uefi and secure_boot(),
@@ -37,7 +38,7 @@ def machine() -> dict[str, Any]:
 def text(path: str) -> str:
     """The content of a small file without its last newline, "" when there is no such file."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with pathlib.Path(path).open(encoding="utf-8", errors="replace") as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -46,7 +47,7 @@ def text(path: str) -> str:
 def secure_boot() -> bool:
     """The firmware's variable: four bytes of attributes, then one byte that is 1 when secure boot is on."""
     try:
-        with open(SECURE_BOOT, "rb") as file:
+        with pathlib.Path(SECURE_BOOT).open("rb") as file:
             return file.read()[-1:] == b"\1"
     except OSError:
         return False
@@ -54,7 +55,7 @@ def secure_boot() -> bool:
 
 def links(directory: str) -> dict[str, str]:
     """Link name -> kernel device, for the symbolic links udev keeps in `directory`."""
-    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    names = sorted(os.listdir(directory)) if pathlib.Path(directory).is_dir() else []
     return {name: os.path.realpath(os.path.join(directory, name)) for name in names}
 
 
@@ -88,7 +89,7 @@ def block_devices() -> dict[str, dict[str, Any]]:
     """Disks and CD-ROMs by kernel device: size in bytes, read-only or not, and the names udev knows them by."""
     found = {}
     for name in sorted(os.listdir("/sys/block")):
-        if os.path.exists(f"/sys/block/{name}/device"):
+        if pathlib.Path(f"/sys/block/{name}/device").exists():
             known = udev_properties(text(f"/sys/block/{name}/dev"))
             found[f"/dev/{name}"] = {
                 "size": int(text(f"/sys/block/{name}/size")) * 512,

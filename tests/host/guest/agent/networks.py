@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import pathlib
 import subprocess
 from typing import Any, NamedTuple
 
@@ -22,8 +23,8 @@ def interfaces() -> dict[str, str]:
     """Interface names by MAC address, of real interfaces only."""
     found = {}
     for ifname in sorted(os.listdir("/sys/class/net")):
-        if os.path.exists(f"/sys/class/net/{ifname}/device"):
-            with open(f"/sys/class/net/{ifname}/address", encoding="utf-8") as file:
+        if pathlib.Path(f"/sys/class/net/{ifname}/device").exists():
+            with pathlib.Path(f"/sys/class/net/{ifname}/address").open(encoding="utf-8") as file:
                 found[file.read().strip()] = ifname
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import select
 import socket
 import struct
@@ -92,7 +93,7 @@ def open_power_buttons() -> list[int]:
     found = []
     for name in os.listdir("/sys/class/input"):
         if name.startswith("event"):
-            with open(f"/sys/class/input/{name}/device/name", encoding="utf-8") as file:
+            with pathlib.Path(f"/sys/class/input/{name}/device/name").open(encoding="utf-8") as file:
                 if "Power Button" in file.read():
                     found.append(os.open(f"/dev/input/{name}", os.O_RDONLY))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import pathlib
 import socket
 import ssl
 import time
@@ -63,7 +63,7 @@ def _reach(patient: CheckContext) -> tuple[CheckResult, str]:
     url = patient.server.url
     if url.startswith("unix://"):
         path = url.removeprefix("unix://")
-        if os.path.exists(path):
+        if pathlib.Path(path).exists():
             return patient.ok("address", url), ""
         return patient.fail("address", f"there is no socket {path}", "unreachable"), ""
     parts = urllib3.util.parse_url(url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pathlib
 import pwd
 import re
 import stat
@@ -66,7 +67,7 @@ def locks(patient: CheckContext) -> Iterator[CheckResult]:
     kind = file_system(path)
     if kind in REMOTE:
         yield patient.warn("lock directory", f"{path} is on {kind}", "remote_lock_directory")
-    elif os.path.isdir(DIRECTOR) and not all(_within(path, [*SHARED, *own]) for own in _volumes_of_workers()):
+    elif pathlib.Path(DIRECTOR).is_dir() and not all(_within(path, [*SHARED, *own]) for own in _volumes_of_workers()):
         yield patient.warn(
             "lock directory", f"{path}: workers under BPM don't see it", "hidden_lock_directory", path=path
         )
@@ -82,7 +83,7 @@ def _volumes_of_workers() -> list[list[str]]:
     import yaml
 
     try:
-        with open(os.path.join(DIRECTOR, "config/bpm.yml"), encoding="utf-8") as file:
+        with pathlib.Path(os.path.join(DIRECTOR, "config/bpm.yml")).open(encoding="utf-8") as file:
             processes = yaml.safe_load(file)["processes"]
         return [
             [
@@ -110,14 +111,14 @@ def unusable(path: str) -> str:
     """
     while not os.path.lexists(path):
         path = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(path):
+    if not pathlib.Path(path).is_dir():
         return f"{path} is no directory"
     try:
         with tempfile.TemporaryFile(dir=path) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as failure:
         return failure.strerror or str(failure)
-    if os.geteuid() == 0 and os.path.isdir(DIRECTOR) and not _may_write(os.stat(path), pwd.getpwnam(WORKER)):
+    if os.geteuid() == 0 and pathlib.Path(DIRECTOR).is_dir() and not _may_write(os.stat(path), pwd.getpwnam(WORKER)):
         return f"{WORKER}, who runs the director's workers, may not write there"
     return ""
 
@@ -132,7 +133,7 @@ def file_system(path: str) -> str:
     """The type of the file system that a path is or will be on; empty when the kernel does not say."""
     path, best = os.path.realpath(path), ("", "")
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        with pathlib.Path("/proc/self/mountinfo").open(encoding="utf-8") as file:
             for line in file:
                 mount, _, rest = line.partition(" - ")
                 point = re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), mount.split()[4])
