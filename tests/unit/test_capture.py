@@ -31,7 +31,9 @@ def captured(tmp_path, wire, clock, log):
 
     def run(act, request=REQUEST, directory=tmp_path / "captures"):
         try:
-            capture.call(act, request, SETTINGS, directory=str(directory), clock=clock, transport=wire, log=log)
+            capture.call(
+                act, request, settings=SETTINGS, directory=str(directory), clock=clock, transport=wire, log=log
+            )
         finally:
             written = list(directory.iterdir()) if directory.is_dir() else []
         [path] = written
@@ -110,7 +112,7 @@ def test_a_failed_call_is_captured_with_its_error(tmp_path, wire, clock, log):
         raise errors.VMNotFound("there is no VM vm-1")
 
     with pytest.raises(errors.VMNotFound):
-        capture.call(fail, REQUEST, SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log)
+        capture.call(fail, REQUEST, settings=SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log)
     [path] = tmp_path.iterdir()
     [call] = json.loads(path.read_text(encoding="utf-8"))["calls"]
     assert call["stdout"]["error"]["type"] == "Bosh::Clouds::VMNotFound"
@@ -119,7 +121,10 @@ def test_a_failed_call_is_captured_with_its_error(tmp_path, wire, clock, log):
 @pytest.mark.parametrize("directory", ["/dev/null/captures", "\0"])
 def test_a_capture_that_cannot_be_written_is_only_warned_about(directory, wire, clock, log, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", replies.sync(SERVER)))
-    assert capture.call(ask, REQUEST, SETTINGS, directory=directory, clock=clock, transport=wire, log=log) == "here"
+    assert (
+        capture.call(ask, REQUEST, settings=SETTINGS, directory=directory, clock=clock, transport=wire, log=log)
+        == "here"
+    )
     assert "no capture of this call" in log.stream.getvalue()
 
 
@@ -130,13 +135,19 @@ def test_a_capture_that_fails_half_way_leaves_no_file(tmp_path, wire, clock, log
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert capture.call(ask, REQUEST, SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log) == "here"
+    assert (
+        capture.call(ask, REQUEST, settings=SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log)
+        == "here"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_is_gone_by_then_is_captured_without_its_name(tmp_path, wire, clock, log, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", errors.NoResponse("gone")))
-    assert capture.call(ask, REQUEST, SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log) == "here"
+    assert (
+        capture.call(ask, REQUEST, settings=SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log)
+        == "here"
+    )
     [file] = tmp_path.iterdir()
     assert json.loads(file.read_text("utf-8"))["recorded"]["server"] == {}
 

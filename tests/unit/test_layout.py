@@ -40,7 +40,9 @@ MAX_LINES = 300
 MAX_STATEMENTS_WITHOUT_DOCSTRING = 2
 """Statements of a public function whose name is documentation enough."""
 MAX_PARAMETERS = 5
-"""Parameters of a function of which more than two are positional."""
+"""Parameters of a function of which more than two are positional, without self and context."""
+BOSH_METHODS = {"create_vm"}
+"""Methods that BOSH calls with more arguments. BOSH passes arguments by position."""
 
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 everywhere = pytest.mark.parametrize("module", MODULES)
@@ -172,10 +174,9 @@ def test_public_functions_have_a_docstring(module):
 @everywhere
 def test_long_parameter_lists_are_keyword_only(module):
     def too_many(function: ast.FunctionDef) -> bool:
-        positional = [
-            one for one in (*function.args.posonlyargs, *function.args.args) if one.arg not in ("self", "cls")
-        ]
+        every = [*function.args.posonlyargs, *function.args.args]
+        positional = [one for one in every if one.arg not in ("self", "cls", "context")]
         return len(positional) > 2 and len(positional) + len(function.args.kwonlyargs) > MAX_PARAMETERS
 
     every = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef)]
-    assert [function.name for function in every if too_many(function)] == []
+    assert {function.name for function in every if too_many(function)} <= BOSH_METHODS

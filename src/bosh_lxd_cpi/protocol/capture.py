@@ -36,8 +36,8 @@ CERTIFICATES = ("tls_client_cert", "tls_client_key", "tls_server_cert", "tls_ca_
 def call(
     act: Callable[[Clock, Transport], Any],
     request: Request,
-    settings: Config,
     *,
+    settings: Config,
     directory: str,
     clock: Clock,
     transport: Transport,
