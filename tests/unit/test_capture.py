@@ -196,7 +196,7 @@ def test_what_cannot_be_made_sense_of_costs_only_the_capture(tmp_path, wire, clo
         capture.call(
             act,
             rpc.Request("has_vm", request, {}),
-            SETTINGS,
+            settings=SETTINGS,
             directory=str(tmp_path),
             clock=clock,
             transport=wire,
