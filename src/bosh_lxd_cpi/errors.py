@@ -21,6 +21,7 @@
             ├── NoResponse              the request may have been delivered: it may have been done
             ├── UnexpectedResponse      a response lacks a field, or has another shape than documented
             ├── OperationNotFound       the server no longer knows the operation: it may have succeeded or failed
+            ├── TlsHandshakeFailed      the server speaks no TLS that this client accepts
             ├── CertificateMismatch     the server's certificate is not the pinned one
             ├── CertificateNotVerified  the server's certificate cannot be verified
             ├── CertificateNotTrusted   the server does not trust the client certificate
@@ -142,6 +143,10 @@ class UnexpectedResponse(ServerError):
 
 class OperationNotFound(ServerError):
     transient = True
+
+
+class TlsHandshakeFailed(ServerError):
+    pass
 
 
 class CertificateMismatch(ServerError):

@@ -167,3 +167,20 @@ def test_waits_longer_than_the_server_is_asked_to(client, wire, replies):
     wire.script(("GET /1.0/operations/a/wait", replies.sync({})))
     client.wait_operation("/1.0/operations/a", 30)
     assert wire.request_to("GET /1.0/operations/a/wait").timeout == 40
+
+
+@pytest.mark.parametrize(
+    "line, call",
+    [
+        (f"POST {V}", lambda c: c.create_volume("fast", {"name": "v"})),
+        (f"POST {V}", lambda c: c.import_volume("fast", "v", b"x", iso=True)),
+        (f"PUT {V}/v", lambda c: c.replace_volume("fast", "v", {})),
+        (f"DELETE {V}/v", lambda c: c.delete_volume("fast", "v")),
+        (f"POST {V}/v/snapshots", lambda c: c.create_snapshot("fast", "v", "s")),
+        (f"DELETE {V}/v/snapshots/s", lambda c: c.delete_snapshot("fast", "v", "s")),
+    ],
+)
+def test_waits_for_a_change_of_a_volume_until_the_deadline(client, wire, replies, line, call):
+    wire.script((line, replies.sync()))
+    call(client)
+    assert wire.request_to(line).timeout == 300

@@ -106,6 +106,12 @@ def test_never_maps_a_foreign_response_to_not_found(body, status, error):
     assert f"reading x: the response (HTTP {status}) is not from LXD or Incus: " in raised.value.brief
 
 
+@pytest.mark.parametrize("bracket", [b"[", b'{"a":'], ids=["arrays", "objects"])
+def test_reports_a_body_nested_too_deeply(bracket):
+    with pytest.raises(errors.UnexpectedResponse, match="^reading x: "):
+        read(HttpResponse(200, {}, bracket * 200_000))
+
+
 def test_reports_an_empty_body():
     with pytest.raises(
         errors.ServerError, match="reading x: the response .HTTP 200. is not from LXD or Incus: an empty body$"

@@ -254,11 +254,47 @@ def test_an_unknown_host_is_unreachable(network, reach):
         reach(url="https://no-such-host.invalid:8443").request("GET", "/1.0", timeout=5)
 
 
-def test_plain_http_is_unreachable(server, reach):
+def test_plain_http_is_a_failed_handshake(server, reach):
     server.raw = lambda peer: peer.recv(100) and peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with pytest.raises(errors.Unreachable, match="^no TLS connection to https://127.0.0.1") as raised:
+    with pytest.raises(errors.TlsHandshakeFailed, match="^no TLS connection to https://127.0.0.1") as raised:
         reach().request("GET", "/1.0")
     assert raised.value.code == "tls"
+
+
+@pytest.mark.parametrize(
+    "response, error",
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n" + b"x" * 2000, errors.UnexpectedResponse),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", errors.NoResponse),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", errors.NoResponse),
+    ],
+    ids=["huge content length", "huge chunk", "invalid chunk"],
+)
+def test_limits_what_it_reads(server, reach, monkeypatch, response, error):
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
+    server.behaviour = lambda tls: tls.sendall(response) or False
+    with pytest.raises(error) as raised:
+        reach().request("GET", "/1.0")
+    assert "GET /1.0" in raised.value.brief
+
+
+def test_does_not_decode_a_compressed_body(server, reach):
+    response = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"
+    server.behaviour = lambda tls: tls.sendall(response) or True
+    assert reach().request("GET", "/1.0").body == b"{}"
+    assert b"Accept-Encoding: identity" in server.requests[0]
+
+
+def test_rejects_a_host_in_the_common_name_only(network, reach, tmp_path):
+    arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    files = ["-keyout", "server.key", "-out", "server.crt"]
+    subprocess.run(["openssl", *arguments.split(), *files], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "client.crt").write_bytes((tmp_path / "server.crt").read_bytes())
+    server = Server(tmp_path)
+    with contextlib.closing(server), pytest.raises(errors.CertificateNotVerified):
+        reach(
+            url=f"https://localhost:{server.port}", tls_server_cert="", tls_ca_cert=str(tmp_path / "server.crt")
+        ).request("GET", "/1.0")
 
 
 def test_requires_tls_1_2(reach):

@@ -7,10 +7,11 @@ raises.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import quote
 
+from bosh_lxd_cpi.lxd import paths
 from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.lxd.resources import (
     ClusterMember,
@@ -32,6 +33,9 @@ from bosh_lxd_cpi.lxd.resources import (
 from bosh_lxd_cpi.lxd.session import Session
 from bosh_lxd_cpi.runtime.clock import Deadline
 
+STORAGE_SECONDS = math.inf
+"""The longest silence of a server that changes a volume: until the deadline of the call. Incus, and LXD before 6.6,
+respond when the change is complete."""
 WAIT_SLICE = 30
 """Seconds that one request waits for an operation."""
 WAIT_MARGIN = 10
@@ -80,30 +84,32 @@ class Client(Session):
     # Instances
 
     def instance(self, name: str) -> Instance:
-        return self._get(Instance, _instance(name), f"reading instance {name}")
+        return self._get(Instance, paths.instance(name), f"reading instance {name}")
 
     def instances(self) -> list[Instance]:
         return self._list(Instance, "/1.0/instances", "listing instances")
 
     def create_instance(self, body: dict[str, Any], *, target: str = "") -> Response:
         what = f"creating instance {body['name']}{f' on {target}' if target else ''}"
-        return self.send("POST", "/1.0/instances", what=what, query=_target(target), document=body)
+        return self.send("POST", "/1.0/instances", what=what, query=paths.target(target), document=body)
 
     def replace_instance(self, name: str, body: dict[str, Any], etag: str) -> Response:
         headers = {"If-Match": etag}
-        return self.send("PUT", _instance(name), what=f"changing instance {name}", headers=headers, document=body)
+        return self.send("PUT", paths.instance(name), what=f"changing instance {name}", headers=headers, document=body)
 
     def patch_instance(self, name: str, body: dict[str, Any], etag: str = "") -> Response:
         """Merge config and devices by key. A body without `description` clears it on Incus 6.0 and every LXD."""
         headers = {"If-Match": etag} if etag else {}
-        return self.send("PATCH", _instance(name), what=f"changing instance {name}", headers=headers, document=body)
+        return self.send(
+            "PATCH", paths.instance(name), what=f"changing instance {name}", headers=headers, document=body
+        )
 
     def set_instance_state(self, name: str, action: str, *, force: bool = False, timeout: int = -1) -> Response:
         body = {"action": action, "force": force, "timeout": timeout}
-        return self.send("PUT", f"{_instance(name)}/state", what=f"{action} of instance {name}", document=body)
+        return self.send("PUT", f"{paths.instance(name)}/state", what=f"{action} of instance {name}", document=body)
 
     def delete_instance(self, name: str) -> Response:
-        return self.send("DELETE", _instance(name), what=f"deleting instance {name}")
+        return self.send("DELETE", paths.instance(name), what=f"deleting instance {name}")
 
     # Storage
 
@@ -111,38 +117,47 @@ class Client(Session):
         return self._list(StoragePool, "/1.0/storage-pools", "listing storage pools")
 
     def pool(self, name: str) -> StoragePool:
-        return self._get(StoragePool, f"/1.0/storage-pools/{_segment(name)}", f"reading storage pool {name}")
+        return self._get(StoragePool, f"/1.0/storage-pools/{paths.segment(name)}", f"reading storage pool {name}")
 
     def pool_space(self, name: str) -> dict[str, Any]:
         """Return the space of a pool: `{"space": {"used": BYTES, "total": BYTES}, ...}`."""
-        path = f"/1.0/storage-pools/{_segment(name)}/resources"
+        path = f"/1.0/storage-pools/{paths.segment(name)}/resources"
         return dict(self.send("GET", path, what=f"reading the space of pool {name}").metadata or {})
 
     def volume(self, pool: str, name: str, *, target: str = "") -> Volume:
         what = f"reading volume {name} in pool {pool}"
-        return self._get(Volume, _volume(pool, name), what, query=_target(target), fields={"pool": pool})
+        return self._get(Volume, paths.volume(pool, name), what, query=paths.target(target), fields={"pool": pool})
 
     def volumes(self, pool: str) -> list[Volume]:
-        return self._list(Volume, _volumes(pool), f"listing the volumes of pool {pool}")
+        return self._list(Volume, paths.volumes(pool), f"listing the volumes of pool {pool}")
 
     def create_volume(self, pool: str, body: dict[str, Any], *, target: str = "") -> Response:
         what, fields = f"creating volume {body['name']} in pool {pool}", {"pool": pool}
-        return self.send("POST", _volumes(pool), what=what, query=_target(target), document=body, fields=fields)
+        return self.send(
+            "POST",
+            paths.volumes(pool),
+            what=what,
+            query=paths.target(target),
+            document=body,
+            fields=fields,
+            timeout=STORAGE_SECONDS,
+        )
 
     def import_volume(self, pool: str, name: str, content: bytes, *, iso: bool, target: str = "") -> Response:
         """Upload an ISO image as a volume, or a volume backup if `iso` is false."""
         headers = {
             "Content-Type": "application/octet-stream",
-            **_vendor_headers(name=name, **({"type": "iso"} if iso else {})),
+            **paths.vendor_headers(name=name, **({"type": "iso"} if iso else {})),
         }
         what = f"uploading volume {name} to pool {pool}"
         return self.send(
             "POST",
-            _volumes(pool),
+            paths.volumes(pool),
             what=what,
-            query=_target(target),
+            query=paths.target(target),
             headers=headers,
             body=content,
+            timeout=STORAGE_SECONDS,
             fields={"pool": pool},
         )
 
@@ -150,7 +165,7 @@ class Client(Session):
         """Make a member wait for another one that pulls the volume. The metadata is the operation with its secrets."""
         body = {"name": name, "pool": pool, "migration": True}
         what = f"offering volume {name} in pool {pool}"
-        return self.send("POST", _volume(pool, name), what=what, query=_target(target), document=body)
+        return self.send("POST", paths.volume(pool, name), what=what, query=paths.target(target), document=body)
 
     def replace_volume(
         self, pool: str, name: str, body: dict[str, Any], *, etag: str = "", target: str = ""
@@ -158,37 +173,43 @@ class Client(Session):
         what, headers = f"changing volume {name} in pool {pool}", {"If-Match": etag} if etag else {}
         return self.send(
             "PUT",
-            _volume(pool, name),
+            paths.volume(pool, name),
             what=what,
-            query=_target(target),
+            query=paths.target(target),
             headers=headers,
             document=body,
+            timeout=STORAGE_SECONDS,
             fields={"pool": pool},
         )
 
     def delete_volume(self, pool: str, name: str, *, target: str = "") -> Response:
-        what = f"deleting volume {name} in pool {pool}"
-        return self.send("DELETE", _volume(pool, name), what=what, query=_target(target), fields={"pool": pool})
+        path, query, what = paths.volume(pool, name), paths.target(target), f"deleting volume {name} in pool {pool}"
+        return self.send("DELETE", path, what=what, query=query, fields={"pool": pool}, timeout=STORAGE_SECONDS)
 
     def create_snapshot(self, pool: str, volume: str, name: str) -> Response:
-        what, path = f"creating snapshot {name} of volume {volume} in pool {pool}", f"{_volume(pool, volume)}/snapshots"
-        return self.send("POST", path, what=what, document={"name": name}, fields={"pool": pool})
+        what, path = (
+            f"creating snapshot {name} of volume {volume} in pool {pool}",
+            f"{paths.volume(pool, volume)}/snapshots",
+        )
+        return self.send(
+            "POST", path, what=what, document={"name": name}, fields={"pool": pool}, timeout=STORAGE_SECONDS
+        )
 
     def snapshot(self, pool: str, volume: str, name: str) -> Snapshot:
         what = f"reading snapshot {name} of volume {volume} in pool {pool}"
-        return self._get(Snapshot, _snapshot(pool, volume, name), what)
+        return self._get(Snapshot, paths.snapshot(pool, volume, name), what)
 
     def snapshots(self, pool: str, volume: str) -> list[Snapshot]:
         what = f"listing the snapshots of volume {volume} in pool {pool}"
-        return self._list(Snapshot, f"{_volume(pool, volume)}/snapshots", what)
+        return self._list(Snapshot, f"{paths.volume(pool, volume)}/snapshots", what)
 
     def describe_snapshot(self, pool: str, volume: str, name: str, *, description: str) -> Response:
         what = f"describing snapshot {name} of volume {volume} in pool {pool}"
-        return self.send("PUT", _snapshot(pool, volume, name), what=what, document={"description": description})
+        return self.send("PUT", paths.snapshot(pool, volume, name), what=what, document={"description": description})
 
     def delete_snapshot(self, pool: str, volume: str, name: str) -> Response:
         what = f"deleting snapshot {name} of volume {volume} in pool {pool}"
-        return self.send("DELETE", _snapshot(pool, volume, name), what=what)
+        return self.send("DELETE", paths.snapshot(pool, volume, name), what=what, timeout=STORAGE_SECONDS)
 
     # Images
 
@@ -196,7 +217,7 @@ class Client(Session):
         return self._list(Image, "/1.0/images", "listing images")
 
     def image(self, fingerprint: str) -> Image:
-        return self._get(Image, f"/1.0/images/{_segment(fingerprint)}", f"reading image {fingerprint}")
+        return self._get(Image, f"/1.0/images/{paths.segment(fingerprint)}", f"reading image {fingerprint}")
 
     def upload_image(self, body: Iterable[bytes], *, length: int, content_type: str) -> Response:
         """Upload a body of `length` bytes. Raises DeadlineExceeded between two chunks, too."""
@@ -216,29 +237,29 @@ class Client(Session):
             yield chunk
 
     def delete_image(self, fingerprint: str) -> Response:
-        return self.send("DELETE", f"/1.0/images/{_segment(fingerprint)}", what=f"deleting image {fingerprint}")
+        return self.send("DELETE", f"/1.0/images/{paths.segment(fingerprint)}", what=f"deleting image {fingerprint}")
 
     def alias(self, name: str) -> ImageAlias:
-        return self._get(ImageAlias, _alias(name), f"reading image alias {name}")
+        return self._get(ImageAlias, paths.alias(name), f"reading image alias {name}")
 
     def create_alias(self, name: str, fingerprint: str, *, description: str) -> Response:
         body = {"name": name, "target": fingerprint, "description": description}
         return self.send("POST", "/1.0/images/aliases", what=f"creating image alias {name}", document=body)
 
     def delete_alias(self, name: str) -> Response:
-        return self.send("DELETE", _alias(name), what=f"deleting image alias {name}")
+        return self.send("DELETE", paths.alias(name), what=f"deleting image alias {name}")
 
     # Objects of the operator
 
     def own_project(self) -> Project:
-        return self._get(Project, f"/1.0/projects/{_segment(self.project)}", f"reading project {self.project}")
+        return self._get(Project, f"/1.0/projects/{paths.segment(self.project)}", f"reading project {self.project}")
 
     def projects(self) -> list[Project]:
         return self._list(Project, "/1.0/projects", "listing projects")
 
     def project_state(self) -> dict[str, Any]:
         """Return the limits and the usage of the project: `{"resources": {NAME: {"Limit": N, "Usage": N}}}`."""
-        path = f"/1.0/projects/{_segment(self.project)}/state"
+        path = f"/1.0/projects/{paths.segment(self.project)}/state"
         return dict(self.send("GET", path, what=f"reading the limits of project {self.project}").metadata or {})
 
     def profiles(self) -> list[Profile]:
@@ -249,7 +270,7 @@ class Client(Session):
 
     def leases(self, network: str, *, project: str) -> list[dict[str, Any]]:
         """Return the addresses that the network's DHCP assigned to instances of a project, or reserves for them."""
-        path = f"/1.0/networks/{_segment(network)}/leases"
+        path = f"/1.0/networks/{paths.segment(network)}/leases"
         what = f"listing the addresses on network {network}"
         return list(self.send("GET", path, what=what, query={"project": project}).metadata or [])
 
@@ -264,36 +285,3 @@ class Client(Session):
 
     def cluster_members(self) -> list[ClusterMember]:
         return self._list(ClusterMember, "/1.0/cluster/members", "listing the cluster's members")
-
-
-def _segment(name: str) -> str:
-    return quote(name, safe="")
-
-
-def _instance(name: str) -> str:
-    return f"/1.0/instances/{_segment(name)}"
-
-
-def _alias(name: str) -> str:
-    return f"/1.0/images/aliases/{_segment(name)}"
-
-
-def _volumes(pool: str) -> str:
-    return f"/1.0/storage-pools/{_segment(pool)}/volumes/custom"
-
-
-def _volume(pool: str, name: str) -> str:
-    return f"{_volumes(pool)}/{_segment(name)}"
-
-
-def _snapshot(pool: str, volume: str, name: str) -> str:
-    return f"{_volume(pool, volume)}/snapshots/{_segment(name)}"
-
-
-def _target(member: str) -> dict[str, str]:
-    return {"target": member} if member else {}
-
-
-def _vendor_headers(**values: str) -> dict[str, str]:
-    """Return headers in the spelling of LXD and of Incus. Each server ignores the other's."""
-    return {f"X-{server}-{key}": value for server in ("LXD", "Incus") for key, value in values.items()}

@@ -140,7 +140,7 @@ def parse(response: HttpResponse, *, what: str, fields: Mapping[str, str]) -> Re
     try:
         body = json.loads(response.body)
         kind = body["type"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         text = response.body[:200].decode("utf-8", "replace").strip() or "an empty body"
         error = BY_PROXY_STATUS.get(response.status, errors.UnexpectedResponse)
         raise error(f"{what}: the response (HTTP {response.status}) is not from LXD or Incus: {text}") from None

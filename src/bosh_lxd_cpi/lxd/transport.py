@@ -23,6 +23,9 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 """The longest silence of a server that works on a request. Waits for operations take longer and say so."""
 DEFAULT_PORT = 8443
+MAX_RESPONSE_BYTES = 64 << 20
+"""Limits the memory of a call. Lists of servers that are in use stay far below."""
+READ_BYTES = 64 << 10
 
 
 class ConnectionSettings(NamedTuple):
@@ -30,7 +33,8 @@ class ConnectionSettings(NamedTuple):
 
     `url` is https://HOST:PORT or unix:///PATH. Certificates and the key are PEM text. `server_certificate` is pinned;
     it may also be a sha256 fingerprint. Without it, the server's certificate is verified against `ca_certificate`, or
-    against the CAs of the system, unless `skip_verify` is set.
+    against the CAs of the system, unless `skip_verify` is set. urllib3 compares a pin after the handshake, in which the
+    client certificate, but not its key, is shown to the server.
     """
 
     url: str
@@ -112,20 +116,33 @@ class HttpTransport:
                 method,
                 url,
                 body=body,
-                headers={"User-Agent": f"bosh-lxd-cpi/{__version__}", **(headers or {})},
+                headers={"User-Agent": f"bosh-lxd-cpi/{__version__}", "Accept-Encoding": "identity", **(headers or {})},
                 timeout=urllib3.Timeout(connect=connect_timeout, read=timeout),
                 retries=False,
                 redirect=False,
+                preload_content=False,
             )
+            return HttpResponse(response.status, response.headers, _read(response, f"{method} {path}"))
         except urllib3.exceptions.SSLError as failure:
             raise _tls_error(self._url, f"{method} {path}", failure) from failure
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as failure:
             raise errors.Unreachable(
                 f"cannot connect to {self._url}: {_reason(failure)}", code="unreachable", url=self._url
             ) from failure
-        except (urllib3.exceptions.HTTPError, OSError) as failure:
+        except (urllib3.exceptions.HTTPError, OSError, OverflowError) as failure:
             raise errors.NoResponse(f"{self._url} did not respond to {method} {path}: {_reason(failure)}") from failure
-        return HttpResponse(response.status, response.headers, response.data)
+
+
+def _read(response: urllib3.BaseHTTPResponse, request: str) -> bytes:
+    """Return the body and give the connection back. Raises UnexpectedResponse if the body is too large."""
+    body = bytearray()
+    for chunk in response.stream(READ_BYTES, decode_content=False):
+        body += chunk
+        if len(body) > MAX_RESPONSE_BYTES:
+            response.close()
+            raise errors.UnexpectedResponse(f"the response to {request} is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
+    response.release_conn()
+    return bytes(body)
 
 
 def _https_pool(settings: ConnectionSettings) -> HTTPConnectionPool:
@@ -135,6 +152,7 @@ def _https_pool(settings: ConnectionSettings) -> HTTPConnectionPool:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = verify
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+    context.hostname_checks_common_name = False  # the host has to be a subjectAltName
     if verify and settings.ca_certificate:
         _load_ca(context, settings.ca_certificate)
     elif verify:
@@ -242,8 +260,8 @@ def _unix_pool(settings: ConnectionSettings) -> HTTPConnectionPool:
     return pool
 
 
-NOT_DELIVERED = ("ALERT", "HANDSHAKE", "WRONG_VERSION", "UNSUPPORTED_PROTOCOL")
-"""Parts of OpenSSL's errors for connections that were not established. Any other error may follow a request."""
+HANDSHAKE_FAILURES = ("ALERT", "HANDSHAKE", "WRONG_VERSION", "UNSUPPORTED_PROTOCOL", "HTTP_REQUEST", "NO_SHARED_CIPHER")
+"""Parts of OpenSSL's errors for connections that cannot be established. Any other error may follow a request."""
 
 
 def _tls_error(url: str, request: str, failure: Exception) -> errors.ServerError:
@@ -256,8 +274,8 @@ def _tls_error(url: str, request: str, failure: Exception) -> errors.ServerError
         return errors.CertificateNotVerified(
             f"the certificate of {url} cannot be verified: {_reason(failure)}", code="certificate_not_verified"
         )
-    if any(part in text.upper() for part in NOT_DELIVERED):
-        return errors.Unreachable(f"no TLS connection to {url}: {_reason(failure)}", code="tls", url=url)
+    if any(part in text.upper() for part in HANDSHAKE_FAILURES):
+        return errors.TlsHandshakeFailed(f"no TLS connection to {url}: {_reason(failure)}", code="tls", url=url)
     return errors.NoResponse(f"{url} did not respond to {request}: {_reason(failure)}")
 
 

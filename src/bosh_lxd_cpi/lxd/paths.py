@@ -1,0 +1,45 @@
+"""Paths, queries and headers of the REST API."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+
+def segment(name: str) -> str:
+    """Return a name, quoted as one segment of a path."""
+    return quote(name, safe="")
+
+
+def instance(name: str) -> str:
+    """Return the path of an instance."""
+    return f"/1.0/instances/{segment(name)}"
+
+
+def alias(name: str) -> str:
+    """Return the path of an image alias."""
+    return f"/1.0/images/aliases/{segment(name)}"
+
+
+def volumes(pool: str) -> str:
+    """Return the path of the custom volumes of a pool."""
+    return f"/1.0/storage-pools/{segment(pool)}/volumes/custom"
+
+
+def volume(pool: str, name: str) -> str:
+    """Return the path of a custom volume."""
+    return f"{volumes(pool)}/{segment(name)}"
+
+
+def snapshot(pool: str, volume_name: str, name: str) -> str:
+    """Return the path of a snapshot of a custom volume."""
+    return f"{volume(pool, volume_name)}/snapshots/{segment(name)}"
+
+
+def target(member: str) -> dict[str, str]:
+    """Return the query that selects a cluster member, empty without one."""
+    return {"target": member} if member else {}
+
+
+def vendor_headers(**values: str) -> dict[str, str]:
+    """Return headers in the spelling of LXD and of Incus. Each server ignores the other's."""
+    return {f"X-{server}-{key}": value for server in ("LXD", "Incus") for key, value in values.items()}
