@@ -114,3 +114,9 @@ def test_what_is_no_snapshot_is_refused(cpi, wire, cid):
 def test_metadata_that_are_no_mapping_are_refused(cpi, wire, metadata):
     with pytest.raises(errors.BadRequest, match="metadata must be a mapping"):
         snapshots.snapshot_disk(cpi(), "vol-p-1", metadata)
+
+
+@pytest.mark.parametrize("cid", ["_snap-x", "vol-p-1_snap-", "_snap-"])
+def test_rejects_a_cid_without_disk_or_snapshot(context, cid):
+    with pytest.raises(errors.BadRequest, match="is not the CID of a snapshot"):
+        snapshots.delete_snapshot(context(), cid)

@@ -371,6 +371,18 @@ def test_responds_with_closed_stderr(home):
     assert answer_in(done.stdout)["error"]["message"].startswith("no configuration file was named")
 
 
+def test_exits_0_when_stderr_is_full(home):
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" 2>/dev/full', home / "bin" / "cpi"],
+        input=ask("has_vm", "x"),
+        capture_output=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert answer_in(done.stdout)["error"]
+    assert done.returncode == 0
+
+
 def test_exits_0_with_closed_stdout(home):
     done = subprocess.run(
         ["sh", "-c", 'exec "$0" >&-', home / "bin" / "cpi"],

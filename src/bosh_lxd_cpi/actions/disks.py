@@ -187,21 +187,40 @@ def resize_disk(context: Context, disk_cid: str, new_size: Any) -> None:
     from bosh_lxd_cpi.guest.cloud_properties import parse_size
 
     size = parse_size(new_size, "disk size")
-    _change(context, disk_cid, lambda disk: _resize(context, disk, size, disk.volume.config))
+
+    def change(disk: Disk) -> None:
+        try:
+            _resize(context, disk, size, disk.volume.config)
+        except errors.InUse as failure:
+            raise errors.CloudError(
+                f"disk {disk_cid} cannot grow while it is attached to {', '.join(disk.volume.users)}",
+                detail=str(failure),
+                code="attached_grow",
+            ) from failure
+
+    _change(context, disk_cid, change)
 
 
 def update_disk(context: Context, disk_cid: str, new_size: Any, cloud_properties: Any) -> None:
-    """Change size (MiB) and properties of a disk in place. Raises NotSupported if that needs another volume."""
+    """Change size (MiB) and properties of a disk in place. An absent property means its default.
+
+    Raises NotSupported if that needs another volume, or if the server refuses the change: BOSH has detached the disk,
+    and copies it to a new one only after this error.
+    """
     from bosh_lxd_cpi.guest.cloud_properties import parse_disk_properties, parse_size
 
     size, properties = parse_size(new_size, "disk size"), parse_disk_properties(cloud_properties)
 
     def change(disk: Disk) -> None:
-        if (properties.storage_pool or disk.pool) != disk.pool:
-            raise errors.NotSupported(
-                f"disk {disk_cid} is in pool {disk.pool} and cannot move to pool {properties.storage_pool} in place"
-            )
-        _resize(context, disk, size, {**disk.volume.config, **properties.config})
+        pool = properties.storage_pool or context.config.server.storage_pool_name
+        if pool != disk.pool:
+            raise errors.NotSupported(f"disk {disk_cid} is in pool {disk.pool} and cannot move to pool {pool} in place")
+        try:
+            _resize(context, disk, size, {**disk.volume.config, **properties.config})
+        except errors.ServerError as failure:
+            if failure.transient or isinstance(failure, (errors.NotFound, errors.Ambiguous, errors.Forbidden)):
+                raise
+            raise errors.NotSupported(failure.brief, detail=failure.detail) from failure
 
     _change(context, disk_cid, change)
 
@@ -212,16 +231,8 @@ def _resize(context: Context, disk: Disk, size: int, config: dict[str, str]) -> 
         raise errors.NotSupported(f"disk {cid} has {current:g} MiB and cannot shrink to {size} MiB")
     if size > current:
         config = {**config, "size": f"{size}MiB"}
-    if config == disk.volume.config:
-        return
-    try:
+    if config != disk.volume.config:
         _replace(context, disk, config=config, what=f"resizing disk {cid}")
-    except errors.InUse as failure:
-        raise errors.CloudError(
-            f"disk {cid} cannot grow while it is attached to {', '.join(disk.volume.users)}",
-            detail=str(failure),
-            code="attached_grow",
-        ) from failure
 
 
 def set_disk_metadata(context: Context, disk_cid: str, metadata: Any) -> None:

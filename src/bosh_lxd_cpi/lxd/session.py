@@ -58,6 +58,7 @@ class Session:
             body, headers = json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})}
         is_streamed = not isinstance(body, (bytes, type(None)))
         for attempt in self.retry.attempts(self.deadline):
+            started = self.deadline.clock.monotonic()
             try:
                 response = self.transport.request(
                     method,
@@ -67,6 +68,8 @@ class Session:
                     body=body,
                     timeout=min(timeout, self.deadline.remaining()),
                 )
+                seconds = self.deadline.clock.monotonic() - started
+                self.log.debug(f"{method} {path}: status {response.status} after {seconds:.3f} s")
                 return envelope.parse(response, what=what, fields=fields or {})
             except errors.ServerError as failure:
                 if is_streamed or not is_repeatable(method, failure) or attempt.is_last:

@@ -102,7 +102,7 @@ def snapshot_cid(disk_cid: str, snapshot: str) -> str:
 def split_snapshot_cid(cid: str) -> tuple[str, str] | None:
     """Return the disk CID and the snapshot name that a snapshot's CID contains, or None if it is not one."""
     disk, separator, uuid = cid.partition(SNAPSHOT_SEPARATOR)
-    return (disk, snapshot_name(uuid)) if separator else None
+    return (disk, snapshot_name(uuid)) if disk and separator and uuid else None
 
 
 def persistent_device(disk_cid: str) -> str:

@@ -46,7 +46,18 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         if reverse := methods.reverse(raw, response):
             # Ctrl-C ends create-env, but not this process. Nobody knows the CID, so the object has to go.
             respond(reverse, argv, environ)
+    _give_up_unwritable_stderr()
     return 0
+
+
+def _give_up_unwritable_stderr() -> None:
+    """Send the rest of stderr to /dev/null if it cannot be written. Otherwise Python exits with status 120."""
+    if sys.stderr is None:  # the caller closed it
+        return
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def respond(raw: bytes, argv: list[str], environ: Mapping[str, str]) -> bytes:
