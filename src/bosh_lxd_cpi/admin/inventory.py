@@ -1,7 +1,8 @@
-"""Everything on the server that BOSH made, read in one sweep.
+"""Lists all resources of BOSH on the server, and says which of them are unused.
 
-The name says whose a resource is (see `ids`). The mark user.bosh.director_uuid alone could not: a config drive uploaded as
-an ISO volume carries none. The marks tell which UUID a digest in a name stands for.
+The owner of a resource follows from its name (see model/naming.py). The label user.bosh.director_uuid would not be
+enough: a config drive that is uploaded as an ISO volume has no labels. The labels supply the UUID for the digest in a
+name.
 """
 
 from __future__ import annotations
@@ -11,27 +12,37 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.client import Client
-from bosh_lxd_cpi.model import labels, naming
+from bosh_lxd_cpi.lxd.resources import Image, Instance, Snapshot, Volume
+from bosh_lxd_cpi.model import naming
 
 VM, DISK, EPHEMERAL, CONFIG, SNAPSHOT, IMAGE = "vm", "disk", "ephemeral", "config", "snapshot", "image"
-VOLUMES = {naming.PERSISTENT: DISK, naming.EPHEMERAL: EPHEMERAL, naming.CONFIG_DRIVE: CONFIG}
+VM_PREFIX, IMAGE_PREFIX = "vm-", "img-"
+VOLUME_KINDS = {disks.PERSISTENT: DISK, disks.EPHEMERAL: EPHEMERAL, disks.CONFIG: CONFIG}
+VOLUME_PREFIX_LENGTH = 6
+UUID_LENGTH = 36
+NAME = re.compile(r"(vm-|img-|snap-|vol-[ecp]-)[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[4-9ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""The UUIDs of go-lxd-cpi have a wrong variant: the fourth group begins with 4 to 7, not with 8 to b."""
 UNKNOWN_OWNER = "?"
-"""In place of a director: named in our manner, but with a UUID that says nothing, as go-lxd-cpi's."""
-INCOMPLETE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "half-made", "failed", "orphan", "unused", "no alias"
-VM_STATES = {labels.CREATING: INCOMPLETE, labels.FAILED: FAILED}
+"""The director of a resource whose UUID does not tell its director, such as those of go-lxd-cpi."""
+INCOMPLETE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "incomplete", "failed", "orphan", "unused", "no alias"
+STATE, CREATING = "user.bosh.state", "creating"
+VM_STATES = {CREATING: INCOMPLETE, "failed": FAILED}
+DIRECTOR_LABEL, IMAGE_DIRECTOR_LABEL = "user.bosh.director_uuid", "bosh.director"
+NO_MEMBER = ("", "none")
+"""The location of an object on a server without cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
     """A VM, volume, snapshot or image.
 
-    `director` is its digest or `UNKNOWN_OWNER`, `created` Unix seconds or None where the server does not know either, `size`
-    MiB; `state` says why nobody needs the resource, and is empty when somebody does.
+    `director` is a digest or `UNKNOWN_OWNER`. `created` is in Unix seconds, or None if the server does not know. `size`
+    is in MiB. `state` says why the resource is unused, and is empty for a resource in use.
     """
 
     kind: str
@@ -48,25 +59,28 @@ class Resource:
 
     @property
     def uuid(self) -> str:
-        """What a VM's name and those of its own volumes have in common."""
-        return self.cid[-36:]
+        """The UUID that a VM shares with its own volumes."""
+        return self.cid[-UUID_LENGTH:]
 
     @property
     def place(self) -> str:
-        """The pool, and in a cluster on which member: `default@node2`."""
-        return f"{self.pool}@{self.location}" if self.location not in ("", "none") else self.pool
+        """The pool, with the member in a cluster: `default@node2`."""
+        return self.pool if self.location in NO_MEMBER else f"{self.pool}@{self.location}"
 
 
 @dataclass
 class Inventory:
-    """All resources, the UUIDs (or else the digests) of their directors by digest, and what could not be read."""
+    """All resources, and the errors of those that could not be read.
+
+    `directors` maps the digest of each director to its UUID, or to the digest itself if no label has the UUID.
+    """
 
     resources: list[Resource] = field(default_factory=list)
     directors: dict[str, str] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
+    failures: list[errors.CpiError] = field(default_factory=list)
 
     def own_volumes(self, vm: Resource) -> list[Resource]:
-        """The volumes that a VM brought along and nobody else uses."""
+        """Return the volumes that were created with a VM and that no other instance uses."""
         return [
             resource
             for resource in self.resources
@@ -75,127 +89,133 @@ class Inventory:
 
 
 def read(client: Client, pool: str) -> Inventory:
-    """Requests: instances, images, pools, and the volumes of each pool. Raises CpiError, but goes on without a pool
-    that cannot be read."""
-    found = Inventory()
-    instances, images = _listed(client, found), client.images().metadata
-    volumes = [(name, volume) for name in pools.names(client, pool) for volume in _volumes(client, name, found)]
-    vms = {vm.uuid: vm for vm in _instances(instances)}
-    stemcells = sorted(_images(images, instances), key=lambda resource: resource.cid)  # Incus lists images in no order
-    found.resources = [*vms.values(), *_of_pools(volumes, vms), *stemcells]
-    found.directors = _directors(
-        {resource.director for resource in found.resources} - {UNKNOWN_OWNER}, instances, images, volumes
-    )
-    return found
+    """Return all resources except snapshots. Requests: instances, images, pools, and the volumes of each pool.
+
+    `pool` is the configured pool. A pool that cannot be read becomes a failure of the inventory. Raises CpiError.
+    """
+    inventory = Inventory()
+    instances, images = _read_instances(client, inventory), client.images()
+    volumes = [
+        (name, volume) for name in pools.names(client, pool) for volume in _read_volumes(client, name, inventory)
+    ]
+    vms = {vm.uuid: vm for vm in _vms(instances)}
+    stemcells = sorted(_images(images, instances), key=lambda resource: resource.cid)  # Incus lists them unsorted
+    inventory.resources = [*vms.values(), *_volumes(volumes, vms), *stemcells]
+    digests = {resource.director for resource in inventory.resources} - {UNKNOWN_OWNER}
+    uuids = {naming.director_digest(uuid): uuid for uuid in _labels(instances, images, volumes) if uuid}
+    inventory.directors = {digest: uuids.get(digest, digest) for digest in sorted(digests)}
+    return inventory
 
 
-def _listed(client: Client, found: Inventory) -> list[dict[str, Any]]:
-    """All instances. Of those on a cluster member that does not answer the server knows little more than the name."""
-    instances = client.instances().metadata
-    if unread := [instance["name"] for instance in instances if instance["config"] is None]:
-        found.failures.append(
-            f"not to be read now: {', '.join(unread)}. {hints.text('member_offline', **client.names)}"
-        )
-    return [{**instance, "config": instance["config"] or {}} for instance in instances]
+def _read_instances(client: Client, inventory: Inventory) -> list[Instance]:
+    """Return all instances. Those on a cluster member that does not respond have no more than a name."""
+    instances = client.instances()
+    if unreadable := [instance.name for instance in instances if not instance.is_readable]:
+        message = f"these VMs cannot be read at the moment: {', '.join(unreadable)}"
+        inventory.failures.append(errors.Busy(message, code="member_offline"))
+    return instances
 
 
-def _volumes(client: Client, pool: str, found: Inventory) -> list[dict[str, Any]]:
+def _read_volumes(client: Client, pool: str, inventory: Inventory) -> list[Volume]:
     try:
-        return client.volumes(pool).metadata
+        return client.volumes(pool)
     except errors.ServerError as failure:
-        found.failures.append(failure.message)
+        inventory.failures.append(failure)
         return []
 
 
 def owner(name: str) -> str:
-    """The digest of the director that a name belongs to, `UNKNOWN_OWNER`, or nothing for what is no name of BOSH's."""
-    if not naming.NAME.fullmatch(name):
+    """Return the digest of the director that a name belongs to, `UNKNOWN_OWNER`, or "" for a name not of BOSH."""
+    if not NAME.fullmatch(name):
         return ""
     origin = naming.origin(name)
     return origin.director if origin else UNKNOWN_OWNER
 
 
-def _created(name: str, *others: str) -> float | None:
+def _created(name: str, server_time: str) -> float | None:
     origin = naming.origin(name)
-    times = (seconds(text) for text in others)
-    return origin.created if origin else next((time for time in times if time), None)
+    return origin.created if origin else seconds(server_time)
 
 
 def seconds(text: str) -> float | None:
-    """Unix seconds of a time as the server writes it; None for the year 1, by which it means that it does not know."""
+    """Return Unix seconds of a time from the server, or None. The server sends the year 1 for an unknown time."""
     match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)$", text)
     if not match or match[1] < "1971":
         return None
     return datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00")).timestamp()
 
 
-def _instances(instances: Iterable[dict[str, Any]]) -> Iterator[Resource]:
+def _vms(instances: Iterable[Instance]) -> Iterator[Resource]:
     for instance in instances:
-        if (director := owner(instance["name"])) and instance["name"].startswith(naming.VM):
-            config, devices = instance["config"], (instance.get("expanded_devices") or {}).values()
-            root = next((device for device in devices if device.get("path") == "/"), {})
-            yield Resource(
-                kind=VM,
-                cid=instance["name"],
-                director=director,
-                location=instance.get("location") or "",
-                created=_created(instance["name"], instance.get("created_at") or ""),
-                size=sizes.mib(root.get("size", "")),
-                pool=root.get("pool", ""),
-                state=VM_STATES.get(config.get(labels.STATE, ""), ""),
-                **_tags(labels.metadata_of(config)),
-            )
+        director = owner(instance.name)
+        if not director or not instance.name.startswith(VM_PREFIX):
+            continue
+        root: dict[str, str] = next(
+            (device for device in instance.expanded_devices.values() if device.get("path") == "/"), {}
+        )
+        deployment, instance_name = _metadata_names(instance.config)
+        yield Resource(
+            kind=VM,
+            cid=instance.name,
+            director=director,
+            location=instance.location,
+            created=_created(instance.name, instance.created_at),
+            size=sizes.mib(root.get("size", "")),
+            pool=root.get("pool", ""),
+            state=VM_STATES.get(instance.config.get(STATE, ""), ""),
+            deployment=deployment,
+            instance=instance_name,
+        )
 
 
-def _of_pools(volumes: Iterable[tuple[str, dict[str, Any]]], vms: Mapping[str, Resource]) -> Iterator[Resource]:
+def _volumes(volumes: Iterable[tuple[str, Volume]], vms: Mapping[str, Resource]) -> Iterator[Resource]:
     for pool, volume in volumes:
-        name, users = volume["name"], tuple(_last(url) for url in volume.get("used_by") or ())
-        if (director := owner(name)) and name[:6] in VOLUMES:
-            kind = VOLUMES[name[:6]]
-            vm = vms.get(name[-36:]) if kind != DISK else None
-            about = (
-                {"deployment": vm.deployment, "instance": vm.instance}
-                if vm
-                else _tags(labels.metadata_of(volume["config"]))
-            )
-            yield Resource(
-                kind=kind,
-                cid=name,
-                director=director,
-                pool=pool,
-                location=volume.get("location") or "",
-                created=_created(name, volume.get("created_at") or ""),
-                used_by=users,
-                size=sizes.mib(volume["config"].get("size", "")),
-                state="" if users else ORPHAN if kind == DISK else UNUSED,
-                **about,
-            )
+        director, kind = owner(volume.name), VOLUME_KINDS.get(volume.name[:VOLUME_PREFIX_LENGTH], "")
+        if not director or not kind:
+            continue
+        users = tuple(_last_segment(str(url)) for url in volume.used_by)
+        vm = vms.get(volume.name[-UUID_LENGTH:]) if kind != DISK else None
+        deployment, instance_name = (vm.deployment, vm.instance) if vm else _metadata_names(volume.config)
+        yield Resource(
+            kind=kind,
+            cid=volume.name,
+            director=director,
+            pool=pool,
+            location=volume.location,
+            created=_created(volume.name, volume.created_at),
+            used_by=users,
+            size=sizes.mib(volume.config.get("size", "")),
+            state="" if users else ORPHAN if kind == DISK else UNUSED,
+            deployment=deployment,
+            instance=instance_name,
+        )
 
 
-def snapshots(client: Client, found: Inventory) -> list[Resource]:
-    """The snapshots of all persistent disks: a request for each disk. Incus 7 does not list them with the volumes."""
-    taken: list[Resource] = []
-    away: set[str] = set()
-    for disk in found.resources:
-        if disk.kind == DISK and disk.location not in away:
+def snapshots(client: Client, inventory: Inventory) -> list[Resource]:
+    """Return the snapshots of all persistent disks. This takes a request per disk: Incus 7 does not list them."""
+    resources: list[Resource] = []
+    unavailable: set[str] = set()
+    for disk in inventory.resources:
+        if disk.kind == DISK and disk.location not in unavailable:
             try:
-                taken += _snapshots_of(client, disk)
-            except errors.Busy as failure:  # its cluster member does not answer, and would not for the next disk either
-                found.failures.append(failure.message)
-                away.add(disk.location)
-    return taken
+                resources += _snapshots_of(client, disk)
+            except errors.Busy as failure:  # its cluster member is offline, also for the next disk
+                inventory.failures.append(failure)
+                unavailable.add(disk.location)
+    return resources
 
 
 def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
     try:
-        listed = client.snapshots(disk.pool, disk.cid).metadata
+        listed = client.snapshots(disk.pool, disk.cid)
     except errors.NotFound:
-        return  # the disk has been deleted meanwhile
-    except errors.Untrusted:
-        return  # a restricted certificate, and LXD 5.21.3 or later (docs/authentication.md)
+        return  # the disk was deleted in the meantime
+    except errors.Forbidden:
+        return  # LXD 5.21.3 and later, with a restricted certificate (docs/authentication.md)
     for snapshot in listed:
-        name = _last(snapshot["name"])  # what comes before it is the volume's
+        name = _last_segment(snapshot.name)  # some servers put the name of the volume before it
         if director := owner(name):
+            deployment, instance_name = _metadata_names(_snapshot_metadata(snapshot))
             yield Resource(
                 kind=SNAPSHOT,
                 cid=naming.snapshot_cid(disk.cid, name),
@@ -203,64 +223,65 @@ def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
                 pool=disk.pool,
                 size=disk.size,
                 location=disk.location,
-                created=_created(name, snapshot.get("created_at") or ""),
-                **_tags(_metadata(snapshot)),
+                created=_created(name, snapshot.created_at),
+                deployment=deployment,
+                instance=instance_name,
             )
 
 
-def _images(images: Iterable[dict[str, Any]], instances: list[dict[str, Any]]) -> Iterator[Resource]:
-    """One resource for every stemcell CID; several of them may share an image. An image without any is one by itself."""
+def _images(images: Iterable[Image], instances: list[Instance]) -> Iterator[Resource]:
+    """Yield one resource for each stemcell CID, of which an image can have several, or for an image without any."""
     for image in images:
         users = tuple(
-            instance["name"]
-            for instance in instances
-            if instance["config"].get("volatile.base_image") == image["fingerprint"]
+            instance.name for instance in instances if instance.config.get("volatile.base_image") == image.fingerprint
         )
-        aliases = [alias["name"] for alias in image.get("aliases") or ()]
-        maker = labels.image_director(image)
-        about = {"kind": IMAGE, "size": image["size"] / (1 << 20), "used_by": users}
-        uploaded = image.get("uploaded_at") or ""
+        size, aliases, director_uuid = (
+            image.size / (1 << 20),
+            image.alias_names,
+            image.properties.get(IMAGE_DIRECTOR_LABEL),
+        )
         for alias in aliases:
-            if alias.startswith(naming.STEMCELL) and owner(alias):
-                yield Resource(cid=alias, director=owner(alias), created=_created(alias, uploaded), **about)
-        if maker is not None and not aliases:
+            if alias.startswith(IMAGE_PREFIX) and (director := owner(alias)):
+                created = _created(alias, image.uploaded_at)
+                yield Resource(kind=IMAGE, cid=alias, director=director, created=created, size=size, used_by=users)
+        if director_uuid is not None and not aliases:
             yield Resource(
-                cid=image["fingerprint"],
-                director=naming.director_digest(maker),
-                created=seconds(uploaded),
+                kind=IMAGE,
+                cid=image.fingerprint,
+                director=naming.director_digest(director_uuid),
+                created=seconds(image.uploaded_at),
                 state=NO_ALIAS,
-                **about,
+                size=size,
+                used_by=users,
             )
 
 
-def _last(url: str) -> str:
+def _last_segment(url: str) -> str:
     return url.partition("?")[0].rpartition("/")[2]
 
 
-def _metadata(snapshot: dict[str, Any]) -> dict[str, str]:
-    """A snapshot's metadata is JSON in its description."""
+def _snapshot_metadata(snapshot: Snapshot) -> dict[str, str]:
+    """Return the metadata of a snapshot, which is JSON in its description."""
     try:
-        metadata = json.loads(snapshot.get("description") or "")
+        metadata = json.loads(snapshot.description)
     except ValueError:
         return {}
     return {key: str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
 
 
-def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Deployment and instance as BOSH's metadata for VMs, disks and snapshots name them, each in its own way."""
-    group = tags.get("instance_group") or tags.get("job") or tags.get("compiling", "")
-    which = tags.get("instance_index") or tags.get("index") or tags.get("instance_id") or tags.get("id") or ""
-    instance = "/".join(filter(None, [group, which])) if group else ""
-    return {"deployment": tags.get("deployment", ""), "instance": instance}
+def _metadata_names(config: Mapping[str, str]) -> tuple[str, str]:
+    """Return deployment and instance. BOSH's metadata has other keys for VMs, for disks and for snapshots."""
+    metadata = {key.removeprefix("user.bosh."): value for key, value in config.items()}
+    group = metadata.get("instance_group") or metadata.get("job") or metadata.get("compiling", "")
+    index = next((metadata[key] for key in ("instance_index", "index", "instance_id", "id") if metadata.get(key)), "")
+    instance = "/".join(filter(None, [group, index])) if group else ""
+    return metadata.get("deployment", ""), instance
 
 
-def _directors(
-    digests: set[str],
-    instances: Iterable[dict[str, Any]],
-    images: Iterable[dict[str, Any]],
-    volumes: Iterable[tuple[str, dict[str, Any]]],
-) -> dict[str, str]:
-    marks = {item["config"].get(labels.DIRECTOR, "") for item in (*instances, *(volume for _, volume in volumes))}
-    marks |= {labels.image_director(image) or "" for image in images}
-    uuids = {naming.director_digest(mark): mark for mark in marks if mark}
-    return {digest: uuids.get(digest, digest) for digest in sorted(digests)}
+def _labels(instances: Iterable[Instance], images: Iterable[Image], volumes: Iterable[tuple[str, Volume]]) -> set[str]:
+    """Return the director UUIDs in the labels of all objects."""
+    configs = [*(instance.config for instance in instances), *(volume.config for _, volume in volumes)]
+    return {
+        *(config.get(DIRECTOR_LABEL, "") for config in configs),
+        *(image.properties.get(IMAGE_DIRECTOR_LABEL, "") for image in images),
+    }

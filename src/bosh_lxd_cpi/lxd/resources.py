@@ -162,6 +162,7 @@ class ImageAlias(Resource):
 class Network(Resource):
     name = Field(str)
     type = Field(str, "")
+    status = Field(str, "")
     managed = Field(bool, False)
     config = Field(dict, {})
 

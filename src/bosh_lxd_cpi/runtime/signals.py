@@ -16,11 +16,15 @@ _uninterruptible: set[CodeType] = set()
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise Interrupted in this context at the first signal. Ignore later ones, and all of them after the context."""
+def interruptible(*, keep_ignored: bool = False) -> Iterator[None]:
+    """Raise Interrupted in this context at the first signal. Ignore later ones, and all of them after the context.
+
+    With `keep_ignored`, signals that are ignored already stay so, such as SIGHUP under nohup.
+    """
     try:
         for number in SIGNALS:
-            signal.signal(number, _interrupt)
+            if not keep_ignored or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _interrupt)
         yield
     finally:
         _ignore()

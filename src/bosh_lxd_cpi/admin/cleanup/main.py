@@ -1,87 +1,72 @@
-"""bin/cleanup: remove from the server what BOSH made and nobody uses; list what there is."""
+"""bin/cleanup: remove the unused resources of BOSH from the server, or list all its resources."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 
-from bosh_lxd_cpi import errors, hints
-from bosh_lxd_cpi.admin import inventory
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.actions.connection import open_transport
+from bosh_lxd_cpi.actions.context import Context
+from bosh_lxd_cpi.admin import cli, inventory
 from bosh_lxd_cpi.admin.cleanup import owner, table
-from bosh_lxd_cpi.admin.cleanup.prune import ALL, SECONDS, Policy, Pruner, patience
+from bosh_lxd_cpi.admin.cleanup.prune import ALL, Policy, Pruner
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.lxd.client import Client
-from bosh_lxd_cpi.lxd.features import features
-from bosh_lxd_cpi.lxd.transport import HttpTransport
+from bosh_lxd_cpi.lxd.transport import Transport
 from bosh_lxd_cpi.runtime import throttle
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
-from bosh_lxd_cpi.runtime.log import Log
 
-DONE, SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
-JOB_CONFIG = "/var/vcap/jobs/lxd_cpi/config/cpi.json"
+READ_SECONDS = 300.0
+"""Time for reading the server."""
 
 EPILOG = """\
-Removed are configuration drives and ephemeral disks that no VM has, VMs that were never finished (with their disks) and
-images without a stemcell CID. Never removed is what bears no mark of this CPI or another director's, is younger than
---min-age, in use, or persistent. Exit status: 0, 1 when something could not be removed, 2 when nothing could be done.
+The cleanup removes config drives and ephemeral disks without a VM, incomplete VMs with their own volumes, and images
+without a stemcell CID. Never removed are resources that are in use, persistent, younger than --min-age, or that belong
+to another director or to an unknown owner.
+Exit status: 0, 1 if something could not be read or removed, 2 if the cleanup could not run, 130 after an interruption.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Do what the command line says; answers the exit status."""
-    parser = _parser()
-    asked = parser.parse_args(argv)
-    if asked.json and not asked.list:
-        parser.error("--json goes with --list")
-    log = Log("cleanup")
-    try:
-        return _serve(asked, log)
-    except errors.CpiError as failure:
-        print(log.redact(f"cleanup: {failure.message}"), file=sys.stderr)
-        return COULD_NOT_RUN
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody is reading any more
-        return COULD_NOT_RUN
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    """Run the program and return its exit status."""
+    program = cli.Program("cleanup")
+    parser = _parser(program)
+    arguments = parser.parse_args(argv)
+    if arguments.json and not arguments.list:
+        parser.error("--json requires --list")
+    return program.run(lambda: _run(arguments, program))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cleanup",
-        description=__doc__.partition("\n")[0],
+def _parser(program: cli.Program) -> argparse.ArgumentParser:
+    parser = program.parser(
+        description=(__doc__ or "").partition("\n")[0],
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", default=JOB_CONFIG, help="the job's properties (default: %(default)s)"
+        json_help="with --list: print an array of objects",
     )
     parser.add_argument(
         "--director",
         metavar="UUID",
-        type=_name,
-        help="whose resources, as --list shows him, or all for everybody's (default: the property"
-        " director_uuid, else the director whose calls run on this machine, else the only one with"
-        " resources on the server beside whoever made this VM)",
+        type=_not_empty,
+        help="the director whose resources to remove, as --list shows it, or all (default: the property director_uuid,"
+        " else the director whose calls run on this machine, else the only director with resources on the server"
+        " except the owner of this VM)",
     )
     parser.add_argument(
-        "--min-age", metavar="AGE", type=_duration, default="1h", help="such as 90m (default: %(default)s)"
+        "--min-age", metavar="AGE", type=_duration, default="1h", help="a duration such as 90m (default: %(default)s)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="remove nothing, only tell what would be")
-    parser.add_argument("--legacy", action="store_true", help="also remove go-lxd-cpi's unused configuration drives")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--list", action="store_true", help="list everything that BOSH made, of all directors unless one is named"
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
+    parser.add_argument("--legacy", action="store_true", help="also remove unused config drives of go-lxd-cpi")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--list", action="store_true", help="list the resources of all directors, or of the one in --director"
     )
-    what.add_argument(
+    mode.add_argument(
         "--delete-disk",
         metavar="CID",
-        type=_name,
-        help="remove this persistent disk, which no VM has, and nothing else",
+        type=_not_empty,
+        help="only remove this persistent disk, which must not be attached to a VM",
     )
-    parser.add_argument("--json", action="store_true", help="with --list: for programs")
     return parser
 
 
@@ -92,100 +77,95 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(failure)) from None
 
 
-def _name(text: str) -> str:
-    if not text.strip():  # a variable that was not set
-        raise argparse.ArgumentTypeError("it is empty")
+def _not_empty(text: str) -> str:
+    if not text.strip():  # probably a shell variable that is not set
+        raise argparse.ArgumentTypeError("the value is empty")
     return text
 
 
-def _serve(asked: argparse.Namespace, log: Log) -> int:
-    settings = schema.load(asked.config, warn=log.warn)
-    log.hide(settings.secrets())
-    log.set_level(settings.log_level)
+def _run(arguments: argparse.Namespace, program: cli.Program) -> int:
+    config = schema.load(arguments.config, warn=program.log.warn)
+    program.log.hide(config.secrets())
+    program.log.set_level(config.log_level)
+    with open_transport(config.server) as transport:
+        context = _context(config, transport, program)
+        program.hint_fields = context.hint_fields
+        return _clean(context, arguments, program)
+
+
+def _context(config: schema.Config, transport: Transport, program: cli.Program) -> Context:
     clock = Clock()
-    client = Client(
-        HttpTransport(settings.server),
-        project=settings.server.project_name,
-        deadline=Deadline(clock, SECONDS, what="reading the server"),
-        log=log,
-    )
-    with patience("reading the server"):
-        _check_trust(client, settings)
-        found = inventory.read(client, settings.server.storage_pool_name)
-        snapshots = inventory.snapshots(client, found) if asked.list else []
-    for failure in found.failures:
-        print(log.redact(f"cleanup: {failure}"), file=sys.stderr)
-    whose = _named(found, asked.director) if asked.director else owner.this_machines(settings, found.directors)
-    sweep = Pruner(client, settings.lock_directory(), dry_run=asked.dry_run)
-    if asked.list:
-        resources = [
-            resource
-            for resource in (*found.resources, *snapshots)
-            if not asked.director or whose in (ALL, resource.director)
-        ]
-        print((table.as_json if asked.json else table.as_table)(found, resources, now=clock.time()))
-    elif asked.delete_disk:
-        sweep.delete_disk(_orphan(found, asked.delete_disk, whose))
+    deadline = Deadline(clock, READ_SECONDS, what="reading the server")
+    client = Client(transport, project=config.server.project_name, deadline=deadline, log=program.log)
+    return Context(config=config, client=client, clock=clock, log=program.log, director="")
+
+
+def _clean(context: Context, arguments: argparse.Namespace, program: cli.Program) -> int:
+    clock = context.clock
+    with program.slow_notice("reading the server"):
+        context.features()  # raises CertificateNotTrusted
+        stock = inventory.read(context.client, context.config.server.storage_pool_name)
+        snapshots = inventory.snapshots(context.client, stock) if arguments.list else []
+    for failure in stock.failures:
+        program.print_error(failure)
+    director = _director(context, arguments, stock)
+    pruner = Pruner(context, program, dry_run=arguments.dry_run)
+    if arguments.list:
+        selected = director if arguments.director else ALL
+        resources = [one for one in (*stock.resources, *snapshots) if selected in (ALL, one.director)]
+        print((table.as_json if arguments.json else table.as_table)(stock, resources, now=clock.time()))
+    elif arguments.delete_disk:
+        pruner.delete_disk(_unattached_disk(stock, arguments.delete_disk, director))
     else:
-        whose = whose or _all(found)
-        print(f"cleaning up for director {_known_as(whose, found)}")
-        sweep.run(found, Policy(director=whose, min_age=asked.min_age, legacy=asked.legacy, now=clock.time()))
-        print(f"{clock.now()} cleanup: {sweep.summary(len(found.failures))}")
-    return SOME_FAILED if sweep.failed or found.failures else DONE
+        director = director or _all_directors(stock)
+        print(f"cleaning up for director {_description(director, stock)}")
+        policy = Policy(director=director, min_age=arguments.min_age, remove_legacy=arguments.legacy, now=clock.time())
+        pruner.run(stock, policy)
+        print(f"{clock.now()} cleanup: {pruner.summary(len(stock.failures))}")
+    return cli.PROBLEMS_FOUND if pruner.failed or stock.failures else cli.OK
 
 
-def _check_trust(client: Client, settings: schema.Config) -> None:
-    server = features(client.server().metadata)
-    client.names["client"] = server.client
-    if not server.trusted:
-        raise errors.Untrusted(
-            f"the server at {settings.server.url} does not trust our client certificate",
-            hint=hints.text("certificate_not_trusted", client=server.client),
-        )
+def _director(context: Context, arguments: argparse.Namespace, stock: Inventory) -> str:
+    """Return the digest of the director, `ALL`, or "" if it is unknown. Raises ConfigError."""
+    if arguments.director == ALL:
+        return ALL
+    if arguments.director:
+        return owner.digest_of(arguments.director, stock.directors)
+    return owner.director_of_this_machine(context.config, stock.directors)
 
 
-def _named(found: Inventory, name: str) -> str:
-    """The digest of the director that the command line names, or `ALL`. Raises ConfigError."""
-    return ALL if name == ALL else owner.named(name, found.directors)
-
-
-def _known_as(whose: str, found: Inventory) -> str:
-    if whose == ALL or whose in found.directors:
-        return found.directors.get(whose, whose)
-    return (
-        f"{whose} (by its digest), who has nothing here; others have: {', '.join(found.directors.values()) or 'nobody'}"
-    )
-
-
-def _all(found: Inventory) -> str:
-    """`ALL` where no director has anything. Raises ConfigError where it could be one of several."""
-    if found.directors:
-        raise errors.ConfigError(
-            "several directors have resources on this server: " + ", ".join(found.directors.values()),
-            hint=f"Name one with --director, or --director {ALL} for everybody's; the property"
-            " director_uuid does it for good",
-        )
+def _all_directors(stock: Inventory) -> str:
+    """Return `ALL` if no director has resources. Raises ConfigError otherwise, because it can be one of several."""
+    if stock.directors:
+        uuids = ", ".join(stock.directors.values())
+        raise errors.ConfigError(f"several directors have resources on this server: {uuids}", code="several_directors")
     return ALL
 
 
-def _orphan(found: Inventory, cid: str, whose: str) -> Resource:
-    """The persistent disk of this name. Raises DiskNotFound, and CloudError for one that is not to be deleted."""
-    disks = [resource for resource in found.resources if (resource.kind, resource.cid) == (inventory.DISK, cid)]
+def _description(director: str, stock: Inventory) -> str:
+    if director == ALL or director in stock.directors:
+        return stock.directors.get(director, director)
+    others = ", ".join(stock.directors.values()) or "none"
+    return f"with digest {director}, which has no resources here; directors with resources: {others}"
+
+
+def _unattached_disk(stock: Inventory, cid: str, director: str) -> Resource:
+    """Return the persistent disk with this CID. Raises DiskNotFound, or CloudError if it must not be deleted."""
+    disks = [resource for resource in stock.resources if (resource.kind, resource.cid) == (inventory.DISK, cid)]
     if not disks:
-        raise errors.DiskNotFound(f"there is no persistent disk {cid}", hint="--list shows those that there are")
-    disk, *others = disks
-    if others:
-        raise errors.CloudError(
-            f"disk {cid} is in {', '.join(disk.place for disk in disks)}, so it is not deleted",
-            hint="Any CPI call for the disk, such as bosh attach-disk, settles which one is right",
-        )
+        raise errors.DiskNotFound(f"there is no persistent disk {cid}", code="no_such_disk")
+    disk, *copies = disks
+    if copies:
+        places = ", ".join(disk.place for disk in disks)
+        raise errors.CloudError(f"disk {cid} is in {places}, so it is not deleted", code="disk_on_several_members")
     if disk.used_by:
+        users = ", ".join(disk.used_by)
         raise errors.CloudError(
-            f"disk {cid} is attached to {', '.join(disk.used_by)}, so it is not deleted", hint="Detach it first"
+            f"disk {cid} is attached to {users}, so it is not deleted", code="attached_delete", pool=disk.pool, disk=cid
         )
-    if whose not in ("", ALL, disk.director) and disk.director != inventory.UNKNOWN_OWNER:
+    if director not in ("", ALL, disk.director) and disk.director != inventory.UNKNOWN_OWNER:
+        uuid = stock.directors[disk.director]
         raise errors.CloudError(
-            f"disk {cid} belongs to another director, {found.directors[disk.director]}",
-            hint=f"Say so with --director {found.directors[disk.director]}",
+            f"disk {cid} belongs to another director, {uuid}", code="disk_of_other_director", director=uuid
         )
     return disk

@@ -1,166 +1,156 @@
-"""Decide what can go, and remove it.
+"""Selects unused resources and removes them.
 
-Why this harms no create_vm that is under way, whatever the minimum age:
+Why this is safe for a create_vm that runs at the same time, whatever the minimum age is:
 
-1. The server is read first, the locks after that. create_vm holds a lock named after its VM (see `pending`) from before
-   the first resource exists. So whatever was found, and its lock is free, belongs to a create_vm that is over or dead.
-2. A create_vm that succeeded has its VM marked as created, and the VM uses its volumes. So a VM that seemed half-made
-   is read again, after its lock was seen free; and no server deletes a volume that an instance has, running or not.
+1. The pruner reads the server first and the locks afterwards. create_vm holds a lock with the name of its VM (see
+   runtime/locks.py) from before its first resource until after its last request. So if the lock of a listed resource is
+   free, its create_vm has ended.
+2. A create_vm that succeeded has labelled its VM as created, and the VM uses its volumes. So the pruner reads an
+   incomplete VM again after it has seen the lock free. And no server deletes a volume that an instance uses, running or
+   stopped.
 
-The locks are those of this machine. For what another one makes, and where TMPDIR or throttle_config.path differ from
-the director's, there is the age: create_vm gives up after half an hour, so nothing that is an hour old is being made.
+The locks are those of this machine. For resources that other machines create, and for a TMPDIR or throttle_config.path
+that differs from the director's, there is the minimum age: create_vm gives up after half an hour.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.admin import inventory
+from bosh_lxd_cpi.actions.context import Context
+from bosh_lxd_cpi.admin import cli, inventory
 from bosh_lxd_cpi.admin.cleanup import table
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 from bosh_lxd_cpi.lxd import instances, operations
 from bosh_lxd_cpi.lxd.client import Client
-from bosh_lxd_cpi.model import labels, naming
+from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.runtime import locks
 from bosh_lxd_cpi.runtime.clock import Deadline
 
 ALL = "all"
-"""In place of a director: everybody."""
-SECONDS = 300.0
+"""Selects all directors."""
+REMOVAL_SECONDS = 300.0
 """Time for each removal."""
-SLOW = 2.0
-"""Seconds after which somebody who watches is told what takes so long."""
-IN_USE, GONE, BEING_MADE = "in use", "gone by itself", "being made"
+IN_USE, ALREADY_GONE, BEING_CREATED = "in use", "already gone", "being created"
 
 
 class Policy(NamedTuple):
-    """What may be removed. `director` is a digest, or `ALL`; `min_age` seconds."""
+    """What the pruner may remove: resources of `director`, a digest or `ALL`, not younger than `min_age` seconds.
+
+    `remove_legacy` adds the unused config drives of go-lxd-cpi, whose owner is unknown.
+    """
 
     director: str
     min_age: float
-    legacy: bool
+    remove_legacy: bool
     now: float
 
     def skip_reason(self, resource: Resource) -> str:
-        """Empty when the resource can go."""
+        """Return why a resource must stay, or "" if it can be removed."""
         if resource.kind in (inventory.DISK, inventory.SNAPSHOT):
             return "persistent"
-        if resource.state in ("", inventory.FAILED):
-            return "kept for inspection" if resource.state else IN_USE
+        if resource.state == inventory.FAILED:
+            return "kept for inspection"
+        if not resource.state:
+            return IN_USE
         if resource.director == inventory.UNKNOWN_OWNER:
-            if not (self.legacy and resource.kind == inventory.CONFIG):
-                return "unmarked"
+            if not (self.remove_legacy and resource.kind == inventory.CONFIG):
+                return "of unknown owner"
         elif self.director not in (ALL, resource.director):
-            return "another director's"
+            return "of another director"
         age = 0.0 if resource.created is None else self.now - resource.created
         return "too young" if age < self.min_age else ""
 
 
 class Pruner:
-    """Removes one resource after the other, and counts. A failure is told and counted, and stops nothing."""
+    """Removes resources one by one, and counts them. A failure is printed and counted; the pruner continues."""
 
-    def __init__(self, client: Client, locks: str, *, dry_run: bool) -> None:
-        self._client, self._locks, self._dry_run = client, locks, dry_run
+    def __init__(self, context: Context, program: cli.Program, *, dry_run: bool) -> None:
+        self._context, self._program, self._dry_run = context, program, dry_run
         self._verb = "would remove" if dry_run else "removed"
         self.removed, self.failed = 0, 0
-        self.kept: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
 
-    def summary(self, unread: int) -> str:
-        """One line: how many resources were removed, kept and why, and failed."""
-        kept = ", ".join(f"{count} {reason}" for reason, count in sorted(self.kept.items()))
+    def summary(self, unreadable: int) -> str:
+        """Return one line with the numbers of removed, kept and failed resources. `unreadable` are failures, too."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
         return (
-            f"{self._verb} {self.removed}, kept {sum(self.kept.values())}{f' ({kept})' if kept else ''},"
-            f" failed {self.failed + unread}"
+            f"{self._verb} {self.removed}, kept {sum(self.skipped.values())}{f' ({reasons})' if reasons else ''},"
+            f" failed {self.failed + unreadable}"
         )
 
-    def run(self, found: Inventory, rules: Policy) -> None:
-        """Remove everything that the rules allow, half-made VMs first and each followed by its own volumes."""
-        done: set[Resource] = set()
-        for resource in found.resources:  # VMs come first
-            if resource in done:
+    def run(self, stock: Inventory, policy: Policy) -> None:
+        """Remove everything that the policy allows. The own volumes of an incomplete VM follow the VM."""
+        handled: set[Resource] = set()
+        for resource in stock.resources:  # VMs come first
+            if resource in handled:
                 continue
-            if reason := rules.skip_reason(resource):
-                self.kept[reason] += 1
+            if reason := policy.skip_reason(resource):
+                self.skipped[reason] += 1
             elif self._remove(resource) and resource.kind == inventory.VM:
-                for volume in found.own_volumes(resource):
+                for volume in stock.own_volumes(resource):
                     self._remove(volume)
-                    done.add(volume)
+                    handled.add(volume)
 
     def delete_disk(self, disk: Resource) -> None:
-        """Remove a persistent disk with its snapshots."""
+        """Remove a persistent disk with its snapshots. Raises CloudError if it is in use by now."""
         self._remove(disk)
-        if self.kept:
-            raise errors.CloudError(f"disk {disk.cid} was not deleted: it is {next(iter(self.kept))}")
+        if self.skipped:
+            raise errors.CloudError(f"disk {disk.cid} was not deleted: it is {next(iter(self.skipped))}")
 
     def _remove(self, resource: Resource) -> bool:
-        """Whether it is gone, or would be."""
-        what = f"{resource.kind} {resource.cid}"
+        """Remove a resource. Return whether it is removed, or would be."""
+        name = f"{resource.kind} {resource.cid}"
         if resource.pool and resource.kind != inventory.VM:
-            what += f" in pool {resource.place}"
-        self._client.deadline = Deadline(self._client.deadline.clock, SECONDS, what=f"removing {what}")
+            name += f" in pool {resource.place}"
+        clock = self._context.clock
+        client = self._context.client.with_deadline(Deadline(clock, REMOVAL_SECONDS, what=f"removing {name}"))
         try:
-            kept = self._delete(resource, what)
+            skip_reason = self._delete(client, resource, name)
         except errors.NotFound:
-            kept = GONE
+            skip_reason = ALREADY_GONE
         except errors.InUse:
-            kept = IN_USE
+            skip_reason = IN_USE
         except (errors.CpiError, OSError) as failure:
             self.failed += 1
-            brief = failure.message if isinstance(failure, errors.CpiError) else str(failure)
-            print(self._client.log.redact(f"cleanup: {brief}"), file=sys.stderr)
+            self._program.print_error(failure)
             return False
-        if kept:
-            self.kept[kept] += 1
+        if skip_reason:
+            self.skipped[skip_reason] += 1
             return False
         self.removed += 1
-        age = None if resource.created is None else self._client.deadline.clock.time() - resource.created
-        print(f"{self._verb} {what} ({resource.state or 'its disk'}, {table.age(age)} old)", flush=True)
+        age = table.age(None if resource.created is None else clock.time() - resource.created)
+        print(f"{self._verb} {name} ({resource.state or 'volume of the VM'}, {age} old)", flush=True)
         return True
 
-    def _delete(self, resource: Resource, what: str) -> str:
-        """Delete it, unless there is a reason to keep it after all, which is answered. Raises CpiError, OSError."""
-        # The order makes it safe, see the top of this file: listed, then the lock, then for VMs the state again.
-        if locks.is_being_created(self._locks, naming.vm_cid(resource.uuid)):
-            return BEING_MADE
-        if resource.kind == inventory.VM and not self._still_half_made(resource.cid):
+    def _delete(self, client: Client, resource: Resource, name: str) -> str:
+        """Delete a resource, or return why it must stay after all. Raises CpiError and OSError.
+
+        The order makes this safe, see the top of this file: first the list, then the lock, then the state of a VM.
+        """
+        if locks.is_held(self._context.config.lock_directory(), f"vm-{resource.uuid}"):
+            return BEING_CREATED
+        if resource.kind == inventory.VM and not _is_incomplete(client, resource.cid):
             return IN_USE
-        if resource.kind == inventory.IMAGE and self._client.image(resource.cid).metadata.get("aliases"):
+        if resource.kind == inventory.IMAGE and client.image(resource.cid).aliases:
             return IN_USE
         if self._dry_run:
             return ""
-        with patience(f"removing {what}"):
+        with self._program.slow_notice(f"removing {name}"):
             if resource.kind == inventory.VM:
-                return "" if instances.remove(self._client, resource.cid) else GONE
-            if resource.kind == inventory.IMAGE:
-                operations.run_operation(
-                    self._client, lambda: self._client.delete_image(resource.cid), what=f"deleting {what}"
-                )
-            else:
-                member = "" if resource.location == "none" else resource.location
-                operations.run_operation(
-                    self._client,
-                    what=f"deleting {what}",
-                    request=lambda: self._client.delete_volume(resource.pool, resource.cid, target=member),
-                )
+                return "" if instances.remove(client, resource.cid) else ALREADY_GONE
+            operations.run_operation(client, lambda: _request(client, resource), what=f"deleting {name}")
         return ""
 
-    def _still_half_made(self, name: str) -> bool:
-        return self._client.instance(name).metadata["config"].get(labels.STATE) == labels.CREATING
+
+def _is_incomplete(client: Client, name: str) -> bool:
+    return bool(client.instance(name).config.get(inventory.STATE) == inventory.CREATING)
 
 
-@contextmanager
-def patience(what: str) -> Iterator[None]:
-    """Say what is going on if it takes longer than a moment."""
-    timer = threading.Timer(SLOW, lambda: print(f"cleanup: {what} ...", file=sys.stderr, flush=True))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _request(client: Client, resource: Resource) -> Response:
+    if resource.kind == inventory.IMAGE:
+        return client.delete_image(resource.cid)
+    member = "" if resource.location in inventory.NO_MEMBER else resource.location
+    return client.delete_volume(resource.pool, resource.cid, target=member)

@@ -9,28 +9,34 @@ from collections.abc import Iterable
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 
 COLUMNS = ("KIND", "AGE", "SIZE", "POOL", "DEPLOYMENT", "INSTANCE", "DIRECTOR", "STATE", "USED BY", "CID")
-"""The CID comes last: a snapshot's is twice as long as any other."""
+"""The CID is the last column, because that of a snapshot is twice as long as others."""
 UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+SHORT_UUID, SHORT_FINGERPRINT = 8, 12
+MIB_PER_GIB = 1024
+MAX_MIB = 10 * MIB_PER_GIB
+"""Larger sizes are shown in GiB."""
 
 
-def as_json(found: Inventory, resources: Iterable[Resource], *, now: float) -> str:
-    """An array of objects; ages are seconds, sizes MiB, and null where the server does not know."""
-    return json.dumps([_object(resource, found, now) for resource in resources], indent=1)
+def as_json(inventory: Inventory, resources: Iterable[Resource], *, now: float) -> str:
+    """Return an array of objects. Ages are in seconds, sizes in MiB; what the server does not know is null."""
+    return json.dumps([_object(resource, inventory, now) for resource in resources], indent=1)
 
 
-def as_table(found: Inventory, resources: Iterable[Resource], *, now: float) -> str:
-    """Aligned columns; of a director's UUID the first eight characters, of an image without CID twelve."""
-    rows = [COLUMNS, *(_row(resource, found, now) for resource in resources)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+def as_table(inventory: Inventory, resources: Iterable[Resource], *, now: float) -> str:
+    """Return aligned columns. UUIDs of directors and fingerprints of images are shortened."""
+    rows = [COLUMNS, *(_row(resource, inventory, now) for resource in resources)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
-def _object(resource: Resource, found: Inventory, now: float) -> dict[str, object]:
+def _object(resource: Resource, inventory: Inventory, now: float) -> dict[str, object]:
     created = None if resource.created is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(resource.created))
     return {
         "kind": resource.kind,
         "cid": resource.cid,
-        "director": found.directors.get(resource.director, resource.director),
+        "director": inventory.directors.get(resource.director, resource.director),
         "deployment": resource.deployment,
         "instance": resource.instance,
         "created_at": created,
@@ -43,8 +49,9 @@ def _object(resource: Resource, found: Inventory, now: float) -> dict[str, objec
     }
 
 
-def _row(resource: Resource, found: Inventory, now: float) -> tuple[str, ...]:
-    director = found.directors.get(resource.director, resource.director)
+def _row(resource: Resource, inventory: Inventory, now: float) -> tuple[str, ...]:
+    director = inventory.directors.get(resource.director, resource.director)
+    is_fingerprint = resource.cid.isalnum()
     cells = (
         resource.kind,
         age(None if resource.created is None else now - resource.created),
@@ -52,16 +59,21 @@ def _row(resource: Resource, found: Inventory, now: float) -> tuple[str, ...]:
         resource.place or "-",
         resource.deployment or "-",
         resource.instance or "-",
-        director[:8],
+        director[:SHORT_UUID],
         resource.state or "-",
         ",".join(resource.used_by) or "-",
-        resource.cid[:12] if resource.cid.isalnum() else resource.cid,
+        resource.cid[:SHORT_FINGERPRINT] if is_fingerprint else resource.cid,
     )
-    return tuple("".join(sign if sign.isprintable() else "?" for sign in cell) for cell in cells)
+    return tuple(_printable(cell) for cell in cells)
+
+
+def _printable(text: str) -> str:
+    """Return the text without characters that a terminal could interpret."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def age(seconds: float | None) -> str:
-    """In the largest unit that it fills."""
+    """Return an age in the largest unit that gives at least 1."""
     if seconds is None:
         return "?"
     unit, length = next(((unit, length) for unit, length in UNITS if seconds >= length), UNITS[-1])
@@ -69,9 +81,9 @@ def age(seconds: float | None) -> str:
 
 
 def size(mib: float | None) -> str:
-    """With the unit that leaves at most four digits."""
+    """Return a size in KiB, MiB or GiB."""
     if mib is None:
         return "?"
     if mib < 1:
         return f"{mib * 1024:.0f}KiB"
-    return f"{mib:.0f}MiB" if mib < 10240 else f"{mib / 1024:.0f}GiB"
+    return f"{mib:.0f}MiB" if mib < MAX_MIB else f"{mib / MIB_PER_GIB:.0f}GiB"

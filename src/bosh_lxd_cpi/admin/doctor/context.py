@@ -1,72 +1,88 @@
-"""What is looked at, and what is known of it so far."""
+"""What the checks share: the configuration, the connection, and what earlier checks read from the server."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
 
-from bosh_lxd_cpi import hints
+from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi.actions.connection import open_transport
 from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, WARN, CheckResult
 from bosh_lxd_cpi.config.schema import Config
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.features import Features
+from bosh_lxd_cpi.lxd.resources import Network, Project, Server
 from bosh_lxd_cpi.lxd.transport import Transport
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
 
 SECONDS = 60.0
-"""Time for all checks together; a server that answers at all needs two."""
+"""Time for each check. A server that responds needs two seconds for all of them."""
 
 
 class CheckContext:
-    """A configuration and its server. Checks fill in what later checks need; what is not known stays None or empty."""
+    """A configuration and its server. Each check sets the attributes that later checks need.
 
-    def __init__(self, settings: Config, *, clock: Clock, log: Log) -> None:
-        self.settings, self.server, self.clock, self.log = settings, settings.server, clock, log
+    Use it as a context manager, which closes the connection.
+    """
+
+    def __init__(self, config: Config, *, clock: Clock, log: Log) -> None:
+        self.config, self.server, self.clock, self.log = config, config.server, clock, log
         self.transport: Transport | None = None
-        self.skew = 0.0
+        """The connection, or None if the configuration does not describe one."""
+        self.clock_skew = 0.0
         """Seconds that this machine's clock is ahead of the server's."""
-        self.metadata: dict[str, Any] = {}
+        self.server_info = Server({}, endpoint="GET /1.0")
+        """The server's properties. They are empty until the server trusts the client certificate."""
         self.features: Features | None = None
-        self.restricted: list[str] | None = None
-        """The projects that a restricted certificate is good for."""
-        self.projects: dict[str, dict[str, Any]] = {}
-        """All that we may see, by name."""
+        self.restricted_projects: list[str] | None = None
+        """The projects of a restricted certificate, None for an unrestricted one."""
+        self.projects: dict[str, Project] = {}
+        """The projects that the server shows to this client, by name."""
         self.has_pool = False
-        self.network: dict[str, Any] | None = None
-        self.names = {
+        self.network: Network | None = None
+        self.hint_fields = {
+            "server": self.server.type,
             "url": self.server.url,
             "project": self.server.project_name,
             "profile": self.server.profile_name,
             "pool": self.server.storage_pool_name,
             "network": self.server.network_name,
         }
-        if self.server.type:
-            self.names["client"] = "incus" if self.server.type == "incus" else "lxc"
+        self._exit_stack = contextlib.ExitStack()
+
+    def __enter__(self) -> CheckContext:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit_stack.close()
+
+    def connect(self) -> None:
+        """Set the transport. Raises ConfigError. The connection is made by the first request."""
+        self.transport = self._exit_stack.enter_context(open_transport(self.server))
 
     def client(self) -> Client:
-        """The server as its project sees it, or any other while that is missing. Only once there is a transport."""
+        """Return a client for the configured project, or for any other project while the configured one is missing."""
         assert self.transport
         project = self.server.project_name
         if project not in self.projects:
             project = next(iter(self.projects), project)
-        client = Client(
-            self.transport,
-            project=project,
-            log=self.log,
-            deadline=Deadline(self.clock, SECONDS, what="looking at the server"),
-        )
-        client.names.update(self.names)
-        return client
+        deadline = Deadline(self.clock, SECONDS, what="the check of the server")
+        return Client(self.transport, project=project, log=self.log, deadline=deadline)
 
-    def hint(self, problem: str, **names: str) -> str:
-        """What to do about a problem, with all that is known filled in."""
-        return hints.text(problem, **{**self.names, **names})
+    def hint(self, code: str, **fields: str) -> str:
+        """Return the hint for a code. `fields` override the fields of the configuration."""
+        return hints.text(code, **{**self.hint_fields, **fields})
 
-    def ok(self, check: str, found: str) -> CheckResult:
-        return CheckResult(check, OK, found)
+    def ok(self, check: str, message: str) -> CheckResult:
+        return CheckResult(check, OK, message)
 
-    def warn(self, check: str, found: str, problem: str, **names: str) -> CheckResult:
-        return CheckResult(check, WARN, found, self.hint(problem, **names))
+    def warn(self, check: str, message: str, code: str, **fields: str) -> CheckResult:
+        return CheckResult(check, WARN, message, self.hint(code, **fields))
 
-    def fail(self, check: str, found: str, problem: str, **names: str) -> CheckResult:
-        return CheckResult(check, FAIL, found, self.hint(problem, **names))
+    def fail(self, check: str, message: str, code: str, **fields: str) -> CheckResult:
+        return CheckResult(check, FAIL, message, self.hint(code, **fields))
+
+    def error(self, check: str, failure: errors.CpiError, *, message: str = "") -> CheckResult:
+        """Return a failure with the hint of an error. `message` replaces the brief of the error."""
+        hint = hints.render(failure, **self.hint_fields) or self.hint("see_server_log")
+        return CheckResult(check, FAIL, message or failure.brief, hint)

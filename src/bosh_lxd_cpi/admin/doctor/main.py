@@ -1,4 +1,4 @@
-"""bin/doctor: find what would make a deployment fail before it does, and say how to hint it."""
+"""bin/doctor: check what a deployment needs from the server, and print a remedy for every problem."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import ipaddress
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.admin import cli
 from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
-from bosh_lxd_cpi.admin.doctor.checks.network import Wanted
+from bosh_lxd_cpi.admin.doctor.checks.network import Manifest
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import FAIL, CheckResult, as_json, summary
 from bosh_lxd_cpi.config import schema
@@ -20,139 +20,124 @@ from bosh_lxd_cpi.runtime import throttle
 from bosh_lxd_cpi.runtime.clock import Clock
 from bosh_lxd_cpi.runtime.log import Log
 
-WELL, ILL, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
-JOB_CONFIG = "/var/vcap/jobs/lxd_cpi/config/cpi.json"
-
 EPILOG = """\
-Every line says ok, warn or fail, what was looked at and what was found; below it is what hints it: a command of the
-server's own client, or a property. Nothing is changed, but by --deep, which takes everything away again.
-Exit status: 0, 1 when something failed, 2 when nothing could be looked at.
+Each line shows a status (ok, warn or fail), the subject of the check and the result. If there is a problem, a second
+line shows the remedy: a command for the server's client, or a property. Without --deep, the doctor changes nothing;
+--deep removes everything that it creates.
+Exit status: 0 if no check failed, 1 if a check failed, 2 if the checks could not run, 130 after an interruption.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Do what the command line says; answers the exit status."""
-    asked = _parser().parse_args(argv)
-    log = Log("doctor", level="error")
-    try:
-        unknown: list[str] = []
-        settings, faults = schema.examine(asked.config, warn=unknown.append)
-        log.hide(settings.secrets())
-        if asked.locks:
-            return _show_locks(settings, as_objects=asked.json)
-        report = _Report(log, as_objects=asked.json)
-        _examine(CheckContext(settings, clock=Clock(), log=log), asked, faults, unknown, report)
-        report.close()
-        return ILL if report.failed else WELL
-    except (errors.CpiError, OSError) as failure:
-        if isinstance(failure, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody is reading any more
-        else:
-            print(log.redact(f"doctor: {getattr(failure, 'message', failure)}"), file=sys.stderr)
-        return COULD_NOT_RUN
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is only the exit status left to give
-        return INTERRUPTED
+    """Run the program and return its exit status."""
+    program = cli.Program("doctor", log_level="error")
+    arguments = _parser(program).parse_args(argv)
+    return program.run(lambda: _run(arguments, program.log))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="doctor",
-        description=__doc__.partition("\n")[0],
+def _parser(program: cli.Program) -> argparse.ArgumentParser:
+    parser = program.parser(
+        description=(__doc__ or "").partition("\n")[0],
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        json_help="print an array of objects with the keys check, status, message and hint",
     )
-    parser.add_argument(
-        "--config", metavar="FILE", default=JOB_CONFIG, help="the job's properties (default: %(default)s)"
+    parser.add_argument("--cidr", type=_cidr, help="internal_cidr of the manifest")
+    parser.add_argument("--gateway", type=ipaddress.IPv4Address, help="internal_gw of the manifest")
+    parser.add_argument("--ip", type=ipaddress.IPv4Address, help="internal_ip of the manifest; it has to be free")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--deep", action="store_true", help="also create and delete a VM for each firmware, with disks and snapshots"
     )
-    parser.add_argument("--json", action="store_true", help="an array of {check, status, found, hint}, for programs")
-    parser.add_argument("--cidr", type=_network, help="the manifest's internal_cidr")
-    parser.add_argument("--gateway", type=ipaddress.IPv4Address, help="the manifest's internal_gw")
-    parser.add_argument("--ip", type=ipaddress.IPv4Address, help="the manifest's internal_ip: is it free?")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--deep", action="store_true", help="also make a VM for each firmware, with all that belongs to one"
-    )
-    what.add_argument("--locks", action="store_true", help="only list the calls that hold a throttle slot now")
+    mode.add_argument("--locks", action="store_true", help="only list the calls that hold a throttle slot now")
     return parser
 
 
-def _network(text: str) -> ipaddress.IPv4Network:
+def _cidr(text: str) -> ipaddress.IPv4Network:
     return ipaddress.IPv4Network(text, strict=False)
 
 
-def _show_locks(settings: schema.Config, *, as_objects: bool) -> int:
-    directory, limit = settings.lock_directory(), settings.throttle_config.limit
+_cidr.__name__ = "network"  # argparse shows it in "invalid network value"
+
+
+def _run(arguments: argparse.Namespace, log: Log) -> int:
+    unknown_properties: list[str] = []
+    config, faults = schema.examine(arguments.config, warn=unknown_properties.append)
+    log.hide(config.secrets())
+    if arguments.locks:
+        return _print_locks(config, is_json=arguments.json)
+    report = _Report(log, is_json=arguments.json)
+    with CheckContext(config, clock=Clock(), log=log) as context:
+        for result in local.configuration(context, arguments.config, faults=faults, unknown=unknown_properties):
+            report.add(result)
+        for result in _checks(context, Manifest(arguments.cidr, arguments.gateway, arguments.ip)):
+            report.add(result)
+        if arguments.deep and report.has_failures:
+            report.add(context.warn("deep", "skipped", "fix_failures_first"))
+        elif arguments.deep:
+            from bosh_lxd_cpi.admin.doctor import smoke_test
+
+            smoke_test.run(context, ip=arguments.ip or network.free_address(context), report=report.add)
+    report.close()
+    return cli.PROBLEMS_FOUND if report.has_failures else cli.OK
+
+
+def _print_locks(config: schema.Config, *, is_json: bool) -> int:
+    directory, limit = config.lock_directory(), config.throttle_config.limit
     holders = throttle.holders(directory)
-    if as_objects:
+    if is_json:
         print(json.dumps([holder._asdict() for holder in holders], indent=1))
     else:
         for holder in holders:
-            print(f"{holder.slot}  {holder.label}  since {holder.since}, process {holder.pid} of its own container")
+            print(f"{holder.slot}  {holder.label}  since {holder.since}, process {holder.pid} in its PID namespace")
         print(f"{len(holders)} of {limit} slots held in {directory}")
-    return WELL
+    return cli.OK
 
 
 class _Report:
-    """Prints findings as they come, or all at the end for programs."""
+    """Prints each result at once, or all results as JSON at the end."""
 
-    def __init__(self, log: Log, *, as_objects: bool) -> None:
-        self._log, self._as_objects = log, as_objects
-        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        self._shown: list[CheckResult] = []
+    def __init__(self, log: Log, *, is_json: bool) -> None:
+        self._log, self._is_json = log, is_json
+        self._is_colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._results: list[CheckResult] = []
 
-    def add(self, finding: CheckResult) -> None:
-        shown = finding._replace(found=self._log.redact(finding.found), hint=self._log.redact(finding.hint))
-        self._shown.append(shown)
-        if not self._as_objects:
-            print(shown.text(colour=self._colour), flush=True)
+    def add(self, result: CheckResult) -> None:
+        redacted = result._replace(message=self._log.redact(result.message), hint=self._log.redact(result.hint))
+        self._results.append(redacted)
+        if not self._is_json:
+            print(redacted.text(is_colored=self._is_colored), flush=True)
 
     @property
-    def failed(self) -> bool:
-        return any(finding.status == FAIL for finding in self._shown)
+    def has_failures(self) -> bool:
+        return any(result.status == FAIL for result in self._results)
 
     def close(self) -> None:
-        print(as_json(self._shown) if self._as_objects else summary(self._shown))
+        print(as_json(self._results) if self._is_json else summary(self._results))
 
 
-def _examine(
-    patient: CheckContext, asked: argparse.Namespace, faults: list[str], unknown: list[str], report: _Report
-) -> None:
-    for finding in local.configuration(patient, asked.config, faults=faults, unknown=unknown):
-        report.add(finding)
-    for finding in _surface(patient, Wanted(asked.cidr, asked.gateway, asked.ip)):
-        report.add(finding)
-    if asked.deep and report.failed:
-        report.add(patient.warn("deep", "not tried", "fix_failures_first"))
-    elif asked.deep:
-        from bosh_lxd_cpi.admin.doctor import smoke_test
-
-        smoke_test.prove(patient, ip=asked.ip or network.free(patient), report=report.add)
-
-
-def _surface(patient: CheckContext, wanted: Wanted) -> Iterator[CheckResult]:
-    """All that can be found without making anything. What needs something that failed is left out."""
-    yield from local.locks(patient)
-    yield from _guarded(patient, "server", lambda: connection.examine(patient))
-    features = patient.features
+def _checks(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:
+    """Run all checks that change nothing. A check that needs the result of a failed check is skipped."""
+    yield from local.locks(context)
+    yield from _guarded(context, "server", lambda: connection.connection(context))
+    features = context.features
     if not features:
         return
-    yield from _guarded(patient, "server", lambda: server.server(patient, features))
-    yield from _guarded(patient, "virtual machines", lambda: server.virtual_machines(patient, features))
-    yield from _guarded(patient, "cluster", lambda: server.cluster(patient, features))
-    yield from _guarded(patient, "firmware", lambda: server.boot(patient, features))
-    yield from _guarded(patient, "project", lambda: project.project(patient, features))
-    yield from _guarded(patient, "pool", lambda: storage.pool(patient, features))
-    yield from _guarded(patient, "network", lambda: network.network(patient, wanted))
-    if patient.server.project_name in patient.projects:
-        yield from _guarded(patient, "profile", lambda: project.profile(patient))
-        if patient.has_pool:
-            yield from _guarded(patient, "leftovers", lambda: project.leftovers(patient))
+    yield from _guarded(context, "server", lambda: server.server(context, features))
+    yield from _guarded(context, "virtual machines", lambda: server.virtual_machines(context, features))
+    yield from _guarded(context, "cluster", lambda: server.cluster(context, features))
+    yield from _guarded(context, "firmware", lambda: server.boot(context, features))
+    yield from _guarded(context, "project", lambda: project.project(context, features))
+    yield from _guarded(context, "pool", lambda: storage.pool(context, features))
+    yield from _guarded(context, "network", lambda: network.network(context, manifest))
+    if context.server.project_name in context.projects:
+        yield from _guarded(context, "profile", lambda: project.profile(context))
+        if context.has_pool:
+            yield from _guarded(context, "leftovers", lambda: project.leftovers(context))
 
 
-def _guarded(patient: CheckContext, check: str, look: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
-    """The findings of a check, or why it could not be made."""
+def _guarded(context: CheckContext, name: str, check: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
+    """Yield the results of a check. If the check raises an error, yield a failure."""
     try:
-        yield from look()
+        yield from check()
     except errors.CpiError as failure:
-        yield CheckResult(check, FAIL, failure.brief, failure.hint or patient.hint("see_server_log"))
+        yield context.error(name, failure)

@@ -1,4 +1,4 @@
-"""What a check found, for people and for programs."""
+"""The result of a check, for people and for programs."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 OK, WARN, FAIL = "ok", "warn", "fail"
-COLOURS = {OK: "\033[32m", WARN: "\033[33m", FAIL: "\033[31m"}
-PLAIN = "\033[0m"
-WIDTH = 18
+COLORS = {OK: "\033[32m", WARN: "\033[33m", FAIL: "\033[31m"}
+RESET_COLOR = "\033[0m"
+CHECK_WIDTH = 18
 
 
 class CheckResult(NamedTuple):
-    """`check` is what was looked at; `hint` what to do about it, empty when all is well."""
+    """The result of one check. `check` names its subject; `hint` says how to solve a problem, and is empty for OK."""
 
     check: str
     status: str
-    found: str
+    message: str
     hint: str = ""
 
-    def text(self, *, colour: bool) -> str:
-        """One line, and the hint on a second."""
-        status = f"{COLOURS[self.status]}{self.status:4}{PLAIN}" if colour else f"{self.status:4}"
-        return f"{status}  {self.check:{WIDTH}}  {self.found}" + (f"\n      -> {self.hint}" if self.hint else "")
+    def text(self, *, is_colored: bool) -> str:
+        """Return one line, followed by a second line with the hint if there is one."""
+        status = f"{self.status:4}"
+        if is_colored:
+            status = f"{COLORS[self.status]}{status}{RESET_COLOR}"
+        hint = f"\n      -> {self.hint}" if self.hint else ""
+        return f"{status}  {self.check:{CHECK_WIDTH}}  {self.message}{hint}"
 
 
-def as_json(findings: Iterable[CheckResult]) -> str:
-    """An array of objects."""
-    return json.dumps([finding._asdict() for finding in findings], indent=1)
+def as_json(results: Iterable[CheckResult]) -> str:
+    """Return an array of objects."""
+    return json.dumps([result._asdict() for result in results], indent=1)
 
 
-def summary(findings: list[CheckResult]) -> str:
-    """How many of each."""
-    count = {status: sum(finding.status == status for finding in findings) for status in (OK, WARN, FAIL)}
-    return f"{count[OK]} ok, {count[WARN]} to look at, {count[FAIL]} failed"
+def summary(results: Iterable[CheckResult]) -> str:
+    """Return one line with the number of results of each status."""
+    statuses = [result.status for result in results]
+    return f"{statuses.count(OK)} ok, {statuses.count(WARN)} warnings, {statuses.count(FAIL)} failed"

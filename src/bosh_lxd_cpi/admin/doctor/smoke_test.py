@@ -1,222 +1,216 @@
-"""The proof: everything that a deployment does to the server, once, with a tiny image; and nothing of it stays.
+"""bin/doctor --deep: does once what a deployment does on the server, with a tiny image, and removes everything again.
 
-All that is made here carries the digest of a director UUID made for this one run, so whatever is left at the end, also
-of a step that was cut short, is found by its name.
+All resources of a run carry the digest of a director UUID that is new for this run. So what is left at the end, even
+after an interrupted step, can be told by its name.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shutil
-import signal
 import sys
 import tarfile
 import tempfile
 import uuid
 from collections.abc import Callable
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, TypeVar
 
-from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import create_vm, disks, snapshots, stemcells, vms, volumes
-from bosh_lxd_cpi.actions.context import Cpi
+from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.admin import inventory
 from bosh_lxd_cpi.admin.doctor.checks.network import subnet
-from bosh_lxd_cpi.admin.doctor.checks.server import LINES
+from bosh_lxd_cpi.admin.doctor.checks.server import STEMCELL_LINES
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
-from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, CheckResult
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd import operations
+from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime import signals
 from bosh_lxd_cpi.runtime.clock import Deadline
 
-SECONDS = 300.0
+STEP_SECONDS = 300.0
 """Time for each step."""
-SETTLE = 1.0
-QUIET_LOOKS = 3
-"""How often in a row, and how many seconds apart, nothing must be left after an interruption: what the server was told
-just before may only come into being now."""
-MOST_LOOKS = 20
+PAUSE_SECONDS = 1.0
+CHECKS_AFTER_INTERRUPTION = 3
+"""After an interruption, the server may still start an operation that was requested just before. So only so many
+checks in a row that show no resources end the cleanup."""
+MAX_CHECKS = 20
 IMAGE_MIB, DISK_MIB = 16, 64
-VM = {"cpu": 1, "ram": 128, "root_disk": DISK_MIB, "ephemeral_disk": DISK_MIB}
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+VM_PROPERTIES = {"cpu": 1, "ram": 128, "root_disk": DISK_MIB, "ephemeral_disk": DISK_MIB}
 
 Report = Callable[[CheckResult], object]
 Value = TypeVar("Value")
 
 
-class _Failed(Exception):
-    """A step did not work; the others of its line cannot either."""
+class _StepError(Exception):
+    """A step failed, so the remaining steps of its stemcell line are skipped."""
 
 
-class _Interruptible:
-    """Turn the first signal into KeyboardInterrupt, wherever it comes, and ignore all that follow."""
+def run(context: CheckContext, *, ip: IPv4Address | None, report: Report) -> None:
+    """Report a result for each step. The VMs get the address `ip`, or one from DHCP if it is None.
 
-    def __enter__(self) -> _Interruptible:
-        self.happened = False
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
-        for number, handler in self._before.items():
-            if handler is not signal.SIG_IGN:  # as nohup sets it
-                signal.signal(number, self._raise)
-        return self
-
-    def _raise(self, number: int, frame: object) -> None:
-        self.happened = True
-        self.ignore()
-        raise KeyboardInterrupt
-
-    def ignore(self) -> None:
-        """From now on nothing interrupts."""
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-def prove(patient: CheckContext, *, ip: IPv4Address | None, report: Report) -> None:
-    """Report a finding for every step. Without `ip` the VMs get the address that DHCP gives them.
-
-    Cleans up before KeyboardInterrupt, or whatever else ends it, goes on. Raises CloudError when something is left.
+    Removes all resources, also when an exception ends the run. Raises Interrupted after a signal, and CloudError if
+    resources are left.
     """
-    cpi = Cpi(
-        config=patient.settings._replace(keep_failed_vms=False),
-        client=patient.client(),
-        clock=patient.clock,
-        log=patient.log,
+    actions = Context(
+        config=context.config._replace(keep_failed_vms=False),
+        client=context.client(),
+        clock=context.clock,
+        log=context.log,
         director=str(uuid.uuid4()),
     )
-    networks = {"doctor": _network(patient, ip)}
-    with _Interruptible() as interrupt:
-        folder = tempfile.mkdtemp()
-        try:
-            try:
-                image = _stemcell(folder)
-                for line in LINES:
-                    with contextlib.suppress(_Failed):
-                        _live(cpi, line, image, networks, report)
-            finally:
-                interrupt.ignore()  # at most one signal raises, before this or here: what follows is never cut short
-        finally:
-            shutil.rmtree(folder)
-            if interrupt.happened:
-                print("doctor: stopped, cleaning up ...", file=sys.stderr)
-            _clear(cpi, looks=QUIET_LOOKS if interrupt.happened else 1)
-    report(patient.ok("deep", "nothing is left behind"))
+    networks, checks, folder = {"doctor": _network(context, ip)}, 1, tempfile.mkdtemp()
+    try:
+        with signals.interruptible(keep_ignored=True):
+            image = _write_stemcell(Path(folder))
+            for line in STEMCELL_LINES:
+                with contextlib.suppress(_StepError):
+                    _Run(context, actions, line, report).run_all(image, networks)
+    except errors.Interrupted:
+        checks = CHECKS_AFTER_INTERRUPTION
+        print("doctor: stopped, cleaning up ...", file=sys.stderr)
+        raise
+    finally:  # signals are ignored from here on
+        shutil.rmtree(folder)
+        _remove_all(actions, checks=checks)
+    report(context.ok("deep", "all resources are removed"))
 
 
-def _network(patient: CheckContext, ip: IPv4Address | None) -> dict[str, Any]:
-    bridge = subnet(patient.network) if patient.network else None
-    if ip is None or bridge is None:
+def _network(context: CheckContext, ip: IPv4Address | None) -> dict[str, Any]:
+    interface = subnet(context.network) if context.network else None
+    if ip is None or interface is None:
         return {"type": "dynamic", "cloud_properties": {}}
     return {
         "type": "manual",
         "ip": str(ip),
-        "netmask": str(bridge.netmask),
-        "gateway": str(bridge.ip),
-        "dns": [str(bridge.ip)],
+        "netmask": str(interface.netmask),
+        "gateway": str(interface.ip),
+        "dns": [str(interface.ip)],
         "default": ["dns", "gateway"],
         "cloud_properties": {},
     }
 
 
-def _stemcell(folder: str) -> str:
-    """Path of the tarball of a stemcell whose disk is empty."""
-    path = os.path.join(folder, "image")
+def _write_stemcell(folder: Path) -> str:
+    """Write the tarball of a stemcell with an empty disk, and return its path."""
+    path = folder / "image"
     member = tarfile.TarInfo("root.img")
     member.size = IMAGE_MIB << 20
     with tarfile.open(path, "w:gz") as tar:
         tar.addfile(member, io.BytesIO(bytes(member.size)))
-    return path
+    return str(path)
 
 
-def _live(cpi: Cpi, line: str, image: str, networks: dict[str, Any], report: Report) -> None:
-    """The life of a VM of this stemcell line. Raises _Failed after the first step that did not work."""
+class _Run:
+    """The steps for one stemcell line."""
 
-    def step(what: str, action: Callable[[], Value]) -> Value:
-        began = cpi.clock.monotonic()
-        cpi.client.deadline = Deadline(cpi.clock, SECONDS, what=what)
+    def __init__(self, context: CheckContext, actions: Context, line: str, report: Report) -> None:
+        self._context, self._actions, self._line, self._report = context, actions, line, report
+
+    def run_all(self, image: str, networks: dict[str, Any]) -> None:
+        """Create, use and delete a VM and a disk. Raises _StepError after the first step that fails."""
+        step = self._step
+        properties = {
+            "name": f"doctor-ubuntu-{self._line}",
+            "version": self._actions.director,
+            "disk": IMAGE_MIB,
+            "disk_format": "raw",
+            "architecture": "x86_64",
+        }
+        stemcell = step("import an image", lambda actions: stemcells.create_stemcell(actions, image, properties))
+        vm, _ = step(
+            "create a VM with config drive, ephemeral disk and address",
+            lambda actions: create_vm.create_vm(actions, "doctor", stemcell, VM_PROPERTIES, networks),
+        )
+        step("check that the VM runs", lambda actions: _check_running(actions, vm))
+        disk = step("create a disk", lambda actions: disks.create_disk(actions, DISK_MIB, {}, vm))
+        step("attach the disk", lambda actions: disks.attach_disk(actions, vm, disk))
+        snapshot = step("create a snapshot", lambda actions: snapshots.snapshot_disk(actions, disk))
+        step("delete the snapshot", lambda actions: snapshots.delete_snapshot(actions, snapshot))
+        step("detach the disk", lambda actions: disks.detach_disk(actions, vm, disk))
+        step("delete the disk", lambda actions: disks.delete_disk(actions, disk))
+        step("delete the VM", lambda actions: vms.delete_vm(actions, vm))
+        step("delete the image", lambda actions: stemcells.delete_stemcell(actions, stemcell))
+
+    def _step(self, name: str, action: Callable[[Context], Value]) -> Value:
+        begin, check = self._context.clock.monotonic(), f"deep {self._line}"
         try:
-            result = action()
+            value = action(_with_deadline(self._actions, what=name))
         except errors.CpiError as failure:
-            after = f"after {cpi.clock.monotonic() - began:.1f} s: {failure.brief}"
-            hint = failure.hint or hints.text("see_server_log", **cpi.client.names)
-            report(CheckResult(f"deep {line}", FAIL, f"{what} failed {after}", hint))
-            raise _Failed from failure
-        report(CheckResult(f"deep {line}", OK, f"{what}: {cpi.clock.monotonic() - began:.1f} s"))
-        return result
+            if isinstance(failure.__cause__, errors.Interrupted):  # create_vm converts it for the director
+                raise failure.__cause__ from None
+            seconds = self._context.clock.monotonic() - begin
+            message = f"{name} failed after {seconds:.1f} s: {failure.brief}"
+            self._report(self._context.error(check, failure, message=message))
+            raise _StepError from failure
+        self._report(self._context.ok(check, f"{name}: {self._context.clock.monotonic() - begin:.1f} s"))
+        return value
 
-    about = {
-        "name": f"doctor-ubuntu-{line}",
-        "version": cpi.director,
-        "disk": IMAGE_MIB,
-        "disk_format": "raw",
-        "architecture": "x86_64",
-    }
-    stemcell = step("import an image", lambda: stemcells.create_stemcell(cpi, image, about))
-    vm, _ = step(
-        "make a VM with drive, ephemeral disk and address",
-        lambda: create_vm.create_vm(cpi, "doctor", stemcell, VM, networks),
+
+def _with_deadline(actions: Context, *, what: str) -> Context:
+    deadline = Deadline(actions.clock, STEP_SECONDS, what=what)
+    return Context(
+        config=actions.config,
+        client=actions.client.with_deadline(deadline),
+        clock=actions.clock,
+        log=actions.log,
+        director=actions.director,
     )
-    step("see it run", lambda: _check_running(cpi, vm))
-    disk = step("make a disk", lambda: disks.create_disk(cpi, DISK_MIB, {}, vm))
-    step("attach it", lambda: disks.attach_disk(cpi, vm, disk))
-    snapshot = step("make a snapshot", lambda: snapshots.snapshot_disk(cpi, disk))
-    step("delete the snapshot", lambda: snapshots.delete_snapshot(cpi, snapshot))
-    step("detach the disk", lambda: disks.detach_disk(cpi, vm, disk))
-    step("delete the disk", lambda: disks.delete_disk(cpi, disk))
-    step("delete the VM", lambda: vms.delete_vm(cpi, vm))
-    step("delete the image", lambda: stemcells.delete_stemcell(cpi, stemcell))
 
 
-def _check_running(cpi: Cpi, vm: str) -> None:
-    status = cpi.client.instance(vm).metadata["status"]
+def _check_running(actions: Context, vm: str) -> None:
+    status = actions.client.instance(vm).status
     if status != "Running":
-        raise errors.CloudError(f"it is {status}")
+        raise errors.CloudError(f"the status of the VM is {status}")
 
 
-def _clear(cpi: Cpi, *, looks: int) -> None:
-    """Remove what is left of this run, until nothing was there at so many looks in a row. Raises CloudError."""
-    digest, quiet = naming.director_digest(cpi.director), 0
-    if looks > 1:
-        cpi.clock.sleep(SETTLE)  # for what the server has only just been told to become an operation
-    for look in range(MOST_LOOKS):
-        cpi.client.deadline = Deadline(cpi.clock, SECONDS, what="cleaning up")
-        _await_operations(cpi, digest)
-        everything = inventory.read(cpi.client, cpi.config.server.storage_pool_name).resources
-        left = [resource for resource in everything if resource.director == digest]
-        quiet = 0 if left else quiet + 1
-        if quiet == looks:
+def _remove_all(actions: Context, *, checks: int) -> None:
+    """Remove the resources of this run until so many checks in a row show none. Raises CloudError if some are left."""
+    digest, checks_without, remaining = naming.director_digest(actions.director), 0, []
+    if checks > 1:
+        actions.clock.sleep(PAUSE_SECONDS)  # a request that was just sent has to become an operation first
+    for _ in range(MAX_CHECKS):
+        step = _with_deadline(actions, what="the removal of all resources")
+        _wait_for_operations(step, digest)
+        stock = inventory.read(step.client, step.config.server.storage_pool_name)
+        remaining = [resource for resource in stock.resources if resource.director == digest]
+        checks_without = 0 if remaining else checks_without + 1
+        if checks_without == checks:
             return
-        for resource in left:
-            with contextlib.suppress(errors.CpiError):  # still there at the next look
-                _remove(cpi, resource)
-        cpi.clock.sleep(SETTLE)
+        for resource in remaining:
+            with contextlib.suppress(errors.CpiError):  # the next check shows it again
+                _remove(step, resource)
+        actions.clock.sleep(PAUSE_SECONDS)
+    names = ", ".join(resource.cid for resource in remaining) or "unknown"
     raise errors.CloudError(
-        f"left behind: {', '.join(resource.cid for resource in left) or 'perhaps something'}",
-        hint=f"bin/cleanup --director {cpi.director} --min-age 0",
+        f"resources are left on the server: {names}", code="leftovers_of_smoke_test", director=actions.director
     )
 
 
-def _await_operations(cpi: Cpi, digest: str) -> None:
-    """Wait for what the server still does to resources of this run. Incus 6.0 can never again delete a disk that was
-    deleted while a snapshot of it was being made."""
-    for operation, urls in operations.pending(cpi.client):
-        if digest in str(urls):
+def _wait_for_operations(actions: Context, digest: str) -> None:
+    """Wait for the operations on resources of this run.
+
+    Incus 6.0 can never delete a disk that was deleted while the server created a snapshot of it.
+    """
+    for operation in operations.pending(actions.client):
+        if any(digest in url for url in operation.object_urls):
             with contextlib.suppress(errors.ServerError):
-                operations.wait(cpi.client, operation, what="cleaning up")
+                operations.wait(actions.client, Response(None, operation.path, ""), what="the removal of all resources")
 
 
-def _remove(cpi: Cpi, resource: inventory.Resource) -> None:
+def _remove(actions: Context, resource: inventory.Resource) -> None:
     if resource.kind == inventory.VM:
-        vms.delete_vm(cpi, resource.cid)
+        vms.delete_vm(actions, resource.cid)
     elif resource.kind == inventory.DISK:
-        disks.delete_disk(cpi, resource.cid)
+        disks.delete_disk(actions, resource.cid)
     elif resource.kind in (inventory.EPHEMERAL, inventory.CONFIG):
-        volumes.delete_volume(cpi, resource.pool, resource.cid)
+        volumes.delete_volume(actions, resource.pool, resource.cid)
     elif resource.kind == inventory.IMAGE and resource.state == inventory.NO_ALIAS:
-        cpi.run_operation(lambda: cpi.client.delete_image(resource.cid), what=f"deleting image {resource.cid}")
+        what = f"deleting image {resource.cid}"
+        actions.run_operation(lambda: actions.client.delete_image(resource.cid), what=what)
     elif resource.kind == inventory.IMAGE:
-        stemcells.delete_stemcell(cpi, resource.cid)
+        stemcells.delete_stemcell(actions, resource.cid)

@@ -1,16 +1,18 @@
-"""From here to a server that answers and trusts us. Nothing is told to a server that is not the right one."""
+"""Checks the way to the server: address, server certificate, clock, client certificate and trust.
+
+The client sends nothing confidential before it has verified the server's certificate.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pathlib
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from typing import Any
+from pathlib import Path
 
 import urllib3
 
@@ -19,181 +21,182 @@ from bosh_lxd_cpi.admin.doctor.checks import x509
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.config import schema
-from bosh_lxd_cpi.lxd.envelope import parse
+from bosh_lxd_cpi.lxd import envelope
 from bosh_lxd_cpi.lxd.features import features
-from bosh_lxd_cpi.lxd.transport import HttpResponse
-from bosh_lxd_cpi.lxd.transport import fingerprint as certificates_fingerprint
+from bosh_lxd_cpi.lxd.resources import Server
+from bosh_lxd_cpi.lxd.transport import DEFAULT_PORT, HttpResponse
+from bosh_lxd_cpi.lxd.transport import fingerprint as certificate_fingerprint
 
 SECONDS = 5.0
-"""For connecting, and for the first answer."""
-MOST_SKEW = 60.0
-SOON = 30 * 86400.0
+"""Time for the connection, and for the first response."""
+MAX_SKEW_SECONDS = 60.0
+EXPIRY_WARNING_SECONDS = 30 * 86400.0
 
 
-def examine(patient: CheckContext) -> Iterator[CheckResult]:
-    """Address, server certificate, clock, client certificate and trust; the patient then has metadata and features."""
-    response, local = None, patient.server.url.startswith("unix://")
-    if patient.transport:
-        reached, fingerprint = _reach(patient)
-        yield reached
-        if not reached.hint:
-            answer = _ask(patient)
-            if isinstance(answer, HttpResponse):
-                response = answer
-            if not local:
-                yield _server_certificate(patient, answer, fingerprint)
-            elif response is None:
-                yield patient.fail("server", str(answer), "unreachable")
-    metadata: dict[str, Any] | CheckResult | None = None
+def connection(context: CheckContext) -> Iterator[CheckResult]:
+    """Check everything up to the server's trust. Sets server_info and features of the context on success."""
+    response, is_local = None, context.server.url.startswith("unix://")
+    if context.transport:
+        address, fingerprint = _address(context)
+        yield address
+        if not address.hint:
+            result = _first_request(context)
+            if isinstance(result, HttpResponse):
+                response = result
+            if not is_local:
+                yield _server_certificate(context, result, fingerprint)
+            elif isinstance(result, errors.ServerError):
+                yield context.fail("server", result.brief, "unreachable")
+    server: Server | CheckResult | None = None
     if response:
-        yield from _clock(patient, response)
-        metadata = _metadata(patient, response)
-    valid = local
-    if not local and patient.server.tls_client_cert:
-        finding, valid = _client_certificate(patient)
-        yield finding
-    if isinstance(metadata, CheckResult):
-        yield metadata
-    elif metadata:
-        yield from _trust(patient, metadata, valid=valid)
+        yield from _clock(context, response)
+        server = _server_info(context, response)
+    is_valid = is_local
+    if not is_local and context.server.tls_client_cert:
+        certificate, is_valid = _client_certificate(context)
+        yield certificate
+    if isinstance(server, CheckResult):
+        yield server
+    elif server:
+        yield from _trust(context, server, is_valid=is_valid)
 
 
-def _reach(patient: CheckContext) -> tuple[CheckResult, str]:
-    """Whether somebody listens there, and the fingerprint of the certificate that he shows, whoever he is."""
-    url = patient.server.url
+def _address(context: CheckContext) -> tuple[CheckResult, str]:
+    """Check whether a server listens. Also return the fingerprint of its certificate, which is not verified here."""
+    url = context.server.url
     if url.startswith("unix://"):
         path = url.removeprefix("unix://")
-        if pathlib.Path(path).exists():
-            return patient.ok("address", url), ""
-        return patient.fail("address", f"there is no socket {path}", "unreachable"), ""
+        if Path(path).exists():
+            return context.ok("address", url), ""
+        return context.fail("address", f"the socket {path} does not exist", "unreachable"), ""
     parts = urllib3.util.parse_url(url)
-    host, port = (parts.host or "").strip("[]"), parts.port or 8443
+    host, port = (parts.host or "").strip("[]"), parts.port or DEFAULT_PORT
     try:
-        with socket.create_connection((host, port), timeout=SECONDS) as plain:
-            listening = patient.ok("address", f"{url} listens")
-            with _believing_everybody().wrap_socket(plain, server_hostname=host) as tls:
-                return listening, hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+        with (
+            socket.create_connection((host, port), timeout=SECONDS) as plain,
+            _unverified_tls().wrap_socket(plain, server_hostname=host) as tls,
+        ):
+            fingerprint = hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+            return context.ok("address", f"{url} listens"), fingerprint
     except socket.gaierror as failure:
-        return patient.fail("address", f"{url}: {failure.strerror}", "no_host"), ""
+        return context.fail("address", f"{url}: {failure.strerror}", "no_host"), ""
     except ssl.SSLError as failure:
-        return patient.fail("address", f"{url} speaks no TLS: {failure.reason}", "tls"), ""
+        return context.fail("address", f"{url} does not use TLS: {failure.reason}", "tls"), ""
     except OSError as failure:
-        return patient.fail("address", f"no connection to {url}: {failure.strerror or failure}", "unreachable"), ""
+        return context.fail("address", f"no connection to {url}: {failure.strerror or failure}", "unreachable"), ""
 
 
-def _believing_everybody() -> ssl.SSLContext:
-    """Only good for looking at a certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
+def _unverified_tls() -> ssl.SSLContext:
+    """Return a context for reading the server's certificate. Send nothing over its connections."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return tls
 
 
-def _ask(patient: CheckContext) -> HttpResponse | errors.ServerError:
-    """The answer to the one request that everybody may make."""
-    assert patient.transport
+def _first_request(context: CheckContext) -> HttpResponse | errors.ServerError:
+    """Return the response to GET /1.0, which needs no trust, or the error."""
+    assert context.transport
     try:
-        return patient.transport.request("GET", "/1.0", timeout=SECONDS)
+        return context.transport.request("GET", "/1.0", timeout=SECONDS)
     except errors.ServerError as failure:
         return failure
 
 
 def _server_certificate(
-    patient: CheckContext, answer: HttpResponse | errors.ServerError, fingerprint: str
+    context: CheckContext, result: HttpResponse | errors.ServerError, fingerprint: str
 ) -> CheckResult:
-    server, check = patient.server, "server certificate"
-    if isinstance(answer, errors.ServerError):
-        pinned = "pinned" in answer.brief
-        problem = (
-            "certificate_mismatch" if pinned else "certificate_not_verified" if "verified" in answer.brief else "tls"
-        )
-        return patient.fail(check, f"{answer.brief}; it is sha256 {fingerprint}", problem, fingerprint=fingerprint)
+    server, check = context.server, "server certificate"
+    if isinstance(result, errors.ServerError):
+        is_certificate_error = isinstance(result, (errors.CertificateMismatch, errors.CertificateNotVerified))
+        code = result.code if is_certificate_error else "tls"
+        return context.fail(check, f"{result.brief}; its sha256 is {fingerprint}", code, fingerprint=fingerprint)
     if server.tls_server_cert:
-        return patient.ok(check, f"the pinned one, sha256 {fingerprint}")
+        return context.ok(check, f"matches the pinned certificate, sha256 {fingerprint}")
     if server.insecure_skip_verify:
-        return patient.warn(
+        return context.warn(
             check,
-            f"not verified: whoever sits in between reads and changes everything; it is sha256 {fingerprint}",
+            f"not verified, so anyone in between can read and change everything; its sha256 is {fingerprint}",
             "certificate_not_checked",
             fingerprint=fingerprint,
         )
-    return patient.ok(check, f"signed by {'server.tls_ca_cert' if server.tls_ca_cert else 'a public authority'}")
+    return context.ok(check, f"signed by {'server.tls_ca_cert' if server.tls_ca_cert else 'a public CA'}")
 
 
-def _clock(patient: CheckContext, response: HttpResponse) -> Iterator[CheckResult]:
-    """Nothing is found without a Date header, which every HTTP server sends."""
+def _clock(context: CheckContext, response: HttpResponse) -> Iterator[CheckResult]:
+    """Compare the clocks. Yields nothing if the response has no valid Date header."""
     try:
-        patient.skew = patient.clock.time() - parsedate_to_datetime(response.headers["Date"]).timestamp()
+        date = parsedate_to_datetime(response.headers["Date"]).timestamp()
     except (KeyError, TypeError, ValueError):
         return
-    if abs(patient.skew) > MOST_SKEW:
-        side = "ahead of" if patient.skew > 0 else "behind"
-        yield patient.warn("clock", f"this machine is {abs(patient.skew):.0f} s {side} the server", "wrong_clock")
+    skew = context.clock_skew = context.clock.time() - date
+    if abs(skew) > MAX_SKEW_SECONDS:
+        side = "ahead of" if skew > 0 else "behind"
+        yield context.warn("clock", f"this machine is {abs(skew):.0f} s {side} the server", "wrong_clock")
     else:
-        yield patient.ok("clock", "the same as the server's")
+        yield context.ok("clock", "agrees with the server's")
 
 
-def _client_certificate(patient: CheckContext) -> tuple[CheckResult, bool]:
-    """Also answers whether the server can accept it; it goes by its own clock."""
-    check, now = "client certificate", patient.clock.time() - patient.skew
+def _client_certificate(context: CheckContext) -> tuple[CheckResult, bool]:
+    """Check the validity by the server's clock. Also return whether the server can accept the certificate."""
+    check, now = "client certificate", context.clock.time() - context.clock_skew
     try:
-        pem = schema.pem(patient.server.tls_client_cert)
-        begin, end = x509.validity(pem)
+        begin, end = x509.validity(schema.pem(context.server.tls_client_cert))
     except (errors.ConfigError, ValueError) as failure:
-        return patient.fail(check, f"server.tls_client_cert: {failure}", "certificate_expired"), False
+        return context.fail(check, f"server.tls_client_cert: {failure}", "certificate_expired"), False
     if now < begin:
-        return patient.fail(check, f"valid only from {_day(begin)} on", "wrong_clock"), False
+        return context.fail(check, f"not valid before {_date(begin)}", "wrong_clock"), False
     if now > end:
-        return patient.fail(check, f"expired on {_day(end)}", "certificate_expired"), False
-    if end - now < SOON:
-        return patient.warn(check, f"expires on {_day(end)}", "certificate_expired"), True
-    return patient.ok(check, f"valid until {_day(end)}"), True
+        return context.fail(check, f"expired on {_date(end)}", "certificate_expired"), False
+    if end - now < EXPIRY_WARNING_SECONDS:
+        return context.warn(check, f"expires on {_date(end)}", "certificate_expired"), True
+    return context.ok(check, f"valid until {_date(end)}"), True
 
 
-def _day(seconds: float) -> str:
+def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
-def _metadata(patient: CheckContext, response: HttpResponse) -> dict[str, Any] | CheckResult:
-    """What the server says of itself, by which the patient knows its client's name, or what is wrong with the answer."""
+def _server_info(context: CheckContext, response: HttpResponse) -> Server | CheckResult:
+    """Return the server's properties, or a failure if the response is not one of LXD or Incus."""
     try:
-        metadata = parse(response, what="asking the server what it is", names=patient.names).metadata
+        document = envelope.parse(response, what="reading the server's properties", fields={}).metadata
     except errors.CloudError as failure:
-        return patient.fail("server", failure.brief, "unreachable" if failure.transient else "tls")
-    if not isinstance(metadata, dict) or "api_extensions" not in metadata:
-        return patient.fail("server", "what answers is neither LXD nor Incus", "tls")
-    patient.names["client"] = features(metadata).client
-    return metadata
+        return context.fail("server", failure.brief, "unreachable" if failure.transient else "tls")
+    if not isinstance(document, dict) or "api_extensions" not in document:
+        return context.fail("server", "the response is neither from LXD nor from Incus", "tls")
+    server = Server(document, endpoint="GET /1.0")
+    context.hint_fields["server"] = features(server).kind
+    return server
 
 
-def _trust(patient: CheckContext, metadata: dict[str, Any], *, valid: bool) -> Iterator[CheckResult]:
-    found = features(metadata)
-    if not found.trusted:
-        if valid:  # else the reason has been told
-            yield patient.fail("trust", "the server does not know the client certificate", "certificate_not_trusted")
-        return
-    patient.metadata, patient.features = metadata, found
-    yield _scope(patient, metadata)
+def _trust(context: CheckContext, server: Server, *, is_valid: bool) -> Iterator[CheckResult]:
+    server_features = features(server)
+    if server_features.is_trusted:
+        context.server_info, context.features = server, server_features
+        yield _restrictions(context)
+    elif is_valid:  # otherwise the result of the client certificate has the reason
+        yield context.fail("trust", "the server does not trust the client certificate", "certificate_not_trusted")
 
 
-def _scope(patient: CheckContext, metadata: dict[str, Any]) -> CheckResult:
-    """What a trusted certificate is trusted with."""
-    if patient.server.url.startswith("unix://"):
-        return patient.ok("trust", "all, by the socket")
-    fingerprint = certificates_fingerprint(patient.server.tls_client_cert)
+def _restrictions(context: CheckContext) -> CheckResult:
+    """Check which projects a trusted certificate may use."""
+    if context.server.url.startswith("unix://"):
+        return context.ok("trust", "full access over the socket")
+    fingerprint = certificate_fingerprint(schema.pem(context.server.tls_client_cert))
     try:
-        entry = patient.client().certificate(fingerprint).metadata
+        entry = context.client().certificate(fingerprint)
     except errors.ServerError:
-        return patient.ok("trust", "trusted")  # by an authority, or by rules that we may not read
+        return context.ok("trust", "trusted")  # by a CA, or the certificate may not read its entry
     if not entry.get("restricted"):
-        return patient.ok("trust", "trusted with everything")
-    patient.restricted = list(entry.get("projects") or [])
-    names, project = ", ".join(patient.restricted) or "none", patient.server.project_name
-    if project in patient.restricted:
-        return patient.ok("trust", f"trusted, restricted to projects: {names}")
-    return patient.fail(
+        return context.ok("trust", "trusted without restrictions")
+    projects = context.restricted_projects = list(entry.get("projects") or [])
+    names, project = ", ".join(projects) or "none", context.server.project_name
+    if project in projects:
+        return context.ok("trust", f"trusted, restricted to projects: {names}")
+    return context.fail(
         "trust",
         f"restricted to projects: {names}; {project} is not one of them",
         "certificate_restricted",
-        projects=json.dumps([*patient.restricted, project]),
+        projects=json.dumps([*projects, project]),
         fingerprint=fingerprint,
     )

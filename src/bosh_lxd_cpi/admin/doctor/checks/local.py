@@ -1,90 +1,98 @@
-"""What needs no server: the configuration, and the directory where the calls of this machine meet."""
+"""Checks that need no server: the configuration, and the directory of the locks."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import pathlib
 import pwd
 import re
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import FAIL, CheckResult
 from bosh_lxd_cpi.guest.config_drive import drive
-from bosh_lxd_cpi.lxd.transport import HttpTransport
 from bosh_lxd_cpi.runtime import throttle
 
-REMOTE = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs")
-DIRECTOR = "/var/vcap/jobs/director"
-SHARED = (
+REMOTE_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs")
+DIRECTOR_JOB = "/var/vcap/jobs/director"
+SHARED_DIRECTORIES = (
     "/var/vcap/data/director",
     "/var/vcap/store/director",
     "/var/vcap/sys/log/director",
     "/var/vcap/sys/log/lxd_cpi",
 )
-"""What a worker under BPM sees and may write to, without further configuration (facts: bosh-contract 1.7)."""
-WORKER = "vcap"
-CONNECTING = ("server.url", "server.tls_")
-"""Faults in these properties leave nothing to connect with."""
+"""What a director's worker under BPM can write to by default (docs/development/bosh-contract.md §1)."""
+WORKER_USER = "vcap"
+CONNECTION_PROPERTIES = ("server.url", "server.tls_")
+"""Without a valid value of these properties there is no connection."""
 
 
 def configuration(
-    patient: CheckContext, file: str, *, faults: Iterable[str], unknown: Iterable[str]
+    context: CheckContext, file: str, *, faults: Iterable[str], unknown: Iterable[str]
 ) -> Iterator[CheckResult]:
-    """One finding a fault. Gives the patient its transport, if that can be made."""
-    found = [patient.fail("configuration", fault, "bad_property", file=file) for fault in faults]
-    found += [
-        patient.warn("configuration", text.removeprefix(f"{file}: "), "unknown_property", file=file) for text in unknown
-    ]
-    if not any(finding.found.startswith(CONNECTING) for finding in found if finding.status == FAIL):
+    """Check the configuration: one result for each invalid or unknown property. Connects the context if possible."""
+    check = "configuration"
+    results = [context.fail(check, fault, "bad_property", file=file) for fault in faults]
+    results += [context.warn(check, text.removeprefix(f"{file}: "), "unknown_property", file=file) for text in unknown]
+    failures = [result.message for result in results if result.status == FAIL]
+    if not any(message.startswith(CONNECTION_PROPERTIES) for message in failures):
         try:
-            patient.transport = HttpTransport(patient.server)
+            context.connect()
         except errors.ConfigError as failure:
-            found.append(patient.fail("configuration", failure.message, "bad_property", file=file))
+            results.append(_config_error(context, failure, file))
     try:
-        drive.configured({}, patient.settings.agent_config)
+        drive.configured({}, context.config.agent_config)
     except errors.ConfigError as failure:
-        found.append(patient.fail("configuration", failure.message, "bad_property", file=file))
-    yield from found or [patient.ok("configuration", file)]
+        results.append(_config_error(context, failure, file))
+    yield from results or [context.ok(check, file)]
 
 
-def locks(patient: CheckContext) -> Iterator[CheckResult]:
-    """Whether the calls can lock each other out. create_vm and bin/cleanup need that also without the throttle."""
-    path, wanted = patient.settings.lock_directory(), patient.settings.throttle_config
-    if reason := unusable(path):
-        yield patient.fail("lock directory", f"{path}: {reason}", "no_lock_directory")
+def _config_error(context: CheckContext, failure: errors.ConfigError, file: str) -> CheckResult:
+    if failure.code:
+        return context.error("configuration", failure)
+    return context.fail("configuration", failure.brief, "bad_property", file=file)
+
+
+def locks(context: CheckContext) -> Iterator[CheckResult]:
+    """Check whether calls can use the lock directory. create_vm and bin/cleanup need it also without the throttle."""
+    check, path, throttle_config = "lock directory", context.config.lock_directory(), context.config.throttle_config
+    if reason := unusable_reason(path):
+        yield context.fail(check, f"{path}: {reason}", "no_lock_directory")
         return
     try:
         held = len(throttle.holders(path))
     except OSError as failure:
-        yield patient.fail("lock directory", f"{path}: {failure}", "no_lock_directory")
+        yield context.fail(check, f"{path}: {failure}", "no_lock_directory")
         return
-    slots = f"{held} of {wanted.limit} throttle slots held" if wanted.enabled else "the throttle is off"
+    slots = (
+        f"{held} of {throttle_config.limit} throttle slots held" if throttle_config.enabled else "the throttle is off"
+    )
     kind = file_system(path)
-    if kind in REMOTE:
-        yield patient.warn("lock directory", f"{path} is on {kind}", "remote_lock_directory")
-    elif pathlib.Path(DIRECTOR).is_dir() and not all(_within(path, [*SHARED, *own]) for own in _volumes_of_workers()):
-        yield patient.warn(
-            "lock directory", f"{path}: workers under BPM don't see it", "hidden_lock_directory", path=path
-        )
+    if kind in REMOTE_FILE_SYSTEMS:
+        yield context.warn(check, f"{path} is on {kind}", "remote_lock_directory")
+    elif Path(DIRECTOR_JOB).is_dir() and not _is_visible_to_workers(path):
+        yield context.warn(check, f"workers under BPM cannot see {path}", "hidden_lock_directory", path=path)
     else:
-        yield patient.ok("lock directory", f"{path}; {slots}")
+        yield context.ok(check, f"{path}; {slots}")
 
 
-def _volumes_of_workers() -> list[list[str]]:
-    """For each of the director's workers under BPM, the directories that it was given to write to beside SHARED.
+def _is_visible_to_workers(path: str) -> bool:
+    return all(_is_within(path, [*SHARED_DIRECTORIES, *volumes]) for volumes in _worker_volumes())
 
-    Where BPM's configuration cannot be read, as if there were one worker under it, and nothing given to it.
+
+def _worker_volumes() -> list[list[str]]:
+    """Return, for each of the director's workers under BPM, its writable directories besides SHARED_DIRECTORIES.
+
+    If BPM's configuration cannot be read, this returns one worker without any, so that the check warns.
     """
     import yaml
 
     try:
-        with pathlib.Path(os.path.join(DIRECTOR, "config/bpm.yml")).open(encoding="utf-8") as file:
-            processes = yaml.safe_load(file)["processes"]
+        text = (Path(DIRECTOR_JOB) / "config/bpm.yml").read_text(encoding="utf-8")
         return [
             [
                 volume["path"]
@@ -92,53 +100,55 @@ def _volumes_of_workers() -> list[list[str]]:
                 + process.get("additional_volumes", [])
                 if volume.get("writable")
             ]
-            for process in processes
-            if os.path.basename(process["executable"]) == "worker"
+            for process in yaml.safe_load(text)["processes"]
+            if Path(process["executable"]).name == "worker"
         ]
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
         return [[]]
 
 
-def _within(path: str, directories: Iterable[str]) -> bool:
+def _is_within(path: str, directories: Iterable[str]) -> bool:
     path = os.path.realpath(path)
     return any(os.path.commonpath([path, top]) == top for top in map(os.path.realpath, directories))
 
 
-def unusable(path: str) -> str:
-    """Why nobody can take a lock in a directory, which may have to be made first; empty when we can.
+def unusable_reason(path: str) -> str:
+    """Return why this process cannot take a lock in a directory, which may not exist yet. Return "" if it can.
 
-    root can everywhere; so for root it is looked whether the director's workers can, if there are any.
+    root can write everywhere. So for root this checks whether the director's workers can, if there is a director.
     """
-    while not os.path.lexists(path):
-        path = os.path.dirname(os.path.abspath(path))
-    if not pathlib.Path(path).is_dir():
-        return f"{path} is no directory"
+    directory = Path(path).absolute()
+    while not os.path.lexists(directory):
+        directory = directory.parent
+    if not directory.is_dir():
+        return f"{directory} is not a directory"
     try:
-        with tempfile.TemporaryFile(dir=path) as file:
+        with tempfile.TemporaryFile(dir=directory) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as failure:
         return failure.strerror or str(failure)
-    if os.geteuid() == 0 and pathlib.Path(DIRECTOR).is_dir() and not _may_write(os.stat(path), pwd.getpwnam(WORKER)):
-        return f"{WORKER}, who runs the director's workers, may not write there"
+    is_director = os.geteuid() == 0 and Path(DIRECTOR_JOB).is_dir()
+    if is_director and not _may_write(directory.stat(), pwd.getpwnam(WORKER_USER)):
+        return f"{WORKER_USER}, the user of the director's workers, may not write there"
     return ""
 
 
-def _may_write(place: os.stat_result, user: pwd.struct_passwd) -> bool:
-    if place.st_uid == user.pw_uid:
-        return bool(place.st_mode & stat.S_IWUSR)
-    return bool(place.st_mode & (stat.S_IWGRP if place.st_gid == user.pw_gid else stat.S_IWOTH))
+def _may_write(directory: os.stat_result, user: pwd.struct_passwd) -> bool:
+    if directory.st_uid == user.pw_uid:
+        return bool(directory.st_mode & stat.S_IWUSR)
+    return bool(directory.st_mode & (stat.S_IWGRP if directory.st_gid == user.pw_gid else stat.S_IWOTH))
 
 
 def file_system(path: str) -> str:
-    """The type of the file system that a path is or will be on; empty when the kernel does not say."""
-    path, best = os.path.realpath(path), ("", "")
+    """Return the type of the file system that holds a path, which may not exist yet, or "" if it is unknown."""
+    path, longest, kind = os.path.realpath(path), "", ""
     try:
-        with pathlib.Path("/proc/self/mountinfo").open(encoding="utf-8") as file:
+        with Path("/proc/self/mountinfo").open(encoding="utf-8") as file:
             for line in file:
-                mount, _, rest = line.partition(" - ")
+                mount, _, details = line.partition(" - ")
                 point = re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), mount.split()[4])
-                if len(point) >= len(best[0]) and (path + "/").startswith(point.rstrip("/") + "/"):
-                    best = (point, rest.split()[0])
+                if len(point) >= len(longest) and f"{path}/".startswith(point.rstrip("/") + "/"):
+                    longest, kind = point, details.split()[0]
     except OSError:
         pass
-    return best[1]
+    return kind

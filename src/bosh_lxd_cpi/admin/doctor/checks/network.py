@@ -1,149 +1,149 @@
-"""The network for VMs whose BOSH network names no other, against what the director's manifest says of it."""
+"""Checks the default network of VMs, and compares it with the director's manifest."""
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import NamedTuple
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
+from bosh_lxd_cpi.lxd.resources import Network
 
 LONGEST_SEARCH = 4096
+LOOPBACK = "loopback"
 
 
-class Wanted(NamedTuple):
-    """internal_cidr, internal_gw and internal_ip of a manifest, as far as given."""
+class Manifest(NamedTuple):
+    """internal_cidr, internal_gw and internal_ip of a director's manifest, or None."""
 
-    cidr: ipaddress.IPv4Network | None = None
-    gateway: ipaddress.IPv4Address | None = None
-    ip: ipaddress.IPv4Address | None = None
+    cidr: IPv4Network | None = None
+    gateway: IPv4Address | None = None
+    ip: IPv4Address | None = None
 
 
-def network(patient: CheckContext, wanted: Wanted) -> Iterator[CheckResult]:
-    """Whether it is there, and agrees with what is wanted of it."""
-    name, known = patient.server.network_name, _known(patient)
-    names = ", ".join(sorted(other["name"] for other in known.values() if other.get("type") != "loopback"))
+def network(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:
+    """Check that the network exists, works, and agrees with the manifest. Sets the network of the context."""
+    name, networks = context.server.network_name, _networks(context)
+    names = ", ".join(sorted(networks))
     if not name:
-        yield patient.warn("network", "server.network_name is not set", "no_default_network", networks=names)
+        yield context.warn("network", "server.network_name is not set", "no_default_network", networks=names)
         return
-    if known.get(name, {"type": "loopback"}).get("type") == "loopback":
-        yield patient.fail("network", f"there is no network {name}", "create_network", networks=names or "none")
+    if name not in networks:
+        yield context.fail("network", f"there is no network {name}", "create_network", networks=names or "none")
         return
-    patient.network = found = known[name]
-    if not found["managed"]:
-        yield patient.ok("network", f"{name}, a {found['type']} that the server does not manage")
-    elif found["status"] not in ("Created", ""):
-        yield patient.fail("network", f"{name} is {found['status'].lower()}", "network_broken")
-    elif not found["config"]:
-        yield patient.ok("network", f"{name}, managed; its settings are not shown to a restricted certificate")
+    bridge = context.network = networks[name]
+    if not bridge.managed:
+        yield context.ok("network", f"{name}, an unmanaged {bridge.type}")
+    elif bridge.status not in ("Created", ""):
+        yield context.fail("network", f"{name} is {bridge.status.lower()}", "network_broken")
+    elif not bridge.config:
+        yield context.ok("network", f"{name}, managed; the server hides its settings from restricted certificates")
     else:
-        yield from _settings(patient, found, wanted)
+        yield from _settings(context, bridge, manifest)
 
 
-def _known(patient: CheckContext) -> dict[str, dict[str, Any]]:
-    """The networks of the project, and of the default project, whose bridges the VMs of all can use."""
-    listed, client = patient.client().networks().metadata, patient.client()
-    if patient.server.network_name not in (network["name"] for network in listed) and client.project != "default":
-        with contextlib.suppress(errors.Untrusted):
-            listed = [*client.networks(project="default").metadata, *listed]
-    return {network["name"]: network for network in listed}
+def _networks(context: CheckContext) -> dict[str, Network]:
+    """Return the networks of the project and of the default project, whose bridges the VMs of all projects can use."""
+    client = context.client()
+    networks = client.networks()
+    if client.project != "default" and context.server.network_name not in (network.name for network in networks):
+        with contextlib.suppress(errors.Forbidden):
+            networks = [*client.networks(project="default"), *networks]
+    return {network.name: network for network in networks if network.type != LOOPBACK}
 
 
-def _settings(patient: CheckContext, found: dict[str, Any], wanted: Wanted) -> Iterator[CheckResult]:
-    name, config, bridge = found["name"], found["config"], subnet(found)
-    dhcp = config.get("ipv4.dhcp", "true") == "true"
-    if bridge is None:
-        if wanted.cidr:
-            yield patient.warn(
-                "network", f"{name} has no IPv4 subnet", "no_subnet", address=_address_of_gateway(wanted)
-            )
+def _settings(context: CheckContext, bridge: Network, manifest: Manifest) -> Iterator[CheckResult]:
+    has_dhcp, has_nat = bridge.config.get("ipv4.dhcp", "true") == "true", bridge.config.get("ipv4.nat") == "true"
+    interface = subnet(bridge)
+    if interface is None:
+        if manifest.cidr:
+            message, address = f"{bridge.name} has no IPv4 subnet", _bridge_address(manifest, manifest.cidr)
+            yield context.warn("network", message, "no_subnet", address=address)
         else:
-            yield patient.ok("network", f"{name}, a managed {found['type']} without IPv4 subnet")
+            yield context.ok("network", f"{bridge.name}, a managed {bridge.type} without IPv4 subnet")
         return
-    if not dhcp and patient.server.managed_network_assignment == "dhcp":
-        yield patient.fail("network", f"{name} has no DHCP, but server.managed_network_assignment wants it", "no_dhcp")
+    if not has_dhcp and context.server.managed_network_assignment == "dhcp":
+        message = f"{bridge.name} has no DHCP, but server.managed_network_assignment is dhcp"
+        yield context.fail("network", message, "no_dhcp")
     else:
-        services = f"{'DHCP' if dhcp else 'no DHCP'}, {'NAT' if config.get('ipv4.nat') == 'true' else 'no NAT'}"
-        yield patient.ok("network", f"{name}, a managed {found['type']}, {bridge}, {services}")
-    yield from _plan(patient, bridge, wanted)
-    if wanted.ip:
-        yield _address(patient, bridge, wanted.ip)
+        services = f"{'DHCP' if has_dhcp else 'no DHCP'}, {'NAT' if has_nat else 'no NAT'}"
+        yield context.ok("network", f"{bridge.name}, a managed {bridge.type}, {interface}, {services}")
+    yield from _subnet_and_gateway(context, interface, manifest)
+    if manifest.ip:
+        yield _internal_ip(context, interface, manifest.ip)
 
 
-def subnet(network: dict[str, Any]) -> ipaddress.IPv4Interface | None:
-    """The bridge's own address with its prefix, if it has one."""
+def subnet(bridge: Network) -> IPv4Interface | None:
+    """Return the address of a bridge with its prefix, or None if it has no IPv4 address."""
     try:
-        return ipaddress.IPv4Interface(network["config"].get("ipv4.address", "none"))
+        return IPv4Interface(bridge.config.get("ipv4.address", "none"))
     except ValueError:
         return None
 
 
-def _address_of_gateway(wanted: Wanted) -> str:
-    """What the bridge's ipv4.address would have to be; by custom the gateway is the first of its network."""
-    assert wanted.cidr
-    return f"{wanted.gateway or wanted.cidr[1]}/{wanted.cidr.prefixlen}"
+def _bridge_address(manifest: Manifest, cidr: IPv4Network) -> str:
+    """Return the ipv4.address that the manifest needs. Without internal_gw it is the first address of the subnet."""
+    return f"{manifest.gateway or cidr[1]}/{cidr.prefixlen}"
 
 
-def _plan(patient: CheckContext, bridge: ipaddress.IPv4Interface, wanted: Wanted) -> Iterator[CheckResult]:
-    if wanted.cidr and not wanted.cidr.subnet_of(bridge.network):
-        yield patient.fail(
+def _subnet_and_gateway(context: CheckContext, interface: IPv4Interface, manifest: Manifest) -> Iterator[CheckResult]:
+    cidr, gateway = manifest.cidr, manifest.gateway
+    if cidr and not cidr.subnet_of(interface.network):
+        yield context.fail(
             "internal_cidr",
-            f"{wanted.cidr} is not inside {bridge.network}",
+            f"{cidr} is not inside {interface.network}",
             "other_subnet",
-            address=_address_of_gateway(wanted),
-            subnet=str(bridge.network),
-            gateway=str(bridge.ip),
+            address=_bridge_address(manifest, cidr),
+            subnet=str(interface.network),
+            gateway=str(interface.ip),
         )
-    elif wanted.cidr:
-        yield patient.ok("internal_cidr", f"{wanted.cidr} is inside {bridge.network}; internal_gw is {bridge.ip}")
-    if wanted.gateway and wanted.gateway != bridge.ip:
-        yield patient.fail(
-            "internal_gw",
-            f"{wanted.gateway} is not the bridge's address {bridge.ip}",
-            "other_gateway",
-            gateway=str(bridge.ip),
-        )
+    elif cidr:
+        yield context.ok("internal_cidr", f"{cidr} is inside {interface.network}; internal_gw is {interface.ip}")
+    if gateway and gateway != interface.ip:
+        message = f"{gateway} is not the bridge's address {interface.ip}"
+        yield context.fail("internal_gw", message, "other_gateway", gateway=str(interface.ip))
 
 
-def _address(patient: CheckContext, bridge: ipaddress.IPv4Interface, ip: ipaddress.IPv4Address) -> CheckResult:
-    taken, net = used(patient), bridge.network
-    if ip not in net:
-        why = f"is outside {net}"
-    elif ip == bridge.ip:
-        why = "is the bridge's own"
-    elif ip in (net.network_address, net.broadcast_address):
-        why = "is no host's address"
-    elif ip in taken:
-        why = f"is taken by {taken[ip]}"
+def _internal_ip(context: CheckContext, interface: IPv4Interface, ip: IPv4Address) -> CheckResult:
+    addresses, bridge_network = used_addresses(context), interface.network
+    if ip not in bridge_network:
+        problem = f"is outside {bridge_network}"
+    elif ip == interface.ip:
+        problem = "is the address of the bridge"
+    elif ip in (bridge_network.network_address, bridge_network.broadcast_address):
+        problem = "is not a host address"
+    elif ip in addresses:
+        problem = f"is used by {addresses[ip]}"
     else:
-        return patient.ok("internal_ip", f"{ip} is free")
-    return patient.fail("internal_ip", f"{ip} {why}", "other_address", free=str(free(patient) or "none is left"))
+        return context.ok("internal_ip", f"{ip} is free")
+    free = str(free_address(context) or "none is free")
+    return context.fail("internal_ip", f"{ip} {problem}", "other_address", free=free)
 
 
-def used(patient: CheckContext) -> dict[ipaddress.IPv4Address, str]:
-    """Addresses that the network's DHCP has given out or keeps, and for whom, in all projects that we see."""
-    assert patient.network
-    client, leases = patient.client(), []
-    for project in patient.projects:
-        with contextlib.suppress(errors.ServerError):  # it is not to be seen from there
-            leases += client.leases(patient.network["name"], project=project).metadata
+def used_addresses(context: CheckContext) -> dict[IPv4Address, str]:
+    """Return the addresses that DHCP assigned or reserves in all visible projects, with the names of their hosts."""
+    assert context.network
+    client, leases = context.client(), []
+    for project in context.projects:
+        with contextlib.suppress(errors.ServerError):  # the network may be invisible from this project
+            leases += client.leases(context.network.name, project=project)
     return {
-        ipaddress.IPv4Address(lease["address"]): lease["hostname"] or lease["hwaddr"]
+        IPv4Address(lease["address"]): lease["hostname"] or lease["hwaddr"]
         for lease in leases
         if ":" not in lease["address"]
     }
 
 
-def free(patient: CheckContext) -> ipaddress.IPv4Address | None:
-    """A free address, as far from where people start to count as possible; None where the server does not say."""
-    bridge = subnet(patient.network) if patient.network else None
-    if bridge is None:
+def free_address(context: CheckContext) -> IPv4Address | None:
+    """Return the highest free address, because people assign low ones first, or None if the subnet is unknown."""
+    interface = subnet(context.network) if context.network else None
+    if interface is None:
         return None
-    taken, last = used(patient), int(bridge.network.broadcast_address)
-    candidates = (ipaddress.IPv4Address(number) for number in range(last - 1, int(bridge.network.network_address), -1))
-    untaken = (ip for ip in itertools.islice(candidates, LONGEST_SEARCH) if ip != bridge.ip and ip not in taken)
-    return next(untaken, None)
+    addresses, last = used_addresses(context), int(interface.network.broadcast_address)
+    candidates = map(IPv4Address, range(last - 1, int(interface.network.network_address), -1))
+    free = (ip for ip in itertools.islice(candidates, LONGEST_SEARCH) if ip != interface.ip and ip not in addresses)
+    return next(free, None)

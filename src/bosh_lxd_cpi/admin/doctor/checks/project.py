@@ -1,4 +1,4 @@
-"""The project that everything lives in, the profile that VMs start from, and what was left behind there."""
+"""Checks the project of BOSH's resources, the profile of its VMs, and the unused resources in the project."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import NamedTuple
 
 from bosh_lxd_cpi.admin import inventory
 from bosh_lxd_cpi.admin.cleanup import owner, prune
-from bosh_lxd_cpi.admin.doctor.checks.server import LINES, boot_options
+from bosh_lxd_cpi.admin.doctor.checks.server import STEMCELL_LINES, boot_options
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd.features import Features
 
 SEPARATE = {"features.images": "images", "features.storage.volumes": "volumes", "features.profiles": "profiles"}
-LIMITED = ("instances", "virtual-machines", "cpu", "memory", "disk")
-HOUR = 3600.0
+REQUIRED_SEPARATE = ("features.images", "features.storage.volumes")
+LIMITS = ("instances", "virtual-machines", "cpu", "memory", "disk")
+MIN_AGE_SECONDS = 3600.0
+"""The default of bin/cleanup --min-age."""
 
 
 class Restriction(NamedTuple):
-    """A setting of a restricted project that stands in the way of something."""
+    """A setting of restricted projects that blocks something that the CPI needs."""
 
     key: str
     default: str
-    blocks: tuple[str, ...]
-    needed: str
-    what: str
+    blocking: tuple[str, ...]
+    required: str
+    subject: str
 
 
 RESTRICTIONS = (
@@ -32,98 +34,96 @@ RESTRICTIONS = (
     Restriction("restricted.devices.disk", "managed", ("block",), "managed", "disks"),
     Restriction("restricted.devices.nic", "managed", ("block",), "managed", "networks"),
 )
-LOWLEVEL = Restriction("restricted.virtual-machines.lowlevel", "block", ("block",), "allow", "BIOS by raw.qemu")
+LOW_LEVEL = Restriction("restricted.virtual-machines.lowlevel", "block", ("block",), "allow", "BIOS by raw.qemu")
 TARGET = Restriction("restricted.cluster.target", "block", ("block",), "allow", "server.target")
 
 
-def project(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
-    """Whether it is there, is BOSH's own, and lets us do what is needed."""
-    name = patient.server.project_name
-    patient.projects = {found["name"]: found for found in patient.client().projects().metadata}
-    if name not in patient.projects:
-        if patient.restricted is None or name in patient.restricted:  # else the reason has been told
-            yield patient.fail("project", f"there is no project {name}", "no_project")
+def project(context: CheckContext, features: Features) -> Iterator[CheckResult]:
+    """Check that the project exists, is separate, and allows what the CPI needs. Sets the projects of the context."""
+    name = context.server.project_name
+    context.projects = {project.name: project for project in context.client().projects()}
+    if name not in context.projects:
+        # Otherwise the result of the trust has the reason.
+        if context.restricted_projects is None or name in context.restricted_projects:
+            yield context.fail("project", f"there is no project {name}", "no_project")
         return
-    config = patient.projects[name].get("config") or {}
-    faults = list(_faults(patient, features, name, config))
-    yield from faults or [patient.ok("project", f"{name}, with " + _own(name, config))]
+    config = context.projects[name].config
+    problems = [
+        *_shared(context, config),
+        *_restrictions(context, features, config),
+        *_limits(context, config),
+    ]
+    yield from problems or [context.ok("project", f"{name}, {_separate_objects(name, config)}")]
 
 
-def _own(name: str, config: dict[str, str]) -> str:
-    own = [what for key, what in SEPARATE.items() if name == "default" or config.get(key) == "true"]
-    return f"its own {', '.join(own)}" if own else "nothing of its own"
+def _separate_objects(name: str, config: dict[str, str]) -> str:
+    objects = [text for key, text in SEPARATE.items() if name == "default" or config.get(key) == "true"]
+    return f"with its own {', '.join(objects)}" if objects else "without objects of its own"
 
 
-def _faults(patient: CheckContext, features: Features, name: str, config: dict[str, str]) -> Iterator[CheckResult]:
-    for key in ("features.images", "features.storage.volumes"):
+def _shared(context: CheckContext, config: dict[str, str]) -> Iterator[CheckResult]:
+    name = context.server.project_name
+    for key in REQUIRED_SEPARATE:
         if name != "default" and config.get(key) != "true":
-            yield patient.warn(
-                "project",
-                f"{name} shares its {SEPARATE[key]} with project default and with others",
-                "shared_with_default",
-                key=key,
-            )
-    if config.get("restricted") == "true":
-        for restriction in _in_the_way(patient, features):
-            if config.get(restriction.key, restriction.default) in restriction.blocks:
-                yield patient.fail(
-                    "project",
-                    f"{name} is restricted and allows no {restriction.what}",
-                    "project_setting",
-                    key=restriction.key,
-                    value=restriction.needed,
-                )
-    if any(f"limits.{what}" in config for what in LIMITED):
-        used = patient.client().project_state().metadata["resources"]
-        for what in LIMITED:
-            limit, usage = used[what]["Limit"], used[what]["Usage"]
-            if 0 <= limit <= usage:
-                given = config[f"limits.{what}"]
-                yield patient.fail(
-                    "project",
-                    f"{name} is full: limits.{what} is {given}, and all of it is used",
-                    "project_limit",
-                    key=f"limits.{what}",
-                )
+            message = f"{name} shares its {SEPARATE[key]} with project default and other projects"
+            yield context.warn("project", message, "shared_with_default", key=key)
 
 
-def _in_the_way(patient: CheckContext, features: Features) -> Iterator[Restriction]:
-    options = (boot_options(patient, features, line) for line in LINES)
+def _restrictions(context: CheckContext, features: Features, config: dict[str, str]) -> Iterator[CheckResult]:
+    if config.get("restricted") != "true":
+        return
+    for restriction in _relevant_restrictions(context, features):
+        if config.get(restriction.key, restriction.default) in restriction.blocking:
+            message = f"{context.server.project_name} is restricted and does not allow {restriction.subject}"
+            yield context.fail("project", message, "project_setting", key=restriction.key, value=restriction.required)
+
+
+def _relevant_restrictions(context: CheckContext, features: Features) -> Iterator[Restriction]:
+    options = (boot_options(context, features, line) for line in STEMCELL_LINES)
     if any(key.startswith("raw.") for keys in options for key in keys):
-        yield LOWLEVEL
-    if patient.server.target and features.clustered:
+        yield LOW_LEVEL
+    if context.server.target and features.is_clustered:
         yield TARGET
     yield from RESTRICTIONS
 
 
-def profile(patient: CheckContext) -> Iterator[CheckResult]:
-    """Whether the profile is there."""
-    name, project = patient.server.profile_name, patient.server.project_name
-    devices = {found["name"]: found.get("devices") or {} for found in patient.client().profiles().metadata}
+def _limits(context: CheckContext, config: dict[str, str]) -> Iterator[CheckResult]:
+    if not any(f"limits.{name}" in config for name in LIMITS):
+        return
+    resources = context.client().project_state()["resources"]
+    for name in LIMITS:
+        limit, usage = resources[name]["Limit"], resources[name]["Usage"]
+        if 0 <= limit <= usage:
+            key = f"limits.{name}"
+            message = f"{context.server.project_name} is full: {key} is {config[key]}, and all of it is used"
+            yield context.fail("project", message, "project_limit", key=key)
+
+
+def profile(context: CheckContext) -> Iterator[CheckResult]:
+    """Check that the profile exists."""
+    name, project_name = context.server.profile_name, context.server.project_name
+    devices = {profile.name: profile.devices for profile in context.client().profiles()}
     if name not in devices:
-        yield patient.fail("profile", f"there is no profile {name} in project {project}", "create_profile")
+        yield context.fail("profile", f"there is no profile {name} in project {project_name}", "create_profile")
     else:
-        yield patient.ok("profile", f"{name}, devices: {', '.join(sorted(devices[name])) or 'none'}")
+        yield context.ok("profile", f"{name}, devices: {', '.join(sorted(devices[name])) or 'none'}")
 
 
-def leftovers(patient: CheckContext) -> Iterator[CheckResult]:
-    """What bin/cleanup would remove, and persistent disks without a VM, which it keeps."""
-    found = inventory.read(patient.client(), patient.server.storage_pool_name)
-    rules = prune.Policy(prune.ALL, HOUR, False, patient.clock.time())
-    unused = [resource for resource in found.resources if not rules.skip_reason(resource)]
-    whose = owner.this_machines(patient.settings, found.directors)
-    others = [resource for resource in unused if resource.director != whose]
-    own = len(unused) - len(others)
-    orphans = sum(resource.state == inventory.ORPHAN for resource in found.resources)
+def leftovers(context: CheckContext) -> Iterator[CheckResult]:
+    """Count what bin/cleanup would remove, and the persistent disks without a VM, which it keeps."""
+    stock = inventory.read(context.client(), context.server.storage_pool_name)
+    policy = prune.Policy(director=prune.ALL, min_age=MIN_AGE_SECONDS, remove_legacy=False, now=context.clock.time())
+    unused = [resource for resource in stock.resources if not policy.skip_reason(resource)]
+    director = owner.director_of_this_machine(context.config, stock.directors)
+    own = sum(resource.director == director for resource in unused)
+    others, total = len(unused) - own, len(stock.resources)
+    orphans = sum(resource.state == inventory.ORPHAN for resource in stock.resources)
     if own:
-        yield patient.warn("leftovers", f"{own} of {len(found.resources)} resources are used by nobody", "leftovers")
+        yield context.warn("leftovers", f"{own} of {total} resources are unused", "leftovers")
     if others:
-        yield patient.warn(
-            "leftovers",
-            f"{len(others)} of {len(found.resources)} resources are used by nobody and not surely ours",
-            "leftovers_of_others",
-        )
+        message = f"{others} of {total} resources are unused and may belong to other directors"
+        yield context.warn("leftovers", message, "leftovers_of_others")
     if orphans:
-        yield patient.warn("orphans", f"{orphans} persistent disks have no VM", "orphans")
+        yield context.warn("orphans", f"{orphans} persistent disks have no VM", "orphans")
     if not unused and not orphans:
-        yield patient.ok("leftovers", f"none among {len(found.resources)} resources of BOSH's")
+        yield context.ok("leftovers", f"none of {total} BOSH resources is unused")

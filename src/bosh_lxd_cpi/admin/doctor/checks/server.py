@@ -1,4 +1,4 @@
-"""What the server is and can do."""
+"""Checks the server: kind, version, virtual machines, cluster members and firmware."""
 
 from __future__ import annotations
 
@@ -10,79 +10,79 @@ from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.guest import firmware
 from bosh_lxd_cpi.lxd.features import Features
 
-NAMES = {"lxd": "LXD", "incus": "Incus"}
-DRIVES = ("custom_volume_iso", "custom_volume_backup")
-"""API extensions, one of which a config drive needs (facts: lxd-api 5)."""
-NO_VMS = "Instance type not operational"
-"""The type of the server's warning that says why."""
-LINES = ("jammy", "noble")
+PRODUCTS = {"lxd": "LXD", "incus": "Incus"}
+CONFIG_DRIVE_EXTENSIONS = {"custom_volume_iso", "custom_volume_backup"}
+"""A config drive needs one of these API extensions (docs/development/lxd-api.md §5)."""
+NO_VIRTUAL_MACHINES = "Instance type not operational"
+"""The type of the server's warning that holds the reason."""
+STEMCELL_LINES = ("jammy", "noble")
 
 
-def server(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
-    """Kind, version and what depends on them."""
-    kind, version = features.kind, f"{NAMES.get(features.kind, features.kind)} {features.version}"
-    if patient.server.type and patient.server.type != kind:
-        yield patient.warn("server", f"{version}, but server.type says {patient.server.type}", "wrong_type", kind=kind)
-    elif not set(DRIVES) & set(patient.metadata["api_extensions"]):
-        yield patient.fail("server", f"{version} can take no config drive", "too_old")
+def server(context: CheckContext, features: Features) -> Iterator[CheckResult]:
+    """Check kind and version, and show what the CPI does differently for this server."""
+    version = f"{PRODUCTS.get(features.kind, features.kind)} {features.version}"
+    configured = context.server.type
+    if configured and configured != features.kind:
+        yield context.warn("server", f"{version}, but server.type is {configured}", "wrong_type", server=features.kind)
+    elif not CONFIG_DRIVE_EXTENSIONS & set(context.server_info.api_extensions):
+        yield context.fail("server", f"{version} does not support config drives", "too_old")
     else:
-        yield patient.ok("server", f"{version}, {'a cluster' if features.clustered else 'one machine'}")
-    yield patient.ok(
-        "features",
-        ", ".join(
-            [
-                "config drive as ISO volume" if features.iso_volumes else "no ISO volumes: config drive as a disk",
-                "made and started in one request" if features.start_on_create else "started by a second request",
-                f"firmware by {features.firmware}",
-            ]
-        ),
+        yield context.ok("server", f"{version}, {'a cluster' if features.is_clustered else 'a single server'}")
+    descriptions = (
+        "config drive as ISO volume" if features.has_iso_volumes else "no ISO volumes: config drive as a disk",
+        "creates and starts in one request" if features.starts_on_create else "starts by a second request",
+        f"firmware by {features.firmware}",
     )
+    yield context.ok("features", ", ".join(descriptions))
 
 
-def virtual_machines(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
-    """Whether it can run them; if not, its own warning says why, unless only its administrator may read that."""
-    if features.virtual_machines:
-        environment = patient.metadata["environment"]
-        drivers, versions = (environment.get(key, "").split(" | ") for key in ("driver", "driver_version"))
-        qemu = dict(zip(drivers, versions, strict=False)).get("qemu", "")
-        yield patient.ok("virtual machines", f"possible, with QEMU {qemu}")
+def virtual_machines(context: CheckContext, features: Features) -> Iterator[CheckResult]:
+    """Check whether the server can run virtual machines. The reason is in a warning that only administrators see."""
+    if features.has_virtual_machines:
+        environment = context.server_info.environment
+        drivers, versions = (str(environment.get(key, "")).split(" | ") for key in ("driver", "driver_version"))
+        version = dict(zip(drivers, versions, strict=False)).get("qemu", "")
+        yield context.ok("virtual machines", f"supported, with QEMU {version}")
         return
     try:
-        why = [
-            warning["last_message"]
-            for warning in patient.client().warnings().metadata
-            if warning["type"] == NO_VMS and warning["status"] == "new"
+        reasons = [
+            str(warning.get("last_message", ""))
+            for warning in context.client().warnings()
+            if warning.get("type") == NO_VIRTUAL_MACHINES and warning.get("status") == "new"
         ]
     except errors.ServerError:
-        why = []
-    yield patient.fail("virtual machines", f"not possible: {'; '.join(why) or 'the server does not say why'}", "no_vms")
+        reasons = []
+    reason = "; ".join(reasons) or "the server shows no reason"
+    yield context.fail("virtual machines", f"not supported: {reason}", "no_vms")
 
 
-def cluster(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
-    """Members, and the one that VMs are sent to."""
-    if not features.clustered:
+def cluster(context: CheckContext, features: Features) -> Iterator[CheckResult]:
+    """Check the members of a cluster, and that server.target is one of them."""
+    if not features.is_clustered:
         return
     try:
-        members = patient.client().cluster_members().metadata
+        members = context.client().cluster_members()
     except errors.ServerError:
-        return  # a restricted certificate may not see them
-    names = [member["server_name"] for member in members]
-    target = patient.server.target
-    if target and not target.startswith("@") and target not in names:
-        yield patient.fail("cluster", f"server.target {target} is none of {', '.join(names)}", "no_target")
-    elif away := [member["server_name"] for member in members if member["status"] != "Online"]:
-        yield patient.warn("cluster", f"not online: {', '.join(away)}", "member_offline")
+        return  # restricted certificates may not list them
+    names = [member.server_name for member in members]
+    target = context.server.target
+    is_group = target.startswith("@")
+    if target and not is_group and target not in names:
+        yield context.fail("cluster", f"server.target {target} is none of {', '.join(names)}", "no_target")
+    elif offline := [member.server_name for member in members if member.status != "Online"]:
+        yield context.warn("cluster", f"not online: {', '.join(offline)}", "member_offline")
     else:
-        yield patient.ok("cluster", f"{len(names)} members online: {', '.join(names)}")
+        yield context.ok("cluster", f"{len(names)} members online: {', '.join(names)}")
 
 
-def boot(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
-    """The instance options by which stemcells of each line will boot here."""
-    for line in LINES:
-        options = sorted(boot_options(patient, features, line).items())
-        yield patient.ok(f"firmware {line}", " ".join(f"{key}={value}" for key, value in options) or "the server's own")
+def boot(context: CheckContext, features: Features) -> Iterator[CheckResult]:
+    """Show the instance options for the firmware of each stemcell line."""
+    for line in STEMCELL_LINES:
+        options = sorted(boot_options(context, features, line).items())
+        text = " ".join(f"{key}={value}" for key, value in options)
+        yield context.ok(f"firmware {line}", text or "the server's default")
 
 
-def boot_options(patient: CheckContext, features: Features, line: str) -> dict[str, str]:
-    """Instance options for stemcells of a line."""
-    return firmware.config(f"ubuntu-{line}", dialect=features.firmware, overrides=patient.server.instance_config)
+def boot_options(context: CheckContext, features: Features, line: str) -> dict[str, str]:
+    """Return the instance options for the firmware of a stemcell line."""
+    return firmware.config(f"ubuntu-{line}", dialect=features.firmware, overrides=context.server.instance_config)

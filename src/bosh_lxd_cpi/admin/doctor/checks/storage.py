@@ -1,4 +1,4 @@
-"""The storage pool."""
+"""Checks the storage pool."""
 
 from __future__ import annotations
 
@@ -10,109 +10,103 @@ from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.features import Features
+from bosh_lxd_cpi.lxd.resources import StoragePool
 
 GIB = 1 << 30
-NOTHING, LITTLE = 2 * GIB, 10 * GIB
-"""Free bytes below which not even one stemcell may fit, and below which a deployment will hardly."""
+FAIL_BELOW, WARN_BELOW = 2 * GIB, 10 * GIB
+"""Free bytes: a single stemcell may not fit into less than the first, a deployment hardly into less than the second."""
 STEMCELL_MIB = 5120.0
 """The root disk of Ubuntu stemcells for OpenStack."""
-PREFERRED = ("zfs", "btrfs", "lvm", "dir")
-IN_A_FILE = ("btrfs", "zfs", "lvm")
-GROWING = "storage_pool_loop_resize"
-GROW = 30
-"""GiB; as much as the server gives a new pool in a file at most."""
+PREFERRED_DRIVERS = ("zfs", "btrfs", "lvm", "dir")
+LOOP_DRIVERS = ("btrfs", "zfs", "lvm")
+"""Drivers whose pools can be in a file."""
+RESIZE_EXTENSION = "storage_pool_loop_resize"
+GROWTH_GIB = 30
+"""What the hints suggest to add: the server's own maximum for a new pool in a file."""
 
 
-def pool(patient: CheckContext, features: Features) -> Iterator[CheckResult]:
-    """Whether it is there, has room, and makes no VM slow or impossible."""
-    name, client = patient.server.storage_pool_name, patient.client()
+def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
+    """Check that the pool exists, has free space, and suits VMs."""
+    name, client = context.server.storage_pool_name, context.client()
     try:
-        found: dict[str, Any] = client.pool(name).metadata
+        storage_pool = client.pool(name)
     except errors.CloudError as failure:
         if "not found" not in failure.brief:
             raise
         others = ", ".join(other for other in pools.names(client, name) if other != name)
-        yield patient.fail(
-            "pool",
-            f"there is no storage pool {name}",
-            "create_pool",
-            pools=others or "none",
-            driver=_best_driver(patient),
+        driver = _best_driver(context)
+        yield context.fail(
+            "pool", f"there is no storage pool {name}", "create_pool", pools=others or "none", driver=driver
         )
         return
-    patient.has_pool, driver, config = True, found["driver"], found.get("config") or {}
-    if found.get("status", "Created") != "Created":
-        yield patient.fail("pool", f"{name} is {found['status'].lower()}", "pool_pending")
+    context.has_pool = True
+    if storage_pool.status not in ("", "Created"):
+        yield context.fail("pool", f"{name} is {storage_pool.status.lower()}", "pool_pending")
         return
-    free, total = _space(client.pool_space(name).metadata["space"])
-    room = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free" if total else "free space unknown"
-    faults = [*_root_disks(patient, name, config)]
-    if total and free < LITTLE:
-        make = patient.fail if free < NOTHING else patient.warn
-        faults.insert(
-            0,
-            make(
-                "pool",
-                f"{name} has {room}",
-                _growth(patient, driver, config),
-                driver=driver,
-                size=f"{-(-total // GIB) + GROW}GiB",
-            ),
-        )
-    if driver == "dir":
-        better = _best_driver(patient)
-        if better != "dir":
-            faults.append(
-                patient.warn(
-                    "pool",
-                    f"{name} is a plain directory: every VM copies its whole stemcell",
-                    "slow_pool",
-                    driver=better,
-                )
-            )
-    if features.clustered and driver in _remote_drivers(patient) and not patient.server.predeploy_stemcell:
-        faults.append(
-            patient.warn(
-                "pool",
-                f"{name} ({driver}) is shared by the cluster: the first VMs of a stemcell"
-                " may fail when they are made at once",
-                "predeploy",
-            )
-        )
-    yield from faults or [patient.ok("pool", f"{name}, {driver}, {room}")]
+    free, total = _space(client.pool_space(name))
+    space = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free" if total else "free space unknown"
+    problems = [
+        *_low_space(context, storage_pool, free=free, total=total, space=space),
+        *_root_disks(context, storage_pool),
+        *_driver(context, storage_pool, features),
+    ]
+    yield from problems or [context.ok("pool", f"{name}, {storage_pool.driver}, {space}")]
 
 
-def _drivers(patient: CheckContext) -> list[dict[str, Any]]:
-    return patient.metadata["environment"].get("storage_supported_drivers") or []
+def _space(resources: dict[str, Any]) -> tuple[int, int]:
+    """Return free and total bytes; zeros if the driver does not know."""
+    space = resources.get("space") or {}
+    total = int(space.get("total") or 0)
+    return max(0, total - int(space.get("used") or 0)), total
 
 
-def _best_driver(patient: CheckContext) -> str:
-    names = {driver["Name"] for driver in _drivers(patient)}
-    return next((driver for driver in PREFERRED if driver in names), "dir")
+def _low_space(
+    context: CheckContext, storage_pool: StoragePool, *, free: int, total: int, space: str
+) -> Iterator[CheckResult]:
+    if total and free < WARN_BELOW:
+        problem = context.fail if free < FAIL_BELOW else context.warn
+        size = f"{-(-total // GIB) + GROWTH_GIB}GiB"
+        code, driver = _growth_hint(context, storage_pool), storage_pool.driver
+        yield problem("pool", f"{storage_pool.name} has {space}", code, driver=driver, size=size)
 
 
-def _remote_drivers(patient: CheckContext) -> set[str]:
-    return {driver["Name"] for driver in _drivers(patient) if driver.get("Remote")}
-
-
-def _space(space: dict[str, int]) -> tuple[int, int]:
-    """Free and total bytes; zeros where the driver does not know."""
-    total = space.get("total") or 0
-    return max(0, total - (space.get("used") or 0)), total
-
-
-def _growth(patient: CheckContext, driver: str, config: dict[str, str]) -> str:
-    """The problem that has the best hint for a full pool of this kind."""
-    if driver not in IN_A_FILE or not config.get("source", "").endswith(".img"):
+def _growth_hint(context: CheckContext, storage_pool: StoragePool) -> str:
+    """Return the code of the hint for a full pool of this kind."""
+    is_file = str(storage_pool.config.get("source", "")).endswith(".img")
+    if storage_pool.driver not in LOOP_DRIVERS or not is_file:
         return "no_space"
-    return "grow_pool" if GROWING in patient.metadata["api_extensions"] else "larger_pool"
+    return "grow_pool" if RESIZE_EXTENSION in context.server_info.api_extensions else "larger_pool"
 
 
-def _root_disks(patient: CheckContext, name: str, config: dict[str, str]) -> Iterator[CheckResult]:
-    given = sizes.mib(config.get("volume.size", ""))
-    if given is not None and given < STEMCELL_MIB:
-        yield patient.warn(
+def _root_disks(context: CheckContext, storage_pool: StoragePool) -> Iterator[CheckResult]:
+    default_size = storage_pool.config.get("volume.size", "")
+    size = sizes.mib(default_size)
+    if size is not None and size < STEMCELL_MIB:
+        yield context.warn(
             "pool",
-            f"{name} gives root disks {config['volume.size']}, less than a stemcell's {STEMCELL_MIB:.0f}MiB",
+            f"root disks in {storage_pool.name} have {default_size}, less than a stemcell's {STEMCELL_MIB:.0f}MiB",
             "small_root_disks",
         )
+
+
+def _driver(context: CheckContext, storage_pool: StoragePool, features: Features) -> Iterator[CheckResult]:
+    name, driver, best_driver = storage_pool.name, storage_pool.driver, _best_driver(context)
+    if driver == "dir" and best_driver != "dir":
+        message = f"{name} has the driver dir: every VM copies its whole stemcell"
+        yield context.warn("pool", message, "slow_pool", driver=best_driver)
+    if features.is_clustered and driver in _remote_drivers(context) and not context.server.predeploy_stemcell:
+        message = f"the cluster shares {name} ({driver}): the first VMs of a stemcell may fail if created in parallel"
+        yield context.warn("pool", message, "predeploy")
+
+
+def _drivers(context: CheckContext) -> list[dict[str, Any]]:
+    return context.server_info.environment.get("storage_supported_drivers") or []
+
+
+def _best_driver(context: CheckContext) -> str:
+    names = {driver["Name"] for driver in _drivers(context)}
+    return next((driver for driver in PREFERRED_DRIVERS if driver in names), "dir")
+
+
+def _remote_drivers(context: CheckContext) -> set[str]:
+    return {driver["Name"] for driver in _drivers(context) if driver.get("Remote")}

@@ -1,0 +1,76 @@
+"""The command line that the programs for operators share: options, error handling and exit status."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi.runtime.log import Log
+
+OK, PROBLEMS_FOUND, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+"""Exit status. argparse exits with 2, too; 130 is what shells report for SIGINT."""
+JOB_CONFIG = "/var/vcap/jobs/lxd_cpi/config/cpi.json"
+SLOW_SECONDS = 2.0
+"""Time after which a user at a terminal wonders what the program is doing."""
+
+
+class Program:
+    """One run of a program: its name, its log, and the fields for the hints of its errors."""
+
+    def __init__(self, name: str, *, log_level: str = "info") -> None:
+        self.name, self.log = name, Log(name, level=log_level)
+        self.hint_fields: Callable[[], Mapping[str, str]] = dict
+        """Returns the fields. Set it as soon as the configuration has been read."""
+
+    def parser(self, *, description: str, epilog: str, json_help: str) -> argparse.ArgumentParser:
+        """Return a parser with the options --config and --json."""
+        parser = argparse.ArgumentParser(
+            prog=self.name,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument(
+            "--config", metavar="FILE", default=JOB_CONFIG, help="file with the job's properties (default: %(default)s)"
+        )
+        parser.add_argument("--json", action="store_true", help=json_help)
+        return parser
+
+    def run(self, action: Callable[[], int]) -> int:
+        """Return the exit status of the action. An error that ends the program becomes one line on stderr."""
+        try:
+            return action()
+        except BrokenPipeError:
+            # Python flushes stdout at exit, which would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (errors.CpiError, OSError) as failure:
+            self.print_error(failure)
+        except (KeyboardInterrupt, errors.Interrupted):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would replace the exit status
+            return INTERRUPTED
+        return COULD_NOT_RUN
+
+    def print_error(self, failure: errors.CpiError | OSError) -> None:
+        """Print an error with its hint to stderr."""
+        message = str(failure)
+        if isinstance(failure, errors.CpiError):
+            message = hints.message(failure, **self.hint_fields())
+        print(self.log.redact(f"{self.name}: {message}"), file=sys.stderr)
+
+    @contextlib.contextmanager
+    def slow_notice(self, activity: str) -> Iterator[None]:
+        """Print the activity to stderr if it is not complete after SLOW_SECONDS."""
+        text = f"{self.name}: {activity} ..."
+        timer = threading.Timer(SLOW_SECONDS, lambda: print(text, file=sys.stderr, flush=True))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
