@@ -4,52 +4,51 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin import inventory
-from bosh_lxd_cpi.lxd.envelope import Response
+from bosh_lxd_cpi.lxd.resources import Image, Instance, Snapshot, StoragePool, Volume
 from bosh_lxd_cpi.model import naming
 
 DIRECTOR = "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"
 DIGEST = naming.director_digest(DIRECTOR)
-MADE = 0x01A2030BDA83 / 1000
+CREATED = 0x01A2030BDA83 / 1000
 
 
-def ours(number: int, digest: str = DIGEST) -> str:
+def own_uuid(number: int, digest: str = DIGEST) -> str:
     """One of the UUIDs that a director's resources have, all made in the same millisecond."""
     return f"01a2030b-da83-8{number:03x}-9150-{digest}"
 
 
-def theirs(number: int) -> str:
+def go_uuid(number: int) -> str:
     """A UUID such as go-lxd-cpi gives: version 4, in a variant that RFC 9562 does not know."""
     return f"5145e068-9581-4bba-4140-{number:012x}"
 
 
 class Server:
-    """Stands in for a client: no real server fails to list one pool only, or is a cluster on one machine."""
+    """A fake client, because no real server fails to list a single pool, or is a cluster on one machine."""
 
     def __init__(self, *, instances=(), images=(), **pools) -> None:
         self._instances, self._images, self._pools = list(instances), list(images), pools
-        self.of_disks: dict[str, tuple] = {}
-        self.names = {"client": "lxc"}
+        self.disk_snapshots: dict[str, tuple] = {}
 
-    def instances(self) -> Response:
-        return Response(self._instances, "", "")
+    def instances(self) -> list[Instance]:
+        return [Instance(document, endpoint="instances") for document in self._instances]
 
-    def images(self) -> Response:
-        return Response(self._images, "", "")
+    def images(self) -> list[Image]:
+        return [Image(document, endpoint="images") for document in self._images]
 
-    def pools(self) -> Response:
-        return Response([{"name": name} for name in self._pools], "", "")
+    def pools(self) -> list[StoragePool]:
+        return [StoragePool({"name": name}, endpoint="pools") for name in self._pools]
 
-    def volumes(self, pool: str) -> Response:
+    def volumes(self, pool: str) -> list[Volume]:
         if isinstance(self._pools.get(pool), Exception):
             raise self._pools[pool]
-        return Response(self._pools.get(pool, []), "", "")
+        return [Volume(document, endpoint="volumes") for document in self._pools.get(pool, [])]
 
-    def snapshots(self, pool: str, disk: str) -> Response:
-        if disk not in self.of_disks:
+    def snapshots(self, pool: str, disk: str) -> list[Snapshot]:
+        if disk not in self.disk_snapshots:
             raise errors.NotFound("Storage pool volume not found")
-        if isinstance(self.of_disks[disk], Exception):
-            raise self.of_disks[disk]
-        return Response(self.of_disks[disk], "", "")
+        if isinstance(self.disk_snapshots[disk], Exception):
+            raise self.disk_snapshots[disk]
+        return [Snapshot(document, endpoint="snapshots") for document in self.disk_snapshots[disk]]
 
 
 def instance(name, **config):
@@ -74,14 +73,14 @@ def volume(name, *, used_by=(), **more):
     }
 
 
-def only(server: Server) -> inventory.Resource:
+def only_resource(server: Server) -> inventory.Resource:
     [resource] = inventory.read(server, "default").resources
     return resource
 
 
-def test_a_vm_of_ours_has_all_that_its_name_and_its_marks_say():
-    cid = f"vm-{ours(1)}"
-    found = inventory.read(
+def test_reads_a_vm_from_name_and_labels():
+    cid = f"vm-{own_uuid(1)}"
+    stock = inventory.read(
         Server(
             instances=[
                 instance(
@@ -97,12 +96,12 @@ def test_a_vm_of_ours_has_all_that_its_name_and_its_marks_say():
         ),
         "default",
     )
-    assert found.resources == [
+    assert stock.resources == [
         inventory.Resource(
             kind="vm",
             cid=cid,
             director=DIGEST,
-            created=MADE,
+            created=CREATED,
             size=3072.0,
             pool="default",
             location="none",
@@ -110,92 +109,92 @@ def test_a_vm_of_ours_has_all_that_its_name_and_its_marks_say():
             instance="zk/2",
         )
     ]
-    assert found.directors == {DIGEST: DIRECTOR}
+    assert stock.directors == {DIGEST: DIRECTOR}
 
 
-def test_the_directors_name_in_place_of_its_uuid_changes_nothing():
+def test_ignores_the_name_of_the_director():
     marks = {"user.bosh.director": "my-bosh"}
-    found = inventory.read(Server(instances=[instance(f"vm-{ours(1)}", **marks)]), "default")
-    assert [resource.director for resource in found.resources] == [DIGEST]
-    assert found.directors == {DIGEST: DIGEST}, "no mark tells the UUID"
+    stock = inventory.read(Server(instances=[instance(f"vm-{own_uuid(1)}", **marks)]), "default")
+    assert [resource.director for resource in stock.resources] == [DIGEST]
+    assert stock.directors == {DIGEST: DIGEST}, "no label has the UUID"
 
 
-def test_one_mark_anywhere_tells_the_uuid_of_a_director():
-    found = inventory.read(
+def test_one_label_supplies_the_uuid_of_a_director():
+    stock = inventory.read(
         Server(
             default=[
-                volume(f"vol-c-{ours(1)}"),
-                volume(f"vol-p-{ours(2)}", config={"user.bosh.director_uuid": DIRECTOR}),
+                volume(f"vol-c-{own_uuid(1)}"),
+                volume(f"vol-p-{own_uuid(2)}", config={"user.bosh.director_uuid": DIRECTOR}),
             ]
         ),
         "default",
     )
-    assert found.directors == {DIGEST: DIRECTOR}
+    assert stock.directors == {DIGEST: DIRECTOR}
 
 
-def test_a_vm_that_is_marked_as_being_created_is_half_made():
-    assert only(Server(instances=[instance(f"vm-{ours(1)}", **{"user.bosh.state": "creating"})])).state == "half-made"
-    assert only(Server(instances=[instance(f"vm-{ours(1)}", **{"user.bosh.state": "created"})])).state == ""
-    assert only(Server(instances=[instance(f"vm-{ours(1)}", **{"user.bosh.state": "failed"})])).state == "failed"
+def test_reads_the_state_of_a_vm_from_its_label():
+    assert only_resource(Server(instances=[instance(f"vm-{own_uuid(1)}", **{"user.bosh.state": "creating"})])).state == "incomplete"
+    assert only_resource(Server(instances=[instance(f"vm-{own_uuid(1)}", **{"user.bosh.state": "created"})])).state == ""
+    assert only_resource(Server(instances=[instance(f"vm-{own_uuid(1)}", **{"user.bosh.state": "failed"})])).state == "failed"
 
 
 @pytest.mark.parametrize(
     "prefix, kind, state",
     [("vol-c-", "config", "unused"), ("vol-e-", "ephemeral", "unused"), ("vol-p-", "disk", "orphan")],
 )
-def test_a_volume_without_a_user_says_so(prefix, kind, state):
-    free = only(Server(fast=[volume(prefix + ours(1))]))
-    assert (free.kind, free.state, free.pool, free.created, free.size) == (kind, state, "fast", MADE, 64.0)
-    taken = only(
-        Server(fast=[volume(prefix + ours(1), used_by=["/1.0/instances/vm-x?project=bosh", "/1.0/profiles/p"])])
+def test_reads_whether_a_volume_is_used(prefix, kind, state):
+    free = only_resource(Server(fast=[volume(prefix + own_uuid(1))]))
+    assert (free.kind, free.state, free.pool, free.created, free.size) == (kind, state, "fast", CREATED, 64.0)
+    taken = only_resource(
+        Server(fast=[volume(prefix + own_uuid(1), used_by=["/1.0/instances/vm-x?project=bosh", "/1.0/profiles/p"])])
     )
     assert (taken.state, taken.used_by) == ("", ("vm-x", "p"))
 
 
-def test_a_vms_own_volumes_belong_to_its_deployment():
+def test_own_volumes_have_the_deployment_of_their_vm():
     vm = instance(
-        f"vm-{ours(1)}", **{"user.bosh.deployment": "web", "user.bosh.instance_group": "nginx", "user.bosh.index": "0"}
+        f"vm-{own_uuid(1)}", **{"user.bosh.deployment": "web", "user.bosh.instance_group": "nginx", "user.bosh.index": "0"}
     )
-    user = [f"/1.0/instances/vm-{ours(1)}"]
-    found = inventory.read(
+    user = [f"/1.0/instances/vm-{own_uuid(1)}"]
+    stock = inventory.read(
         Server(
             instances=[vm],
             default=[
-                volume(f"vol-c-{ours(1)}", used_by=user),
-                volume(f"vol-e-{ours(1)}", used_by=["/1.0/instances/other"]),
-                volume(f"vol-p-{ours(2)}", used_by=user),
-                volume(f"vol-c-{ours(3)}"),
+                volume(f"vol-c-{own_uuid(1)}", used_by=user),
+                volume(f"vol-e-{own_uuid(1)}", used_by=["/1.0/instances/other"]),
+                volume(f"vol-p-{own_uuid(2)}", used_by=user),
+                volume(f"vol-c-{own_uuid(3)}"),
             ],
         ),
         "default",
     )
-    vm, drive, ephemeral, *_ = found.resources
+    vm, drive, ephemeral, *_ = stock.resources
     assert (drive.deployment, drive.instance) == ("web", "nginx/0")
     assert ephemeral.used_by == ("other",)
-    assert found.own_volumes(vm) == [drive], "what another one uses is not its own any more"
+    assert stock.own_volumes(vm) == [drive], "another instance uses the ephemeral disk"
 
 
-def the_snapshot(*listed) -> inventory.Resource:
+def only_snapshot(*listed) -> inventory.Resource:
     server = Server(
-        default=[volume(f"vol-p-{ours(1)}"), volume(f"vol-p-{ours(1)}/snap-{ours(2)}"), volume(f"vol-c-{ours(3)}")]
+        default=[volume(f"vol-p-{own_uuid(1)}"), volume(f"vol-p-{own_uuid(1)}/snap-{own_uuid(2)}"), volume(f"vol-c-{own_uuid(3)}")]
     )
-    server.of_disks = {f"vol-p-{ours(1)}": listed}
+    server.disk_snapshots = {f"vol-p-{own_uuid(1)}": listed}
     [resource] = inventory.snapshots(server, inventory.read(server, "default"))
     return resource
 
 
 def snapshot(name, description=""):
-    return {"name": f"vol-p-{ours(1)}/{name}", "description": description, "created_at": "2026-01-31T10:00:00Z"}
+    return {"name": f"vol-p-{own_uuid(1)}/{name}", "description": description, "created_at": "2026-01-31T10:00:00Z"}
 
 
-def test_a_snapshot_has_its_cid_and_what_its_description_says():
+def test_reads_a_snapshot_from_name_and_description():
     described = '{"director_uuid": "x", "deployment": "db", "job": "pg", "index": 0}'
-    resource = the_snapshot(snapshot(f"snap-{ours(2)}", described), snapshot("before-upgrade"))
+    resource = only_snapshot(snapshot(f"snap-{own_uuid(2)}", described), snapshot("before-upgrade"))
     assert resource == inventory.Resource(
         kind="snapshot",
-        cid=f"vol-p-{ours(1)}_snap-{ours(2)}",
+        cid=f"vol-p-{own_uuid(1)}_snap-{own_uuid(2)}",
         director=DIGEST,
-        created=MADE,
+        created=CREATED,
         size=64.0,
         pool="default",
         location="none",
@@ -205,19 +204,19 @@ def test_a_snapshot_has_its_cid_and_what_its_description_says():
 
 
 @pytest.mark.parametrize("description", ["", "by hand", "[1]", "null"])
-def test_a_snapshot_may_be_described_in_any_way(description):
-    resource = the_snapshot(snapshot(f"snap-{theirs(2)}", description))
+def test_ignores_snapshot_descriptions_without_metadata(description):
+    resource = only_snapshot(snapshot(f"snap-{go_uuid(2)}", description))
     assert (resource.director, resource.created, resource.deployment) == ("?", 1769853600.0, "")
 
 
-def test_a_disk_that_vanishes_meanwhile_has_no_snapshots():
-    server = Server(default=[volume(f"vol-p-{ours(1)}")])
+def test_lists_no_snapshots_of_a_deleted_disk():
+    server = Server(default=[volume(f"vol-p-{own_uuid(1)}")])
     assert inventory.snapshots(server, inventory.read(server, "default")) == []
 
 
-def test_without_leave_to_see_snapshots_the_disks_are_listed_alone():
-    server = Server(default=[volume(f"vol-p-{ours(1)}")])
-    server.of_disks = {f"vol-p-{ours(1)}": errors.Untrusted("No entitlements can be granted")}
+def test_lists_no_snapshots_if_forbidden():
+    server = Server(default=[volume(f"vol-p-{own_uuid(1)}")])
+    server.disk_snapshots = {f"vol-p-{own_uuid(1)}": errors.Forbidden("No entitlements can be granted")}
     assert inventory.snapshots(server, inventory.read(server, "default")) == []
 
 
@@ -226,44 +225,44 @@ def test_without_leave_to_see_snapshots_the_disks_are_listed_alone():
     [
         "vm-web",
         "vol-c-notes",
-        f"vol-c-{ours(1)}-copy",
-        f"data-{ours(1)}",
-        f"vol-x-{ours(1)}",
-        f"my-vol-e-{ours(1)}",
-        f"vol-p-{ours(1)}/before-upgrade",
-        f"img-{ours(1)}",
-        f"snap-{ours(1)}",
+        f"vol-c-{own_uuid(1)}-copy",
+        f"data-{own_uuid(1)}",
+        f"vol-x-{own_uuid(1)}",
+        f"my-vol-e-{own_uuid(1)}",
+        f"vol-p-{own_uuid(1)}/before-upgrade",
+        f"img-{own_uuid(1)}",
+        f"snap-{own_uuid(1)}",
     ],
 )
-def test_what_is_not_named_in_our_manner_is_not_seen(name):
+def test_ignores_other_names(name):
     assert inventory.read(Server(instances=[instance(name)], default=[volume(name)]), "default").resources == []
 
 
-def test_a_volume_named_like_a_vm_is_none_and_the_other_way_round():
+def test_ignores_vms_named_like_volumes_and_volumes_named_like_vms():
     assert (
         inventory.read(
-            Server(instances=[instance(f"vol-c-{ours(1)}")], default=[volume(f"vm-{ours(1)}")]), "default"
+            Server(instances=[instance(f"vol-c-{own_uuid(1)}")], default=[volume(f"vm-{own_uuid(1)}")]), "default"
         ).resources
         == []
     )
 
 
-def test_go_lxd_cpis_things_are_seen_but_nobody_s():
-    found = inventory.read(
+def test_resources_of_go_lxd_cpi_have_an_unknown_owner():
+    stock = inventory.read(
         Server(
-            instances=[instance(f"vm-{theirs(1)}", **{"user.bosh.director_uuid": DIRECTOR})],
-            default=[volume(f"vol-c-{theirs(2)}")],
-            images=[image(f"img-{theirs(3)}")],
+            instances=[instance(f"vm-{go_uuid(1)}", **{"user.bosh.director_uuid": DIRECTOR})],
+            default=[volume(f"vol-c-{go_uuid(2)}")],
+            images=[image(f"img-{go_uuid(3)}")],
         ),
         "default",
     )
-    assert [(resource.kind, resource.director) for resource in found.resources] == [
+    assert [(resource.kind, resource.director) for resource in stock.resources] == [
         ("vm", "?"),
         ("config", "?"),
         ("image", "?"),
     ]
-    assert {resource.created for resource in found.resources} == {1769853600.0}, "by the server's clock"
-    assert found.directors == {}
+    assert {resource.created for resource in stock.resources} == {1769853600.0}, "from the server"
+    assert stock.directors == {}
 
 
 def image(*aliases, properties=None, uploaded_at="2026-01-31T10:00:00Z"):
@@ -276,26 +275,26 @@ def image(*aliases, properties=None, uploaded_at="2026-01-31T10:00:00Z"):
     }
 
 
-def test_an_image_is_there_once_for_each_stemcell_cid_in_order_and_known_by_its_vms():
-    vm = instance(f"vm-{ours(1)}", **{"volatile.base_image": "f00d"})
+def test_lists_an_image_once_for_each_stemcell_cid():
+    vm = instance(f"vm-{own_uuid(1)}", **{"volatile.base_image": "f00d"})
     other = naming.director_digest("another")
-    found = inventory.read(
+    stock = inventory.read(
         Server(
             instances=[vm, instance("web")],
-            images=[image(f"img-{ours(3, other)}", "ubuntu", f"img-{ours(2)}", properties={"bosh.director": DIRECTOR})],
+            images=[image(f"img-{own_uuid(3, other)}", "ubuntu", f"img-{own_uuid(2)}", properties={"bosh.director": DIRECTOR})],
         ),
         "default",
     )
-    images = found.resources[1:]
+    images = stock.resources[1:]
     assert [(resource.cid, resource.director) for resource in images] == [
-        (f"img-{ours(2)}", DIGEST),
-        (f"img-{ours(3, other)}", other),
+        (f"img-{own_uuid(2)}", DIGEST),
+        (f"img-{own_uuid(3, other)}", other),
     ]
     assert all((resource.used_by, resource.size, resource.state) == ((vm["name"],), 3.0, "") for resource in images)
 
 
-def test_an_image_of_ours_without_alias_goes_by_its_fingerprint_and_upload():
-    resource = only(Server(images=[image(properties={"bosh.director": DIRECTOR})]))
+def test_lists_an_image_without_alias_by_fingerprint():
+    resource = only_resource(Server(images=[image(properties={"bosh.director": DIRECTOR})]))
     assert (resource.cid, resource.director, resource.created, resource.state) == (
         "f00d",
         DIGEST,
@@ -304,7 +303,7 @@ def test_an_image_of_ours_without_alias_goes_by_its_fingerprint_and_upload():
     )
 
 
-def test_images_of_others_are_not_seen():
+def test_ignores_other_images():
     assert (
         inventory.read(
             Server(
@@ -321,12 +320,12 @@ def test_images_of_others_are_not_seen():
     )
 
 
-def test_a_pool_that_cannot_be_read_hides_no_other():
-    found = inventory.read(
-        Server(broken=errors.ServerError("pool broken is unavailable"), good=[volume(f"vol-p-{ours(1)}")]), "default"
+def test_continues_after_an_unreadable_pool():
+    stock = inventory.read(
+        Server(broken=errors.ServerError("pool broken is unavailable"), good=[volume(f"vol-p-{own_uuid(1)}")]), "default"
     )
-    assert [resource.pool for resource in found.resources] == ["good"]
-    assert found.failures == ["pool broken is unavailable"]
+    assert [resource.pool for resource in stock.resources] == ["good"]
+    assert [str(failure) for failure in stock.failures] == ["pool broken is unavailable"]
 
 
 @pytest.mark.parametrize(
@@ -340,34 +339,37 @@ def test_a_pool_that_cannot_be_read_hides_no_other():
         ("yesterday", None),
     ],
 )
-def test_a_time_is_read_or_unknown(text, expected):
+def test_parses_times_of_the_server(text, expected):
     assert inventory.seconds(text) == expected
 
 
-def test_of_vms_on_a_member_that_is_down_little_is_known_but_that_they_are_there():
+def test_lists_vms_on_an_offline_member():
     cid, image = (
-        f"vm-{ours(1)}",
+        f"vm-{own_uuid(1)}",
         {"fingerprint": "f" * 64, "size": 1, "aliases": [], "properties": {"bosh.director": DIRECTOR}},
     )
     away = {**instance(cid), "config": None, "expanded_devices": None, "location": "m2", "status": "Error"}
-    drive = volume(f"vol-c-{ours(1)}", used_by=[f"/1.0/instances/{cid}"])
-    found = inventory.read(Server(instances=[away], images=[image], default=[drive]), "default")
-    assert [(resource.kind, resource.state, resource.location) for resource in found.resources] == [
+    drive = volume(f"vol-c-{own_uuid(1)}", used_by=[f"/1.0/instances/{cid}"])
+    stock = inventory.read(Server(instances=[away], images=[image], default=[drive]), "default")
+    assert [(resource.kind, resource.state, resource.location) for resource in stock.resources] == [
         ("vm", "", "m2"),
         ("config", "", "none"),
         ("image", "no alias", ""),
     ]
-    assert [failure.partition(". ")[0] for failure in found.failures] == [f"not to be read now: {cid}"]
+    assert [(str(failure), failure.code) for failure in stock.failures] == [
+        (f"these VMs cannot be read at the moment: {cid}", "member_offline")
+    ]
 
 
-def test_a_member_that_is_down_is_asked_for_snapshots_once():
-    server = Server(default=[volume(f"vol-p-{ours(number)}", location="m2") for number in (1, 2)])
-    found = inventory.read(server, "default")
-    asked = []
+def test_sends_one_snapshot_request_to_an_offline_member():
+    server = Server(default=[volume(f"vol-p-{own_uuid(number)}", location="m2") for number in (1, 2)])
+    stock = inventory.read(server, "default")
+    disks = []
 
     def snapshots(pool, disk):
-        asked.append(disk)
+        disks.append(disk)
         raise errors.Busy("Server isn't ready yet")
 
     server.snapshots = snapshots
-    assert inventory.snapshots(server, found) == [] and len(asked) == 1 and found.failures == ["Server isn't ready yet"]
+    assert inventory.snapshots(server, stock) == [] and len(disks) == 1
+    assert [str(failure) for failure in stock.failures] == ["Server isn't ready yet"]

@@ -9,8 +9,8 @@ from bosh_lxd_cpi.admin.cleanup import table
 from bosh_lxd_cpi.admin.inventory import DISK, IMAGE, ORPHAN, UNKNOWN_OWNER, VM, Inventory, Resource
 
 NOW = 1_770_000_000.0
-FOUND = Inventory(directors={"733ab989ac49": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"})
-THINGS = [
+INVENTORY = Inventory(directors={"733ab989ac49": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"})
+RESOURCES = [
     Resource(
         kind=VM,
         cid="vm-1-a",
@@ -37,8 +37,8 @@ THINGS = [
 ]
 
 
-def test_the_table_is_aligned_and_full():
-    assert table.as_table(FOUND, THINGS, now=NOW).splitlines() == [
+def test_prints_an_aligned_table():
+    assert table.as_table(INVENTORY, RESOURCES, now=NOW).splitlines() == [
         "KIND   AGE  SIZE   POOL     DEPLOYMENT  INSTANCE  DIRECTOR  STATE   USED BY        CID",
         "vm     2h   10GiB  default  zookeeper   zk/0      7d0f3a52  -       -              vm-1-a",
         "disk   ?    64MiB  fast@m2  -           -         ?         orphan  -              vol-p-2-b",
@@ -46,13 +46,13 @@ def test_the_table_is_aligned_and_full():
     ]
 
 
-def test_what_a_terminal_could_take_for_more_than_text_is_not_shown():
-    text = table.as_table(FOUND, [dataclasses.replace(THINGS[0], deployment="d\n\u00e4\x1b[31m")], now=NOW)
+def test_replaces_control_characters():
+    text = table.as_table(INVENTORY, [dataclasses.replace(RESOURCES[0], deployment="d\n\u00e4\x1b[31m")], now=NOW)
     assert "d?\u00e4?[31m" in text and len(text.splitlines()) == 2
 
 
-def test_json_is_an_array_of_objects_with_everything_in_full():
-    vm, disk, image = json.loads(table.as_json(FOUND, THINGS, now=NOW))
+def test_prints_json_with_unabbreviated_values():
+    vm, disk, image = json.loads(table.as_json(INVENTORY, RESOURCES, now=NOW))
     assert vm == {
         "kind": "vm",
         "cid": "vm-1-a",
@@ -71,7 +71,7 @@ def test_json_is_an_array_of_objects_with_everything_in_full():
     assert (image["cid"], image["size"], image["used_by"]) == ("78c6e383a417ad574612", None, ["vm-1-a", "vm-2-a"])
 
 
-def test_nothing_is_a_heading_and_an_empty_array():
+def test_prints_an_empty_inventory():
     assert table.as_table(Inventory(), [], now=NOW) == "  ".join(table.COLUMNS)
     assert json.loads(table.as_json(Inventory(), [], now=NOW)) == []
 
@@ -91,12 +91,12 @@ def test_nothing_is_a_heading_and_an_empty_array():
         (31536000, "365d"),
     ],
 )
-def test_an_age_has_one_unit(seconds, text):
+def test_formats_an_age_with_one_unit(seconds, text):
     assert table.age(seconds) == text
 
 
 @pytest.mark.parametrize(
     "mib, text", [(None, "?"), (0.05, "51KiB"), (1, "1MiB"), (10239, "10239MiB"), (10240, "10GiB")]
 )
-def test_a_size_has_a_unit_for_people(mib, text):
+def test_formats_a_size(mib, text):
     assert table.size(mib) == text

@@ -20,15 +20,15 @@ AiEAs8ylAqFapO66Im1gI8+tWdgJNkJjvreJAHBtqgGZCBY=
 """
 
 
-def test_both_ways_of_writing_a_time_are_read():
+def test_reads_utc_time_and_generalized_time():
     assert validity(UNTIL_2109) == (1795352340.0, 4387352340.0)  # 2026-11-22 12:59:00, 2109-01-11 12:59:00 UTC
 
 
-def test_what_stands_around_the_first_certificate_does_not_matter():
+def test_ignores_text_around_the_first_certificate():
     assert validity(f"subject=CN = a\n{UNTIL_2109}\n{UNTIL_2109.replace('M', 'N')}") == validity(UNTIL_2109)
 
 
-def test_openssl_agrees(tmp_path):
+def test_agrees_with_openssl(tmp_path):
     for algorithm in (["rsa:2048"], ["ec", "-pkeyopt", "ec_paramgen_curve:secp384r1"]):
         subprocess.run(
             [
@@ -66,6 +66,6 @@ def test_openssl_agrees(tmp_path):
         "-----BEGIN CERTIFICATE-----\n\n-----END CERTIFICATE-----\n",
     ],
 )
-def test_what_is_no_certificate_is_refused(text):
+def test_rejects_invalid_certificates(text):
     with pytest.raises(ValueError, match="not a certificate"):
         validity(text)

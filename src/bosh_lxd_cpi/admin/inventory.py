@@ -14,25 +14,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.resources import Image, Instance, Snapshot, Volume
-from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.model import labels, naming
 
 VM, DISK, EPHEMERAL, CONFIG, SNAPSHOT, IMAGE = "vm", "disk", "ephemeral", "config", "snapshot", "image"
-VM_PREFIX, IMAGE_PREFIX = "vm-", "img-"
-VOLUME_KINDS = {disks.PERSISTENT: DISK, disks.EPHEMERAL: EPHEMERAL, disks.CONFIG: CONFIG}
-VOLUME_PREFIX_LENGTH = 6
+VOLUME_KINDS = {naming.PERSISTENT: DISK, naming.EPHEMERAL: EPHEMERAL, naming.CONFIG_DRIVE: CONFIG}
+VOLUME_PREFIX_LENGTH = len(naming.PERSISTENT)
 UUID_LENGTH = 36
-NAME = re.compile(r"(vm-|img-|snap-|vol-[ecp]-)[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[4-9ab][0-9a-f]{3}-[0-9a-f]{12}")
-"""The UUIDs of go-lxd-cpi have a wrong variant: the fourth group begins with 4 to 7, not with 8 to b."""
 UNKNOWN_OWNER = "?"
 """The director of a resource whose UUID does not tell its director, such as those of go-lxd-cpi."""
 INCOMPLETE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "incomplete", "failed", "orphan", "unused", "no alias"
-STATE, CREATING = "user.bosh.state", "creating"
-VM_STATES = {CREATING: INCOMPLETE, "failed": FAILED}
-DIRECTOR_LABEL, IMAGE_DIRECTOR_LABEL = "user.bosh.director_uuid", "bosh.director"
+VM_STATES = {labels.CREATING: INCOMPLETE, labels.FAILED: FAILED}
 NO_MEMBER = ("", "none")
 """The location of an object on a server without cluster."""
 
@@ -102,7 +96,7 @@ def read(client: Client, pool: str) -> Inventory:
     stemcells = sorted(_images(images, instances), key=lambda resource: resource.cid)  # Incus lists them unsorted
     inventory.resources = [*vms.values(), *_volumes(volumes, vms), *stemcells]
     digests = {resource.director for resource in inventory.resources} - {UNKNOWN_OWNER}
-    uuids = {naming.director_digest(uuid): uuid for uuid in _labels(instances, images, volumes) if uuid}
+    uuids = {naming.director_digest(uuid): uuid for uuid in _director_uuids(instances, images, volumes) if uuid}
     inventory.directors = {digest: uuids.get(digest, digest) for digest in sorted(digests)}
     return inventory
 
@@ -126,7 +120,7 @@ def _read_volumes(client: Client, pool: str, inventory: Inventory) -> list[Volum
 
 def owner(name: str) -> str:
     """Return the digest of the director that a name belongs to, `UNKNOWN_OWNER`, or "" for a name not of BOSH."""
-    if not NAME.fullmatch(name):
+    if not naming.NAME.fullmatch(name):
         return ""
     origin = naming.origin(name)
     return origin.director if origin else UNKNOWN_OWNER
@@ -148,12 +142,12 @@ def seconds(text: str) -> float | None:
 def _vms(instances: Iterable[Instance]) -> Iterator[Resource]:
     for instance in instances:
         director = owner(instance.name)
-        if not director or not instance.name.startswith(VM_PREFIX):
+        if not director or not instance.name.startswith(naming.VM):
             continue
         root: dict[str, str] = next(
             (device for device in instance.expanded_devices.values() if device.get("path") == "/"), {}
         )
-        deployment, instance_name = _metadata_names(instance.config)
+        deployment, instance_name = _metadata_names(labels.metadata_of(instance.config))
         yield Resource(
             kind=VM,
             cid=instance.name,
@@ -162,7 +156,7 @@ def _vms(instances: Iterable[Instance]) -> Iterator[Resource]:
             created=_created(instance.name, instance.created_at),
             size=sizes.mib(root.get("size", "")),
             pool=root.get("pool", ""),
-            state=VM_STATES.get(instance.config.get(STATE, ""), ""),
+            state=VM_STATES.get(instance.config.get(labels.STATE, ""), ""),
             deployment=deployment,
             instance=instance_name,
         )
@@ -175,7 +169,9 @@ def _volumes(volumes: Iterable[tuple[str, Volume]], vms: Mapping[str, Resource])
             continue
         users = tuple(_last_segment(str(url)) for url in volume.used_by)
         vm = vms.get(volume.name[-UUID_LENGTH:]) if kind != DISK else None
-        deployment, instance_name = (vm.deployment, vm.instance) if vm else _metadata_names(volume.config)
+        deployment, instance_name = (
+            (vm.deployment, vm.instance) if vm else _metadata_names(labels.metadata_of(volume.config))
+        )
         yield Resource(
             kind=kind,
             cid=volume.name,
@@ -235,13 +231,10 @@ def _images(images: Iterable[Image], instances: list[Instance]) -> Iterator[Reso
         users = tuple(
             instance.name for instance in instances if instance.config.get("volatile.base_image") == image.fingerprint
         )
-        size, aliases, director_uuid = (
-            image.size / (1 << 20),
-            image.alias_names,
-            image.properties.get(IMAGE_DIRECTOR_LABEL),
-        )
+        size, aliases = image.size / (1 << 20), image.alias_names
+        director_uuid = labels.image_director(image.document)
         for alias in aliases:
-            if alias.startswith(IMAGE_PREFIX) and (director := owner(alias)):
+            if alias.startswith(naming.STEMCELL) and (director := owner(alias)):
                 created = _created(alias, image.uploaded_at)
                 yield Resource(kind=IMAGE, cid=alias, director=director, created=created, size=size, used_by=users)
         if director_uuid is not None and not aliases:
@@ -269,19 +262,20 @@ def _snapshot_metadata(snapshot: Snapshot) -> dict[str, str]:
     return {key: str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
 
 
-def _metadata_names(config: Mapping[str, str]) -> tuple[str, str]:
+def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, str]:
     """Return deployment and instance. BOSH's metadata has other keys for VMs, for disks and for snapshots."""
-    metadata = {key.removeprefix("user.bosh."): value for key, value in config.items()}
     group = metadata.get("instance_group") or metadata.get("job") or metadata.get("compiling", "")
     index = next((metadata[key] for key in ("instance_index", "index", "instance_id", "id") if metadata.get(key)), "")
     instance = "/".join(filter(None, [group, index])) if group else ""
     return metadata.get("deployment", ""), instance
 
 
-def _labels(instances: Iterable[Instance], images: Iterable[Image], volumes: Iterable[tuple[str, Volume]]) -> set[str]:
+def _director_uuids(
+    instances: Iterable[Instance], images: Iterable[Image], volumes: Iterable[tuple[str, Volume]]
+) -> set[str]:
     """Return the director UUIDs in the labels of all objects."""
     configs = [*(instance.config for instance in instances), *(volume.config for _, volume in volumes)]
     return {
-        *(config.get(DIRECTOR_LABEL, "") for config in configs),
-        *(image.properties.get(IMAGE_DIRECTOR_LABEL, "") for image in images),
+        *(config.get(labels.DIRECTOR, "") for config in configs),
+        *(labels.image_director(image.document) or "" for image in images),
     }

@@ -26,6 +26,7 @@ from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 from bosh_lxd_cpi.lxd import instances, operations
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.envelope import Response
+from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime import locks
 from bosh_lxd_cpi.runtime.clock import Deadline
 
@@ -130,7 +131,7 @@ class Pruner:
 
         The order makes this safe, see the top of this file: first the list, then the lock, then the state of a VM.
         """
-        if locks.is_held(self._context.config.lock_directory(), f"vm-{resource.uuid}"):
+        if locks.is_held(self._context.config.lock_directory(), naming.vm_cid(resource.uuid)):
             return BEING_CREATED
         if resource.kind == inventory.VM and not _is_incomplete(client, resource.cid):
             return IN_USE
@@ -146,7 +147,7 @@ class Pruner:
 
 
 def _is_incomplete(client: Client, name: str) -> bool:
-    return bool(client.instance(name).config.get(inventory.STATE) == inventory.CREATING)
+    return bool(client.instance(name).config.get(labels.STATE) == labels.CREATING)
 
 
 def _request(client: Client, resource: Resource) -> Response:
