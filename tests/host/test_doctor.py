@@ -172,7 +172,7 @@ def test_a_server_on_which_everything_works_passes(host, doctor):
         "internal_ip",
         "leftovers",
     } <= set(looked_at)
-    told = {one["check"]: one["found"] for one in findings}
+    told = {one["check"]: one["message"] for one in findings}
     bios = "raw.qemu=-bios bios-256k.bin" if host.kind == "lxd" else "security.csm=true"
     assert told["firmware jammy"] == f"{bios} security.secureboot=false"
     assert told["firmware noble"] == "security.secureboot=false"
@@ -181,7 +181,7 @@ def test_a_server_on_which_everything_works_passes(host, doctor):
     printed = doctor.run(*plan)
     assert printed.returncode == 0 and "\033" not in printed.stdout
     assert [line.split(maxsplit=1)[0] for line in printed.stdout.splitlines()[:-1]] == ["ok"] * len(findings)
-    assert printed.stdout.splitlines()[-1] == f"{len(findings)} ok, 0 to look at, 0 failed"
+    assert printed.stdout.splitlines()[-1] == f"{len(findings)} ok, 0 warnings, 0 failed"
 
 
 @pytest.mark.every_server
@@ -193,7 +193,7 @@ def test_an_untrusted_certificate(doctor, stranger):
 def test_an_expired_certificate(doctor, client, tmp_path):
     doctor.cpi.config["server"] |= certificate(tmp_path, days=-1)
     complaint = doctor.complaint("client certificate", "fail")
-    assert "expired on" in complaint["found"]
+    assert "expired on" in complaint["message"]
     doctor.apply(complaint["hint"], count=4)
     assert doctor.complaints() == []
     client("config", "trust", "remove", digest(tmp_path / "bosh.crt"))
@@ -202,9 +202,9 @@ def test_an_expired_certificate(doctor, client, tmp_path):
 def test_a_certificate_restricted_to_another_project(doctor, stranger):
     trust(doctor, "--restricted", "--projects", "default")
     complaint = doctor.complaint("trust", "fail")
-    assert "restricted to projects: default; bosh is not" in complaint["found"]
+    assert "restricted to projects: default; bosh is not" in complaint["message"]
     doctor.apply(complaint["hint"])
-    trusted = {one["check"]: one["found"] for one in doctor.examine()}["trust"]
+    trusted = {one["check"]: one["message"] for one in doctor.examine()}["trust"]
     assert trusted.startswith("trusted, restricted to projects: ") and "bosh" in trusted
     assert doctor.complaints() == []
 
@@ -226,7 +226,7 @@ def test_a_certificate_restricted_to_another_project(doctor, stranger):
 def test_something_that_is_not_there(doctor, client, setting, check, says, undo):
     doctor.cpi.config["server"][setting] = "doctored"
     complaint = doctor.complaint(check, "fail")
-    assert complaint["found"] == says
+    assert complaint["message"] == says
     try:
         doctor.apply(complaint["hint"])
         assert doctor.complaints() == []
@@ -239,7 +239,7 @@ def test_a_project_without_images_of_its_own(doctor, client):
     try:
         doctor.cpi.config["server"]["project_name"] = "doctored"
         complaint = doctor.complaint("project", "warn")
-        assert "shares its images" in complaint["found"]
+        assert "shares its images" in complaint["message"]
         doctor.apply(complaint["hint"])
         assert doctor.complaints() == []
     finally:
@@ -253,9 +253,9 @@ def test_a_restricted_and_a_full_project(doctor, client):
     try:
         doctor.cpi.config["server"]["project_name"] = "doctored"
         complaints = doctor.complaints()
-        found = " ".join(one["found"] for one in complaints)
-        assert "allows no snapshots" in found and "limits.virtual-machines is 0" in found
-        assert ("allows no BIOS by raw.qemu" in found) == (doctor.host.kind == "lxd")
+        found = " ".join(one["message"] for one in complaints)
+        assert "does not allow snapshots" in found and "limits.virtual-machines is 0" in found
+        assert ("does not allow BIOS by raw.qemu" in found) == (doctor.host.kind == "lxd")
         for complaint in complaints:
             doctor.apply(complaint["hint"])
         assert doctor.complaints() == []
@@ -268,7 +268,7 @@ def test_a_stopped_daemon(doctor):
     try:
         began = time.monotonic()
         complaint = doctor.complaint("address", "fail")
-        assert "Connection refused" in complaint["found"] and "Is the server running" in complaint["hint"]
+        assert "Connection refused" in complaint["message"] and "Check that the server runs" in complaint["hint"]
         assert time.monotonic() - began < 10
     finally:
         server.start_daemon(doctor.host.name)
@@ -297,7 +297,7 @@ def test_a_server_certificate_that_proves_nothing(host, doctor, settings, status
     doctor.cpi.config["server"] |= settings
     complaint = doctor.complaint("server certificate", status)
     real = digest(host.server_cert)
-    assert says in complaint["found"] and real in complaint["found"]
+    assert says in complaint["message"] and real in complaint["message"]
     doctor.apply(complaint["hint"], count=count)
     assert doctor.cpi.config["server"]["tls_server_cert"] == real
     assert doctor.complaints() == []
@@ -310,8 +310,8 @@ def test_a_full_pool_a_slow_one_and_one_for_tiny_roots(doctor, client):
     try:
         doctor.cpi.config["server"]["storage_pool_name"] = "tiny"
         full, roots = doctor.complaints()
-        assert full["status"] == "fail" and "GiB free" in full["found"]
-        assert roots["status"] == "warn" and "1GiB, less than a stemcell's" in roots["found"]
+        assert full["status"] == "fail" and "GiB free" in full["message"]
+        assert roots["status"] == "warn" and "1GiB, less than a stemcell's" in roots["message"]
         doctor.apply(roots["hint"])
         doctor.apply(full["hint"], count=2 if "storage create" in full["hint"] else 1)
         assert doctor.complaints() == []
@@ -331,7 +331,7 @@ def test_a_server_without_support_for_virtual_machines(host, doctor):
         server.restart(host.name)
         complaints = doctor.complaints("--deep")
         assert [(one["check"], one["status"]) for one in complaints] == [("virtual machines", "fail"), ("deep", "warn")]
-        assert "KVM support is missing (no /dev/kvm)" in complaints[0]["found"] and "/dev/kvm" in complaints[0]["hint"]
+        assert "KVM support is missing (no /dev/kvm)" in complaints[0]["message"] and "/dev/kvm" in complaints[0]["hint"]
     finally:
         subprocess.run(inside(host.name, "touch", "/dev/kvm"), check=True)
         server.restart(host.name)
@@ -373,13 +373,13 @@ def test_an_address_that_cannot_be_had(doctor, cpi, stemcell_cids):
     )
     try:
         for ip, says in {
-            "10.245.0.77": "is taken by",
-            "10.245.0.1": "is the bridge's own",
-            "10.245.0.255": "is no host's",
+            "10.245.0.77": "is used by",
+            "10.245.0.1": "is the address of the bridge",
+            "10.245.0.255": "is not a host address",
             "10.9.9.9": "is outside 10.245.0.0/24",
         }.items():
             complaint = doctor.complaint("internal_ip", "fail", "--ip", ip)
-            assert says in complaint["found"]
+            assert says in complaint["message"]
             assert doctor.complaints("--ip", complaint["hint"].rpartition(" ")[2]) == []
     finally:
         cpi.call("delete_vm", vm)
@@ -397,7 +397,7 @@ def test_who_holds_the_locks(doctor, tmp_path):
         assert [one["label"] for one in held] == ["create_vm cpi-77", "delete_vm cpi-78"]
         printed = doctor.run("--locks")
         assert printed.returncode == 0 and printed.stdout.splitlines()[-1].startswith("2 of 3 slots held")
-        assert any("2 of 3 throttle slots held" in one["found"] for one in doctor.examine())
+        assert any("2 of 3 throttle slots held" in one["message"] for one in doctor.examine())
 
 
 def test_what_was_left_behind(host, doctor, client):
@@ -413,7 +413,7 @@ def test_what_was_left_behind(host, doctor, client):
             {"name": volume, "content_type": "block", "config": {"size": "8MiB"}},
         )
     unused, orphan = doctor.complaints()
-    assert unused["found"].startswith("1 of ") and orphan["found"].startswith("1 persistent disk")
+    assert unused["message"].startswith("1 of ") and orphan["message"].startswith("1 persistent disk")
     config = doctor.command()[-1]
     for hint in (
         unused["hint"].replace("bin/cleanup`", f"bin/cleanup --config {config}`"),
@@ -431,7 +431,7 @@ def test_the_proof_makes_everything_and_leaves_nothing(doctor):
     deep = [one for one in doctor.examine("--deep") if one["check"].startswith("deep")]
     assert [one["check"] for one in deep] == ["deep jammy"] * STEPS + ["deep noble"] * STEPS + ["deep"]
     assert {one["status"] for one in deep} == {"ok"}
-    assert all(re.search(r": \d+\.\d s$", one["found"]) for one in deep[:-1])
+    assert all(re.search(r": \d+\.\d s$", one["message"]) for one in deep[:-1])
 
 
 def test_the_proof_with_a_certificate_for_this_project_only(doctor, stranger):
@@ -443,7 +443,7 @@ def test_the_proof_with_a_certificate_for_this_project_only(doctor, stranger):
 def test_the_proof_goes_on_with_the_other_firmware(doctor):
     doctor.cpi.config["server"]["instance_config"] = {"jammy": {"no.such.key": "1"}}
     complaint = doctor.complaint("deep jammy", "fail", "--deep")
-    assert "make a VM" in complaint["found"] and "no.such.key" in complaint["found"]
+    assert "create a VM" in complaint["message"] and "no.such.key" in complaint["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the checks say of servers that no test host can be: a clock that is off, clusters, remote pools."""
+"""The checks of bin/doctor for servers that no test host has: a wrong clock, clusters, remote pools."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
-from bosh_lxd_cpi.admin.doctor.checks.network import Wanted
+from bosh_lxd_cpi.admin.doctor.checks.network import Manifest
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.config.schema import Agent, Config, Server
 from bosh_lxd_cpi.lxd.features import features
+from bosh_lxd_cpi.lxd.resources import Network, Project
+from bosh_lxd_cpi.lxd.resources import Server as ServerInfo
 from bosh_lxd_cpi.lxd.transport import HttpResponse
 
 DRIVERS = [{"Name": "zfs", "Remote": False}, {"Name": "dir", "Remote": False}, {"Name": "ceph", "Remote": True}]
@@ -42,75 +44,82 @@ GIB = 1 << 30
 
 
 @pytest.fixture
-def patient(wire, clock, log, tmp_path):
-    def make(metadata=INCUS, **properties):
+def context(wire, clock, log, tmp_path):
+    """Return a function that returns a context for a server. Its named arguments are properties of the server."""
+
+    def make(document=INCUS, **properties):
         defaults = {"url": "unix:///run/x", "network_name": "lxdbr0", "project_name": "prod"}
-        settings = Config(server=Server(**{**defaults, **properties}), agent=Agent(mbus="m"))
-        settings = settings._replace(throttle_config=settings.throttle_config._replace(path=str(tmp_path / "locks")))
-        made = CheckContext(settings, clock=clock, log=log)
-        made.transport, made.metadata, made.features = wire, metadata, features(metadata)
-        made.projects = {"prod": {"name": "prod", "config": {}}}
-        return made
+        config = Config(server=Server(**{**defaults, **properties}), agent=Agent(mbus="m"))
+        config = config._replace(throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")))
+        context = CheckContext(config, clock=clock, log=log)
+        context.transport, context.server_info = wire, ServerInfo(document, endpoint="GET /1.0")
+        context.features = features(context.server_info)
+        context.projects = projects("prod")
+        return context
 
     return make
 
 
-def told(findings):
-    return [(one.check, one.status, one.found) for one in findings]
+def projects(*names):
+    return {name: Project({"name": name}, endpoint="projects") for name in names}
+
+
+def rows(results):
+    """Return the results without hints."""
+    return [(result.check, result.status, result.message) for result in results]
 
 
 # -- the connection ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def listening(patient, wire, tmp_path):
-    """Makes a patient whose socket is there, and who answers this."""
+def listening(context, wire, tmp_path):
+    """Return a function that returns a context whose socket exists and whose server sends a response."""
 
-    def make(answer, **properties):
+    def make(response, **properties):
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(tmp_path / "socket"))
-        wire.script(("GET /1.0", answer))
-        return patient(url=f"unix://{tmp_path}/socket", **properties)
+        wire.script(("GET /1.0", response))
+        return context(url=f"unix://{tmp_path}/socket", **properties)
 
     return make
 
 
 @pytest.mark.parametrize(
-    "ahead, says",
+    ("ahead", "message"),
     [
-        (0, "the same as the server's"),
-        (-59, "the same as the server's"),
+        (0, "agrees with the server's"),
+        (-59, "agrees with the server's"),
         (3600, "this machine is 3600 s ahead of the server"),
         (-90, "this machine is 90 s behind the server"),
     ],
 )
-def test_the_servers_clock_is_read_from_its_answer(listening, replies, clock, ahead, says):
-    answer = replies.sync(INCUS)
-    ill = listening(answer._replace(headers={"Date": formatdate(clock.now_is - ahead, usegmt=True)}))
-    assert dict((check, found) for check, _, found in told(connection.examine(ill)))["clock"] == says
+def test_compares_the_clock_with_the_date_header(listening, replies, clock, ahead, message):
+    headers = {"Date": formatdate(clock.now_is - ahead, usegmt=True)}
+    context = listening(replies.sync(INCUS)._replace(headers=headers))
+    assert {check: text for check, _, text in rows(connection.connection(context))}["clock"] == message
 
 
-def test_an_answer_without_a_date_says_nothing_of_clocks(listening, replies):
-    assert "clock" not in [one.check for one in connection.examine(listening(replies.sync(INCUS)))]
+def test_skips_the_clock_without_a_date_header(listening, replies):
+    assert "clock" not in [result.check for result in connection.connection(listening(replies.sync(INCUS)))]
 
 
 @pytest.mark.parametrize(
-    "answer, says",
+    ("response", "message"),
     [
-        (HttpResponse(200, {}, b"<html>"), "is not LXD's: <html>"),
-        (HttpResponse(200, {}, b'{"type": "sync", "metadata": {"name": "another program"}}'), "neither LXD nor Incus"),
-        (errors.NoResponse("no answer"), "no answer"),
+        (HttpResponse(200, {}, b"<html>"), "is not from LXD or Incus: <html>"),
+        (HttpResponse(200, {}, b'{"type": "sync", "metadata": {"name": "other"}}'), "neither from LXD nor from Incus"),
+        (errors.NoResponse("no response"), "no response"),
     ],
+    ids=["html", "other program", "no response"],
 )
-def test_what_answers_may_not_be_the_server(listening, answer, says):
-    ill = listening(answer)
-    last = list(connection.examine(ill))[-1]
-    assert (last.check, last.status) == ("server", "fail") and says in last.found and last.hint
+def test_fails_if_another_program_responds(listening, response, message):
+    *_, last = connection.connection(listening(response))
+    assert (last.check, last.status) == ("server", "fail") and message in last.message and last.hint
 
 
-def test_a_stranger_learns_of_incus_7_what_to_run_there(listening, replies):
-    ill = listening(replies.sync({"api_extensions": None, "auth": "untrusted"}))
-    last = list(connection.examine(ill))[-1]
+def test_hint_for_an_untrusted_certificate_has_the_command_of_incus_7(listening, replies):
+    *_, last = connection.connection(listening(replies.sync({"api_extensions": None, "auth": "untrusted"})))
     assert (last.check, last.status) == ("trust", "fail")
     assert "`incus config trust add-certificate bosh.crt`" in last.hint
     assert "--projects prod" in last.hint
@@ -119,15 +128,19 @@ def test_a_stranger_learns_of_incus_7_what_to_run_there(listening, replies):
 # -- the server -------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_of_another_type_than_configured_and_one_that_is_too_old(patient):
-    other = patient(type="lxd")
-    found = next(server.server(other, other.features))
-    assert (found.status, found.hint) == ("warn", "Set `server.type: incus`")
-    old = patient(LXD_4)
-    assert told(server.server(old, old.features))[0] == ("server", "fail", "LXD 4.0.9 can take no config drive")
+def test_warns_of_a_wrong_server_type(context):
+    context = context(type="lxd")
+    result = next(server.server(context, context.features))
+    assert (result.status, result.hint) == ("warn", "Set `server.type: incus`")
 
 
-def test_why_there_are_no_virtual_machines_is_the_servers_word_if_it_may_be_read(patient, wire, replies):
+def test_rejects_a_server_without_config_drives(context):
+    context = context(LXD_4)
+    message = "LXD 4.0.9 does not support config drives"
+    assert rows(server.server(context, context.features))[0] == ("server", "fail", message)
+
+
+def test_shows_the_servers_reason_for_missing_vm_support(context, wire, replies):
     broken = {**INCUS, "environment": {**INCUS["environment"], "driver": "lxc"}}
     warning = {
         "type": "Instance type not operational",
@@ -143,17 +156,17 @@ def test_why_there_are_no_virtual_machines_is_the_servers_word_if_it_may_be_read
         ),
         ("GET /1.0/warnings", replies.error("Certificate is restricted", 403)),
     )
-    ill = patient(broken)
-    for why in ("vhost_vsock kernel module not loaded", "the server does not say why"):
-        findings = told(server.virtual_machines(ill, ill.features))
-        assert findings == [("virtual machines", "fail", f"not possible: {why}")]
+    context = context(broken)
+    for reason in ("vhost_vsock kernel module not loaded", "the server shows no reason"):
+        results = rows(server.virtual_machines(context, context.features))
+        assert results == [("virtual machines", "fail", f"not supported: {reason}")]
 
 
 MEMBERS = [{"server_name": "a", "status": "Online"}, {"server_name": "b", "status": "Offline"}]
 
 
 @pytest.mark.parametrize(
-    "target, members, expected",
+    ("target", "members", "expected"),
     [
         ("", MEMBERS[:1], ("ok", "1 members online: a")),
         ("", MEMBERS, ("warn", "not online: b")),
@@ -161,24 +174,27 @@ MEMBERS = [{"server_name": "a", "status": "Online"}, {"server_name": "b", "statu
         ("@fast", MEMBERS[:1], ("ok", "1 members online: a")),
     ],
 )
-def test_the_members_of_a_cluster(patient, wire, replies, target, members, expected):
+def test_checks_the_members_of_a_cluster(context, wire, replies, target, members, expected):
     wire.script(("GET /1.0/cluster/members", replies.sync(members)))
-    ill = patient(CLUSTER, target=target)
-    assert told(server.cluster(ill, ill.features)) == [("cluster", *expected)]
+    context = context(CLUSTER, target=target)
+    assert rows(server.cluster(context, context.features)) == [("cluster", *expected)]
 
 
-def test_one_machine_is_not_asked_for_members_and_a_restricted_certificate_may_not_see_them(patient, wire, replies):
-    alone = patient()
-    assert told(server.cluster(alone, alone.features)) == []
+def test_skips_cluster_members_of_a_single_server(context):
+    context = context()
+    assert rows(server.cluster(context, context.features)) == []
+
+
+def test_skips_cluster_members_if_forbidden(context, wire, replies):
     wire.script(("GET /1.0/cluster/members", replies.error("not authorized", 403)))
-    ill = patient(CLUSTER)
-    assert told(server.cluster(ill, ill.features)) == []
+    context = context(CLUSTER)
+    assert rows(server.cluster(context, context.features)) == []
 
 
 # -- project, pool, network -------------------------------------------------------------------------------------------
 
 
-def test_a_target_needs_leave_in_a_restricted_project(patient, wire, replies):
+def test_rejects_a_target_in_a_restricted_project(context, wire, replies):
     restricted = {
         "name": "prod",
         "config": {
@@ -189,50 +205,48 @@ def test_a_target_needs_leave_in_a_restricted_project(patient, wire, replies):
         },
     }
     wire.script(("GET /1.0/projects", replies.sync([restricted])))
-    ill = patient(CLUSTER, target="a")
-    [found] = project.project(ill, ill.features)
-    assert "allows no server.target" in found.found
-    assert (
-        found.hint
-        == "`lxc project set prod restricted.cluster.target=allow` or `incus project set prod restricted.cluster.target=allow`"
-    )
+    context = context(CLUSTER, target="a")
+    [result] = project.project(context, context.features)
+    assert "does not allow server.target" in result.message
+    command = "project set prod restricted.cluster.target=allow"
+    assert result.hint == f"`lxc {command}` or `incus {command}`"
 
 
-def pool(driver, *, free=100.0, total=200.0, **more):
+def pool(driver, *, free=100.0, total=200.0, **fields):
     space = {"total": int(total * GIB), "used": int((total - free) * GIB)}
-    about = {"name": "default", "driver": driver, "status": "Created", "config": {"source": "/dev/sdb"}}
-    return {**about, **more}, {"space": space}
+    document = {"name": "default", "driver": driver, "status": "Created", "config": {"source": "/dev/sdb"}}
+    return {**document, **fields}, {"space": space}
 
 
 @pytest.mark.parametrize(
-    "metadata, properties, found, status, says",
+    ("document", "properties", "storage_pool", "status", "message"),
     [
         (INCUS, {}, pool("zfs"), "ok", "default, zfs, 100.0 of 200.0 GiB free"),
         (INCUS, {}, pool("zfs", free=0, total=0), "ok", "default, zfs, free space unknown"),
         (INCUS, {}, pool("zfs", free=9.9), "warn", "default has 9.9 of 200.0 GiB free"),
         (INCUS, {}, pool("zfs", free=1.9), "fail", "default has 1.9 of 200.0 GiB free"),
-        (CLUSTER, {}, pool("ceph"), "warn", "default (ceph) is shared by the cluster"),
+        (CLUSTER, {}, pool("ceph"), "warn", "the cluster shares default (ceph)"),
         (CLUSTER, {"predeploy_stemcell": True}, pool("ceph"), "ok", "default, ceph"),
         (INCUS, {}, pool("ceph"), "ok", "default, ceph"),
         (CLUSTER, {}, pool("zfs"), "ok", "default, zfs"),
         (INCUS, {}, pool("zfs", config=None), "ok", "default, zfs"),
     ],
 )
-def test_what_is_said_of_a_pool(patient, wire, replies, metadata, properties, found, status, says):
-    ill = patient(metadata, **properties)
-    about, space = found
+def test_checks_the_pool(context, wire, replies, document, properties, storage_pool, status, message):
+    context = context(document, **properties)
+    pool_document, space = storage_pool
     wire.script(
-        ("GET /1.0/storage-pools/default", replies.sync(about)),
+        ("GET /1.0/storage-pools/default", replies.sync(pool_document)),
         ("GET /1.0/storage-pools/default/resources", replies.sync(space)),
     )
-    [one] = storage.pool(ill, ill.features)
-    assert (one.check, one.status) == ("pool", status) and says in one.found
+    [result] = storage.pool(context, context.features)
+    assert (result.check, result.status) == ("pool", status) and message in result.message
 
 
-def test_a_pool_that_is_not_ready_is_looked_at_no_further(patient, wire, replies):
+def test_skips_the_space_of_a_pending_pool(context, wire, replies):
     wire.script(("GET /1.0/storage-pools/default", replies.sync(pool("zfs", status="Pending")[0])))
-    ill = patient()
-    assert told(storage.pool(ill, ill.features)) == [("pool", "fail", "default is pending")]
+    context = context()
+    assert rows(storage.pool(context, context.features)) == [("pool", "fail", "default is pending")]
 
 
 BRIDGE = {
@@ -242,92 +256,95 @@ BRIDGE = {
     "status": "Created",
     "config": {"ipv4.address": "10.0.0.1/29", "ipv4.nat": "true"},
 }
-PLAN = Wanted(ipaddress.IPv4Network("10.0.0.0/24"))
+MANIFEST = Manifest(ipaddress.IPv4Network("10.0.0.0/24"))
 
 
 @pytest.mark.parametrize(
-    "found, wanted, status, says",
+    ("bridge", "manifest", "status", "message"),
     [
-        (BRIDGE, Wanted(), "ok", "lxdbr0, a managed bridge, 10.0.0.1/29, DHCP, NAT"),
+        (BRIDGE, Manifest(), "ok", "lxdbr0, a managed bridge, 10.0.0.1/29, DHCP, NAT"),
         (
             {**BRIDGE, "managed": False, "config": {}},
-            Wanted(),
+            Manifest(),
             "ok",
-            "lxdbr0, a bridge that the server does not manage",
+            "lxdbr0, an unmanaged bridge",
         ),
-        ({**BRIDGE, "config": {}}, PLAN, "ok", "not shown to a restricted certificate"),
-        ({**BRIDGE, "status": "Errored"}, PLAN, "fail", "lxdbr0 is errored"),
-        ({**BRIDGE, "config": {"ipv4.address": "none"}}, Wanted(), "ok", "without IPv4 subnet"),
-        ({**BRIDGE, "config": {"ipv4.address": "none"}}, PLAN, "warn", "lxdbr0 has no IPv4 subnet"),
+        ({**BRIDGE, "config": {}}, MANIFEST, "ok", "hides its settings from restricted certificates"),
+        ({**BRIDGE, "status": "Errored"}, MANIFEST, "fail", "lxdbr0 is errored"),
+        ({**BRIDGE, "config": {"ipv4.address": "none"}}, Manifest(), "ok", "without IPv4 subnet"),
+        ({**BRIDGE, "config": {"ipv4.address": "none"}}, MANIFEST, "warn", "lxdbr0 has no IPv4 subnet"),
     ],
 )
-def test_what_is_said_of_a_network(patient, wire, replies, found, wanted, status, says):
-    wire.script(("GET /1.0/networks", replies.sync([found])))
-    [one] = network.network(patient(), wanted)
-    assert (one.check, one.status) == ("network", status) and says in one.found
+def test_checks_the_network(context, wire, replies, bridge, manifest, status, message):
+    wire.script(("GET /1.0/networks", replies.sync([bridge])))
+    [result] = network.network(context(), manifest)
+    assert (result.check, result.status) == ("network", status) and message in result.message
 
 
-def test_no_network_is_needed_but_missed(patient, wire, replies):
+def test_warns_without_a_default_network(context, wire, replies):
     wire.script(("GET /1.0/networks", replies.sync([BRIDGE, {**BRIDGE, "name": "lo", "type": "loopback"}])))
-    ill = patient(network_name="", project_name="default")
-    ill.projects = {"default": {}}
-    [one] = network.network(ill, Wanted())
-    assert one.status == "warn" and "one of: lxdbr0;" in one.hint
+    context = context(network_name="", project_name="default")
+    context.projects = projects("default")
+    [result] = network.network(context, Manifest())
+    assert result.status == "warn" and "one of: lxdbr0;" in result.hint
 
 
-def test_a_network_may_be_the_default_projects(patient, wire, replies):
+def test_finds_a_network_of_the_default_project(context, wire, replies):
     wire.script(("GET /1.0/networks", replies.sync([])), ("GET /1.0/networks", replies.sync([BRIDGE])))
-    [one] = network.network(patient(), Wanted())
-    assert one.status == "ok" and [asked.query["project"] for asked in wire.asked] == ["prod", "default"]
+    [result] = network.network(context(), Manifest())
+    assert result.status == "ok" and [request.query["project"] for request in wire.asked] == ["prod", "default"]
 
 
-def test_a_free_address_is_the_highest_that_nobody_has_in_any_project(patient, wire, replies):
+def test_free_address_is_the_highest_unused_one_in_all_projects(context, wire, replies):
     def lease(ip):
         return {"address": ip, "hostname": "", "hwaddr": "02:00:00:00:00:01"}
 
-    ill = patient()
-    ill.projects, ill.network = {"prod": {}, "secret": {}, "web": {}}, BRIDGE
+    context = context()
+    context.projects, context.network = projects("prod", "secret", "web"), Network(BRIDGE, endpoint="networks")
     wire.script(
         ("GET /1.0/networks/lxdbr0/leases", replies.sync([lease("10.0.0.6"), lease("fd00::1")])),
         ("GET /1.0/networks/lxdbr0/leases", replies.error("not authorized", 403)),
         ("GET /1.0/networks/lxdbr0/leases", replies.sync([lease("10.0.0.5")])),
     )
-    assert str(network.free(ill)) == "10.0.0.4"
-    ill.network = None
-    assert network.free(ill) is None
+    assert str(network.free_address(context)) == "10.0.0.4"
+    context.network = None
+    assert network.free_address(context) is None
 
 
-# -- here -------------------------------------------------------------------------------------------------------------
+# -- this machine -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("look, fault", [({}, ""), ({"label": "c\u00f6nf"}, "label"), ({"userdata_path": "/x"}, "/x")])
-def test_an_agent_config_that_makes_no_drive_is_found_before_a_vm_is_made(patient, look, fault):
-    ill = patient()
-    ill.settings = ill.settings._replace(agent_config=ill.settings.agent_config._replace(**look))
-    [one] = local.configuration(ill, "cpi.json", faults=[], unknown=[])
-    assert one.status == ("fail" if fault else "ok") and (
-        not fault or "agent_config makes no config drive" in one.found
-    )
+@pytest.mark.parametrize(
+    ("agent_config", "fault"), [({}, ""), ({"label": "c\u00f6nf"}, "label"), ({"userdata_path": "/x"}, "/x")]
+)
+def test_rejects_an_agent_config_without_a_valid_config_drive(context, agent_config, fault):
+    context = context()
+    config = context.config
+    context.config = config._replace(agent_config=config.agent_config._replace(**agent_config))
+    with context:
+        [result] = local.configuration(context, "cpi.json", faults=[], unknown=[])
+    assert result.status == ("fail" if fault else "ok")
+    assert not fault or "agent_config" in result.message
 
 
-def test_a_lock_directory_may_yet_have_to_be_made(patient, tmp_path):
-    assert told(local.locks(patient())) == [("lock directory", "ok", f"{tmp_path}/locks; the throttle is off")]
+def test_accepts_a_lock_directory_that_can_be_created(context, tmp_path):
+    assert rows(local.locks(context())) == [("lock directory", "ok", f"{tmp_path}/locks; the throttle is off")]
     assert not (tmp_path / "locks").exists()
 
 
-def test_a_file_in_place_of_the_lock_directory(patient, tmp_path):
+def test_rejects_a_file_as_lock_directory(context, tmp_path):
     (tmp_path / "locks").touch()
-    [one] = local.locks(patient())
-    assert one.status == "fail" and one.found == f"{tmp_path}/locks: {tmp_path}/locks is no directory"
+    [result] = local.locks(context())
+    assert result.status == "fail" and result.message == f"{tmp_path}/locks: {tmp_path}/locks is not a directory"
 
 
 @pytest.fixture
 def on_a_director(tmp_path, monkeypatch):
-    """Has this machine be a director's, with this in its bpm.yml."""
+    """Return a function that makes this machine a director's, with a bpm.yml."""
 
     def make(bpm=None):
-        monkeypatch.setattr(local, "DIRECTOR", str(tmp_path))
-        monkeypatch.setattr(local, "SHARED", (str(tmp_path / "lock"),))
+        monkeypatch.setattr(local, "DIRECTOR_JOB", str(tmp_path))
+        monkeypatch.setattr(local, "SHARED_DIRECTORIES", (str(tmp_path / "lock"),))
         monkeypatch.setattr(local, "_may_write", lambda *_: True)
         monkeypatch.setattr(local.pwd, "getpwnam", lambda _: None)
         if bpm is not None:
@@ -342,9 +359,9 @@ def process(name, *volumes):
     return {**about, "unsafe": {"unrestricted_volumes": list(volumes)}} if volumes else about
 
 
-def test_a_lock_directory_needs_no_volume_where_workers_do_not_run_under_bpm(patient, on_a_director):
+def test_lock_directory_needs_no_volume_if_workers_run_without_bpm(context, on_a_director):
     on_a_director({"processes": [process("director", {"path": "/var/vcap/bosh/etc"}), process("scheduler")]})
-    assert [one.status for one in local.locks(patient())] == ["ok"]
+    assert [result.status for result in local.locks(context())] == ["ok"]
 
 
 @pytest.mark.parametrize(
@@ -356,44 +373,44 @@ def test_a_lock_directory_needs_no_volume_where_workers_do_not_run_under_bpm(pat
         ({"path": "{}/lock", "writable": True}, "warn"),
     ],
 )
-def test_a_lock_directory_is_seen_by_workers_under_bpm_that_may_write_to_it(
-    patient, on_a_director, tmp_path, volume, status
-):
+def test_lock_directory_needs_a_writable_volume_of_bpm(context, on_a_director, tmp_path, volume, status):
     logs = {"path": "/var/vcap/sys/log/lxd_cpi", "writable": True}
-    given = {**volume, "path": volume["path"].format(tmp_path)}
-    on_a_director({"processes": [process("nginx"), process("worker", logs, given), process("worker", given, logs)]})
-    assert [one.status for one in local.locks(patient())] == [status]
+    lock_volume = {**volume, "path": volume["path"].format(tmp_path)}
+    on_a_director(
+        {"processes": [process("nginx"), process("worker", logs, lock_volume), process("worker", lock_volume, logs)]}
+    )
+    assert [result.status for result in local.locks(context())] == [status]
 
 
-def test_a_worker_without_volumes_hides_the_lock_directory_from_itself(patient, on_a_director, tmp_path):
-    given = {"path": str(tmp_path), "writable": True}
-    on_a_director({"processes": [process("worker", given), process("worker")]})
-    assert [one.status for one in local.locks(patient())] == ["warn"]
+def test_warns_if_one_worker_cannot_see_the_lock_directory(context, on_a_director, tmp_path):
+    volume = {"path": str(tmp_path), "writable": True}
+    on_a_director({"processes": [process("worker", volume), process("worker")]})
+    assert [result.status for result in local.locks(context())] == ["warn"]
 
 
 @pytest.mark.parametrize("bpm", [None, "", "processes: [", "processes: [worker]", "\0", "processes:\n- name: worker"])
-def test_a_lock_directory_that_workers_under_bpm_may_not_see(patient, on_a_director, tmp_path, bpm):
+def test_warns_if_the_configuration_of_bpm_is_unreadable(context, on_a_director, tmp_path, bpm):
     on_a_director(bpm)
-    [one] = local.locks(patient())
-    assert one.status == "warn" and f"list {tmp_path}/locks under director.cpi_additional_volumes" in one.hint
+    [result] = local.locks(context())
+    assert result.status == "warn" and f"add {tmp_path}/locks to director.cpi_additional_volumes" in result.hint
 
 
-def test_a_lock_directory_that_all_workers_share_or_that_is_remote(patient, on_a_director, tmp_path, monkeypatch):
-    ill = patient()
+def test_warns_of_a_remote_lock_directory(context, on_a_director, tmp_path, monkeypatch):
+    context = context()
     on_a_director()
-    monkeypatch.setattr(local, "SHARED", (str(tmp_path),))
-    assert next(local.locks(ill)).status == "ok"
+    monkeypatch.setattr(local, "SHARED_DIRECTORIES", (str(tmp_path),))
+    assert next(local.locks(context)).status == "ok"
     monkeypatch.setattr(local, "file_system", lambda _: "nfs4")
-    assert told(local.locks(ill)) == [("lock directory", "warn", f"{tmp_path}/locks is on nfs4")]
+    assert rows(local.locks(context)) == [("lock directory", "warn", f"{tmp_path}/locks is on nfs4")]
 
 
-def test_the_file_system_is_that_of_the_nearest_mount():
+def test_file_system_is_that_of_the_nearest_mount():
     assert local.file_system("/proc/self/fd") == "proc"
     assert local.file_system("/no/such/place") == local.file_system("/") != ""
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_root_looks_whether_the_workers_may_write(tmp_path):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
+def test_root_checks_whether_the_workers_may_write(tmp_path):
     class Worker:
         pw_uid, pw_gid = 1234, 5678
 
