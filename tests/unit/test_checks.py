@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import pathlib
 import socket
 from email.utils import formatdate
 
@@ -69,7 +68,7 @@ def rows(results):
     return [(result.check, result.status, result.message) for result in results]
 
 
-# -- the connection ---------------------------------------------------------------------------------------------------
+# -- the connection ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -125,7 +124,7 @@ def test_hint_for_an_untrusted_certificate_has_the_command_of_incus_7(listening,
     assert "--projects prod" in last.hint
 
 
-# -- the server -------------------------------------------------------------------------------------------------------
+# -- the server --------------------------------------------------------------------------------------------------------
 
 
 def test_warns_of_a_wrong_server_type(context):
@@ -174,7 +173,7 @@ MEMBERS = [{"server_name": "a", "status": "Online"}, {"server_name": "b", "statu
         ("@fast", MEMBERS[:1], ("ok", "1 members online: a")),
     ],
 )
-def test_checks_the_members_of_a_cluster(context, wire, replies, target, members, expected):
+def test_checks_the_members_of_a_cluster(context, wire, replies, *, target, members, expected):
     wire.script(("GET /1.0/cluster/members", replies.sync(members)))
     context = context(CLUSTER, target=target)
     assert rows(server.cluster(context, context.features)) == [("cluster", *expected)]
@@ -191,7 +190,7 @@ def test_skips_cluster_members_if_forbidden(context, wire, replies):
     assert rows(server.cluster(context, context.features)) == []
 
 
-# -- project, pool, network -------------------------------------------------------------------------------------------
+# -- project, pool, network --------------------------------------------------------------------------------------------
 
 
 def test_rejects_a_target_in_a_restricted_project(context, wire, replies):
@@ -232,7 +231,7 @@ def pool(driver, *, free=100.0, total=200.0, **fields):
         (INCUS, {}, pool("zfs", config=None), "ok", "default, zfs"),
     ],
 )
-def test_checks_the_pool(context, wire, replies, document, properties, storage_pool, status, message):
+def test_checks_the_pool(context, wire, replies, *, document, properties, storage_pool, status, message):
     context = context(document, **properties)
     pool_document, space = storage_pool
     wire.script(
@@ -275,7 +274,7 @@ MANIFEST = Manifest(ipaddress.IPv4Network("10.0.0.0/24"))
         ({**BRIDGE, "config": {"ipv4.address": "none"}}, MANIFEST, "warn", "lxdbr0 has no IPv4 subnet"),
     ],
 )
-def test_checks_the_network(context, wire, replies, bridge, manifest, status, message):
+def test_checks_the_network(context, wire, replies, *, bridge, manifest, status, message):
     wire.script(("GET /1.0/networks", replies.sync([bridge])))
     [result] = network.network(context(), manifest)
     assert (result.check, result.status) == ("network", status) and message in result.message
@@ -311,7 +310,7 @@ def test_free_address_is_the_highest_unused_one_in_all_projects(context, wire, r
     assert network.free_address(context) is None
 
 
-# -- this machine -------------------------------------------------------------------------------------------------------------
+# -- this machine ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -423,5 +422,5 @@ def test_root_checks_whether_the_workers_may_write(tmp_path):
         (0, 0, 0o770, False),
     ):
         os.chown(tmp_path, owner, group)
-        pathlib.Path(tmp_path).chmod(mode)
-        assert local._may_write(os.stat(tmp_path), Worker()) is may
+        tmp_path.chmod(mode)
+        assert local._may_write(tmp_path.stat(), Worker()) is may

@@ -12,12 +12,12 @@ DIGEST = naming.director_digest(DIRECTOR)
 CREATED = 0x01A2030BDA83 / 1000
 
 
-def own_uuid(number: int, digest: str = DIGEST) -> str:
+def own(number: int, digest: str = DIGEST) -> str:
     """One of the UUIDs that a director's resources have, all made in the same millisecond."""
     return f"01a2030b-da83-8{number:03x}-9150-{digest}"
 
 
-def go_uuid(number: int) -> str:
+def legacy(number: int) -> str:
     """A UUID such as go-lxd-cpi gives: version 4, in a variant that RFC 9562 does not know."""
     return f"5145e068-9581-4bba-4140-{number:012x}"
 
@@ -79,7 +79,7 @@ def only_resource(server: Server) -> inventory.Resource:
 
 
 def test_reads_a_vm_from_name_and_labels():
-    cid = f"vm-{own_uuid(1)}"
+    cid = f"vm-{own(1)}"
     stock = inventory.read(
         Server(
             instances=[
@@ -114,7 +114,7 @@ def test_reads_a_vm_from_name_and_labels():
 
 def test_ignores_the_name_of_the_director():
     marks = {"user.bosh.director": "my-bosh"}
-    stock = inventory.read(Server(instances=[instance(f"vm-{own_uuid(1)}", **marks)]), "default")
+    stock = inventory.read(Server(instances=[instance(f"vm-{own(1)}", **marks)]), "default")
     assert [resource.director for resource in stock.resources] == [DIGEST]
     assert stock.directors == {DIGEST: DIGEST}, "no label has the UUID"
 
@@ -123,8 +123,8 @@ def test_one_label_supplies_the_uuid_of_a_director():
     stock = inventory.read(
         Server(
             default=[
-                volume(f"vol-c-{own_uuid(1)}"),
-                volume(f"vol-p-{own_uuid(2)}", config={"user.bosh.director_uuid": DIRECTOR}),
+                volume(f"vol-c-{own(1)}"),
+                volume(f"vol-p-{own(2)}", config={"user.bosh.director_uuid": DIRECTOR}),
             ]
         ),
         "default",
@@ -133,9 +133,9 @@ def test_one_label_supplies_the_uuid_of_a_director():
 
 
 def test_reads_the_state_of_a_vm_from_its_label():
-    assert only_resource(Server(instances=[instance(f"vm-{own_uuid(1)}", **{"user.bosh.state": "creating"})])).state == "incomplete"
-    assert only_resource(Server(instances=[instance(f"vm-{own_uuid(1)}", **{"user.bosh.state": "created"})])).state == ""
-    assert only_resource(Server(instances=[instance(f"vm-{own_uuid(1)}", **{"user.bosh.state": "failed"})])).state == "failed"
+    for label, state in {"creating": "incomplete", "created": "", "failed": "failed"}.items():
+        vm = instance(f"vm-{own(1)}", **{"user.bosh.state": label})
+        assert only_resource(Server(instances=[vm])).state == state
 
 
 @pytest.mark.parametrize(
@@ -143,27 +143,27 @@ def test_reads_the_state_of_a_vm_from_its_label():
     [("vol-c-", "config", "unused"), ("vol-e-", "ephemeral", "unused"), ("vol-p-", "disk", "orphan")],
 )
 def test_reads_whether_a_volume_is_used(prefix, kind, state):
-    free = only_resource(Server(fast=[volume(prefix + own_uuid(1))]))
+    free = only_resource(Server(fast=[volume(prefix + own(1))]))
     assert (free.kind, free.state, free.pool, free.created, free.size) == (kind, state, "fast", CREATED, 64.0)
     taken = only_resource(
-        Server(fast=[volume(prefix + own_uuid(1), used_by=["/1.0/instances/vm-x?project=bosh", "/1.0/profiles/p"])])
+        Server(fast=[volume(prefix + own(1), used_by=["/1.0/instances/vm-x?project=bosh", "/1.0/profiles/p"])])
     )
     assert (taken.state, taken.used_by) == ("", ("vm-x", "p"))
 
 
 def test_own_volumes_have_the_deployment_of_their_vm():
     vm = instance(
-        f"vm-{own_uuid(1)}", **{"user.bosh.deployment": "web", "user.bosh.instance_group": "nginx", "user.bosh.index": "0"}
+        f"vm-{own(1)}", **{"user.bosh.deployment": "web", "user.bosh.instance_group": "nginx", "user.bosh.index": "0"}
     )
-    user = [f"/1.0/instances/vm-{own_uuid(1)}"]
+    user = [f"/1.0/instances/vm-{own(1)}"]
     stock = inventory.read(
         Server(
             instances=[vm],
             default=[
-                volume(f"vol-c-{own_uuid(1)}", used_by=user),
-                volume(f"vol-e-{own_uuid(1)}", used_by=["/1.0/instances/other"]),
-                volume(f"vol-p-{own_uuid(2)}", used_by=user),
-                volume(f"vol-c-{own_uuid(3)}"),
+                volume(f"vol-c-{own(1)}", used_by=user),
+                volume(f"vol-e-{own(1)}", used_by=["/1.0/instances/other"]),
+                volume(f"vol-p-{own(2)}", used_by=user),
+                volume(f"vol-c-{own(3)}"),
             ],
         ),
         "default",
@@ -176,23 +176,23 @@ def test_own_volumes_have_the_deployment_of_their_vm():
 
 def only_snapshot(*listed) -> inventory.Resource:
     server = Server(
-        default=[volume(f"vol-p-{own_uuid(1)}"), volume(f"vol-p-{own_uuid(1)}/snap-{own_uuid(2)}"), volume(f"vol-c-{own_uuid(3)}")]
+        default=[volume(f"vol-p-{own(1)}"), volume(f"vol-p-{own(1)}/snap-{own(2)}"), volume(f"vol-c-{own(3)}")]
     )
-    server.disk_snapshots = {f"vol-p-{own_uuid(1)}": listed}
+    server.disk_snapshots = {f"vol-p-{own(1)}": listed}
     [resource] = inventory.snapshots(server, inventory.read(server, "default"))
     return resource
 
 
 def snapshot(name, description=""):
-    return {"name": f"vol-p-{own_uuid(1)}/{name}", "description": description, "created_at": "2026-01-31T10:00:00Z"}
+    return {"name": f"vol-p-{own(1)}/{name}", "description": description, "created_at": "2026-01-31T10:00:00Z"}
 
 
 def test_reads_a_snapshot_from_name_and_description():
     described = '{"director_uuid": "x", "deployment": "db", "job": "pg", "index": 0}'
-    resource = only_snapshot(snapshot(f"snap-{own_uuid(2)}", described), snapshot("before-upgrade"))
+    resource = only_snapshot(snapshot(f"snap-{own(2)}", described), snapshot("before-upgrade"))
     assert resource == inventory.Resource(
         kind="snapshot",
-        cid=f"vol-p-{own_uuid(1)}_snap-{own_uuid(2)}",
+        cid=f"vol-p-{own(1)}_snap-{own(2)}",
         director=DIGEST,
         created=CREATED,
         size=64.0,
@@ -205,18 +205,18 @@ def test_reads_a_snapshot_from_name_and_description():
 
 @pytest.mark.parametrize("description", ["", "by hand", "[1]", "null"])
 def test_ignores_snapshot_descriptions_without_metadata(description):
-    resource = only_snapshot(snapshot(f"snap-{go_uuid(2)}", description))
+    resource = only_snapshot(snapshot(f"snap-{legacy(2)}", description))
     assert (resource.director, resource.created, resource.deployment) == ("?", 1769853600.0, "")
 
 
 def test_lists_no_snapshots_of_a_deleted_disk():
-    server = Server(default=[volume(f"vol-p-{own_uuid(1)}")])
+    server = Server(default=[volume(f"vol-p-{own(1)}")])
     assert inventory.snapshots(server, inventory.read(server, "default")) == []
 
 
 def test_lists_no_snapshots_if_forbidden():
-    server = Server(default=[volume(f"vol-p-{own_uuid(1)}")])
-    server.disk_snapshots = {f"vol-p-{own_uuid(1)}": errors.Forbidden("No entitlements can be granted")}
+    server = Server(default=[volume(f"vol-p-{own(1)}")])
+    server.disk_snapshots = {f"vol-p-{own(1)}": errors.Forbidden("No entitlements can be granted")}
     assert inventory.snapshots(server, inventory.read(server, "default")) == []
 
 
@@ -225,13 +225,13 @@ def test_lists_no_snapshots_if_forbidden():
     [
         "vm-web",
         "vol-c-notes",
-        f"vol-c-{own_uuid(1)}-copy",
-        f"data-{own_uuid(1)}",
-        f"vol-x-{own_uuid(1)}",
-        f"my-vol-e-{own_uuid(1)}",
-        f"vol-p-{own_uuid(1)}/before-upgrade",
-        f"img-{own_uuid(1)}",
-        f"snap-{own_uuid(1)}",
+        f"vol-c-{own(1)}-copy",
+        f"data-{own(1)}",
+        f"vol-x-{own(1)}",
+        f"my-vol-e-{own(1)}",
+        f"vol-p-{own(1)}/before-upgrade",
+        f"img-{own(1)}",
+        f"snap-{own(1)}",
     ],
 )
 def test_ignores_other_names(name):
@@ -241,7 +241,7 @@ def test_ignores_other_names(name):
 def test_ignores_vms_named_like_volumes_and_volumes_named_like_vms():
     assert (
         inventory.read(
-            Server(instances=[instance(f"vol-c-{own_uuid(1)}")], default=[volume(f"vm-{own_uuid(1)}")]), "default"
+            Server(instances=[instance(f"vol-c-{own(1)}")], default=[volume(f"vm-{own(1)}")]), "default"
         ).resources
         == []
     )
@@ -250,9 +250,9 @@ def test_ignores_vms_named_like_volumes_and_volumes_named_like_vms():
 def test_resources_of_go_lxd_cpi_have_an_unknown_owner():
     stock = inventory.read(
         Server(
-            instances=[instance(f"vm-{go_uuid(1)}", **{"user.bosh.director_uuid": DIRECTOR})],
-            default=[volume(f"vol-c-{go_uuid(2)}")],
-            images=[image(f"img-{go_uuid(3)}")],
+            instances=[instance(f"vm-{legacy(1)}", **{"user.bosh.director_uuid": DIRECTOR})],
+            default=[volume(f"vol-c-{legacy(2)}")],
+            images=[image(f"img-{legacy(3)}")],
         ),
         "default",
     )
@@ -276,19 +276,19 @@ def image(*aliases, properties=None, uploaded_at="2026-01-31T10:00:00Z"):
 
 
 def test_lists_an_image_once_for_each_stemcell_cid():
-    vm = instance(f"vm-{own_uuid(1)}", **{"volatile.base_image": "f00d"})
+    vm = instance(f"vm-{own(1)}", **{"volatile.base_image": "f00d"})
     other = naming.director_digest("another")
     stock = inventory.read(
         Server(
             instances=[vm, instance("web")],
-            images=[image(f"img-{own_uuid(3, other)}", "ubuntu", f"img-{own_uuid(2)}", properties={"bosh.director": DIRECTOR})],
+            images=[image(f"img-{own(3, other)}", "ubuntu", f"img-{own(2)}", properties={"bosh.director": DIRECTOR})],
         ),
         "default",
     )
     images = stock.resources[1:]
     assert [(resource.cid, resource.director) for resource in images] == [
-        (f"img-{own_uuid(2)}", DIGEST),
-        (f"img-{own_uuid(3, other)}", other),
+        (f"img-{own(2)}", DIGEST),
+        (f"img-{own(3, other)}", other),
     ]
     assert all((resource.used_by, resource.size, resource.state) == ((vm["name"],), 3.0, "") for resource in images)
 
@@ -322,7 +322,7 @@ def test_ignores_other_images():
 
 def test_continues_after_an_unreadable_pool():
     stock = inventory.read(
-        Server(broken=errors.ServerError("pool broken is unavailable"), good=[volume(f"vol-p-{own_uuid(1)}")]), "default"
+        Server(broken=errors.ServerError("pool broken is unavailable"), good=[volume(f"vol-p-{own(1)}")]), "default"
     )
     assert [resource.pool for resource in stock.resources] == ["good"]
     assert [str(failure) for failure in stock.failures] == ["pool broken is unavailable"]
@@ -345,11 +345,11 @@ def test_parses_times_of_the_server(text, expected):
 
 def test_lists_vms_on_an_offline_member():
     cid, image = (
-        f"vm-{own_uuid(1)}",
+        f"vm-{own(1)}",
         {"fingerprint": "f" * 64, "size": 1, "aliases": [], "properties": {"bosh.director": DIRECTOR}},
     )
     away = {**instance(cid), "config": None, "expanded_devices": None, "location": "m2", "status": "Error"}
-    drive = volume(f"vol-c-{own_uuid(1)}", used_by=[f"/1.0/instances/{cid}"])
+    drive = volume(f"vol-c-{own(1)}", used_by=[f"/1.0/instances/{cid}"])
     stock = inventory.read(Server(instances=[away], images=[image], default=[drive]), "default")
     assert [(resource.kind, resource.state, resource.location) for resource in stock.resources] == [
         ("vm", "", "m2"),
@@ -362,7 +362,7 @@ def test_lists_vms_on_an_offline_member():
 
 
 def test_sends_one_snapshot_request_to_an_offline_member():
-    server = Server(default=[volume(f"vol-p-{own_uuid(number)}", location="m2") for number in (1, 2)])
+    server = Server(default=[volume(f"vol-p-{own(number)}", location="m2") for number in (1, 2)])
     stock = inventory.read(server, "default")
     disks = []
 

@@ -63,7 +63,8 @@ def test_keeps_failed_vms_for_inspection():
 @pytest.mark.parametrize("kind", [DISK, SNAPSHOT])
 @pytest.mark.parametrize("director", [OURS, OTHERS, UNKNOWN_OWNER])
 def test_keeps_persistent_disks_and_snapshots(kind, director):
-    assert policy(min_age=0, remove_legacy=True, director=ALL).skip_reason(resource(kind, director=director)) == "persistent"
+    everything = policy(min_age=0, remove_legacy=True, director=ALL)
+    assert everything.skip_reason(resource(kind, director=director)) == "persistent"
 
 
 @pytest.mark.parametrize("kind", [VM, CONFIG, EPHEMERAL, IMAGE])
@@ -172,7 +173,7 @@ def test_does_not_count_a_vm_that_was_deleted_in_the_meantime(pruner, wire, repl
     "text, code, reason",
     [("Storage pool volume not found", 404, "already gone"), ("The storage volume is still in use", 400, "in use")],
 )
-def test_counts_volumes_in_use_or_gone_as_kept(text, code, reason, pruner, wire, replies):
+def test_counts_volumes_in_use_or_gone_as_kept(pruner, *, text, code, reason, wire, replies):
     wire.script((f"DELETE {VOLUME}", replies.error(text, code)))
     assert run(pruner, DRIVE) == f"removed 0, kept 1 (1 {reason}), failed 0"
 

@@ -1,7 +1,7 @@
 """bin/doctor --deep: does once what a deployment does on the server, with a tiny image, and removes everything again.
 
 All resources of a run carry the digest of a director UUID that is new for this run. So what is left at the end, even
-after an interrupted step, can be told by its name.
+after an interrupted step, is identified by its name.
 """
 
 from __future__ import annotations
