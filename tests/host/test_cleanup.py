@@ -262,7 +262,9 @@ def test_it_takes_nothing_of_several_directors_before_it_knows_whose(host, cpi, 
     assert before - names(host) == {mine, others}
     del cpi.config["director_uuid"]
     assert f"for director {UUID}\n" in succeed(cleanup(cpi)), "the image's"
-    assert "which has no resources here; directors with resources: " + UUID in succeed(cleanup(cpi, "--director", OTHER))
+    assert "which has no resources here; directors with resources: " + UUID in succeed(
+        cleanup(cpi, "--director", OTHER)
+    )
     assert f"for director {UUID}\n" in succeed(cleanup(cpi, "--director", UUID[:8].upper()))
 
 

@@ -331,7 +331,9 @@ def test_a_server_without_support_for_virtual_machines(host, doctor):
         server.restart(host.name)
         complaints = doctor.complaints("--deep")
         assert [(one["check"], one["status"]) for one in complaints] == [("virtual machines", "fail"), ("deep", "warn")]
-        assert "KVM support is missing (no /dev/kvm)" in complaints[0]["message"] and "/dev/kvm" in complaints[0]["hint"]
+        assert (
+            "KVM support is missing (no /dev/kvm)" in complaints[0]["message"] and "/dev/kvm" in complaints[0]["hint"]
+        )
     finally:
         subprocess.run(inside(host.name, "touch", "/dev/kvm"), check=True)
         server.restart(host.name)
