@@ -132,6 +132,10 @@ class Wire:
         assert len(requests) == 1, f"{len(requests)} requests of {line} among {self.lines}"
         return requests[0]
 
+    def last_request_to(self, line: str) -> Asked:
+        """Return the last request of this line, for requests that are repeated."""
+        return [asked for asked in self.asked if asked.line == line][-1]
+
     def request(self, method, path, *, query=None, headers=None, body=None, timeout=60.0) -> HttpResponse:
         if body is not None and not isinstance(body, bytes):
             body = b"".join(body)
@@ -237,8 +241,8 @@ def client(wire: Wire, clock: ManualClock, log: Log) -> Client:
 
 
 @pytest.fixture
-def cpi(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable[..., Context]:
-    """Makes one call's world; named arguments are properties of the server."""
+def context(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable[..., Context]:
+    """Return a function that creates the context of a call. Its arguments are properties of `server`."""
 
     def make(**server: Any) -> Context:
         config = Config(

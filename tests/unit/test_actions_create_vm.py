@@ -63,9 +63,9 @@ def asking(wire, replies) -> Callable[..., None]:
 
 
 @pytest.fixture
-def create(cpi) -> Callable[..., Any]:
+def create(context) -> Callable[..., Any]:
     def create(properties: dict[str, Any] | None = None, nets: Any = NETWORKS, env: Any = None, **server: Any) -> Any:
-        return create_vm.create_vm(cpi(**server), "agent-1", "img-1", properties or {}, nets, [], env)
+        return create_vm.create_vm(context(**server), "agent-1", "img-1", properties or {}, nets, [], env)
 
     return create
 
@@ -105,14 +105,14 @@ def leftovers(uuid: str, replies, *, there: bool = False) -> list[tuple[str, Any
     ]
 
 
-def test_on_incus_it_takes_nine_requests(create, wire, asking, replies, cid):
+def test_takes_nine_requests_on_incus(create, wire, asking, replies, cid):
     asking()
     wire.script(*making(cid, replies, ephemeral=True))
     assert create({"ephemeral_disk": 1024}) == [cid, NETWORKS]
     assert len(wire.asked) == 9
 
 
-def test_one_request_makes_and_starts_the_vm_with_all_it_needs(create, wire, asking, replies, cid, uuid):
+def test_one_request_creates_and_starts_the_vm(create, wire, asking, replies, cid, uuid):
     asking()
     wire.script(*making(cid, replies, ephemeral=True))
     create(
@@ -163,7 +163,7 @@ def test_one_request_makes_and_starts_the_vm_with_all_it_needs(create, wire, ask
     }
 
 
-def test_the_drive_tells_the_agent_the_same_mac_as_the_device(create, wire, asking, replies, cid, uuid):
+def test_config_drive_has_the_mac_of_the_device(create, wire, asking, replies, cid, uuid):
     asking()
     wire.script(*making(cid, replies))
     create(env={"bosh": {"group": "g"}})
@@ -174,7 +174,7 @@ def test_the_drive_tells_the_agent_the_same_mac_as_the_device(create, wire, aski
         assert piece.encode() in drive.body
 
 
-def test_lxd_5_0_gets_the_drive_by_backup_and_is_started_by_a_request_of_its_own(create, wire, asking, replies, cid):
+def test_imports_a_backup_and_starts_separately_on_lxd_5_0(create, wire, asking, replies, cid):
     asking(LXD_5_0)
     wire.script(
         *waited(f"POST {VOLUMES}", replies),
@@ -189,7 +189,7 @@ def test_lxd_5_0_gets_the_drive_by_backup_and_is_started_by_a_request_of_its_own
     assert instance["config"]["raw.qemu"] == "-bios bios-256k.bin"
 
 
-def test_lxd_6_7_has_a_boot_mode_and_asynchronous_volumes(create, wire, asking, replies, cid):
+def test_uses_boot_mode_on_lxd_6_7(create, wire, asking, replies, cid):
     asking(LXD_6_7)
     wire.script(*waited(f"POST {VOLUMES}", replies), *making(cid, replies))
     create({"ephemeral_disk": 64})
@@ -200,16 +200,16 @@ def test_lxd_6_7_has_a_boot_mode_and_asynchronous_volumes(create, wire, asking, 
     )
 
 
-def test_fat_drives_go_in_by_backup_everywhere(create, cpi, wire, asking, replies, cid, monkeypatch):
+def test_imports_fat_drives_as_backup(create, context, wire, asking, replies, cid, monkeypatch):
     asking()
     wire.script(*making(cid, replies))
-    one = cpi()
+    call = context()
     one.config = one.config._replace(agent_config=one.config.agent_config._replace(type="FAT32"))
     create_vm.create_vm(one, "agent-1", "img-1", {}, NETWORKS)
     assert "X-LXD-type" not in wire.asked[3].headers and b"backup/volume.img" in wire.asked[3].body
 
 
-def test_in_a_cluster_the_vm_comes_first_and_its_volumes_follow_it(create, wire, asking, replies, cid, uuid):
+def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, asking, replies, cid, uuid):
     asking(CLUSTER)
     instance = {
         "location": "m2",
@@ -239,7 +239,7 @@ def test_in_a_cluster_the_vm_comes_first_and_its_volumes_follow_it(create, wire,
     assert given.body["devices"]["config"]["source"] == f"vol-c-{uuid}" and "root" in given.body["devices"]
 
 
-def test_a_networks_target_counts_before_the_servers(create, wire, asking, replies, uuid):
+def test_target_of_network_overrides_target_of_server(create, wire, asking, replies, uuid):
     asking(CLUSTER)
     wire.script(("POST /1.0/instances", replies.error("odd")), *leftovers(uuid, replies))
     network = {"private": {**NETWORKS["private"], "cloud_properties": {"target": "m2"}}}
@@ -248,14 +248,14 @@ def test_a_networks_target_counts_before_the_servers(create, wire, asking, repli
     assert next(asked for asked in wire.asked if asked.line == "POST /1.0/instances").query["target"] == "m2"
 
 
-def test_outside_a_cluster_no_target_is_sent_because_servers_refuse_it(create, wire, asking, replies, cid):
+def test_sends_no_target_without_cluster(create, wire, asking, replies, cid):
     asking()
     wire.script(*making(cid, replies))
     create({"target": "m1"})
     assert all("target" not in asked.query for asked in wire.asked)
 
 
-def test_a_stemcell_without_description_is_known_by_its_image(create, wire, replies, cid):
+def test_reads_the_image_when_the_alias_has_no_description(create, wire, replies, cid):
     """go-lxd-cpi gave its aliases none."""
     wire.script(
         ("GET /1.0", replies.sync(INCUS)),
@@ -271,7 +271,7 @@ def test_a_stemcell_without_description_is_known_by_its_image(create, wire, repl
     assert wire.asked[-3].body["config"]["security.csm"] == "true"
 
 
-def test_a_bridge_that_the_project_does_not_show_is_found_in_the_default_project(create, wire, replies, cid):
+def test_finds_a_bridge_in_the_default_project(create, wire, replies, cid):
     wire.script(
         ("GET /1.0", replies.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
@@ -284,7 +284,7 @@ def test_a_bridge_that_the_project_does_not_show_is_found_in_the_default_project
     assert wire.asked[-3].body["devices"]["eth0"]["parent"] == "lxdbr0"
 
 
-def test_a_project_that_may_not_look_elsewhere_is_told_what_is_missing(create, wire, replies):
+def test_rejects_network_that_no_visible_project_has(create, wire, replies):
     wire.script(
         ("GET /1.0", replies.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
@@ -296,9 +296,7 @@ def test_a_project_that_may_not_look_elsewhere_is_told_what_is_missing(create, w
 
 
 @pytest.mark.parametrize("kind, managed, dhcp", [("dhcp", True, True), ("dhcp", False, False), ("static", True, False)])
-def test_dhcp_assigns_addresses_where_the_operator_wants_and_the_server_can(
-    create, wire, replies, cid, kind, managed, dhcp
-):
+def test_reserves_addresses_by_dhcp_on_managed_networks(create, wire, replies, cid, kind, managed, dhcp):
     wire.script(
         ("GET /1.0", replies.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
@@ -313,14 +311,14 @@ def test_dhcp_assigns_addresses_where_the_operator_wants_and_the_server_can(
 # -- what goes wrong before anything is made ------------------------------------------------------------------------------
 
 
-def test_a_server_without_virtual_machines_is_told_at_once(create, wire, replies):
+def test_rejects_server_without_virtual_machines(create, wire, replies):
     wire.script(("GET /1.0", replies.sync({**INCUS, "environment": {**INCUS["environment"], "driver": "lxc"}})))
     with pytest.raises(errors.CloudError, match="cannot run virtual machines") as raised:
         create()
     assert "vhost_vsock" in raised.value.hint
 
 
-def test_a_stemcell_that_is_gone_is_told_at_once(create, wire, replies):
+def test_raises_stemcell_not_found(create, wire, replies):
     wire.script(
         ("GET /1.0", replies.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", replies.error("Image alias not found", 404)),
@@ -339,9 +337,9 @@ def test_a_stemcell_that_is_gone_is_told_at_once(create, wire, replies):
         (("a", "img-1", {}, []), "networks must be a mapping"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused_before_anything_is_asked(cpi, wire, arguments, message):
+def test_rejects_invalid_arguments_before_any_request(context, wire, arguments, message):
     with pytest.raises(errors.CpiError, match=message):
-        create_vm.create_vm(cpi(), *arguments)
+        create_vm.create_vm(context(), *arguments)
     assert wire.asked == []
 
 
@@ -349,7 +347,7 @@ def test_arguments_that_make_no_sense_are_refused_before_anything_is_asked(cpi, 
 
 
 @pytest.mark.parametrize("step", range(5))
-def test_whatever_step_fails_nothing_is_left(create, wire, asking, replies, uuid, cid, step):
+def test_rolls_back_when_a_step_fails(create, wire, asking, replies, uuid, cid, step):
     """Volume, drive, its operation, instance, its operation."""
     asking()
     steps = making(cid, replies, ephemeral=True)[: step + 1]
@@ -360,7 +358,7 @@ def test_whatever_step_fails_nothing_is_left(create, wire, asking, replies, uuid
     assert raised.value.ok_to_retry is False
 
 
-def test_a_vm_that_cannot_be_marked_as_complete_is_taken_back(create, wire, asking, replies, uuid, cid):
+def test_rolls_back_when_the_label_cannot_be_set(create, wire, asking, replies, uuid, cid):
     asking()
     wire.script(
         *making(cid, replies)[:-1],
@@ -371,7 +369,7 @@ def test_a_vm_that_cannot_be_marked_as_complete_is_taken_back(create, wire, aski
         create()
 
 
-def test_an_unexpected_exception_leaves_nothing_either(create, wire, asking, replies, uuid):
+def test_rolls_back_after_an_unexpected_exception(create, wire, asking, replies, uuid):
     asking()
     wire.script((f"POST {VOLUMES}", lambda: KeyError("surprise")), *leftovers(uuid, replies))
     with pytest.raises(KeyError):
@@ -386,7 +384,7 @@ def test_an_unexpected_exception_leaves_nothing_either(create, wire, asking, rep
         ("odd", False),
     ],
 )
-def test_the_director_tries_again_what_may_pass(create, wire, asking, replies, uuid, cid, clock, answer, retry):
+def test_director_retries_transient_failures_only(create, wire, asking, replies, uuid, cid, clock, answer, retry):
     asking()
     steps = making(cid, replies)
     failing = [steps[2], ("GET /1.0/operations/op-1/wait", replies.failed(answer))]
@@ -404,7 +402,7 @@ def test_the_director_tries_again_what_may_pass(create, wire, asking, replies, u
         ("Project not found", errors.CloudError, "project create prod"),
     ],
 )
-def test_what_names_its_own_mend_stays_what_it_is(create, wire, asking, replies, uuid, answer, error, hint):
+def test_keeps_errors_that_have_a_hint(create, wire, asking, replies, uuid, answer, error, hint):
     asking()
     wire.script((f"POST {VOLUMES}", replies.error(answer)), *leftovers(uuid, replies))
     with pytest.raises(error) as raised:
@@ -412,7 +410,7 @@ def test_what_names_its_own_mend_stays_what_it_is(create, wire, asking, replies,
     assert type(raised.value) is error and hint in raised.value.hint
 
 
-def test_a_creation_whose_answer_is_lost_is_not_sent_twice_when_the_vm_runs(create, wire, asking, replies, cid):
+def test_finds_the_vm_when_the_response_is_lost(create, wire, asking, replies, cid):
     asking()
     steps = making(cid, replies)
     running = replies.sync({"status": "Running"})
@@ -427,7 +425,7 @@ def test_a_creation_whose_answer_is_lost_is_not_sent_twice_when_the_vm_runs(crea
     assert create()[0] == cid
 
 
-def test_a_creation_that_is_still_under_way_is_waited_for(create, wire, asking, replies, cid):
+def test_waits_for_the_creation_when_the_response_is_lost(create, wire, asking, replies, cid):
     asking()
     steps = making(cid, replies)
     running = replies.sync({"status": "Running"})
@@ -444,7 +442,7 @@ def test_a_creation_that_is_still_under_way_is_waited_for(create, wire, asking, 
     assert create()[0] == cid
 
 
-def test_lxd_5_0_cannot_tell_the_guest_but_has_marked_the_vm(create, wire, asking, replies, cid):
+def test_accepts_the_label_when_the_agent_is_not_running(create, wire, asking, replies, cid):
     asking()
     wire.script(
         *making(cid, replies)[:-1],
@@ -454,7 +452,7 @@ def test_lxd_5_0_cannot_tell_the_guest_but_has_marked_the_vm(create, wire, askin
     assert create()[0] == cid
 
 
-def test_after_the_deadline_there_is_still_time_to_take_back(create, wire, asking, replies, uuid, clock):
+def test_rolls_back_after_the_deadline(create, wire, asking, replies, uuid, clock):
     asking()
     wire.script((f"POST {VOLUMES}", lambda: clock.sleep(301) or replies.sync()), *leftovers(uuid, replies))
     with pytest.raises(errors.VMCreationFailed, match="the call did not finish within 300 seconds") as raised:
@@ -462,7 +460,7 @@ def test_after_the_deadline_there_is_still_time_to_take_back(create, wire, askin
     assert raised.value.ok_to_retry is True
 
 
-def test_a_failed_vm_is_kept_when_the_operator_wants_to_look_at_it(cpi, wire, asking, replies, cid):
+def test_keeps_a_failed_vm_when_configured(context, wire, asking, replies, cid):
     asking()
     there = (f"GET /1.0/instances/{cid}", replies.sync({"status": "Stopped"}))
     steps = making(cid, replies)
@@ -472,7 +470,7 @@ def test_a_failed_vm_is_kept_when_the_operator_wants_to_look_at_it(cpi, wire, as
         there,
         (f"PATCH /1.0/instances/{cid}", replies.sync()),
     )
-    one = cpi()
+    call = context()
     one.config = one.config._replace(keep_failed_vms=True)
     with pytest.raises(errors.VMCreationFailed) as raised:
         create_vm.create_vm(one, "agent-1", "img-1", {}, NETWORKS)
@@ -480,9 +478,9 @@ def test_a_failed_vm_is_kept_when_the_operator_wants_to_look_at_it(cpi, wire, as
     assert wire.asked[-1].body["config"] == {"user.bosh.state": "failed"}
 
 
-def test_a_server_that_is_away_is_no_vm_to_keep(cpi, wire, clock):
+def test_keeps_no_vm_when_the_server_is_unreachable(context, wire, clock):
     wire.script(*[("GET /1.0", errors.Unreachable("no connection"))] * 19)
-    one = cpi()
+    call = context()
     one.config = one.config._replace(keep_failed_vms=True)
     with pytest.raises(errors.VMCreationFailed) as raised:
         create_vm.create_vm(one, "agent-1", "img-1", {}, NETWORKS)

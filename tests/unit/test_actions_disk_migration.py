@@ -40,7 +40,7 @@ def beginning(replies, **marks):
     ]
 
 
-def test_the_vms_member_pulls_a_copy_and_the_marked_original_goes(cpi, wire, replies):
+def test_move_copies_the_disk_and_deletes_the_original(context, wire, replies):
     wire.script(
         *beginning(replies, other="x"),
         (WAIT, replies.done()),
@@ -48,7 +48,7 @@ def test_the_vms_member_pulls_a_copy_and_the_marked_original_goes(cpi, wire, rep
         (f"PUT {VOLUME}", replies.sync()),
         (f"DELETE {VOLUME}", replies.sync()),
     )
-    disk_migration.move(cpi(), "default", "vol-p-1", "m2")
+    disk_migration.move(context(), "default", "vol-p-1", "m2")
     offer, copy, mark, delete = wire.asked[3], wire.asked[4], wire.asked[7], wire.asked[8]
     assert [asked.query.get("target") for asked in (offer, copy, mark, delete)] == ["m1", "m2", "m1", "m1"]
     assert copy.body == {
@@ -73,7 +73,7 @@ def test_the_vms_member_pulls_a_copy_and_the_marked_original_goes(cpi, wire, rep
     }
 
 
-def test_a_copy_that_failed_is_taken_back(cpi, wire, replies):
+def test_move_looks_for_the_copy_when_copying_fails(context, wire, replies):
     wire.script(
         *beginning(replies),
         (WAIT, replies.failed("no space left on device")),
@@ -81,14 +81,14 @@ def test_a_copy_that_failed_is_taken_back(cpi, wire, replies):
         (f"GET {VOLUME}", replies.error("Storage volume not found", 404)),
     )
     with pytest.raises(errors.NoDiskSpace):
-        disk_migration.move(cpi(), "default", "vol-p-1", "m2")
+        disk_migration.move(context(), "default", "vol-p-1", "m2")
     assert wire.asked[-1].query["target"] == "m2"
 
 
 @pytest.mark.parametrize(
     "marks, number", [({"copy": "4"}, "5"), ({"copied": "1"}, "2"), ({"copy": "1", "copied": "2"}, "3")]
 )
-def test_no_number_is_ever_used_twice(cpi, wire, replies, marks, number):
+def test_move_gives_every_copy_a_new_number(context, wire, replies, marks, number):
     wire.script(
         *beginning(replies, **marks),
         (WAIT, replies.failed("no")),
@@ -97,17 +97,17 @@ def test_no_number_is_ever_used_twice(cpi, wire, replies, marks, number):
         (f"DELETE {VOLUME}", replies.sync()),
     )
     with pytest.raises(errors.CloudError):
-        disk_migration.move(cpi(), "default", "vol-p-1", "m2")
+        disk_migration.move(context(), "default", "vol-p-1", "m2")
     assert wire.asked[4].body["config"]["user.bosh_copy"] == number
     assert wire.asked[-1].query["target"] == "m2"
 
 
-def test_a_disk_that_another_call_has_moved_meanwhile_stays_there(cpi, wire, replies):
+def test_move_does_nothing_when_the_disk_is_there(context, wire, replies):
     wire.script((f"GET {VOLUME}", replies.sync(volume("m2", copy="1"))))
-    disk_migration.move(cpi(), "default", "vol-p-1", "m2")
+    disk_migration.move(context(), "default", "vol-p-1", "m2")
 
 
-def test_nothing_is_taken_back_but_the_copy_of_this_very_move(cpi, wire, replies):
+def test_move_rolls_back_its_own_copy_only(context, wire, replies):
     """Without a lock another call may have moved the disk there, whose only one it is now."""
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume())),
@@ -118,7 +118,7 @@ def test_nothing_is_taken_back_but_the_copy_of_this_very_move(cpi, wire, replies
         (f"GET {VOLUME}", replies.sync(volume("m2", copy="2"))),
     )
     with pytest.raises(errors.NotFound):
-        disk_migration.move(cpi(), "default", "vol-p-1", "m2")
+        disk_migration.move(context(), "default", "vol-p-1", "m2")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_nothing_is_taken_back_but_the_copy_of_this_very_move(cpi, wire, replies
         ({"copy": "9", "copied": "10"}, {"copy": "10"}, "m1"),
     ],
 )
-def test_of_two_volumes_the_incomplete_copy_or_the_copied_original_goes(cpi, wire, replies, original, copy, goes):
+def test_recovery_deletes_incomplete_copy_or_copied_original(context, wire, replies, original, copy, goes):
     for both in ([volume("m1", **original), volume("m2", **copy)], [volume("m2", **copy), volume("m1", **original)]):
         other = {**volume("m3"), "name": "vol-p-2"}
         wire.script(
@@ -138,13 +138,13 @@ def test_of_two_volumes_the_incomplete_copy_or_the_copied_original_goes(cpi, wir
             (f"GET {VOLUMES}", replies.sync([other, *both])),
             (f"DELETE {VOLUME}", replies.sync()),
         )
-        disk_migration.settle(cpi(), "default", "vol-p-1")
+        disk_migration.settle(context(), "default", "vol-p-1")
         assert wire.asked[-1].query["target"] == goes
 
 
-def test_a_disk_that_has_been_settled_meanwhile_is_left_alone(cpi, wire, replies):
+def test_recovery_does_nothing_when_one_copy_remains(context, wire, replies):
     wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync([volume("m2", copy="1")])))
-    disk_migration.settle(cpi(), "default", "vol-p-1")
+    disk_migration.settle(context(), "default", "vol-p-1")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_a_disk_that_has_been_settled_meanwhile_is_left_alone(cpi, wire, replies
         [volume("m1"), {**volume("m2", copy="1"), "used_by": ["/1.0/instances/vm-1"]}],
     ],
 )
-def test_what_is_not_surely_ours_is_left_to_people(cpi, wire, replies, copies):
+def test_recovery_rejects_copies_that_no_migration_left(context, wire, replies, copies):
     wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync(copies)))
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is on several cluster members: m1, m2") as raised:
-        disk_migration.settle(cpi(), "default", "vol-p-1")
+        disk_migration.settle(context(), "default", "vol-p-1")
     assert "storage volume delete" in raised.value.hint

@@ -48,11 +48,11 @@ def instance(*sources, **changed):
 
 
 @pytest.mark.parametrize("answer", ["sync", "asynchronous"])
-def test_a_disk_is_one_request_and_perhaps_a_wait(cpi, wire, replies, answer):
+def test_create_disk_takes_one_request(context, wire, replies, answer):
     wire.script(
         (f"POST {VOLUMES}", getattr(replies, answer)()), *([(WAIT, replies.done())] if answer == "asynchronous" else [])
     )
-    cid = disks.create_disk(cpi(), "1024", {"config": {"snapshots.expiry": "1d"}}, None)
+    cid = disks.create_disk(context(), "1024", {"config": {"snapshots.expiry": "1d"}}, None)
     assert wire.asked[0].body == {
         "name": cid,
         "type": "custom",
@@ -67,15 +67,15 @@ def test_a_disk_is_one_request_and_perhaps_a_wait(cpi, wire, replies, answer):
     }
 
 
-def test_a_disk_whose_answer_is_lost_is_found_by_its_name(cpi, wire, replies):
+def test_create_disk_finds_the_disk_when_the_response_is_lost(context, wire, replies):
     wire.script((f"POST {VOLUMES}", errors.NoResponse("reset")), (OPERATIONS, replies.sync({})))
-    one = cpi()
+    call = context()
     wire.rest.append((f"GET {VOLUMES}/{next_disk(one)}", replies.sync(volume())))
     assert disks.create_disk(one, 1024, {}, None).startswith("vol-p-")
 
 
-def test_a_disk_that_fails_half_way_is_taken_back(cpi, wire, replies):
-    one = cpi()
+def test_create_disk_rolls_back_when_the_operation_fails(context, wire, replies):
+    call = context()
     name = next_disk(one)
     wire.script(
         (f"POST {VOLUMES}", replies.asynchronous()),
@@ -86,62 +86,62 @@ def test_a_disk_that_fails_half_way_is_taken_back(cpi, wire, replies):
         disks.create_disk(one, 1024, {}, None)
 
 
-def next_disk(cpi):
+def next_disk(context):
     from bosh_lxd_cpi.model import naming
 
-    return f"vol-p-{naming.new_id(type(cpi.clock)(), 'd1r')}"
+    return f"vol-p-{naming.new_id(type(context.clock)(), 'd1r')}"
 
 
 @pytest.mark.parametrize("size", [0, -1, "x", None, 1.5, True])
-def test_a_size_that_is_none_is_refused_before_anything_is_asked(cpi, wire, size):
+def test_create_disk_rejects_invalid_size_before_any_request(context, wire, size):
     with pytest.raises(errors.InvalidProperties, match="disk size must be"):
-        disks.create_disk(cpi(), size, {}, None)
+        disks.create_disk(context(), size, {}, None)
     assert wire.asked == []
 
 
-def test_a_disk_goes_where_its_vm_is_when_targets_are_used(cpi, wire, replies):
+def test_create_disk_uses_the_member_of_its_vm(context, wire, replies):
     wire.script((f"GET {VM}", replies.sync(instance(location="m2"))), (f"POST {VOLUMES}", replies.sync()))
-    disks.create_disk(cpi(target="@fast"), 1024, {}, "vm-1")
+    disks.create_disk(context(target="@fast"), 1024, {}, "vm-1")
     assert wire.asked[1].query == {"project": "prod", "target": "m2"}
 
 
 @pytest.mark.parametrize("vm, target", [({"location": "m2"}, "m2"), (None, "m1")])
-def test_where_its_vm_is_goes_before_where_the_disk_is_wanted(cpi, wire, replies, vm, target):
+def test_create_disk_prefers_the_member_of_its_vm(context, wire, replies, vm, target):
     answer = replies.sync(instance(**vm)) if vm else replies.error("Instance not found", 404)
     wire.script((f"GET {VM}", answer), (f"POST {VOLUMES}", replies.sync()))
-    disks.create_disk(cpi(), 1024, {"target": "m1"}, "vm-1")
+    disks.create_disk(context(), 1024, {"target": "m1"}, "vm-1")
     assert wire.asked[1].query["target"] == target
 
 
-def test_a_deletion_that_is_lost_is_repeated(cpi, wire, replies):
+def test_delete_disk_is_repeated_when_the_response_is_lost(context, wire, replies):
     wire.script(
         (f"DELETE {VOLUME}", errors.NoResponse("reset")),
         (f"DELETE {VOLUME}", replies.error("no", 404)),
         ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
     )
-    disks.delete_disk(cpi(), "vol-p-1")
+    disks.delete_disk(context(), "vol-p-1")
 
 
-def test_a_disk_in_use_is_refused_with_what_to_do(cpi, wire, replies):
+def test_delete_disk_rejects_attached_disk(context, wire, replies):
     wire.script(
         (f"DELETE {VOLUME}", replies.asynchronous()), (WAIT, replies.failed("The storage volume is still in use"))
     )
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is attached to a VM, so it is not deleted") as raised:
-        disks.delete_disk(cpi(), "vol-p-1")
+        disks.delete_disk(context(), "vol-p-1")
     assert (
         type(raised.value) is errors.CloudError
         and "storage volume show default vol-p-1 --project prod" in raised.value.hint
     )
 
 
-def test_a_hint_names_the_pool_where_the_disk_is(cpi, wire, replies):
+def test_delete_disk_names_the_pool_of_the_attached_disk(context, wire, replies):
     wire.script(
         (f"DELETE {VOLUME}", replies.error("Not found", 404)),
         ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
         (f"DELETE {VOLUME.replace('default', 'fast')}", replies.error("The storage volume is still in use")),
     )
     with pytest.raises(errors.CloudError) as raised:
-        disks.delete_disk(cpi(), "vol-p-1")
+        disks.delete_disk(context(), "vol-p-1")
     assert "storage volume show fast vol-p-1" in raised.value.hint
 
 
@@ -152,11 +152,11 @@ def attaching(replies, *, first=None):
     return [("GET /1.0", replies.sync(LXD)), (f"GET {VOLUME}", replies.sync(first or volume()))]
 
 
-def test_attaching_takes_four_requests_and_names_what_it_saw(cpi, wire, replies):
+def test_attach_disk_takes_four_requests(context, wire, replies):
     wire.script(
         *attaching(replies), (f"GET {VM}", replies.sync(instance(), etag="e1")), (f"PATCH {VM}", replies.sync())
     )
-    assert disks.attach_disk(cpi(), "vm-1", "vol-p-1") == {
+    assert disks.attach_disk(context(), "vm-1", "vol-p-1") == {
         "path": f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_{DEVICE}"
     }
     assert wire.asked[3].headers["If-Match"] == "e1"
@@ -166,39 +166,39 @@ def test_attaching_takes_four_requests_and_names_what_it_saw(cpi, wire, replies)
     }
 
 
-def test_attaching_again_changes_nothing_and_keeps_the_old_name(cpi, wire, replies):
+def test_attach_disk_keeps_an_existing_device(context, wire, replies):
     there = instance()
     there["devices"]["persistent-1"] = {"type": "disk", "pool": "default", "source": "vol-p-1"}
     wire.script(
         *attaching(replies, first=volume(used_by=["/1.0/instances/vm-1?project=prod"])),
         (f"GET {VM}", replies.sync(there)),
     )
-    assert disks.attach_disk(cpi(), "vm-1", "vol-p-1")["path"].endswith("_lxd_persistent--1")
+    assert disks.attach_disk(context(), "vm-1", "vol-p-1")["path"].endswith("_lxd_persistent--1")
 
 
 @pytest.mark.parametrize(
     "user", ["/1.0/instances/vm-2", "/1.0/instances/vm-2?project=prod", "/1.0/virtual-machines/vm-2"]
 )
-def test_a_disk_that_another_vm_holds_is_refused(cpi, wire, replies, user):
+def test_attach_disk_rejects_disk_of_another_vm(context, wire, replies, user):
     wire.script(*attaching(replies, first=volume(used_by=[user])))
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is attached to vm-2 already"):
-        disks.attach_disk(cpi(), "vm-1", "vol-p-1")
+        disks.attach_disk(context(), "vm-1", "vol-p-1")
 
 
 @pytest.mark.parametrize(
     "used_by", [None, [], ["/1.0/profiles/default"], ["/1.0/storage-pools/default/volumes/custom/vol-p-1/snapshots/s"]]
 )
-def test_other_users_are_no_vms(cpi, wire, replies, used_by):
+def test_attach_disk_ignores_users_that_are_not_vms(context, wire, replies, used_by):
     wire.script(
         *attaching(replies, first=volume(used_by=used_by)),
         (f"GET {VM}", replies.sync(instance())),
         (f"PATCH {VM}", replies.sync()),
     )
-    disks.attach_disk(cpi(), "vm-1", "vol-p-1")
+    disks.attach_disk(context(), "vm-1", "vol-p-1")
 
 
 @pytest.mark.parametrize("failure", [("ETag doesn't match", 412), ("LXD VM agent isn't currently running", 500)])
-def test_a_vm_that_changed_meanwhile_is_looked_at_again(cpi, wire, replies, failure):
+def test_attach_disk_tries_again_when_in_doubt(context, wire, replies, failure):
     wire.script(
         *attaching(replies),
         (f"GET {VM}", replies.sync(instance(), etag="e1")),
@@ -206,11 +206,11 @@ def test_a_vm_that_changed_meanwhile_is_looked_at_again(cpi, wire, replies, fail
         (f"GET {VM}", replies.sync(instance(), etag="e2")),
         (f"PATCH {VM}", replies.sync()),
     )
-    disks.attach_disk(cpi(), "vm-1", "vol-p-1")
+    disks.attach_disk(context(), "vm-1", "vol-p-1")
     assert wire.asked[-1].headers["If-Match"] == "e2"
 
 
-def test_an_attachment_whose_answer_is_lost_is_repeated_and_then_seen(cpi, wire, replies):
+def test_attach_disk_finds_its_device_when_the_response_is_lost(context, wire, replies):
     wire.script(
         *attaching(replies),
         (f"GET {VM}", replies.sync(instance(), etag="e1")),
@@ -218,21 +218,21 @@ def test_an_attachment_whose_answer_is_lost_is_repeated_and_then_seen(cpi, wire,
         (f"PATCH {VM}", replies.error("ETag doesn't match", 412)),
         (f"GET {VM}", replies.sync(instance("vol-p-1"))),
     )
-    assert disks.attach_disk(cpi(), "vm-1", "vol-p-1")["path"].endswith(f"_lxd_{DEVICE}")
+    assert disks.attach_disk(context(), "vm-1", "vol-p-1")["path"].endswith(f"_lxd_{DEVICE}")
 
 
-def test_a_vm_that_keeps_changing_is_given_up(cpi, wire, replies):
+def test_attach_disk_fails_when_the_vm_changes_every_time(context, wire, replies):
     wire.script(
         *attaching(replies),
         *[(f"GET {VM}", replies.sync(instance())), (f"PATCH {VM}", replies.error("ETag", 412))] * disks.REPEATS,
     )
     with pytest.raises(errors.CloudError, match="instance vm-1 kept changing while vol-p-1 was attached to it"):
-        disks.attach_disk(cpi(), "vm-1", "vol-p-1")
+        disks.attach_disk(context(), "vm-1", "vol-p-1")
 
 
-def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, monkeypatch):
+def test_attach_disk_moves_a_local_disk_once(context, wire, replies, monkeypatch):
     moved = []
-    monkeypatch.setattr(disk_migration, "move", lambda cpi, *arguments: moved.append(arguments))
+    monkeypatch.setattr(disk_migration, "move", lambda context, *arguments: moved.append(arguments))
     wire.script(
         *attaching(replies, first=volume(location="m1")),
         (f"GET {VM}", replies.sync(instance(location="m2"))),
@@ -240,38 +240,38 @@ def test_a_local_disk_follows_its_vm_through_the_cluster(cpi, wire, replies, mon
         (f"GET {VM}", replies.sync(instance(location="m2"))),
         (f"PATCH {VM}", replies.sync()),
     )
-    disks.attach_disk(cpi(), "vm-1", "vol-p-1")
+    disks.attach_disk(context(), "vm-1", "vol-p-1")
     assert moved == [("default", "vol-p-1", "m2")], "once"
 
 
-def test_a_disk_that_two_members_have_is_settled_first(cpi, wire, replies, monkeypatch):
+def test_a_disk_that_two_members_have_is_settled_first(context, wire, replies, monkeypatch):
     settled = []
-    monkeypatch.setattr(disk_migration, "settle", lambda cpi, *arguments: settled.append(arguments))
+    monkeypatch.setattr(disk_migration, "settle", lambda context, *arguments: settled.append(arguments))
     wire.script(
         (f"GET {VOLUME}", replies.error('More than one cluster member has a volume named "vol-p-1"')),
         (f"GET {VOLUME}", replies.sync(volume())),
     )
-    assert disks.has_disk(cpi(), "vol-p-1") is True
+    assert disks.has_disk(context(), "vol-p-1") is True
     assert settled == [("default", "vol-p-1")]
 
 
 @pytest.mark.parametrize("where, member", [("none", "none"), ("", "m2"), ("m2", "m2")])
-def test_a_disk_that_can_be_reached_is_not_moved(cpi, wire, replies, where, member):
+def test_attach_disk_does_not_move_a_reachable_disk(context, wire, replies, where, member):
     wire.script(
         *attaching(replies, first=volume(location=where)),
         (f"GET {VM}", replies.sync(instance(location=member))),
         (f"PATCH {VM}", replies.sync()),
     )
-    disks.attach_disk(cpi(), "vm-1", "vol-p-1")
+    disks.attach_disk(context(), "vm-1", "vol-p-1")
 
 
-def test_detaching_puts_all_the_rest_back(cpi, wire, replies):
+def test_detach_disk_changes_nothing_else(context, wire, replies):
     wire.script(
         (f"GET {VM}", replies.sync(instance("vol-p-1", "vol-p-2"), etag="e1")),
         (f"PUT {VM}", replies.asynchronous()),
         (WAIT, replies.done()),
     )
-    disks.detach_disk(cpi(), "vm-1", "vol-p-1")
+    disks.detach_disk(context(), "vm-1", "vol-p-1")
     assert wire.asked[1].headers["If-Match"] == "e1"
     assert wire.asked[1].body == {
         "architecture": "x86_64",
@@ -284,13 +284,13 @@ def test_detaching_puts_all_the_rest_back(cpi, wire, replies):
     }
 
 
-def test_a_disk_that_is_not_attached_is_detached(cpi, wire, replies):
+def test_detach_disk_succeeds_when_not_attached(context, wire, replies):
     wire.script((f"GET {VM}", replies.sync(instance("vol-p-2"))))
-    disks.detach_disk(cpi(), "vm-1", "vol-p-1")
+    disks.detach_disk(context(), "vm-1", "vol-p-1")
 
 
 @pytest.mark.parametrize("failure", ["412", "lost", "forgotten", "agent"])
-def test_a_detachment_that_is_in_doubt_is_looked_at_again(cpi, wire, replies, failure):
+def test_detach_disk_reads_the_vm_again_when_in_doubt(context, wire, replies, failure):
     put = (f"PUT {VM}", replies.asynchronous())
     steps = {
         "412": [(f"PUT {VM}", replies.error("ETag doesn't match", 412))],
@@ -301,14 +301,14 @@ def test_a_detachment_that_is_in_doubt_is_looked_at_again(cpi, wire, replies, fa
     wire.script(
         (f"GET {VM}", replies.sync(instance("vol-p-1"), etag="e1")), *steps, (f"GET {VM}", replies.sync(instance()))
     )
-    disks.detach_disk(cpi(), "vm-1", "vol-p-1")
+    disks.detach_disk(context(), "vm-1", "vol-p-1")
 
 
-def test_a_vm_that_is_gone_is_told_by_its_type(cpi, wire, replies):
+def test_a_vm_that_is_gone_is_told_by_its_type(context, wire, replies):
     wire.script(*[(f"GET {VM}", replies.error("Instance not found", 404))] * 2)
-    for call in disks.get_disks, lambda cpi, vm: disks.detach_disk(cpi, vm, "vol-p-1"):
+    for call in disks.get_disks, lambda context, vm: disks.detach_disk(context, vm, "vol-p-1"):
         with pytest.raises(errors.VMNotFound):
-            call(cpi(), "vm-1")
+            call(context(), "vm-1")
 
 
 # -- sizes and metadata --------------------------------------------------------------------------------------------------
@@ -324,70 +324,70 @@ def test_a_vm_that_is_gone_is_told_by_its_type(cpi, wire, replies):
         ("1GiB", "1024", None),
     ],
 )
-def test_a_disk_grows_or_stays(cpi, wire, replies, now, size, sent):
+def test_resize_disk_sends_nothing_when_the_size_is_equal(context, wire, replies, now, size, sent):
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume(config={"size": now, "a": "b"}), etag="e1")),
         *([(f"PUT {VOLUME}", replies.sync())] if sent else []),
     )
-    disks.resize_disk(cpi(), "vol-p-1", size)
+    disks.resize_disk(context(), "vol-p-1", size)
     if sent:
         assert wire.asked[1].headers["If-Match"] == "e1"
         assert wire.asked[1].body == {"config": {"size": sent, "a": "b"}, "description": "d"}
 
 
 @pytest.mark.parametrize("now", ["2GiB", "2048MiB", "2147483648", "2147483648B"])
-def test_a_disk_that_would_shrink_is_left_to_bosh_to_copy(cpi, wire, replies, now):
+def test_resize_disk_does_not_support_shrinking(context, wire, replies, now):
     wire.script((f"GET {VOLUME}", replies.sync(volume(config={"size": now}))))
     with pytest.raises(errors.NotSupported, match="disk vol-p-1 has 2048 MiB and cannot shrink to 1024"):
-        disks.resize_disk(cpi(), "vol-p-1", 1024)
+        disks.resize_disk(context(), "vol-p-1", 1024)
 
 
-def test_a_growth_whose_answer_is_lost_is_repeated_and_then_seen(cpi, wire, replies):
+def test_resize_disk_checks_the_size_when_the_response_is_lost(context, wire, replies):
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
         (f"PUT {VOLUME}", errors.NoResponse("reset")),
         (f"PUT {VOLUME}", replies.error("ETag doesn't match", 412)),
         (f"GET {VOLUME}", replies.sync(volume(config={"size": "2048MiB"}))),
     )
-    disks.resize_disk(cpi(), "vol-p-1", 2048)
+    disks.resize_disk(context(), "vol-p-1", 2048)
 
 
-def test_a_growth_that_somebody_else_crossed_is_done_again(cpi, wire, replies):
+def test_resize_disk_keeps_a_concurrent_change(context, wire, replies):
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
         (f"PUT {VOLUME}", replies.error("ETag doesn't match", 412)),
         *[(f"GET {VOLUME}", replies.sync(volume(config={"size": "1024MiB", "new": "x"})))] * 2,
         (f"PUT {VOLUME}", replies.sync()),
     )
-    disks.resize_disk(cpi(), "vol-p-1", 2048)
+    disks.resize_disk(context(), "vol-p-1", 2048)
     assert wire.asked[-1].body["config"] == {"size": "2048MiB", "new": "x"}
 
 
-def test_a_disk_in_use_that_cannot_grow_says_what_to_do(cpi, wire, replies):
+def test_resize_disk_rejects_disk_in_use(context, wire, replies):
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume(used_by=["/1.0/instances/vm-1"]))),
         (f"PUT {VOLUME}", replies.error("In use")),
     )
     with pytest.raises(errors.CloudError, match="disk vol-p-1 cannot grow while it is attached to vm-1") as raised:
-        disks.resize_disk(cpi(), "vol-p-1", 2048)
+        disks.resize_disk(context(), "vol-p-1", 2048)
     assert "bosh stop --hard" in raised.value.hint
 
 
-def test_a_disk_cannot_move_to_another_pool_in_place(cpi, wire, replies):
+def test_update_disk_does_not_support_another_pool(context, wire, replies):
     wire.script((f"GET {VOLUME}", replies.sync(volume())))
     with pytest.raises(errors.NotSupported, match="is in pool default and cannot move to fast in place"):
-        disks.update_disk(cpi(), "vol-p-1", 1024, {"storage_pool": "fast"})
+        disks.update_disk(context(), "vol-p-1", 1024, {"storage_pool": "fast"})
 
 
-def test_an_update_changes_size_and_options_at_once(cpi, wire, replies):
+def test_update_disk_changes_size_and_options_at_once(context, wire, replies):
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.asynchronous()), (WAIT, replies.done())
     )
-    disks.update_disk(cpi(), "vol-p-1", 2048, {"config": {"snapshots.expiry": "1d"}, "storage_pool": "default"})
+    disks.update_disk(context(), "vol-p-1", 2048, {"config": {"snapshots.expiry": "1d"}, "storage_pool": "default"})
     assert wire.asked[1].body["config"] == {"size": "2048MiB", "snapshots.expiry": "1d"}
 
 
-def test_metadata_are_written_again_onto_what_somebody_changed_meanwhile(cpi, wire, replies):
+def test_set_disk_metadata_keeps_a_concurrent_change(context, wire, replies):
     changed = (f"GET {VOLUME}", replies.sync(volume(config={"size": "1GiB", "new": "x"}), etag="e2"))
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
@@ -396,7 +396,7 @@ def test_metadata_are_written_again_onto_what_somebody_changed_meanwhile(cpi, wi
         changed,
         (f"PUT {VOLUME}", replies.sync()),
     )
-    disks.set_disk_metadata(cpi(), "vol-p-1", {"deployment": "cf", "instance_group": "db", "instance_index": 0})
+    disks.set_disk_metadata(context(), "vol-p-1", {"deployment": "cf", "instance_group": "db", "instance_index": 0})
     assert wire.asked[4].headers["If-Match"] == "e2"
     assert wire.asked[4].body == {
         "description": "cf db/0",
@@ -419,37 +419,37 @@ def test_metadata_are_written_again_onto_what_somebody_changed_meanwhile(cpi, wi
         ({"job": "db", "index": 2}, "db/2"),
     ],
 )
-def test_a_disk_is_described_by_its_deployment_and_instance(metadata, description):
+def test_description_of_disk_is_deployment_and_instance(metadata, description):
     assert disks.describe(metadata) == description
 
 
 # -- finding -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_configured_pool_is_looked_at_first_and_then_all_others(cpi, wire, replies):
+def test_the_configured_pool_is_looked_at_first_and_then_all_others(context, wire, replies):
     wire.script(
         (f"GET {VOLUME}", replies.error("no", 404)),
         ("GET /1.0/storage-pools", replies.sync([{"name": "a"}, {"name": "default"}, {"name": "b"}])),
         ("GET /1.0/storage-pools/a/volumes/custom/vol-p-1", replies.error("no", 404)),
         ("GET /1.0/storage-pools/b/volumes/custom/vol-p-1", replies.sync(volume())),
     )
-    assert disks.has_disk(cpi(), "vol-p-1") is True
+    assert disks.has_disk(context(), "vol-p-1") is True
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda cpi: disks.attach_disk(cpi, "vm-1", "vol-p-1"),
-        lambda cpi: disks.resize_disk(cpi, "vol-p-1", 5),
-        lambda cpi: disks.update_disk(cpi, "vol-p-1", 5, {}),
-        lambda cpi: disks.set_disk_metadata(cpi, "vol-p-1", {}),
+        lambda context: disks.attach_disk(context, "vm-1", "vol-p-1"),
+        lambda context: disks.resize_disk(context, "vol-p-1", 5),
+        lambda context: disks.update_disk(context, "vol-p-1", 5, {}),
+        lambda context: disks.set_disk_metadata(context, "vol-p-1", {}),
     ],
 )
-def test_a_disk_that_is_nowhere_is_told_by_its_type(cpi, wire, replies, call):
+def test_raises_disk_not_found(context, wire, replies, call):
     if "attach_disk" in call.__code__.co_names:
         wire.script(("GET /1.0", replies.sync(LXD)))
     wire.script(
         (f"GET {VOLUME}", replies.error("no", 404)), ("GET /1.0/storage-pools", replies.sync([{"name": "default"}]))
     )
     with pytest.raises(errors.DiskNotFound, match="there is no disk vol-p-1 in any storage pool of project prod"):
-        call(cpi())
+        call(context())

@@ -58,9 +58,9 @@ def importing(replies, server=INCUS, there=None):
     ]
 
 
-def test_the_vm_gets_a_drive_without_the_disk_and_with_disks_by_name(cpi, wire, replies, kept, new):
+def test_new_drive_names_disks_by_id_without_the_detached_one(context, wire, replies, kept, new):
     wire.script(*importing(replies), (f"PATCH {VM}", replies.sync()), (f"DELETE {VOLUMES}/vol-c-old", replies.sync()))
-    legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
+    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     settings = {"agent_id": "a", "mbus": "nats://secret", "disks": LEFT}
     posted, patched = wire.asked[2], wire.asked[4].body
     assert posted.body == drive.image(
@@ -76,38 +76,38 @@ def test_the_vm_gets_a_drive_without_the_disk_and_with_disks_by_name(cpi, wire, 
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_disk_that_is_forgotten_needs_no_request(cpi, kept):
+def test_sends_no_request_when_the_drive_lacks_the_disk(context, kept):
     kept.write_text(json.dumps({"disks": LEFT}))
-    legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
+    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"disks": null}', '{"disks": {"persistent": null}}', "\xff"])
-def test_what_is_no_file_of_go_lxd_cpi_is_left_alone(cpi, kept, text):
+def test_ignores_invalid_settings_file(context, kept, text):
     kept.write_text(text, "latin-1")
-    legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
+    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     assert kept.read_text("latin-1") == text
 
 
-def test_other_ways_to_name_a_disk_stay(cpi, wire, replies, kept):
+def test_keeps_other_paths_of_disks(context, wire, replies, kept):
     kept.write_text(json.dumps({"disks": {**DISKS, "ephemeral": None, "system": "/dev/vda"}}))
     wire.script(*importing(replies), (f"PATCH {VM}", replies.sync()), (f"DELETE {VOLUMES}/vol-c-old", replies.sync()))
-    legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
+    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     assert json.loads(kept.read_text())["disks"] == {**LEFT, "ephemeral": None, "system": "/dev/vda"}
 
 
-def test_a_drive_that_cannot_be_inserted_is_taken_back_and_the_disk_is_not_forgotten(cpi, wire, replies, kept, new):
+def test_rolls_back_the_drive_when_the_change_fails(context, wire, replies, kept, new):
     wire.script(
         *importing(replies),
         (f"PATCH {VM}", replies.error("Failed to add device", 500)),
         (f"DELETE {VOLUMES}/{new}", replies.sync()),
     )
     with pytest.raises(errors.CloudError, match="Failed to add device"):
-        legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
+        legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     assert json.loads(kept.read_text())["disks"] == DISKS
 
 
 @pytest.mark.parametrize("changed", [True, False])
-def test_lxd_may_complain_of_an_agent_after_the_change(cpi, wire, replies, kept, new, changed):
+def test_checks_the_change_without_agent(context, wire, replies, kept, new, changed):
     last = "vol-c-old" if changed else new
     wire.script(
         *importing(replies),
@@ -116,30 +116,30 @@ def test_lxd_may_complain_of_an_agent_after_the_change(cpi, wire, replies, kept,
         (f"DELETE {VOLUMES}/{last}", replies.sync()),
     )
     if changed:
-        legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
+        legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     else:
         with pytest.raises(errors.CloudError):
-            legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
+            legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
 
 
-def test_in_a_cluster_the_drive_is_made_where_the_vm_is(cpi, wire, replies, kept):
+def test_creates_the_drive_on_the_member_of_the_vm(context, wire, replies, kept):
     cluster = {**INCUS, "environment": {"server": "incus", "server_clustered": True}}
     wire.script(
         *importing(replies, cluster, {**instance("vol-c-old"), "location": "m2"}),
         (f"PATCH {VM}", replies.sync()),
         (f"DELETE {VOLUMES}/vol-c-old", replies.sync()),
     )
-    legacy_config_drive.forget_disk(cpi(), "vm-1", "vol-p-1")
+    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     assert wire.asked[2].query["target"] == "m2"
 
 
-def test_a_deleted_vm_leaves_no_settings(cpi, kept):
-    legacy_config_drive.forget_vm(cpi(), "vm-1")
+def test_forget_vm_deletes_the_settings_file(context, kept):
+    legacy_config_drive.forget_vm(context(), "vm-1")
     assert not kept.exists()
-    legacy_config_drive.forget_vm(cpi(), "vm-1")
+    legacy_config_drive.forget_vm(context(), "vm-1")
 
 
-def test_settings_that_cannot_be_removed_are_told_of(cpi, tmp_path, log):
+def test_forget_vm_warns_when_the_file_cannot_be_deleted(context, tmp_path, log):
     (tmp_path / "vm-1.json").mkdir()
-    legacy_config_drive.forget_vm(cpi(), "vm-1")
+    legacy_config_drive.forget_vm(context(), "vm-1")
     assert "the settings that go-lxd-cpi kept of vm-1 stay: " in log.stream.getvalue()

@@ -4,34 +4,64 @@ import re
 
 import pytest
 
-from bosh_lxd_cpi import hints
+from bosh_lxd_cpi import errors, hints
 
 
-@pytest.mark.parametrize("problem", hints.HINTS)
-def test_every_mend_can_be_told_with_and_without_names(problem):
-    names = set(re.findall(r"(?<!\{)\{(\w+)\}", hints.HINTS[problem]))
-    bare = hints.text(problem)
-    assert not re.search(r"\{\w+\}", bare) and all(name.upper() in bare for name in names - {"client", "add"})
-    given = hints.text(problem, **{name: f"<{name}>" for name in names})
-    assert all(f"<{name}>" in given for name in names)
+@pytest.mark.parametrize("code", hints.HINTS)
+def test_every_hint_renders_with_and_without_fields(code):
+    names = set(re.findall(r"(?<!\{)\{(\w+)\}", hints.HINTS[code])) - {"client", "add"}
+    without_fields = hints.text(code)
+    assert not re.search(r"\{\w+\}", without_fields)
+    assert all(name.upper() in without_fields for name in names)
+    with_fields = hints.text(code, **{name: f"<{name}>" for name in names})
+    assert all(f"<{name}>" in with_fields for name in names)
 
 
 @pytest.mark.parametrize(
-    "client, told",
+    "server, commands",
     [
-        (None, "`lxc config trust add bosh.crt` or `incus config trust add-certificate bosh.crt`"),
-        ("lxc", "lxc config trust add bosh.crt"),
-        ("incus", "incus config trust add-certificate bosh.crt"),
+        ("", "`lxc config trust add bosh.crt` or `incus config trust add-certificate bosh.crt`"),
+        ("lxd", "`lxc config trust add bosh.crt`"),
+        ("incus", "`incus config trust add-certificate bosh.crt`"),
     ],
+    ids=["unknown", "lxd", "incus"],
 )
-def test_commands_are_those_of_the_servers_own_client(client, told):
-    assert told in hints.text("untrusted", **({"client": client} if client else {}))
+def test_commands_use_the_client_of_the_server(server, commands):
+    assert commands in hints.text("forbidden", server=server)
 
 
-def test_a_name_with_braces_is_told_as_it_is():
-    assert "{x}" in hints.text("unreachable", client="{x}")
+def test_fields_are_not_templates():
+    assert "{x}" in hints.text("no_host", url="{x}")
 
 
-def test_an_unknown_problem_is_a_mistake():
+def test_unknown_code_raises():
     with pytest.raises(KeyError):
-        hints.text("no_such_problem")
+        hints.text("no_such_code")
+
+
+def test_fields_of_the_error_override_defaults():
+    error = errors.CloudError("brief", code="no_space", pool="fast")
+    assert "`lxc storage info fast`" in hints.render(error, server="lxd", pool="default")
+
+
+def test_defaults_fill_fields_that_the_error_lacks():
+    error = errors.CloudError("brief", code="no_space")
+    assert "`incus storage info default`" in hints.render(error, server="incus", pool="default")
+
+
+@pytest.mark.parametrize(
+    "brief, code, message",
+    [
+        ("it failed", "", "it failed"),
+        ("it failed.", "", "it failed."),
+        ("it failed", "usage", "it failed. Run the program with --help"),
+        ("it failed.", "usage", "it failed. Run the program with --help"),
+    ],
+    ids=["no hint", "period and no hint", "hint", "period and hint"],
+)
+def test_message_is_brief_and_hint_without_detail(brief, code, message):
+    assert hints.message(errors.CloudError(brief, detail="long story", code=code)) == message
+
+
+def test_message_of_interrupted_has_no_hint():
+    assert hints.message(errors.Interrupted("SIGTERM"), server="lxd") == "the call was stopped by SIGTERM"
