@@ -21,36 +21,38 @@ def volume(location="m1", **config):
         "description": "d",
         "used_by": [],
         "location": location,
-        "config": {"size": "64MiB", **{f"user.bosh_{mark}": value for mark, value in config.items()}},
+        "config": {"size": "64MiB", **{f"user.bosh_{label}": value for label, value in config.items()}},
     }
 
 
-def offered(operation="/1.0/operations/op-0?project=prod"):
+def offer(operation="/1.0/operations/op-0?project=prod"):
     body = {"type": "async", "operation": operation, "metadata": {"metadata": {"control": "c", "fs": "f"}}}
     return HttpResponse(202, {}, json.dumps(body).encode())
 
 
-def beginning(replies, **marks):
+def copy_requests(replies, **labels):
+    """The requests of a migration until the copy begins."""
     return [
-        (f"GET {VOLUME}", replies.sync(volume(**marks))),
+        (f"GET {VOLUME}", replies.sync(volume(**labels))),
         ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
         ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
-        (f"POST {VOLUME}", offered()),
+        (f"POST {VOLUME}", offer()),
         (f"POST {VOLUMES}", replies.asynchronous()),
     ]
 
 
 def test_move_copies_the_disk_and_deletes_the_original(context, wire, replies):
     wire.script(
-        *beginning(replies, other="x"),
+        *copy_requests(replies, other="x"),
         (WAIT, replies.done()),
         ("GET /1.0/operations", replies.sync({})),
         (f"PUT {VOLUME}", replies.sync()),
         (f"DELETE {VOLUME}", replies.sync()),
     )
     disk_migration.move(context(), "default", "vol-p-1", "m2")
-    offer, copy, mark, delete = wire.asked[3], wire.asked[4], wire.asked[7], wire.asked[8]
-    assert [asked.query.get("target") for asked in (offer, copy, mark, delete)] == ["m1", "m2", "m1", "m1"]
+    lines = [f"POST {VOLUME}", f"POST {VOLUMES}", f"PUT {VOLUME}", f"DELETE {VOLUME}"]
+    offer, copy, label, deletion = map(wire.request_to, lines)
+    assert [request.query.get("target") for request in (offer, copy, label, deletion)] == ["m1", "m2", "m1", "m1"]
     assert copy.body == {
         "name": "vol-p-1",
         "type": "custom",
@@ -67,7 +69,7 @@ def test_move_copies_the_disk_and_deletes_the_original(context, wire, replies):
             "pool": "default",
         },
     }
-    assert mark.body == {
+    assert label.body == {
         "description": "d",
         "config": {"size": "64MiB", "user.bosh_other": "x", "user.bosh_copied": "1"},
     }
@@ -75,22 +77,24 @@ def test_move_copies_the_disk_and_deletes_the_original(context, wire, replies):
 
 def test_move_looks_for_the_copy_when_copying_fails(context, wire, replies):
     wire.script(
-        *beginning(replies),
+        *copy_requests(replies),
         (WAIT, replies.failed("no space left on device")),
         ("GET /1.0/operations", replies.sync({})),
         (f"GET {VOLUME}", replies.error("Storage volume not found", 404)),
     )
     with pytest.raises(errors.NoDiskSpace):
         disk_migration.move(context(), "default", "vol-p-1", "m2")
-    assert wire.asked[-1].query["target"] == "m2"
+    assert wire.last_request_to(f"GET {VOLUME}").query["target"] == "m2"
 
 
 @pytest.mark.parametrize(
-    "marks, number", [({"copy": "4"}, "5"), ({"copied": "1"}, "2"), ({"copy": "1", "copied": "2"}, "3")]
+    "labels, number",
+    [({"copy": "4"}, "5"), ({"copied": "1"}, "2"), ({"copy": "1", "copied": "2"}, "3")],
+    ids=["copied once", "not deleted", "copied twice"],
 )
-def test_move_gives_every_copy_a_new_number(context, wire, replies, marks, number):
+def test_move_gives_every_copy_a_new_number(context, wire, replies, labels, number):
     wire.script(
-        *beginning(replies, **marks),
+        *copy_requests(replies, **labels),
         (WAIT, replies.failed("no")),
         ("GET /1.0/operations", replies.sync({})),
         (f"GET {VOLUME}", replies.sync(volume("m2", copy=number))),
@@ -98,8 +102,8 @@ def test_move_gives_every_copy_a_new_number(context, wire, replies, marks, numbe
     )
     with pytest.raises(errors.CloudError):
         disk_migration.move(context(), "default", "vol-p-1", "m2")
-    assert wire.asked[4].body["config"]["user.bosh_copy"] == number
-    assert wire.asked[-1].query["target"] == "m2"
+    assert wire.request_to(f"POST {VOLUMES}").body["config"]["user.bosh_copy"] == number
+    assert wire.request_to(f"DELETE {VOLUME}").query["target"] == "m2"
 
 
 def test_move_does_nothing_when_the_disk_is_there(context, wire, replies):
@@ -108,7 +112,7 @@ def test_move_does_nothing_when_the_disk_is_there(context, wire, replies):
 
 
 def test_move_rolls_back_its_own_copy_only(context, wire, replies):
-    """Without a lock another call may have moved the disk there, whose only one it is now."""
+    """Another machine may have moved the disk there. Then that volume is the only one."""
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume())),
         ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
@@ -122,29 +126,31 @@ def test_move_rolls_back_its_own_copy_only(context, wire, replies):
 
 
 @pytest.mark.parametrize(
-    "original, copy, goes",
+    "original, copy, deleted",
     [
         ({}, {"copy": "1"}, "m2"),
         ({"copied": "1"}, {"copy": "1"}, "m1"),
         ({"copied": "1"}, {"copy": "2"}, "m2"),
         ({"copy": "9", "copied": "10"}, {"copy": "10"}, "m1"),
     ],
+    ids=["incomplete first copy", "complete first copy", "incomplete second copy", "numbers compare as numbers"],
 )
-def test_recovery_deletes_incomplete_copy_or_copied_original(context, wire, replies, original, copy, goes):
-    for both in ([volume("m1", **original), volume("m2", **copy)], [volume("m2", **copy), volume("m1", **original)]):
+def test_recovery_deletes_incomplete_copy_or_copied_original(context, wire, replies, original, copy, deleted):
+    volumes = [volume("m1", **original), volume("m2", **copy)]
+    for copies in (volumes, volumes[::-1]):
         other = {**volume("m3"), "name": "vol-p-2"}
         wire.script(
             ("GET /1.0/operations", replies.sync({})),
-            (f"GET {VOLUMES}", replies.sync([other, *both])),
+            (f"GET {VOLUMES}", replies.sync([other, *copies])),
             (f"DELETE {VOLUME}", replies.sync()),
         )
-        disk_migration.settle(context(), "default", "vol-p-1")
-        assert wire.asked[-1].query["target"] == goes
+        disk_migration.recover_interrupted_migration(context(), "default", "vol-p-1")
+        assert wire.last_request_to(f"DELETE {VOLUME}").query["target"] == deleted
 
 
 def test_recovery_does_nothing_when_one_copy_remains(context, wire, replies):
     wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync([volume("m2", copy="1")])))
-    disk_migration.settle(context(), "default", "vol-p-1")
+    disk_migration.recover_interrupted_migration(context(), "default", "vol-p-1")
 
 
 @pytest.mark.parametrize(
@@ -154,9 +160,11 @@ def test_recovery_does_nothing_when_one_copy_remains(context, wire, replies):
         [volume("m1"), volume("m2", copy="1"), volume("m3", copy="1")],
         [volume("m1"), {**volume("m2", copy="1"), "used_by": ["/1.0/instances/vm-1"]}],
     ],
+    ids=["no labels", "three copies", "attached copy"],
 )
 def test_recovery_rejects_copies_that_no_migration_left(context, wire, replies, copies):
     wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync(copies)))
-    with pytest.raises(errors.CloudError, match="disk vol-p-1 is on several cluster members: m1, m2") as raised:
-        disk_migration.settle(context(), "default", "vol-p-1")
-    assert "storage volume delete" in raised.value.hint
+    with pytest.raises(errors.CloudError, match="disk vol-p-1 exists on several cluster members: m1, m2") as raised:
+        disk_migration.recover_interrupted_migration(context(), "default", "vol-p-1")
+    assert raised.value.code == "several_disks"
+    assert raised.value.fields == {"disk": "vol-p-1", "pool": "default"}

@@ -1,4 +1,4 @@
-"""What no test server does on demand; the rest of snapshots is proven on real ones."""
+"""Snapshots: responses that no test server gives on demand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import snapshots
+from bosh_lxd_cpi.actions import snapshots, vms
 from bosh_lxd_cpi.model import naming
 
 VOLUME = "/1.0/storage-pools/default/volumes/custom/vol-p-1"
@@ -16,21 +16,25 @@ WAIT = "GET /1.0/operations/op-1/wait"
 
 @pytest.fixture
 def name(clock) -> str:
-    """Of the snapshot that a call makes."""
+    """Return the name of the snapshot that the call creates."""
     return f"snap-{naming.new_id(type(clock)(), 'd1r')}"
 
 
-@pytest.mark.parametrize("described", ["sync", "asynchronous"])
-def test_snapshot_disk_creates_then_describes(context, wire, replies, name, described):
+@pytest.mark.parametrize("response", ["sync", "asynchronous"])
+def test_snapshot_disk_creates_then_describes(context, wire, replies, name, response):
     wire.script(
         (f"POST {VOLUME}/snapshots", replies.asynchronous()),
         (WAIT, replies.done()),
-        (f"PUT {VOLUME}/snapshots/{name}", getattr(replies, described)()),
-        *([(WAIT, replies.done())] if described == "asynchronous" else []),
+        (f"PUT {VOLUME}/snapshots/{name}", getattr(replies, response)()),
+        *([(WAIT, replies.done())] if response == "asynchronous" else []),
     )
     assert snapshots.snapshot_disk(context(), "vol-p-1", {"deployment": "cf", "index": 0}) == f"vol-p-1_{name}"
-    assert wire.asked[0].body == {"name": name}
-    assert json.loads(wire.asked[2].body["description"]) == {"deployment": "cf", "director_uuid": "d1r", "index": 0}
+    assert wire.request_to(f"POST {VOLUME}/snapshots").body == {"name": name}
+    assert json.loads(wire.request_to(f"PUT {VOLUME}/snapshots/{name}").body["description"]) == {
+        "deployment": "cf",
+        "director_uuid": "d1r",
+        "index": 0,
+    }
 
 
 def test_description_is_limited_and_valid_json(context, wire, replies, name):
@@ -38,8 +42,9 @@ def test_description_is_limited_and_valid_json(context, wire, replies, name):
     snapshots.snapshot_disk(
         context(), "vol-p-1", {**{f"tag{number}": "x" * 9000 for number in range(200)}, "job": "db"}
     )
-    told = wire.asked[1].body["description"]
-    assert {"director_uuid", "tag0", "job"} < json.loads(told).keys() and 9000 < len(told) <= 129 << 10
+    description = wire.request_to(f"PUT {VOLUME}/snapshots/{name}").body["description"]
+    assert {"director_uuid", "tag0", "job"} < json.loads(description).keys()
+    assert 9000 < len(description) <= vms.MAX_CHARACTERS
 
 
 def test_snapshot_disk_finds_it_when_the_response_is_lost(context, wire, replies, name):
@@ -64,13 +69,15 @@ def test_snapshot_disk_rolls_back_when_describing_fails(context, wire, replies, 
         snapshots.snapshot_disk(context(), "vol-p-1", {})
 
 
-@pytest.mark.parametrize("failure", [errors.Interrupted("stopped by SIGTERM"), errors.DeadlineExceeded("too late")])
+@pytest.mark.parametrize(
+    "failure", [errors.Interrupted("SIGTERM"), errors.DeadlineExceeded("too late")], ids=["signal", "deadline"]
+)
 def test_rollback_waits_for_the_creation_of_the_snapshot(context, wire, replies, name, failure):
-    making = {"id": "op-1", "resources": {"storage_volume_snapshots": [f"{VOLUME}/snapshots/{name}?project=prod"]}}
+    creation = {"id": "op-1", "resources": {"storage_volume_snapshots": [f"{VOLUME}/snapshots/{name}?project=prod"]}}
     wire.script(
         (f"POST {VOLUME}/snapshots", replies.asynchronous()),
         (WAIT, failure),
-        ("GET /1.0/operations", replies.sync({"running": [making]})),
+        ("GET /1.0/operations", replies.sync({"running": [creation]})),
         (WAIT, replies.done()),
         (f"DELETE {VOLUME}/snapshots/{name}", replies.sync()),
     )
@@ -83,7 +90,7 @@ def test_snapshot_disk_raises_disk_not_found(context, wire, replies):
         (f"POST {VOLUME}/snapshots", replies.error("no", 404)),
         ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
     )
-    with pytest.raises(errors.DiskNotFound, match="there is no disk vol-p-1 to make a snapshot of"):
+    with pytest.raises(errors.DiskNotFound, match="there is no disk vol-p-1 to create a snapshot of"):
         snapshots.snapshot_disk(context(), "vol-p-1", {})
 
 
@@ -96,7 +103,7 @@ def test_delete_snapshot_succeeds_when_no_pool_has_it(context, wire, replies):
     snapshots.delete_snapshot(context(), "vol-p-1_snap-7")
 
 
-def test_a_deletion_whose_operation_is_forgotten_is_looked_at(context, wire, replies):
+def test_delete_snapshot_looks_when_the_operation_is_unknown(context, wire, replies):
     wire.script(
         (f"DELETE {VOLUME}/snapshots/snap-7", replies.asynchronous()),
         (WAIT, replies.error("Operation not found", 404)),
@@ -114,7 +121,7 @@ def test_delete_snapshot_rejects_invalid_cid(context, wire, cid):
 
 @pytest.mark.parametrize("metadata", ["x", [1], 5])
 def test_rejects_metadata_that_is_not_an_object(context, wire, metadata):
-    with pytest.raises(errors.BadRequest, match="metadata must be a mapping"):
+    with pytest.raises(errors.BadRequest, match="metadata must be an object"):
         snapshots.snapshot_disk(context(), "vol-p-1", metadata)
 
 
