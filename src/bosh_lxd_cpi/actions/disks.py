@@ -70,26 +70,26 @@ def has_disk(context: Context, disk_cid: str) -> bool:
 def delete_disk(context: Context, disk_cid: str) -> None:
     """Delete a disk and its snapshots. Succeed if there is none. Raises CloudError if it is attached."""
     cid = parse_cid(disk_cid, "disk_cid")
+    if not change_in_any_pool(context, cid, lambda pool: _delete(context, pool, cid)):
+        context.log.info(f"there is no disk {cid}")
+
+
+def _delete(context: Context, pool: str, cid: str) -> bool:
     try:
-        is_deleted = change_in_any_pool(context, cid, lambda pool: _delete(context, pool, cid))
+        context.run_operation(
+            lambda: context.client.delete_volume(pool, cid),
+            what=f"deleting disk {cid}",
+            name=cid,
+            is_done=lambda: not exists(lambda: context.client.volume(pool, cid)),
+        )
     except errors.InUse as failure:
         raise errors.CloudError(
             f"disk {cid} cannot be deleted, because it is attached to a VM",
             detail=str(failure),
             code="attached_delete",
-            **{**failure.fields, "disk": cid},
+            disk=cid,
+            pool=pool,
         ) from failure
-    if not is_deleted:
-        context.log.info(f"there is no disk {cid}")
-
-
-def _delete(context: Context, pool: str, cid: str) -> bool:
-    context.run_operation(
-        lambda: context.client.delete_volume(pool, cid),
-        what=f"deleting disk {cid}",
-        name=cid,
-        is_done=lambda: not exists(lambda: context.client.volume(pool, cid)),
-    )
     return True
 
 
