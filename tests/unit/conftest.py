@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bosh_lxd_cpi.actions.context import Context
+from bosh_lxd_cpi.actions.context import CHANGE_RETRY, Context
 from bosh_lxd_cpi.config.schema import Agent, Config, Server
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.transport import HttpResponse
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
 
 @pytest.fixture(autouse=True)
@@ -244,7 +245,7 @@ def client(wire: Wire, clock: ManualClock, log: Log) -> Client:
 def context(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable[..., Context]:
     """Return a function that creates the context of a call. Its arguments are properties of `server`."""
 
-    def make(**server: Any) -> Context:
+    def make(*, change_retry: RetryPolicy = CHANGE_RETRY, **server: Any) -> Context:
         config = Config(
             server=Server(**{"url": "https://lxd:8443", "network_name": "lxdbr0", **server}),
             agent=Agent(mbus="nats://nats:pass@10.0.0.6:4222"),
@@ -253,6 +254,6 @@ def context(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Call
             throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")),
             agent_config=config.agent_config._replace(filestore_path=str(tmp_path)),
         )
-        return Context(config=config, client=client, clock=clock, log=log, director="d1r")
+        return Context(config=config, client=client, clock=clock, log=log, director="d1r", change_retry=change_retry)
 
     return make

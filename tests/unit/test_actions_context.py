@@ -82,10 +82,9 @@ def test_rollback_has_its_own_deadline(context, clock):
     assert remaining == [ROLLBACK_SECONDS]
 
 
-def test_rollback_keeps_the_settings_of_the_call(client, context, clock, log):
-    call = context()
+def test_rollback_keeps_the_settings_of_the_call(client, context):
     policy = RetryPolicy(max_attempts=2)
-    call = Context(config=call.config, client=client, clock=clock, log=log, director="d1r", change_retry=policy)
+    call = context(change_retry=policy)
     contexts: list[Context] = []
     with pytest.raises(KeyError):
         with call.rollback() as rollback:

@@ -1,4 +1,4 @@
-"""What no test server does on demand; the rest of disks is proven on real ones."""
+"""Persistent disks: responses that no test server gives on demand."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import disk_migration, disks
+from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.model.naming import persistent_device
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
 VOLUMES = "/1.0/storage-pools/default/volumes/custom"
 VOLUME, VM = f"{VOLUMES}/vol-p-1", "/1.0/instances/vm-1"
 WAIT, OPERATIONS = "GET /1.0/operations/op-1/wait", "GET /1.0/operations"
 LXD = {"auth": "trusted", "api_extensions": [], "environment": {"server": "lxd"}}
 DEVICE = persistent_device("vol-p-1")
+THREE_ATTEMPTS = RetryPolicy(first_pause=0.05, max_attempts=3)
 
 
-def volume(**changed):
+def volume(**changes):
     return {
         "name": "vol-p-1",
         "type": "custom",
@@ -24,11 +27,11 @@ def volume(**changed):
         "description": "d",
         "used_by": [],
         "location": "none",
-        **changed,
+        **changes,
     }
 
 
-def instance(*sources, **changed):
+def instance(*sources, **changes):
     devices = {persistent_device(source): {"type": "disk", "pool": "default", "source": source} for source in sources}
     return {
         "name": "vm-1",
@@ -40,20 +43,27 @@ def instance(*sources, **changed):
         "profiles": ["default"],
         "stateful": False,
         "devices": {"root": {"type": "disk", "path": "/"}, **devices},
-        **changed,
+        **changes,
     }
+
+
+@pytest.fixture
+def new_disk(clock):
+    """Return the CID of the disk that the call creates."""
+    return f"vol-p-{naming.new_id(type(clock)(), 'd1r')}"
 
 
 # -- create and delete ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", ["sync", "asynchronous"])
-def test_create_disk_takes_one_request(context, wire, replies, answer):
+@pytest.mark.parametrize("response", ["sync", "asynchronous"])
+def test_create_disk_takes_one_request(context, wire, replies, response):
     wire.script(
-        (f"POST {VOLUMES}", getattr(replies, answer)()), *([(WAIT, replies.done())] if answer == "asynchronous" else [])
+        (f"POST {VOLUMES}", getattr(replies, response)()),
+        *([(WAIT, replies.done())] if response == "asynchronous" else []),
     )
     cid = disks.create_disk(context(), "1024", {"config": {"snapshots.expiry": "1d"}}, None)
-    assert wire.asked[0].body == {
+    assert wire.request_to(f"POST {VOLUMES}").body == {
         "name": cid,
         "type": "custom",
         "content_type": "block",
@@ -67,50 +77,44 @@ def test_create_disk_takes_one_request(context, wire, replies, answer):
     }
 
 
-def test_create_disk_finds_the_disk_when_the_response_is_lost(context, wire, replies):
-    wire.script((f"POST {VOLUMES}", errors.NoResponse("reset")), (OPERATIONS, replies.sync({})))
-    call = context()
-    wire.rest.append((f"GET {VOLUMES}/{next_disk(one)}", replies.sync(volume())))
-    assert disks.create_disk(one, 1024, {}, None).startswith("vol-p-")
+def test_create_disk_finds_the_disk_when_the_response_is_lost(context, wire, replies, new_disk):
+    wire.script(
+        (f"POST {VOLUMES}", errors.NoResponse("reset")),
+        (OPERATIONS, replies.sync({})),
+        (f"GET {VOLUMES}/{new_disk}", replies.sync(volume())),
+    )
+    assert disks.create_disk(context(), 1024, {}, None) == new_disk
 
 
-def test_create_disk_rolls_back_when_the_operation_fails(context, wire, replies):
-    call = context()
-    name = next_disk(one)
+def test_create_disk_rolls_back_when_the_operation_fails(context, wire, replies, new_disk):
     wire.script(
         (f"POST {VOLUMES}", replies.asynchronous()),
         (WAIT, replies.failed("odd")),
-        (f"DELETE {VOLUMES}/{name}", replies.sync()),
+        (f"DELETE {VOLUMES}/{new_disk}", replies.sync()),
     )
     with pytest.raises(errors.ServerError, match="odd"):
-        disks.create_disk(one, 1024, {}, None)
-
-
-def next_disk(context):
-    from bosh_lxd_cpi.model import naming
-
-    return f"vol-p-{naming.new_id(type(context.clock)(), 'd1r')}"
+        disks.create_disk(context(), 1024, {}, None)
 
 
 @pytest.mark.parametrize("size", [0, -1, "x", None, 1.5, True])
 def test_create_disk_rejects_invalid_size_before_any_request(context, wire, size):
     with pytest.raises(errors.InvalidProperties, match="disk size must be"):
         disks.create_disk(context(), size, {}, None)
-    assert wire.asked == []
+    assert wire.lines == []
 
 
 def test_create_disk_uses_the_member_of_its_vm(context, wire, replies):
     wire.script((f"GET {VM}", replies.sync(instance(location="m2"))), (f"POST {VOLUMES}", replies.sync()))
     disks.create_disk(context(target="@fast"), 1024, {}, "vm-1")
-    assert wire.asked[1].query == {"project": "prod", "target": "m2"}
+    assert wire.request_to(f"POST {VOLUMES}").query == {"project": "prod", "target": "m2"}
 
 
-@pytest.mark.parametrize("vm, target", [({"location": "m2"}, "m2"), (None, "m1")])
-def test_create_disk_prefers_the_member_of_its_vm(context, wire, replies, vm, target):
-    answer = replies.sync(instance(**vm)) if vm else replies.error("Instance not found", 404)
-    wire.script((f"GET {VM}", answer), (f"POST {VOLUMES}", replies.sync()))
+@pytest.mark.parametrize("exists, target", [(True, "m2"), (False, "m1")], ids=["VM exists", "no VM"])
+def test_create_disk_prefers_the_member_of_its_vm(context, wire, replies, exists, target):
+    response = replies.sync(instance(location="m2")) if exists else replies.error("Instance not found", 404)
+    wire.script((f"GET {VM}", response), (f"POST {VOLUMES}", replies.sync()))
     disks.create_disk(context(), 1024, {"target": "m1"}, "vm-1")
-    assert wire.asked[1].query["target"] == target
+    assert wire.request_to(f"POST {VOLUMES}").query["target"] == target
 
 
 def test_delete_disk_is_repeated_when_the_response_is_lost(context, wire, replies):
@@ -126,52 +130,61 @@ def test_delete_disk_rejects_attached_disk(context, wire, replies):
     wire.script(
         (f"DELETE {VOLUME}", replies.asynchronous()), (WAIT, replies.failed("The storage volume is still in use"))
     )
-    with pytest.raises(errors.CloudError, match="disk vol-p-1 is attached to a VM, so it is not deleted") as raised:
+    with pytest.raises(errors.CloudError, match="disk vol-p-1 cannot be deleted, because it is attached") as raised:
         disks.delete_disk(context(), "vol-p-1")
-    assert (
-        type(raised.value) is errors.CloudError
-        and "storage volume show default vol-p-1 --project prod" in raised.value.hint
-    )
+    assert type(raised.value) is errors.CloudError
+    assert (raised.value.code, raised.value.fields) == ("attached_delete", {"disk": "vol-p-1", "pool": "default"})
 
 
-def test_delete_disk_names_the_pool_of_the_attached_disk(context, wire, replies):
+def in_use(line, replies, response):
+    """A request that fails at once, or whose operation fails, because the volume is in use."""
+    text = "The storage volume is still in use"
+    if response == "sync":
+        return [(line, replies.error(text))]
+    return [(line, replies.asynchronous()), (WAIT, replies.failed(text))]
+
+
+@pytest.mark.parametrize("response", ["sync", "asynchronous"])
+def test_delete_disk_names_the_pool_of_the_attached_disk(context, wire, replies, response):
     wire.script(
         (f"DELETE {VOLUME}", replies.error("Not found", 404)),
         ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
-        (f"DELETE {VOLUME.replace('default', 'fast')}", replies.error("The storage volume is still in use")),
+        *in_use(f"DELETE {VOLUME.replace('default', 'fast')}", replies, response),
     )
     with pytest.raises(errors.CloudError) as raised:
         disks.delete_disk(context(), "vol-p-1")
-    assert "storage volume show fast vol-p-1" in raised.value.hint
+    assert raised.value.fields == {"disk": "vol-p-1", "pool": "fast"}
 
 
 # -- attach and detach ---------------------------------------------------------------------------------------------------
 
 
-def attaching(replies, *, first=None):
-    return [("GET /1.0", replies.sync(LXD)), (f"GET {VOLUME}", replies.sync(first or volume()))]
+def before_attachment(replies, **changes):
+    """The requests of attach_disk before it reads the VM. `changes` are properties of the disk."""
+    return [("GET /1.0", replies.sync(LXD)), (f"GET {VOLUME}", replies.sync(volume(**changes)))]
 
 
 def test_attach_disk_takes_four_requests(context, wire, replies):
     wire.script(
-        *attaching(replies), (f"GET {VM}", replies.sync(instance(), etag="e1")), (f"PATCH {VM}", replies.sync())
+        *before_attachment(replies), (f"GET {VM}", replies.sync(instance(), etag="e1")), (f"PATCH {VM}", replies.sync())
     )
     assert disks.attach_disk(context(), "vm-1", "vol-p-1") == {
         "path": f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_{DEVICE}"
     }
-    assert wire.asked[3].headers["If-Match"] == "e1"
-    assert wire.asked[3].body == {
+    request = wire.request_to(f"PATCH {VM}")
+    assert request.headers["If-Match"] == "e1"
+    assert request.body == {
         "description": "db/0",
         "devices": {DEVICE: {"type": "disk", "pool": "default", "source": "vol-p-1"}},
     }
 
 
 def test_attach_disk_keeps_an_existing_device(context, wire, replies):
-    there = instance()
-    there["devices"]["persistent-1"] = {"type": "disk", "pool": "default", "source": "vol-p-1"}
+    vm = instance()
+    vm["devices"]["persistent-1"] = {"type": "disk", "pool": "default", "source": "vol-p-1"}
     wire.script(
-        *attaching(replies, first=volume(used_by=["/1.0/instances/vm-1?project=prod"])),
-        (f"GET {VM}", replies.sync(there)),
+        *before_attachment(replies, used_by=["/1.0/instances/vm-1?project=prod"]),
+        (f"GET {VM}", replies.sync(vm)),
     )
     assert disks.attach_disk(context(), "vm-1", "vol-p-1")["path"].endswith("_lxd_persistent--1")
 
@@ -180,9 +193,10 @@ def test_attach_disk_keeps_an_existing_device(context, wire, replies):
     "user", ["/1.0/instances/vm-2", "/1.0/instances/vm-2?project=prod", "/1.0/virtual-machines/vm-2"]
 )
 def test_attach_disk_rejects_disk_of_another_vm(context, wire, replies, user):
-    wire.script(*attaching(replies, first=volume(used_by=[user])))
-    with pytest.raises(errors.CloudError, match="disk vol-p-1 is attached to vm-2 already"):
+    wire.script(*before_attachment(replies, used_by=[user]))
+    with pytest.raises(errors.CloudError, match="disk vol-p-1 is already attached to vm-2") as raised:
         disks.attach_disk(context(), "vm-1", "vol-p-1")
+    assert raised.value.code == "attached_elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -190,29 +204,33 @@ def test_attach_disk_rejects_disk_of_another_vm(context, wire, replies, user):
 )
 def test_attach_disk_ignores_users_that_are_not_vms(context, wire, replies, used_by):
     wire.script(
-        *attaching(replies, first=volume(used_by=used_by)),
+        *before_attachment(replies, used_by=used_by),
         (f"GET {VM}", replies.sync(instance())),
         (f"PATCH {VM}", replies.sync()),
     )
     disks.attach_disk(context(), "vm-1", "vol-p-1")
 
 
-@pytest.mark.parametrize("failure", [("ETag doesn't match", 412), ("LXD VM agent isn't currently running", 500)])
+@pytest.mark.parametrize(
+    "failure",
+    [("ETag doesn't match", 412), ("LXD VM agent isn't currently running", 500)],
+    ids=["changed", "agent not running"],
+)
 def test_attach_disk_tries_again_when_in_doubt(context, wire, replies, failure):
     wire.script(
-        *attaching(replies),
+        *before_attachment(replies),
         (f"GET {VM}", replies.sync(instance(), etag="e1")),
         (f"PATCH {VM}", replies.error(*failure)),
         (f"GET {VM}", replies.sync(instance(), etag="e2")),
         (f"PATCH {VM}", replies.sync()),
     )
     disks.attach_disk(context(), "vm-1", "vol-p-1")
-    assert wire.asked[-1].headers["If-Match"] == "e2"
+    assert wire.last_request_to(f"PATCH {VM}").headers["If-Match"] == "e2"
 
 
 def test_attach_disk_finds_its_device_when_the_response_is_lost(context, wire, replies):
     wire.script(
-        *attaching(replies),
+        *before_attachment(replies),
         (f"GET {VM}", replies.sync(instance(), etag="e1")),
         (f"PATCH {VM}", errors.NoResponse("reset")),
         (f"PATCH {VM}", replies.error("ETag doesn't match", 412)),
@@ -223,43 +241,38 @@ def test_attach_disk_finds_its_device_when_the_response_is_lost(context, wire, r
 
 def test_attach_disk_fails_when_the_vm_changes_every_time(context, wire, replies):
     wire.script(
-        *attaching(replies),
-        *[(f"GET {VM}", replies.sync(instance())), (f"PATCH {VM}", replies.error("ETag", 412))] * disks.REPEATS,
+        *before_attachment(replies),
+        *[(f"GET {VM}", replies.sync(instance())), (f"PATCH {VM}", replies.error("ETag", 412))] * 3,
     )
-    with pytest.raises(errors.CloudError, match="instance vm-1 kept changing while vol-p-1 was attached to it"):
-        disks.attach_disk(context(), "vm-1", "vol-p-1")
+    with pytest.raises(
+        errors.CloudError, match="disk vol-p-1 was not attached: instance vm-1 was changed at the same time"
+    ):
+        disks.attach_disk(context(change_retry=THREE_ATTEMPTS), "vm-1", "vol-p-1")
 
 
 def test_attach_disk_moves_a_local_disk_once(context, wire, replies, monkeypatch):
-    moved = []
-    monkeypatch.setattr(disk_migration, "move", lambda context, *arguments: moved.append(arguments))
+    moves = []
+    monkeypatch.setattr(disk_migration, "move", lambda context, *arguments: moves.append(arguments))
     wire.script(
-        *attaching(replies, first=volume(location="m1")),
+        *before_attachment(replies, location="m1"),
         (f"GET {VM}", replies.sync(instance(location="m2"))),
         (f"PATCH {VM}", replies.error("ETag doesn't match", 412)),
         (f"GET {VM}", replies.sync(instance(location="m2"))),
         (f"PATCH {VM}", replies.sync()),
     )
     disks.attach_disk(context(), "vm-1", "vol-p-1")
-    assert moved == [("default", "vol-p-1", "m2")], "once"
+    assert moves == [("default", "vol-p-1", "m2")]
 
 
-def test_a_disk_that_two_members_have_is_settled_first(context, wire, replies, monkeypatch):
-    settled = []
-    monkeypatch.setattr(disk_migration, "settle", lambda context, *arguments: settled.append(arguments))
+@pytest.mark.parametrize(
+    "disk_member, vm_member",
+    [("none", "none"), ("", "m2"), ("m2", "m2")],
+    ids=["no cluster", "remote pool", "same member"],
+)
+def test_attach_disk_does_not_move_a_reachable_disk(context, wire, replies, disk_member, vm_member):
     wire.script(
-        (f"GET {VOLUME}", replies.error('More than one cluster member has a volume named "vol-p-1"')),
-        (f"GET {VOLUME}", replies.sync(volume())),
-    )
-    assert disks.has_disk(context(), "vol-p-1") is True
-    assert settled == [("default", "vol-p-1")]
-
-
-@pytest.mark.parametrize("where, member", [("none", "none"), ("", "m2"), ("m2", "m2")])
-def test_attach_disk_does_not_move_a_reachable_disk(context, wire, replies, where, member):
-    wire.script(
-        *attaching(replies, first=volume(location=where)),
-        (f"GET {VM}", replies.sync(instance(location=member))),
+        *before_attachment(replies, location=disk_member),
+        (f"GET {VM}", replies.sync(instance(location=vm_member))),
         (f"PATCH {VM}", replies.sync()),
     )
     disks.attach_disk(context(), "vm-1", "vol-p-1")
@@ -272,8 +285,9 @@ def test_detach_disk_changes_nothing_else(context, wire, replies):
         (WAIT, replies.done()),
     )
     disks.detach_disk(context(), "vm-1", "vol-p-1")
-    assert wire.asked[1].headers["If-Match"] == "e1"
-    assert wire.asked[1].body == {
+    request = wire.request_to(f"PUT {VM}")
+    assert request.headers["If-Match"] == "e1"
+    assert request.body == {
         "architecture": "x86_64",
         "config": {"volatile.a": "b"},
         "description": "db/0",
@@ -289,14 +303,17 @@ def test_detach_disk_succeeds_when_not_attached(context, wire, replies):
     disks.detach_disk(context(), "vm-1", "vol-p-1")
 
 
-@pytest.mark.parametrize("failure", ["412", "lost", "forgotten", "agent"])
+@pytest.mark.parametrize("failure", ["changed", "no response", "unknown operation", "agent not running"])
 def test_detach_disk_reads_the_vm_again_when_in_doubt(context, wire, replies, failure):
     put = (f"PUT {VM}", replies.asynchronous())
     steps = {
-        "412": [(f"PUT {VM}", replies.error("ETag doesn't match", 412))],
-        "lost": [(f"PUT {VM}", errors.NoResponse("reset")), (f"PUT {VM}", replies.error("ETag doesn't match", 412))],
-        "forgotten": [put, (WAIT, replies.error("Operation not found", 404))],
-        "agent": [put, (WAIT, replies.failed("LXD VM agent isn't currently running"))],
+        "changed": [(f"PUT {VM}", replies.error("ETag doesn't match", 412))],
+        "no response": [
+            (f"PUT {VM}", errors.NoResponse("reset")),
+            (f"PUT {VM}", replies.error("ETag doesn't match", 412)),
+        ],
+        "unknown operation": [put, (WAIT, replies.error("Operation not found", 404))],
+        "agent not running": [put, (WAIT, replies.failed("LXD VM agent isn't currently running"))],
     }[failure]
     wire.script(
         (f"GET {VM}", replies.sync(instance("vol-p-1"), etag="e1")), *steps, (f"GET {VM}", replies.sync(instance()))
@@ -304,18 +321,72 @@ def test_detach_disk_reads_the_vm_again_when_in_doubt(context, wire, replies, fa
     disks.detach_disk(context(), "vm-1", "vol-p-1")
 
 
-def test_a_vm_that_is_gone_is_told_by_its_type(context, wire, replies):
-    wire.script(*[(f"GET {VM}", replies.error("Instance not found", 404))] * 2)
-    for call in disks.get_disks, lambda context, vm: disks.detach_disk(context, vm, "vol-p-1"):
-        with pytest.raises(errors.VMNotFound):
-            call(context(), "vm-1")
+@pytest.mark.parametrize(
+    "action, arguments",
+    [(disks.get_disks, ()), (disks.detach_disk, ("vol-p-1",))],
+    ids=["get_disks", "detach_disk"],
+)
+def test_raises_vm_not_found(context, wire, replies, action, arguments):
+    wire.script((f"GET {VM}", replies.error("Instance not found", 404)))
+    with pytest.raises(errors.VMNotFound, match="there is no VM vm-1"):
+        action(context(), "vm-1", *arguments)
+
+
+def test_detach_disk_fails_when_the_vm_changes_every_time(context, wire, replies):
+    wire.script(
+        *[(f"GET {VM}", replies.sync(instance("vol-p-1"))), (f"PUT {VM}", replies.error("ETag", 412))] * 3,
+    )
+    with pytest.raises(errors.CloudError, match="disk vol-p-1 was not detached: instance vm-1 was changed"):
+        disks.detach_disk(context(change_retry=THREE_ATTEMPTS), "vm-1", "vol-p-1")
+
+
+def test_detach_disk_names_a_missing_field(context, wire, replies):
+    vm = instance("vol-p-1")
+    del vm["architecture"]
+    wire.script((f"GET {VM}", replies.sync(vm)))
+    with pytest.raises(
+        errors.UnexpectedResponse, match=f"^GET {VM}: the field architecture of the response is missing$"
+    ):
+        disks.detach_disk(context(), "vm-1", "vol-p-1")
+
+
+# -- locks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unusable_locks(tmp_path):
+    """Put a file where the directory of the locks would be."""
+    (tmp_path / "locks").touch()
+
+
+@pytest.mark.usefixtures("unusable_locks")
+def test_attach_disk_fails_without_its_lock(context, wire, replies):
+    """LXD 5.0 lets two VMs write to one disk, so two calls must not attach it at the same time."""
+    wire.script(("GET /1.0", replies.sync(LXD)))
+    with pytest.raises(errors.LockUnavailable, match="attachment-of-vol-p-1 cannot be used") as raised:
+        disks.attach_disk(context(), "vm-1", "vol-p-1")
+    assert raised.value.code == "no_lock_directory"
+
+
+@pytest.mark.usefixtures("unusable_locks")
+def test_detach_disk_continues_without_its_lock(context, wire, replies, log):
+    wire.script((f"GET {VM}", replies.sync(instance("vol-p-1"))), (f"PUT {VM}", replies.sync()))
+    disks.detach_disk(context(), "vm-1", "vol-p-1")
+    assert "continuing without the lock" in log.stream.getvalue()
+
+
+@pytest.mark.usefixtures("unusable_locks")
+def test_set_disk_metadata_continues_without_its_lock(context, wire, replies, log):
+    wire.script((f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.sync()))
+    disks.set_disk_metadata(context(), "vol-p-1", {})
+    assert "continuing without the lock" in log.stream.getvalue()
 
 
 # -- sizes and metadata --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "now, size, sent",
+    "current, size, sent",
     [
         ("1024MiB", 2048, "2048MiB"),
         ("1GiB", 1025, "1025MiB"),
@@ -324,20 +395,21 @@ def test_a_vm_that_is_gone_is_told_by_its_type(context, wire, replies):
         ("1GiB", "1024", None),
     ],
 )
-def test_resize_disk_sends_nothing_when_the_size_is_equal(context, wire, replies, now, size, sent):
+def test_resize_disk_grows_a_disk_or_sends_nothing(context, wire, replies, current, size, sent):
     wire.script(
-        (f"GET {VOLUME}", replies.sync(volume(config={"size": now, "a": "b"}), etag="e1")),
+        (f"GET {VOLUME}", replies.sync(volume(config={"size": current, "a": "b"}), etag="e1")),
         *([(f"PUT {VOLUME}", replies.sync())] if sent else []),
     )
     disks.resize_disk(context(), "vol-p-1", size)
     if sent:
-        assert wire.asked[1].headers["If-Match"] == "e1"
-        assert wire.asked[1].body == {"config": {"size": sent, "a": "b"}, "description": "d"}
+        request = wire.request_to(f"PUT {VOLUME}")
+        assert request.headers["If-Match"] == "e1"
+        assert request.body == {"config": {"size": sent, "a": "b"}, "description": "d"}
 
 
-@pytest.mark.parametrize("now", ["2GiB", "2048MiB", "2147483648", "2147483648B"])
-def test_resize_disk_does_not_support_shrinking(context, wire, replies, now):
-    wire.script((f"GET {VOLUME}", replies.sync(volume(config={"size": now}))))
+@pytest.mark.parametrize("current", ["2GiB", "2048MiB", "2147483648", "2147483648B"])
+def test_resize_disk_does_not_support_shrinking(context, wire, replies, current):
+    wire.script((f"GET {VOLUME}", replies.sync(volume(config={"size": current}))))
     with pytest.raises(errors.NotSupported, match="disk vol-p-1 has 2048 MiB and cannot shrink to 1024"):
         disks.resize_disk(context(), "vol-p-1", 1024)
 
@@ -360,7 +432,7 @@ def test_resize_disk_keeps_a_concurrent_change(context, wire, replies):
         (f"PUT {VOLUME}", replies.sync()),
     )
     disks.resize_disk(context(), "vol-p-1", 2048)
-    assert wire.asked[-1].body["config"] == {"size": "2048MiB", "new": "x"}
+    assert wire.last_request_to(f"PUT {VOLUME}").body["config"] == {"size": "2048MiB", "new": "x"}
 
 
 def test_resize_disk_rejects_disk_in_use(context, wire, replies):
@@ -370,12 +442,12 @@ def test_resize_disk_rejects_disk_in_use(context, wire, replies):
     )
     with pytest.raises(errors.CloudError, match="disk vol-p-1 cannot grow while it is attached to vm-1") as raised:
         disks.resize_disk(context(), "vol-p-1", 2048)
-    assert "bosh stop --hard" in raised.value.hint
+    assert raised.value.code == "attached_grow"
 
 
 def test_update_disk_does_not_support_another_pool(context, wire, replies):
     wire.script((f"GET {VOLUME}", replies.sync(volume())))
-    with pytest.raises(errors.NotSupported, match="is in pool default and cannot move to fast in place"):
+    with pytest.raises(errors.NotSupported, match="is in pool default and cannot move to pool fast in place"):
         disks.update_disk(context(), "vol-p-1", 1024, {"storage_pool": "fast"})
 
 
@@ -384,21 +456,22 @@ def test_update_disk_changes_size_and_options_at_once(context, wire, replies):
         (f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.asynchronous()), (WAIT, replies.done())
     )
     disks.update_disk(context(), "vol-p-1", 2048, {"config": {"snapshots.expiry": "1d"}, "storage_pool": "default"})
-    assert wire.asked[1].body["config"] == {"size": "2048MiB", "snapshots.expiry": "1d"}
+    assert wire.request_to(f"PUT {VOLUME}").body["config"] == {"size": "2048MiB", "snapshots.expiry": "1d"}
 
 
 def test_set_disk_metadata_keeps_a_concurrent_change(context, wire, replies):
-    changed = (f"GET {VOLUME}", replies.sync(volume(config={"size": "1GiB", "new": "x"}), etag="e2"))
+    again = (f"GET {VOLUME}", replies.sync(volume(config={"size": "1GiB", "new": "x"}), etag="e2"))
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
         (f"PUT {VOLUME}", replies.error("ETag", 412)),
-        changed,
-        changed,
+        again,
+        again,
         (f"PUT {VOLUME}", replies.sync()),
     )
     disks.set_disk_metadata(context(), "vol-p-1", {"deployment": "cf", "instance_group": "db", "instance_index": 0})
-    assert wire.asked[4].headers["If-Match"] == "e2"
-    assert wire.asked[4].body == {
+    request = wire.last_request_to(f"PUT {VOLUME}")
+    assert request.headers["If-Match"] == "e2"
+    assert request.body == {
         "description": "cf db/0",
         "config": {
             "size": "1GiB",
@@ -423,33 +496,35 @@ def test_description_of_disk_is_deployment_and_instance(metadata, description):
     assert disks.describe(metadata) == description
 
 
-# -- finding -------------------------------------------------------------------------------------------------------------
-
-
-def test_the_configured_pool_is_looked_at_first_and_then_all_others(context, wire, replies):
-    wire.script(
-        (f"GET {VOLUME}", replies.error("no", 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "a"}, {"name": "default"}, {"name": "b"}])),
-        ("GET /1.0/storage-pools/a/volumes/custom/vol-p-1", replies.error("no", 404)),
-        ("GET /1.0/storage-pools/b/volumes/custom/vol-p-1", replies.sync(volume())),
-    )
-    assert disks.has_disk(context(), "vol-p-1") is True
-
-
 @pytest.mark.parametrize(
-    "call",
+    "action, arguments, first_requests",
     [
-        lambda context: disks.attach_disk(context, "vm-1", "vol-p-1"),
-        lambda context: disks.resize_disk(context, "vol-p-1", 5),
-        lambda context: disks.update_disk(context, "vol-p-1", 5, {}),
-        lambda context: disks.set_disk_metadata(context, "vol-p-1", {}),
+        (disks.attach_disk, ("vm-1", "vol-p-1"), [("GET /1.0", LXD)]),
+        (disks.resize_disk, ("vol-p-1", 5), []),
+        (disks.update_disk, ("vol-p-1", 5, {}), []),
+        (disks.set_disk_metadata, ("vol-p-1", {}), []),
     ],
+    ids=["attach_disk", "resize_disk", "update_disk", "set_disk_metadata"],
 )
-def test_raises_disk_not_found(context, wire, replies, call):
-    if "attach_disk" in call.__code__.co_names:
-        wire.script(("GET /1.0", replies.sync(LXD)))
+def test_raises_disk_not_found(context, wire, replies, action, arguments, first_requests):
     wire.script(
-        (f"GET {VOLUME}", replies.error("no", 404)), ("GET /1.0/storage-pools", replies.sync([{"name": "default"}]))
+        *[(line, replies.sync(document)) for line, document in first_requests],
+        (f"GET {VOLUME}", replies.error("no", 404)),
+        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
     )
     with pytest.raises(errors.DiskNotFound, match="there is no disk vol-p-1 in any storage pool of project prod"):
-        call(context())
+        action(context(), *arguments)
+
+
+def test_resize_disk_fails_when_the_disk_changes_every_time(context, wire, replies):
+    other = volume(config={"size": "1GiB", "new": "x"})
+    wire.script(
+        *[
+            (f"GET {VOLUME}", replies.sync(volume())),
+            (f"PUT {VOLUME}", replies.error("ETag", 412)),
+            (f"GET {VOLUME}", replies.sync(other)),
+        ]
+        * 3
+    )
+    with pytest.raises(errors.CloudError, match="disk vol-p-1 was not changed: another client changed it"):
+        disks.resize_disk(context(change_retry=THREE_ATTEMPTS), "vol-p-1", 2048)

@@ -1,4 +1,4 @@
-"""What no test server does on demand; the rest of vms is proven on real ones."""
+"""VMs after their creation: responses that no test server gives on demand."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import vms
+from bosh_lxd_cpi.lxd.transport import HttpResponse
 
 VM = "/1.0/instances/vm-1"
 STATE = f"PUT {VM}/state"
 WAIT = "GET /1.0/operations/op-1/wait"
-GONE = "Instance not found"
+NOT_FOUND = "Instance not found"
 
 
 def waited(line, replies, outcome=None):
+    """A request and the wait for its operation."""
     return [(line, replies.asynchronous()), (WAIT, outcome or replies.done())]
 
 
 def own_volumes(replies, pool="default"):
+    """The deletion of the config drive and of an ephemeral disk that does not exist."""
     volumes = f"/1.0/storage-pools/{pool}/volumes/custom"
     return [
         (f"DELETE {volumes}/vol-c-1", replies.asynchronous()),
@@ -36,27 +39,30 @@ def is_in_state(status, replies):
 def test_reboot_forces_a_restart(context, wire, replies):
     wire.script(is_in_state("Running", replies), *waited(STATE, replies))
     vms.reboot_vm(context(), "vm-1")
-    assert wire.asked[1].body == {"action": "restart", "force": True, "timeout": -1}
+    assert wire.request_to(STATE).body == {"action": "restart", "force": True, "timeout": -1}
 
 
 def test_reboot_starts_a_stopped_vm(context, wire, replies):
     wire.script(is_in_state("Stopped", replies), *waited(STATE, replies))
     vms.reboot_vm(context(), "vm-1")
-    assert wire.asked[1].body["action"] == "start"
+    assert wire.request_to(STATE).body["action"] == "start"
 
 
-def test_a_vm_that_somebody_else_starts_or_stops_meanwhile_runs_in_the_end(context, wire, replies):
+def test_reboot_succeeds_when_another_client_starts_the_vm(context, wire, replies):
     wire.script(
         is_in_state("Stopped", replies), *waited(STATE, replies, replies.failed("The instance is already running"))
     )
     vms.reboot_vm(context(), "vm-1")
+
+
+def test_reboot_starts_the_vm_when_another_client_stops_it(context, wire, replies):
     wire.script(
         is_in_state("Running", replies),
         *waited(STATE, replies, replies.failed("The instance is already stopped")),
         *waited(STATE, replies),
     )
     vms.reboot_vm(context(), "vm-1")
-    assert wire.asked[-2].body["action"] == "start"
+    assert wire.last_request_to(STATE).body["action"] == "start"
 
 
 def test_reboot_waits_for_another_operation(context, wire, replies, clock):
@@ -81,12 +87,33 @@ def test_reboot_succeeds_without_operation_when_the_vm_runs(context, wire, repli
 
 
 @pytest.mark.parametrize(
-    "call", [lambda context: vms.reboot_vm(context, "vm-1"), lambda context: vms.set_vm_metadata(context, "vm-1", {})]
+    "action, arguments, method",
+    [
+        (vms.reboot_vm, (), "GET"),
+        (vms.set_vm_metadata, ({},), "PATCH"),
+        (vms.read_vm, (), "GET"),
+    ],
+    ids=["reboot_vm", "set_vm_metadata", "read_vm"],
 )
-def test_a_vm_that_is_gone_is_told_by_its_type(context, wire, replies, call):
-    wire.script((f"GET {VM}" if "reboot_vm" in call.__code__.co_names else f"PATCH {VM}", replies.error(GONE, 404)))
+def test_raises_vm_not_found(context, wire, replies, action, arguments, method):
+    wire.script((f"{method} {VM}", replies.error(NOT_FOUND, 404)))
     with pytest.raises(errors.VMNotFound, match="there is no VM vm-1"):
-        call(context())
+        action(context(), "vm-1", *arguments)
+
+
+@pytest.mark.parametrize(
+    "document, problem",
+    [
+        ({"name": "vm-1"}, "the field status of the response is missing, not a string"),
+        ({"status": 103}, "the field status of the response is a number, not a string"),
+        ([], "the response is an array, not an object"),
+    ],
+    ids=["missing", "number", "array"],
+)
+def test_reboot_names_the_unexpected_field(context, wire, replies, document, problem):
+    wire.script((f"GET {VM}", replies.sync(document)))
+    with pytest.raises(errors.UnexpectedResponse, match=f"^GET {VM}: {problem}$"):
+        vms.reboot_vm(context(), "vm-1")
 
 
 # -- delete --------------------------------------------------------------------------------------------------------------
@@ -107,20 +134,20 @@ def test_delete_vm_stops_it_and_deletes_its_own_volumes(context, wire, replies):
         ("DELETE /1.0/storage-pools/slow/volumes/custom/vol-e-9", replies.sync()),
     )
     vms.delete_vm(context(), "vm-1")
-    assert wire.asked[1].body == {"action": "stop", "force": True, "timeout": -1}
+    assert wire.request_to(STATE).body == {"action": "stop", "force": True, "timeout": -1}
     assert not any("vol-p" in line for line in wire.lines)
 
 
-@pytest.mark.parametrize("vanishes", ["before", "before it is stopped", "before it is deleted"])
-def test_delete_vm_cleans_every_pool_when_the_vm_is_missing(context, wire, replies, vanishes):
-    gone = replies.error(GONE, 404)
-    there = (f"GET {VM}", replies.sync({"status": "Running", "devices": {}}))
+@pytest.mark.parametrize("missing", ["from the start", "when it is stopped", "when it is deleted"])
+def test_delete_vm_cleans_every_pool_when_the_vm_is_missing(context, wire, replies, missing):
+    not_found = replies.error(NOT_FOUND, 404)
+    running = (f"GET {VM}", replies.sync({"status": "Running", "devices": {}}))
     wire.script(
         *{
-            "before": [(f"GET {VM}", gone)],
-            "before it is stopped": [there, (STATE, gone)],
-            "before it is deleted": [there, *waited(STATE, replies), (f"DELETE {VM}", gone)],
-        }[vanishes],
+            "from the start": [(f"GET {VM}", not_found)],
+            "when it is stopped": [running, (STATE, not_found)],
+            "when it is deleted": [running, *waited(STATE, replies), (f"DELETE {VM}", not_found)],
+        }[missing],
         ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
         *own_volumes(replies),
         *own_volumes(replies, "fast"),
@@ -132,20 +159,20 @@ def test_delete_vm_is_repeated_when_the_response_is_lost(context, wire, replies)
     wire.script(
         (f"GET {VM}", replies.sync({"status": "Stopped", "devices": {}})),
         (f"DELETE {VM}", errors.NoResponse("reset")),
-        (f"DELETE {VM}", replies.error(GONE, 404)),
+        (f"DELETE {VM}", replies.error(NOT_FOUND, 404)),
         ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
         *own_volumes(replies),
     )
     vms.delete_vm(context(), "vm-1")
 
 
-def test_a_deletion_whose_operation_is_forgotten_is_looked_at(context, wire, replies):
+def test_delete_vm_looks_when_the_operation_is_unknown(context, wire, replies):
     wire.script(
         (f"GET {VM}", replies.sync({"status": "Stopped", "devices": {}})),
         (f"DELETE {VM}", replies.asynchronous()),
         (WAIT, replies.error("Operation not found", 404)),
         ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VM}", replies.error(GONE, 404)),
+        (f"GET {VM}", replies.error(NOT_FOUND, 404)),
         *own_volumes(replies),
     )
     vms.delete_vm(context(), "vm-1")
@@ -164,27 +191,31 @@ def test_delete_vm_does_not_stop_a_protected_vm(context, wire, replies):
     wire.script(
         (f"GET {VM}", replies.sync({"status": "Running", "expanded_config": {"security.protection.delete": "true"}}))
     )
-    with pytest.raises(errors.CloudError, match="vm-1 is protected from being deleted") as raised:
+    with pytest.raises(errors.CloudError, match="instance vm-1 is protected against deletion") as raised:
         vms.delete_vm(context(), "vm-1")
-    assert "config set vm-1 security.protection.delete=false --project prod" in raised.value.hint
+    assert (raised.value.code, raised.value.fields) == ("protected", {"vm": "vm-1"})
 
 
 # -- metadata ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", ["sync", "asynchronous"])
-def test_set_vm_metadata_takes_one_request(context, wire, replies, answer):
+@pytest.mark.parametrize("response", ["sync", "asynchronous"])
+def test_set_vm_metadata_takes_one_request(context, wire, replies, response):
     wire.script(
-        (f"PATCH {VM}", getattr(replies, answer)()), *([(WAIT, replies.done())] if answer == "asynchronous" else [])
+        (f"PATCH {VM}", getattr(replies, response)()), *([(WAIT, replies.done())] if response == "asynchronous" else [])
     )
     vms.set_vm_metadata(context(), "vm-1", {"instance_group": "db", "index": 0, "deployment": "cf"})
-    assert wire.asked[0].body == {
+    assert wire.request_to(f"PATCH {VM}").body == {
         "description": "db/0",
         "config": {"user.bosh.instance_group": "db", "user.bosh.index": "0", "user.bosh.deployment": "cf"},
     }
 
 
-@pytest.mark.parametrize("config, raises", [({"user.bosh.a": "b"}, False), ({"user.bosh.a": "old"}, True), ({}, True)])
+@pytest.mark.parametrize(
+    "config, raises",
+    [({"user.bosh.a": "b"}, False), ({"user.bosh.a": "old"}, True), ({}, True)],
+    ids=["changed", "old value", "no value"],
+)
 def test_set_vm_metadata_checks_the_change_without_agent(context, wire, replies, config, raises):
     wire.script(
         (f"PATCH {VM}", replies.error("LXD VM agent isn't currently running")),
@@ -199,7 +230,7 @@ def test_set_vm_metadata_checks_the_change_without_agent(context, wire, replies,
 
 @pytest.mark.parametrize("metadata", [None, [], "x", 5])
 def test_rejects_metadata_that_is_not_an_object(context, metadata):
-    with pytest.raises(errors.BadRequest, match="metadata must be a mapping"):
+    with pytest.raises(errors.BadRequest, match="metadata must be an object"):
         vms.set_vm_metadata(context(), "vm-1", metadata)
 
 
@@ -219,7 +250,7 @@ def test_rejects_metadata_that_is_not_an_object(context, metadata):
 def test_description_of_vm_is_its_instance(context, wire, replies, metadata, description):
     wire.script((f"PATCH {VM}", replies.sync()))
     vms.set_vm_metadata(context(), "vm-1", metadata)
-    assert wire.asked[0].body["description"] == description
+    assert wire.request_to(f"PATCH {VM}").body["description"] == description
 
 
 # -- has_vm --------------------------------------------------------------------------------------------------------------
@@ -231,17 +262,32 @@ def test_has_vm_takes_one_request_when_it_exists(context, wire, replies):
 
 
 def test_has_vm_takes_one_request_on_incus(context, wire, replies):
-    wire.script((f"GET {VM}", replies.error(GONE, 404)))
+    wire.script((f"GET {VM}", replies.error(NOT_FOUND, 404)))
     assert vms.has_vm(context(type="incus"), "vm-1") is False
 
 
-@pytest.mark.parametrize("answer", [("not authorized", 403), ("<html>", 404), ("Project not found", 404)])
-def test_has_vm_raises_when_the_request_fails(context, wire, replies, answer):
-    text, status = answer
-    from bosh_lxd_cpi.lxd.transport import HttpResponse
-
+@pytest.mark.parametrize("exists", [True, False], ids=["project exists", "no project"])
+def test_has_vm_checks_the_project_on_lxd(context, wire, replies, exists):
     wire.script(
-        (f"GET {VM}", HttpResponse(status, {}, text.encode()) if text.startswith("<") else replies.error(text, status))
+        (f"GET {VM}", replies.error(NOT_FOUND, 404)),
+        ("GET /1.0/projects/prod", replies.sync({"name": "prod"}) if exists else replies.error("no", 404)),
     )
+    if exists:
+        assert vms.has_vm(context(), "vm-1") is False
+    else:
+        with pytest.raises(errors.CloudError, match="there is no project prod") as raised:
+            vms.has_vm(context(), "vm-1")
+        assert raised.value.code == "no_project"
+
+
+@pytest.mark.parametrize("text, status", [("not authorized", 403), ("Project not found", 404)])
+def test_has_vm_raises_when_the_request_fails(context, wire, replies, text, status):
+    wire.script((f"GET {VM}", replies.error(text, status)))
     with pytest.raises(errors.CloudError):
+        vms.has_vm(context(type="incus"), "vm-1")
+
+
+def test_has_vm_raises_when_a_proxy_responds(context, wire):
+    wire.script((f"GET {VM}", HttpResponse(404, {}, b"<html>")))
+    with pytest.raises(errors.UnexpectedResponse, match="is not from LXD or Incus"):
         vms.has_vm(context(type="incus"), "vm-1")
