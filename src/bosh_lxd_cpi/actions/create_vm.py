@@ -70,7 +70,8 @@ def create_vm(
     uuid = context.new_id()
     default_network = properties.network or context.config.server.network_name
     nics = networks.nics(bosh_networks, default=default_network, uuid=uuid)
-    cid, is_kept = naming.vm_cid(uuid), []
+    cid = naming.vm_cid(uuid)
+    kept: list[str] = []
     try:
         plan, answer = _plan(
             context,
@@ -84,12 +85,12 @@ def create_vm(
         )
         with context.exclusive(cid), context.rollback() as rollback:
             director_registry.remember(context.config.lock_directory(), context.director)
-            rollback.add(f"VM {cid}", lambda context: is_kept.append(_remove_or_keep(context, plan)))
+            rollback.add(f"VM {cid}", lambda context: _remove_or_keep(context, plan, kept))
             _create(context, plan)
     except errors.Interrupted as failure:
         raise errors.VMCreationFailed(str(failure), ok_to_retry=True) from failure
     except errors.CloudError as failure:
-        if any(is_kept):
+        if kept:
             raise errors.VMCreationFailed(
                 failure.brief, detail=failure.detail, ok_to_retry=False, code="vm_kept", vm=cid
             ) from failure
@@ -97,14 +98,14 @@ def create_vm(
     return [cid, answer]
 
 
-def _remove_or_keep(context: Context, plan: Plan) -> bool:
-    """Delete the VM, or keep it if keep_failed_vms is set. Return whether it is kept."""
+def _remove_or_keep(context: Context, plan: Plan, kept: list[str]) -> None:
+    """Delete the VM. If keep_failed_vms is set, keep it and append its CID to `kept`."""
     if context.config.keep_failed_vms and exists(lambda: context.client.instance(plan.cid)):
+        kept.append(plan.cid)
         description = "its creation failed, kept for inspection"
         vms.describe(context, plan.cid, description=description, config={labels.STATE: labels.FAILED})
-        return True
-    vms.destroy(context, plan.cid, extra_pools=(plan.pool, plan.ephemeral_pool))
-    return False
+    else:
+        vms.destroy(context, plan.cid, extra_pools=(plan.pool, plan.ephemeral_pool))
 
 
 def _as_creation_failure(failure: errors.CloudError) -> errors.CloudError:
