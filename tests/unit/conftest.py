@@ -241,11 +241,14 @@ def client(wire: Wire, clock: ManualClock, log: Log) -> Client:
     return Client(wire, project="prod", deadline=Deadline(clock, 300), log=log)
 
 
+DEFAULT_RETRY = RetryPolicy()
+
+
 @pytest.fixture
-def context(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable[..., Context]:
+def context(wire: Wire, client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Callable[..., Context]:
     """Return a function that creates the context of a call. Its arguments are properties of `server`."""
 
-    def make(*, change_retry: RetryPolicy = CHANGE_RETRY, **server: Any) -> Context:
+    def make(*, change_retry: RetryPolicy = CHANGE_RETRY, retry: RetryPolicy = DEFAULT_RETRY, **server: Any) -> Context:
         config = Config(
             server=Server(**{"url": "https://lxd:8443", "network_name": "lxdbr0", **server}),
             agent=Agent(mbus="nats://nats:pass@10.0.0.6:4222"),
@@ -254,6 +257,9 @@ def context(client: Client, clock: ManualClock, log: Log, tmp_path: Any) -> Call
             throttle_config=config.throttle_config._replace(path=str(tmp_path / "locks")),
             agent_config=config.agent_config._replace(filestore_path=str(tmp_path)),
         )
-        return Context(config=config, client=client, clock=clock, log=log, director="d1r", change_retry=change_retry)
+        call_client = Client(wire, project=client.project, deadline=client.deadline, log=log, retry=retry)
+        return Context(
+            config=config, client=call_client, clock=clock, log=log, director="d1r", change_retry=change_retry
+        )
 
     return make

@@ -63,7 +63,7 @@ def test_settings_keep_skip_verify(skip_verify):
 @pytest.mark.parametrize("name", ["tls_client_cert", "tls_client_key", "tls_server_cert", "tls_ca_cert"])
 def test_rejects_certificate_file_that_cannot_be_read(name):
     properties = {"tls_client_cert": CERTIFICATE, "tls_client_key": KEY, name: "/missing.pem"}
-    with pytest.raises(errors.ConfigError, match="/missing.pem"):
+    with pytest.raises(errors.ConfigError, match=r"/missing\.pem"):
         connection_settings(Server(url="https://lxd:8443", **properties))
 
 

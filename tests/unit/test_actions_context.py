@@ -20,7 +20,7 @@ def test_accepts_every_cid(cid):
     [None, "", 5, [], {}, True, "a/b", "..", ".", "../x", "a b", "a?b", "a%2e", "a\n", "\u00e9", "x" * 201, "a;b", "'"],
 )
 def test_rejects_invalid_cid(value):
-    with pytest.raises(errors.BadRequest, match="^vm_cid must be a CID, not ") as raised:
+    with pytest.raises(errors.BadRequest, match=r"^vm_cid must be a CID, not ") as raised:
         parse_cid(value, "vm_cid")
     assert len(raised.value.brief) < 100
 
@@ -74,11 +74,10 @@ def test_new_id_encodes_time_and_director(context, clock):
 def test_rollback_has_its_own_deadline(context, clock):
     remaining = []
     call = context()
-    with pytest.raises(errors.DeadlineExceeded):
-        with call.rollback() as rollback:
-            rollback.add("x", lambda context: remaining.append(context.client.deadline.remaining()))
-            clock.sleep(300)
-            call.client.deadline.remaining()
+    with pytest.raises(errors.DeadlineExceeded), call.rollback() as rollback:
+        rollback.add("x", lambda context: remaining.append(context.client.deadline.remaining()))
+        clock.sleep(300)
+        call.client.deadline.remaining()
     assert remaining == [ROLLBACK_SECONDS]
 
 
@@ -86,10 +85,9 @@ def test_rollback_keeps_the_settings_of_the_call(client, context):
     policy = RetryPolicy(max_attempts=2)
     call = context(change_retry=policy)
     contexts: list[Context] = []
-    with pytest.raises(KeyError):
-        with call.rollback() as rollback:
-            rollback.add("x", contexts.append)
-            raise KeyError
+    with pytest.raises(KeyError), call.rollback() as rollback:
+        rollback.add("x", contexts.append)
+        raise KeyError
     [rollback_context] = contexts
     assert rollback_context.change_retry is policy
     assert rollback_context.client.transport is client.transport

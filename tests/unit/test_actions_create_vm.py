@@ -1,7 +1,4 @@
-"""create_vm against a scripted server: its requests, the dialects and clusters that no test server is, and its failures.
-
-What a VM then sees is proven on real servers.
-"""
+"""create_vm: its requests, servers and clusters that no test server is, and failures."""
 
 from __future__ import annotations
 
@@ -14,6 +11,8 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import create_vm
 from bosh_lxd_cpi.guest import networks
 from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime import locks
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
 INCUS = {
     "auth": "trusted",
@@ -35,11 +34,12 @@ BRIDGE = {"name": "lxdbr0", "managed": True, "type": "bridge", "config": {"ipv4.
 NETWORKS = {"private": {"type": "manual", "ip": "10.0.0.5", "netmask": "255.255.255.0", "gateway": "10.0.0.1"}}
 STEMCELL = {"name": "img-1", "target": "f1ng3r", "description": "bosh-openstack-kvm-ubuntu-jammy 1.5"}
 VOLUMES = "/1.0/storage-pools/default/volumes/custom"
+TWO_ATTEMPTS = RetryPolicy(max_attempts=2)
 
 
 @pytest.fixture
 def uuid(clock) -> str:
-    """Of the VM that a call makes: the first one that is drawn."""
+    """Return the UUID of the VM that the call creates: the first new ID."""
     return naming.new_id(type(clock)(), "d1r")
 
 
@@ -49,33 +49,38 @@ def cid(uuid) -> str:
 
 
 @pytest.fixture
-def asking(wire, replies) -> Callable[..., None]:
-    """Scripts the three questions that come before anything is made."""
+def script_look_ups(wire, replies) -> Callable[..., None]:
+    """Return a function that scripts the three requests before the first change."""
 
-    def asking(server: dict[str, Any] = INCUS, stemcell: dict[str, Any] = STEMCELL) -> None:
+    def script_look_ups(server: dict[str, Any] = INCUS, stemcell: dict[str, Any] = STEMCELL) -> None:
         wire.script(
             ("GET /1.0", replies.sync(server)),
             ("GET /1.0/images/aliases/img-1", replies.sync(stemcell)),
             ("GET /1.0/networks", replies.sync([BRIDGE])),
         )
 
-    return asking
+    return script_look_ups
 
 
 @pytest.fixture
 def create(context) -> Callable[..., Any]:
-    def create(properties: dict[str, Any] | None = None, nets: Any = NETWORKS, env: Any = None, **server: Any) -> Any:
-        return create_vm.create_vm(context(**server), "agent-1", "img-1", properties or {}, nets, [], env)
+    """Return a function that calls create_vm. Further keywords are properties of `server`."""
+
+    def create(
+        properties: dict[str, Any] | None = None, networks: Any = NETWORKS, env: Any = None, **server: Any
+    ) -> Any:
+        return create_vm.create_vm(context(**server), "agent-1", "img-1", properties or {}, networks, [], env)
 
     return create
 
 
 def waited(line: str, replies) -> list[tuple[str, Any]]:
+    """A request and the wait for its operation."""
     return [(line, replies.asynchronous()), ("GET /1.0/operations/op-1/wait", replies.done())]
 
 
-def making(cid: str, replies, *, ephemeral: bool = False) -> list[tuple[str, Any]]:
-    """The happy rest on Incus."""
+def changes(cid: str, replies, *, ephemeral: bool = False) -> list[tuple[str, Any]]:
+    """The requests that create a VM on Incus."""
     first = [(f"POST {VOLUMES}", replies.sync())] if ephemeral else []
     return [
         *first,
@@ -85,10 +90,10 @@ def making(cid: str, replies, *, ephemeral: bool = False) -> list[tuple[str, Any
     ]
 
 
-def leftovers(uuid: str, replies, *, there: bool = False) -> list[tuple[str, Any]]:
-    """Taking back a VM: when it is there with its drive, or when only volumes can be."""
+def rollback(uuid: str, replies, *, vm_exists: bool = False) -> list[tuple[str, Any]]:
+    """The requests that delete a VM with its config drive, or look for its volumes if there is no VM."""
     cid = f"vm-{uuid}"
-    if there:
+    if vm_exists:
         devices = {"config": {"type": "disk", "pool": "default", "source": f"vol-c-{uuid}"}}
         return [
             (f"GET /1.0/instances/{cid}", replies.sync({"status": "Running", "devices": devices})),
@@ -105,16 +110,16 @@ def leftovers(uuid: str, replies, *, there: bool = False) -> list[tuple[str, Any
     ]
 
 
-def test_takes_nine_requests_on_incus(create, wire, asking, replies, cid):
-    asking()
-    wire.script(*making(cid, replies, ephemeral=True))
+def test_takes_nine_requests_on_incus(create, wire, script_look_ups, replies, cid):
+    script_look_ups()
+    wire.script(*changes(cid, replies, ephemeral=True))
     assert create({"ephemeral_disk": 1024}) == [cid, NETWORKS]
-    assert len(wire.asked) == 9
+    assert wire.requests == 9
 
 
-def test_one_request_creates_and_starts_the_vm(create, wire, asking, replies, cid, uuid):
-    asking()
-    wire.script(*making(cid, replies, ephemeral=True))
+def test_one_request_creates_and_starts_the_vm(create, wire, script_look_ups, replies, cid, uuid):
+    script_look_ups()
+    wire.script(*changes(cid, replies, ephemeral=True))
     create(
         {
             "cpu": 2,
@@ -127,7 +132,7 @@ def test_one_request_creates_and_starts_the_vm(create, wire, asking, replies, ci
             "devices": {"gpu": {"type": "gpu"}},
         }
     )
-    body = next(asked.body for asked in wire.asked if asked.line == "POST /1.0/instances")
+    body = wire.request_to("POST /1.0/instances").body
     [nic] = networks.nics(NETWORKS, default="lxdbr0", uuid=uuid)
     assert body == {
         "name": cid,
@@ -155,27 +160,29 @@ def test_one_request_creates_and_starts_the_vm(create, wire, asking, replies, ci
             "ephemeral": {"type": "disk", "pool": "default", "source": f"vol-e-{uuid}"},
         },
     }
-    assert wire.asked[-1].body == {"description": "made by BOSH", "config": {"user.bosh.state": "created"}}
-    assert wire.asked[3].body["config"] == {
+    label = wire.request_to(f"PATCH /1.0/instances/{cid}")
+    assert label.body == {"description": "made by BOSH", "config": {"user.bosh.state": "created"}}
+    ephemeral = next(asked for asked in wire.asked if asked.line == f"POST {VOLUMES}")
+    assert ephemeral.body["config"] == {
         "user.bosh.director_uuid": "d1r",
         "user.bosh.created_at": "2026-01-31T10:00:00Z",
         "size": "1024MiB",
     }
 
 
-def test_config_drive_has_the_mac_of_the_device(create, wire, asking, replies, cid, uuid):
-    asking()
-    wire.script(*making(cid, replies))
+def test_config_drive_has_the_mac_of_the_device(create, wire, script_look_ups, replies, cid, uuid):
+    script_look_ups()
+    wire.script(*changes(cid, replies))
     create(env={"bosh": {"group": "g"}})
-    drive = next(asked for asked in wire.asked if asked.line == f"POST {VOLUMES}")
+    drive = wire.request_to(f"POST {VOLUMES}")
     [nic] = networks.nics(NETWORKS, default="lxdbr0", uuid=uuid)
     assert drive.headers["X-LXD-type"] == "iso" and drive.headers["X-LXD-name"] == f"vol-c-{uuid}"
-    for piece in nic.mac, "agent-1", cid, "nats://nats:pass@10.0.0.6:4222", '"group": "g"', "HARDDISK_incus_root":
-        assert piece.encode() in drive.body
+    for value in nic.mac, "agent-1", cid, "nats://nats:pass@10.0.0.6:4222", '"group": "g"', "HARDDISK_incus_root":
+        assert value.encode() in drive.body
 
 
-def test_imports_a_backup_and_starts_separately_on_lxd_5_0(create, wire, asking, replies, cid):
-    asking(LXD_5_0)
+def test_imports_a_backup_and_starts_separately_on_lxd_5_0(create, wire, script_look_ups, replies, cid):
+    script_look_ups(LXD_5_0)
     wire.script(
         *waited(f"POST {VOLUMES}", replies),
         *waited("POST /1.0/instances", replies),
@@ -183,34 +190,33 @@ def test_imports_a_backup_and_starts_separately_on_lxd_5_0(create, wire, asking,
         (f"PATCH /1.0/instances/{cid}", replies.sync()),
     )
     create()
-    drive, instance = wire.asked[3], wire.asked[5].body
+    drive, instance = wire.request_to(f"POST {VOLUMES}"), wire.request_to("POST /1.0/instances").body
     assert "X-LXD-type" not in drive.headers and b"backup/index.yaml" in drive.body
     assert "start" not in instance
     assert instance["config"]["raw.qemu"] == "-bios bios-256k.bin"
 
 
-def test_uses_boot_mode_on_lxd_6_7(create, wire, asking, replies, cid):
-    asking(LXD_6_7)
-    wire.script(*waited(f"POST {VOLUMES}", replies), *making(cid, replies))
+def test_uses_boot_mode_on_lxd_6_7(create, wire, script_look_ups, replies, cid):
+    script_look_ups(LXD_6_7)
+    wire.script(*waited(f"POST {VOLUMES}", replies), *changes(cid, replies))
     create({"ephemeral_disk": 64})
-    body = next(asked.body for asked in wire.asked if asked.line == "POST /1.0/instances")
-    assert (
-        body["config"]["boot.mode"] == "bios"
-        and not {"security.csm", "security.secureboot", "raw.qemu"} & body["config"].keys()
-    )
+    body = wire.request_to("POST /1.0/instances").body
+    assert body["config"]["boot.mode"] == "bios"
+    assert not {"security.csm", "security.secureboot", "raw.qemu"} & body["config"].keys()
 
 
-def test_imports_fat_drives_as_backup(create, context, wire, asking, replies, cid, monkeypatch):
-    asking()
-    wire.script(*making(cid, replies))
+def test_imports_fat_drives_as_backup(context, wire, script_look_ups, replies, cid):
+    script_look_ups()
+    wire.script(*changes(cid, replies))
     call = context()
-    one.config = one.config._replace(agent_config=one.config.agent_config._replace(type="FAT32"))
-    create_vm.create_vm(one, "agent-1", "img-1", {}, NETWORKS)
-    assert "X-LXD-type" not in wire.asked[3].headers and b"backup/volume.img" in wire.asked[3].body
+    call.config = call.config._replace(agent_config=call.config.agent_config._replace(type="FAT32"))
+    create_vm.create_vm(call, "agent-1", "img-1", {}, NETWORKS)
+    drive = wire.request_to(f"POST {VOLUMES}")
+    assert "X-LXD-type" not in drive.headers and b"backup/volume.img" in drive.body
 
 
-def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, asking, replies, cid, uuid):
-    asking(CLUSTER)
+def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, script_look_ups, replies, cid, uuid):
+    script_look_ups(CLUSTER)
     instance = {
         "location": "m2",
         "devices": {"root": {}},
@@ -228,35 +234,34 @@ def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, asking, re
         (f"PATCH /1.0/instances/{cid}", replies.sync()),
     )
     create({"ephemeral_disk": 64, "target": "@fast"})
-    by_line = {asked.line: asked for asked in wire.asked}
-    created, given = by_line["POST /1.0/instances"], by_line[f"PUT /1.0/instances/{cid}"]
-    assert created.query == {"project": "prod", "target": "@fast"} and "start" not in created.body
-    assert set(created.body["devices"]) == {"root", "eth0"}
+    creation, change = wire.request_to("POST /1.0/instances"), wire.request_to(f"PUT /1.0/instances/{cid}")
+    assert creation.query == {"project": "prod", "target": "@fast"} and "start" not in creation.body
+    assert set(creation.body["devices"]) == {"root", "eth0"}
     assert [asked.query for asked in wire.asked if asked.line == f"POST {VOLUMES}"] == [
         {"project": "prod", "target": "m2"}
     ] * 2
-    assert given.headers["If-Match"] == "e7" and given.body["config"] == {"volatile.x": "y"}
-    assert given.body["devices"]["config"]["source"] == f"vol-c-{uuid}" and "root" in given.body["devices"]
+    assert change.headers["If-Match"] == "e7" and change.body["config"] == {"volatile.x": "y"}
+    assert change.body["devices"]["config"]["source"] == f"vol-c-{uuid}" and "root" in change.body["devices"]
 
 
-def test_target_of_network_overrides_target_of_server(create, wire, asking, replies, uuid):
-    asking(CLUSTER)
-    wire.script(("POST /1.0/instances", replies.error("odd")), *leftovers(uuid, replies))
+def test_target_of_network_overrides_target_of_server(create, wire, script_look_ups, replies, uuid):
+    script_look_ups(CLUSTER)
+    wire.script(("POST /1.0/instances", replies.error("odd")), *rollback(uuid, replies))
     network = {"private": {**NETWORKS["private"], "cloud_properties": {"target": "m2"}}}
     with pytest.raises(errors.CloudError, match="odd"):
-        create(nets=network, target="@default")
-    assert next(asked for asked in wire.asked if asked.line == "POST /1.0/instances").query["target"] == "m2"
+        create(networks=network, target="@default")
+    assert wire.request_to("POST /1.0/instances").query["target"] == "m2"
 
 
-def test_sends_no_target_without_cluster(create, wire, asking, replies, cid):
-    asking()
-    wire.script(*making(cid, replies))
+def test_sends_no_target_without_cluster(create, wire, script_look_ups, replies, cid):
+    script_look_ups()
+    wire.script(*changes(cid, replies))
     create({"target": "m1"})
     assert all("target" not in asked.query for asked in wire.asked)
 
 
 def test_reads_the_image_when_the_alias_has_no_description(create, wire, replies, cid):
-    """go-lxd-cpi gave its aliases none."""
+    """Aliases of the Go CPI have no description."""
     wire.script(
         ("GET /1.0", replies.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", replies.sync({"target": "f1ng3r", "description": ""})),
@@ -265,10 +270,10 @@ def test_reads_the_image_when_the_alias_has_no_description(create, wire, replies
             replies.sync({"properties": {"description": "bosh-openstack-kvm-ubuntu-jammy-1.5"}}),
         ),
         ("GET /1.0/networks", replies.sync([BRIDGE])),
-        *making(cid, replies),
+        *changes(cid, replies),
     )
     create()
-    assert wire.asked[-3].body["config"]["security.csm"] == "true"
+    assert wire.request_to("POST /1.0/instances").body["config"]["security.csm"] == "true"
 
 
 def test_finds_a_bridge_in_the_default_project(create, wire, replies, cid):
@@ -277,11 +282,11 @@ def test_finds_a_bridge_in_the_default_project(create, wire, replies, cid):
         ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
         ("GET /1.0/networks", replies.sync([])),
         ("GET /1.0/networks", replies.sync([BRIDGE])),
-        *making(cid, replies),
+        *changes(cid, replies),
     )
     create()
-    assert wire.asked[3].query["project"] == "default"
-    assert wire.asked[-3].body["devices"]["eth0"]["parent"] == "lxdbr0"
+    assert wire.last_request_to("GET /1.0/networks").query["project"] == "default"
+    assert wire.request_to("POST /1.0/instances").body["devices"]["eth0"]["parent"] == "lxdbr0"
 
 
 def test_rejects_network_that_no_visible_project_has(create, wire, replies):
@@ -295,27 +300,31 @@ def test_rejects_network_that_no_visible_project_has(create, wire, replies):
         create()
 
 
-@pytest.mark.parametrize("kind, managed, dhcp", [("dhcp", True, True), ("dhcp", False, False), ("static", True, False)])
-def test_reserves_addresses_by_dhcp_on_managed_networks(create, wire, replies, cid, kind, managed, dhcp):
+@pytest.mark.parametrize(
+    "assignment, managed, dhcp",
+    [("dhcp", True, True), ("dhcp", False, False), ("static", True, False)],
+    ids=["dhcp", "dhcp on unmanaged network", "static"],
+)
+def test_reserves_addresses_by_dhcp_on_managed_networks(create, wire, replies, cid, assignment, managed, dhcp):
     wire.script(
         ("GET /1.0", replies.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
         ("GET /1.0/networks", replies.sync([{**BRIDGE, "managed": managed}])),
-        *making(cid, replies),
+        *changes(cid, replies),
     )
-    _, answer = create(managed_network_assignment=kind)
-    assert answer["private"]["type"] == ("dynamic" if dhcp else "manual")
-    assert (b'"use_dhcp": true' in wire.asked[3].body) is dhcp
+    _, bosh_networks = create(managed_network_assignment=assignment)
+    assert bosh_networks["private"]["type"] == ("dynamic" if dhcp else "manual")
+    assert (b'"use_dhcp": true' in wire.request_to(f"POST {VOLUMES}").body) is dhcp
 
 
-# -- what goes wrong before anything is made ------------------------------------------------------------------------------
+# -- failures before the first change ---------------------------------------------------------------------------------
 
 
 def test_rejects_server_without_virtual_machines(create, wire, replies):
     wire.script(("GET /1.0", replies.sync({**INCUS, "environment": {**INCUS["environment"], "driver": "lxc"}})))
     with pytest.raises(errors.CloudError, match="cannot run virtual machines") as raised:
         create()
-    assert "vhost_vsock" in raised.value.hint
+    assert raised.value.code == "no_vms"
 
 
 def test_raises_stemcell_not_found(create, wire, replies):
@@ -323,96 +332,101 @@ def test_raises_stemcell_not_found(create, wire, replies):
         ("GET /1.0", replies.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", replies.error("Image alias not found", 404)),
     )
-    with pytest.raises(errors.StemcellNotFound, match="there is no stemcell img-1 in project prod"):
+    with pytest.raises(errors.StemcellNotFound, match="there is no stemcell img-1 in project prod") as raised:
         create()
+    assert raised.value.code == "no_image"
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((5, "img-1", {}, {}), "agent_id must be a text"),
+        ((5, "img-1", {}, {}), "agent_id must be a string"),
         (("a", "img/1", {}, {}), "stemcell_cid must be a CID"),
-        (("a", "img-1", {}, {}, [], "x"), "env a mapping"),
+        (("a", "img-1", {}, {}, [], "x"), "env an object"),
         (("a", "img-1", {"cpus": 1}, {}), "unknown key cpus"),
         (("a", "img-1", {}, []), "networks must be a mapping"),
     ],
+    ids=["agent_id", "stemcell_cid", "env", "cloud_properties", "networks"],
 )
 def test_rejects_invalid_arguments_before_any_request(context, wire, arguments, message):
     with pytest.raises(errors.CpiError, match=message):
         create_vm.create_vm(context(), *arguments)
-    assert wire.asked == []
+    assert wire.lines == []
 
 
-# -- failures on the way --------------------------------------------------------------------------------------------------
+# -- failures afterwards ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", range(5))
-def test_rolls_back_when_a_step_fails(create, wire, asking, replies, uuid, cid, step):
-    """Volume, drive, its operation, instance, its operation."""
-    asking()
-    steps = making(cid, replies, ephemeral=True)[: step + 1]
+@pytest.mark.parametrize(
+    "step", range(5), ids=["ephemeral disk", "drive", "operation of drive", "VM", "operation of VM"]
+)
+def test_rolls_back_when_a_step_fails(create, wire, script_look_ups, replies, uuid, cid, step):
+    script_look_ups()
+    steps = changes(cid, replies, ephemeral=True)[: step + 1]
     steps[-1] = (steps[-1][0], replies.failed("odd") if "operations" in steps[-1][0] else replies.error("odd"))
-    wire.script(*steps, *leftovers(uuid, replies, there=step == 4))
-    with pytest.raises(errors.VMCreationFailed, match=": odd$") as raised:
+    wire.script(*steps, *rollback(uuid, replies, vm_exists=step == 4))
+    with pytest.raises(errors.VMCreationFailed, match=r": odd$") as raised:
         create({"ephemeral_disk": 64})
     assert raised.value.ok_to_retry is False
 
 
-def test_rolls_back_when_the_label_cannot_be_set(create, wire, asking, replies, uuid, cid):
-    asking()
+def test_rolls_back_when_the_label_cannot_be_set(create, wire, script_look_ups, replies, uuid, cid):
+    script_look_ups()
     wire.script(
-        *making(cid, replies)[:-1],
+        *changes(cid, replies)[:-1],
         (f"PATCH /1.0/instances/{cid}", replies.error("odd")),
-        *leftovers(uuid, replies, there=True),
+        *rollback(uuid, replies, vm_exists=True),
     )
     with pytest.raises(errors.VMCreationFailed):
         create()
 
 
-def test_rolls_back_after_an_unexpected_exception(create, wire, asking, replies, uuid):
-    asking()
-    wire.script((f"POST {VOLUMES}", lambda: KeyError("surprise")), *leftovers(uuid, replies))
+def test_rolls_back_after_an_unexpected_exception(create, wire, script_look_ups, replies, uuid):
+    script_look_ups()
+    wire.script((f"POST {VOLUMES}", lambda: KeyError("surprise")), *rollback(uuid, replies))
     with pytest.raises(KeyError):
         create()
 
 
 @pytest.mark.parametrize(
-    "answer, retry",
+    "text, ok_to_retry",
     [
         ('Create start operation: Instance is busy running a "start" operation', True),
         ("UNIQUE constraint failed: instances.name", True),
         ("odd", False),
     ],
+    ids=["busy", "name is taken", "unknown error"],
 )
-def test_director_retries_transient_failures_only(create, wire, asking, replies, uuid, cid, clock, answer, retry):
-    asking()
-    steps = making(cid, replies)
-    failing = [steps[2], ("GET /1.0/operations/op-1/wait", replies.failed(answer))]
-    wire.script(*steps[:2], *failing * (19 if "busy" in answer else 1), *leftovers(uuid, replies))
+def test_director_retries_transient_failures_only(create, wire, script_look_ups, replies, uuid, cid, text, ok_to_retry):
+    script_look_ups()
+    steps = changes(cid, replies)
+    failing = [steps[2], ("GET /1.0/operations/op-1/wait", replies.failed(text))]
+    wire.script(*steps[:2], *failing * (2 if "busy" in text else 1), *rollback(uuid, replies))
     with pytest.raises(errors.VMCreationFailed) as raised:
-        create()
-    assert raised.value.ok_to_retry is retry
+        create(retry=TWO_ATTEMPTS)
+    assert raised.value.ok_to_retry is ok_to_retry
 
 
 @pytest.mark.parametrize(
-    "answer, error, hint",
+    "text, error, code",
     [
-        ("no space left on device", errors.NoDiskSpace, "storage info default"),
-        ('Requested profile "x" doesn\'t exist', errors.CloudError, "profile list"),
-        ("Project not found", errors.CloudError, "project create prod"),
+        ("no space left on device", errors.NoDiskSpace, "no_space"),
+        ('Requested profile "x" doesn\'t exist', errors.CloudError, "no_profile"),
+        ("Project not found", errors.CloudError, "no_project"),
     ],
+    ids=["no space", "no profile", "no project"],
 )
-def test_keeps_errors_that_have_a_hint(create, wire, asking, replies, uuid, answer, error, hint):
-    asking()
-    wire.script((f"POST {VOLUMES}", replies.error(answer)), *leftovers(uuid, replies))
+def test_keeps_errors_that_have_a_hint(create, wire, script_look_ups, replies, uuid, text, error, code):
+    script_look_ups()
+    wire.script((f"POST {VOLUMES}", replies.error(text)), *rollback(uuid, replies))
     with pytest.raises(error) as raised:
         create()
-    assert type(raised.value) is error and hint in raised.value.hint
+    assert type(raised.value) is error and raised.value.code == code
 
 
-def test_finds_the_vm_when_the_response_is_lost(create, wire, asking, replies, cid):
-    asking()
-    steps = making(cid, replies)
+def test_finds_the_vm_when_the_response_is_lost(create, wire, script_look_ups, replies, cid):
+    script_look_ups()
+    steps = changes(cid, replies)
     running = replies.sync({"status": "Running"})
     wire.script(
         *steps[:2],
@@ -425,9 +439,9 @@ def test_finds_the_vm_when_the_response_is_lost(create, wire, asking, replies, c
     assert create()[0] == cid
 
 
-def test_waits_for_the_creation_when_the_response_is_lost(create, wire, asking, replies, cid):
-    asking()
-    steps = making(cid, replies)
+def test_waits_for_the_creation_when_the_response_is_lost(create, wire, script_look_ups, replies, cid):
+    script_look_ups()
+    steps = changes(cid, replies)
     running = replies.sync({"status": "Running"})
     pending = {"running": [{"id": "op-9", "resources": {"instances": [f"/1.0/instances/{cid}?project=prod"]}}]}
     wire.script(
@@ -442,46 +456,120 @@ def test_waits_for_the_creation_when_the_response_is_lost(create, wire, asking, 
     assert create()[0] == cid
 
 
-def test_accepts_the_label_when_the_agent_is_not_running(create, wire, asking, replies, cid):
-    asking()
+def test_accepts_the_label_when_the_agent_is_not_running(create, wire, script_look_ups, replies, cid):
+    script_look_ups()
     wire.script(
-        *making(cid, replies)[:-1],
+        *changes(cid, replies)[:-1],
         (f"PATCH /1.0/instances/{cid}", replies.error("LXD VM agent isn't currently running")),
         (f"GET /1.0/instances/{cid}", replies.sync({"config": {"user.bosh.state": "created"}})),
     )
     assert create()[0] == cid
 
 
-def test_rolls_back_after_the_deadline(create, wire, asking, replies, uuid, clock):
-    asking()
-    wire.script((f"POST {VOLUMES}", lambda: clock.sleep(301) or replies.sync()), *leftovers(uuid, replies))
+@pytest.mark.parametrize("step", [1, 3], ids=["config drive", "VM"])
+def test_interrupted_call_rolls_back_and_may_be_retried(create, wire, script_look_ups, replies, uuid, cid, step):
+    script_look_ups()
+    steps = changes(cid, replies)[: step + 1]
+    steps[-1] = (steps[-1][0], errors.Interrupted("SIGTERM"))
+    wire.script(*steps, *rollback(uuid, replies, vm_exists=step == 3))
+    with pytest.raises(errors.VMCreationFailed, match=r"^the call was stopped by SIGTERM$") as raised:
+        create()
+    assert raised.value.ok_to_retry is True
+
+
+def test_interrupted_before_the_first_change_may_be_retried(create, wire):
+    wire.script(("GET /1.0", errors.Interrupted("SIGINT")))
+    with pytest.raises(errors.VMCreationFailed, match=r"^the call was stopped by SIGINT$") as raised:
+        create()
+    assert raised.value.ok_to_retry is True
+
+
+@pytest.mark.parametrize(
+    "look_up, document, problem",
+    [
+        (0, {"api_extensions": {}}, "GET /1.0: the field api_extensions of the response is an object, not an array"),
+        (
+            1,
+            {"name": "img-1"},
+            "GET /1.0/images/aliases/img-1: the field target of the response is missing, not a string",
+        ),
+        (2, [{"managed": True}], "GET /1.0/networks: the field name of the response is missing, not a string"),
+    ],
+    ids=["server", "alias", "networks"],
+)
+def test_unexpected_response_names_endpoint_and_field(create, wire, replies, look_up, document, problem):
+    lines = ["GET /1.0", "GET /1.0/images/aliases/img-1", "GET /1.0/networks"]
+    documents = [INCUS, STEMCELL, [BRIDGE]]
+    documents[look_up] = document
+    wire.script(*[(line, replies.sync(one)) for line, one in zip(lines, documents, strict=True)][: look_up + 1])
+    with pytest.raises(errors.VMCreationFailed, match=f"^{problem}$") as raised:
+        create()
+    assert raised.value.ok_to_retry is False
+    assert isinstance(raised.value.__cause__, errors.UnexpectedResponse)
+
+
+def test_rolls_back_after_the_deadline(create, wire, script_look_ups, replies, uuid, clock):
+    script_look_ups()
+    wire.script((f"POST {VOLUMES}", lambda: clock.sleep(301) or replies.sync()), *rollback(uuid, replies))
     with pytest.raises(errors.VMCreationFailed, match="the call did not finish within 300 seconds") as raised:
         create({"ephemeral_disk": 64})
     assert raised.value.ok_to_retry is True
 
 
-def test_keeps_a_failed_vm_when_configured(context, wire, asking, replies, cid):
-    asking()
-    there = (f"GET /1.0/instances/{cid}", replies.sync({"status": "Stopped"}))
-    steps = making(cid, replies)
+def test_keeps_a_failed_vm_when_configured(context, wire, script_look_ups, replies, cid):
+    script_look_ups()
+    vm = (f"GET /1.0/instances/{cid}", replies.sync({"status": "Stopped"}))
+    steps = changes(cid, replies)
     wire.script(
         *steps[:3],
         ("GET /1.0/operations/op-1/wait", replies.failed("odd")),
-        there,
+        vm,
         (f"PATCH /1.0/instances/{cid}", replies.sync()),
     )
     call = context()
-    one.config = one.config._replace(keep_failed_vms=True)
+    call.config = call.config._replace(keep_failed_vms=True)
     with pytest.raises(errors.VMCreationFailed) as raised:
-        create_vm.create_vm(one, "agent-1", "img-1", {}, NETWORKS)
-    assert raised.value.ok_to_retry is False and "keep_failed_vms is set" in raised.value.hint
-    assert wire.asked[-1].body["config"] == {"user.bosh.state": "failed"}
+        create_vm.create_vm(call, "agent-1", "img-1", {}, NETWORKS)
+    assert raised.value.ok_to_retry is False
+    assert (raised.value.code, raised.value.fields) == ("vm_kept", {"vm": cid})
+    assert wire.request_to(f"PATCH /1.0/instances/{cid}").body["config"] == {"user.bosh.state": "failed"}
 
 
-def test_keeps_no_vm_when_the_server_is_unreachable(context, wire, clock):
-    wire.script(*[("GET /1.0", errors.Unreachable("no connection"))] * 19)
-    call = context()
-    one.config = one.config._replace(keep_failed_vms=True)
+def test_keeps_no_vm_when_the_server_is_unreachable(context, wire):
+    wire.script(*[("GET /1.0", errors.Unreachable("no connection"))] * 2)
+    call = context(retry=TWO_ATTEMPTS)
+    call.config = call.config._replace(keep_failed_vms=True)
     with pytest.raises(errors.VMCreationFailed) as raised:
-        create_vm.create_vm(one, "agent-1", "img-1", {}, NETWORKS)
+        create_vm.create_vm(call, "agent-1", "img-1", {}, NETWORKS)
     assert raised.value.ok_to_retry is True
+
+
+def test_keeps_a_failed_vm_although_it_cannot_be_labelled(context, wire, script_look_ups, replies, cid, log):
+    script_look_ups()
+    wire.script(
+        *changes(cid, replies)[:3],
+        ("GET /1.0/operations/op-1/wait", replies.failed("UNIQUE constraint failed: instances.name")),
+        (f"GET /1.0/instances/{cid}", replies.sync({"status": "Stopped"})),
+        (f"PATCH /1.0/instances/{cid}", replies.error("odd")),
+    )
+    call = context()
+    call.config = call.config._replace(keep_failed_vms=True)
+    with pytest.raises(errors.VMCreationFailed) as raised:
+        create_vm.create_vm(call, "agent-1", "img-1", {}, NETWORKS)
+    assert (raised.value.code, raised.value.ok_to_retry) == ("vm_kept", False)
+    assert f"could not roll back VM {cid}" in log.stream.getvalue()
+
+
+def test_holds_the_lock_of_the_vm_during_its_creation(create, wire, script_look_ups, replies, cid, tmp_path):
+    held = []
+
+    def create_volume():
+        held.append(locks.is_held(str(tmp_path / "locks"), cid))
+        return replies.asynchronous()
+
+    script_look_ups()
+    first, *others = changes(cid, replies)
+    wire.script((first[0], create_volume), *others)
+    create()
+    assert held == [True]
+    assert not locks.is_held(str(tmp_path / "locks"), cid)

@@ -90,7 +90,7 @@ def test_locate_for_change_recovers_a_migration_first(context, wire, replies):
 
 def test_locate_for_change_raises_disk_not_found(context, wire, replies):
     wire.script((f"GET {VOLUME}", missing(replies)), (POOLS, replies.sync([{"name": "default"}])))
-    with pytest.raises(errors.DiskNotFound, match="^there is no disk vol-p-1 in any storage pool of project prod$"):
+    with pytest.raises(errors.DiskNotFound, match=r"^there is no disk vol-p-1 in any storage pool of project prod$"):
         disk_lookup.locate_for_change(context(), "vol-p-1")
 
 

@@ -53,7 +53,7 @@ def new_disk(clock):
     return f"vol-p-{naming.new_id(type(clock)(), 'd1r')}"
 
 
-# -- create and delete ---------------------------------------------------------------------------------------------------
+# -- create and delete ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("response", ["sync", "asynchronous"])
@@ -156,7 +156,7 @@ def test_delete_disk_names_the_pool_of_the_attached_disk(context, wire, replies,
     assert raised.value.fields == {"disk": "vol-p-1", "pool": "fast"}
 
 
-# -- attach and detach ---------------------------------------------------------------------------------------------------
+# -- attach and detach ------------------------------------------------------------------------------------------------
 
 
 def before_attachment(replies, **changes):
@@ -350,7 +350,7 @@ def test_detach_disk_names_a_missing_field(context, wire, replies):
         disks.detach_disk(context(), "vm-1", "vol-p-1")
 
 
-# -- locks -----------------------------------------------------------------------------------------------------------
+# -- locks ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -382,7 +382,7 @@ def test_set_disk_metadata_continues_without_its_lock(context, wire, replies, lo
     assert "continuing without the lock" in log.stream.getvalue()
 
 
-# -- sizes and metadata --------------------------------------------------------------------------------------------------
+# -- sizes and metadata -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

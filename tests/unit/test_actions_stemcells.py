@@ -1,4 +1,4 @@
-"""Uploads against a scripted server that reads what it gets; and what no test server does on demand."""
+"""Stemcells: the content of uploads, and responses that no test server gives on demand."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import pytest
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import stemcells
 from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.stemcell.upload import metadata
 
-WAIT, IMAGES, ALIASES = "GET /1.0/operations/op-1/wait", "GET /1.0/images", "POST /1.0/images/aliases"
+WAIT = "GET /1.0/operations/op-1/wait"
+IMAGES, UPLOAD, ALIASES = "GET /1.0/images", "POST /1.0/images", "POST /1.0/images/aliases"
 QCOW2 = b"QFI\xfb\x00\x00\x00\x02" + bytes(72) + b"x" * 3000
 PROPERTIES = {
     "name": "bosh-noble",
@@ -35,6 +37,8 @@ VM_IMAGE = {
 
 @pytest.fixture
 def tarball(tmp_path: Path) -> Callable[..., str]:
+    """Return a function that writes a tarball with a disk image and returns its path."""
+
     def tarball(content: bytes = QCOW2) -> str:
         info = tarfile.TarInfo("root.img")
         info.size, info.mtime = len(content), 1769853600
@@ -47,25 +51,26 @@ def tarball(tmp_path: Path) -> Callable[..., str]:
     return tarball
 
 
-def uploading(replies, outcome=None):
-    return [(IMAGES, replies.sync([])), ("POST /1.0/images", replies.asynchronous()), (WAIT, outcome or replies.done())]
+def upload_requests(replies, outcome=None):
+    """The requests until the image exists, which does not exist before."""
+    return [(IMAGES, replies.sync([])), (UPLOAD, replies.asynchronous()), (WAIT, outcome or replies.done())]
 
 
-def parts(body: bytes, content_type: str) -> list[bytes]:
-    boundary = content_type.partition("boundary=")[2].encode()
-    return [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in body.split(b"--" + boundary)[1:-1]]
+def parts(upload) -> list[bytes]:
+    """Return the parts of a multipart request: metadata and disk image."""
+    boundary = upload.headers["Content-Type"].partition("boundary=")[2].encode()
+    return [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in upload.body.split(b"--" + boundary)[1:-1]]
 
 
 def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, replies, tarball):
-    wire.script(*uploading(replies), (ALIASES, replies.sync()))
-    call = context()
-    cid = stemcells.create_stemcell(one, tarball(), PROPERTIES)
-    upload, alias = wire.asked[1], wire.asked[3]
-    metadata, rootfs = parts(upload.body, upload.headers["Content-Type"])
+    wire.script(*upload_requests(replies), (ALIASES, replies.sync()))
+    cid = stemcells.create_stemcell(context(), tarball(), PROPERTIES)
+    upload, alias = wire.request_to(UPLOAD), wire.request_to(ALIASES)
+    head, rootfs = parts(upload)
     assert rootfs == QCOW2 and upload.headers["Content-Length"] == str(len(upload.body))
     assert alias.body == {
         "name": cid,
-        "target": hashlib.sha256(metadata + QCOW2).hexdigest(),
+        "target": hashlib.sha256(head + QCOW2).hexdigest(),
         "description": "bosh-noble 1.2",
     }
     assert cid.startswith("img-") and naming.origin(cid)
@@ -78,12 +83,12 @@ def test_create_stemcell_uses_an_existing_image(context, wire, replies):
         {**VM_IMAGE, "properties": None},
     ]
     wire.script((IMAGES, replies.sync([*others, VM_IMAGE])), (ALIASES, replies.sync()))
-    stemcells.create_stemcell(context(), "/not/even/read", PROPERTIES)
-    assert wire.asked[1].body["target"] == "f1ng3r"
+    stemcells.create_stemcell(context(), "/missing", PROPERTIES)
+    assert wire.request_to(ALIASES).body["target"] == "f1ng3r"
 
 
 def test_create_stemcell_uploads_without_name_and_version(context, wire, replies, tarball):
-    wire.script(*uploading(replies)[1:], (ALIASES, replies.sync()))
+    wire.script(*upload_requests(replies)[1:], (ALIASES, replies.sync()))
     stemcells.create_stemcell(context(), tarball(), {"name": "bosh-noble"})
 
 
@@ -94,6 +99,7 @@ def test_create_stemcell_uploads_without_name_and_version(context, wire, replies
         (b"KDMV" + bytes(100), PROPERTIES, "root.img is not qcow2"),
         (b"QFI\xfb\x00\x00\x00\x02" + b"\x01" * 8, PROPERTIES, "needs a backing file"),
     ],
+    ids=["raw declared as qcow2", "vmdk", "backing file"],
 )
 def test_rejects_invalid_image_before_upload(context, wire, replies, tarball, content, properties, message):
     wire.script((IMAGES, replies.sync([])))
@@ -108,34 +114,31 @@ def test_create_stemcell_rejects_invalid_path(context, path):
 
 
 def test_uploads_a_raw_image_as_qcow2(context, wire, replies, tarball):
-    wire.script(*uploading(replies), (ALIASES, replies.sync()))
+    wire.script(*upload_requests(replies), (ALIASES, replies.sync()))
     stemcells.create_stemcell(
         context(), tarball(bytes(200_000) + b"data" + bytes(100_000)), {**PROPERTIES, "disk_format": "raw"}
     )
-    _, rootfs = parts(wire.asked[1].body, wire.asked[1].headers["Content-Type"])
+    upload = wire.request_to(UPLOAD)
+    _, rootfs = parts(upload)
     assert rootfs.startswith(b"QFI\xfb") and len(rootfs) == 6 * 65536
-    assert wire.asked[1].headers["Content-Length"] == str(len(wire.asked[1].body))
+    assert upload.headers["Content-Length"] == str(len(upload.body))
 
 
 def test_uploads_a_qcow2_image_declared_as_raw_unchanged(context, wire, replies, tarball):
-    wire.script(*uploading(replies), (ALIASES, replies.sync()))
+    wire.script(*upload_requests(replies), (ALIASES, replies.sync()))
     stemcells.create_stemcell(context(), tarball(), {**PROPERTIES, "disk_format": "raw"})
-    assert parts(wire.asked[1].body, wire.asked[1].headers["Content-Type"])[1] == QCOW2
+    assert parts(wire.request_to(UPLOAD))[1] == QCOW2
 
 
 def test_uses_the_image_that_another_call_uploaded(context, wire, replies, tarball):
-    wire.script(*uploading(replies, replies.failed("Image with same fingerprint already exists")))
-    wire.script(
-        ("GET /1.0/images/" + fingerprint_of(context, tarball), replies.sync(VM_IMAGE)), (ALIASES, replies.sync())
-    )
+    wire.script(*upload_requests(replies, replies.failed("Image with same fingerprint already exists")))
+    wire.script((f"GET /1.0/images/{fingerprint()}", replies.sync(VM_IMAGE)), (ALIASES, replies.sync()))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
-def fingerprint_of(context, tarball) -> str:
-    """The image's fingerprint, from the upload of an equal call."""
-    from bosh_lxd_cpi.stemcell import upload
-
-    about = {
+def fingerprint() -> str:
+    """Return the fingerprint of the image that the tarball becomes."""
+    properties = {
         "description": "bosh-noble-1.2",
         "os": "Ubuntu",
         "architecture": "x86_64",
@@ -144,26 +147,23 @@ def fingerprint_of(context, tarball) -> str:
         "bosh.director": "d1r",
         "root_disk_size": "5120MiB",
     }
-    metadata = upload.metadata(architecture="x86_64", created=1769853600, properties=about)
-    return hashlib.sha256(metadata + QCOW2).hexdigest()
+    head = metadata(architecture="x86_64", created=1769853600, properties=properties)
+    return hashlib.sha256(head + QCOW2).hexdigest()
 
 
-@pytest.mark.parametrize("loss", ["answer", "operation"])
-def test_looks_for_the_image_when_the_result_is_lost(context, wire, replies, tarball, loss):
-    steps = uploading(replies, replies.error("Operation not found", 404))
-    wire.script(*(steps if loss == "operation" else [steps[0], (steps[1][0], errors.NoResponse("reset"))]))
-    wire.script(
-        ("GET /1.0/images/" + fingerprint_of(context, tarball), replies.sync(VM_IMAGE)), (ALIASES, replies.sync())
-    )
+@pytest.mark.parametrize("lost", ["response", "operation"])
+def test_looks_for_the_image_when_the_result_is_lost(context, wire, replies, tarball, lost):
+    steps = upload_requests(replies, replies.error("Operation not found", 404))
+    wire.script(*(steps if lost == "operation" else [steps[0], (UPLOAD, errors.NoResponse("reset"))]))
+    wire.script((f"GET /1.0/images/{fingerprint()}", replies.sync(VM_IMAGE)), (ALIASES, replies.sync()))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
 def test_raises_no_response_when_the_image_is_missing(context, wire, replies, tarball):
-    steps = uploading(replies)
     wire.script(
-        steps[0],
-        (steps[1][0], errors.NoResponse("reset")),
-        ("GET /1.0/images/" + fingerprint_of(context, tarball), replies.error("Image not found", 404)),
+        (IMAGES, replies.sync([])),
+        (UPLOAD, errors.NoResponse("reset")),
+        (f"GET /1.0/images/{fingerprint()}", replies.error("Image not found", 404)),
     )
     with pytest.raises(errors.NoResponse):
         stemcells.create_stemcell(context(), tarball(), PROPERTIES)
@@ -181,39 +181,43 @@ def test_create_stemcell_rolls_back_the_alias(context, wire, replies, clock):
 
 
 @pytest.mark.parametrize(
-    "properties, question",
+    "properties, look_up",
     [
         ({"image_fingerprint": "f1ng"}, []),
         ({"image_alias": "mine"}, [("GET /1.0/images/aliases/mine", {"target": "f1ng"})]),
     ],
+    ids=["fingerprint", "alias"],
 )
-def test_light_stemcell_is_an_alias_of_an_existing_image(context, wire, replies, properties, question):
+def test_light_stemcell_is_an_alias_of_an_existing_image(context, wire, replies, properties, look_up):
     wire.script(
-        *[(line, replies.sync(answer)) for line, answer in question],
+        *[(line, replies.sync(document)) for line, document in look_up],
         ("GET /1.0/images/f1ng", replies.sync(VM_IMAGE)),
         (ALIASES, replies.sync()),
     )
     stemcells.create_stemcell(context(), "", {**PROPERTIES, **properties})
-    assert (wire.asked[-1].body["target"], wire.asked[-1].body["description"]) == ("f1ng3r", "light: bosh-noble 1.2")
+    alias = wire.request_to(ALIASES).body
+    assert (alias["target"], alias["description"]) == ("f1ng3r", "light: bosh-noble 1.2")
 
 
 def test_rejects_light_stemcell_without_image(context, wire, replies):
     wire.script(("GET /1.0/images/aliases/mine", replies.error("Image alias not found", 404)))
     with pytest.raises(errors.CloudError, match="the light stemcell's image mine is not on the server") as raised:
         stemcells.create_stemcell(context(), "", {"image_alias": "mine"})
-    assert "Import it into project prod" in raised.value.hint
+    assert raised.value.code == "no_light_image"
 
 
 def test_rejects_container_image_as_light_stemcell(context, wire, replies):
     wire.script(("GET /1.0/images/f1ng", replies.sync({**VM_IMAGE, "type": "container"})))
-    with pytest.raises(errors.CloudError, match="image f1ng3r is for containers"):
+    with pytest.raises(errors.CloudError, match="image f1ng3r is for containers") as raised:
         stemcells.create_stemcell(context(), "", {"image_fingerprint": "f1ng"})
+    assert raised.value.code == "container_image"
 
 
-# -- delete --------------------------------------------------------------------------------------------------------------
+# -- delete -----------------------------------------------------------------------------------------------------------
 
 
-def deleting(replies, *names, description="bosh-noble 1.2"):
+def deletion_look_ups(replies, *names, description="bosh-noble 1.2"):
+    """The requests that read a stemcell before its deletion. `names` are the aliases of its image."""
     return [
         (
             "GET /1.0/images/aliases/img-1",
@@ -225,35 +229,46 @@ def deleting(replies, *names, description="bosh-noble 1.2"):
 
 def test_delete_stemcell_deletes_the_image_with_its_last_alias(context, wire, replies):
     wire.script(
-        *deleting(replies, "img-1"), ("DELETE /1.0/images/f1ng3r", replies.asynchronous()), (WAIT, replies.done())
+        *deletion_look_ups(replies, "img-1"),
+        ("DELETE /1.0/images/f1ng3r", replies.asynchronous()),
+        (WAIT, replies.done()),
     )
     stemcells.delete_stemcell(context(), "img-1")
 
 
 @pytest.mark.parametrize(
-    "names, description", [(["img-1", "img-2"], "bosh-noble 1.2"), (["img-1"], "light: bosh-noble 1.2")]
+    "names, description",
+    [(["img-1", "img-2"], "bosh-noble 1.2"), (["img-1"], "light: bosh-noble 1.2")],
+    ids=["another alias", "light stemcell"],
 )
 def test_delete_stemcell_keeps_an_image_that_others_use(context, wire, replies, names, description):
     wire.script(
-        *deleting(replies, *names, description=description), ("DELETE /1.0/images/aliases/img-1", replies.sync())
+        *deletion_look_ups(replies, *names, description=description),
+        ("DELETE /1.0/images/aliases/img-1", replies.sync()),
     )
     stemcells.delete_stemcell(context(), "img-1")
 
 
-@pytest.mark.parametrize("step", range(3))
-def test_delete_stemcell_succeeds_when_it_is_missing(context, wire, replies, step):
-    steps = [*deleting(replies, "img-1"), ("DELETE /1.0/images/f1ng3r", None)][: step + 1]
+@pytest.mark.parametrize("missing", range(3), ids=["alias", "image", "image at its deletion"])
+def test_delete_stemcell_succeeds_when_it_is_missing(context, wire, replies, missing):
+    steps = [*deletion_look_ups(replies, "img-1"), ("DELETE /1.0/images/f1ng3r", None)][: missing + 1]
     wire.script(*steps[:-1], (steps[-1][0], replies.error("Image not found", 404)))
     stemcells.delete_stemcell(context(), "img-1")
 
 
-# -- predeploy -----------------------------------------------------------------------------------------------------------
+# -- predeploy --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_cids(clock):
+    """Return the CIDs of the stemcell and of the VM that the call creates."""
+    same_clock = type(clock)()
+    return [f"{kind}-{naming.new_id(same_clock, 'd1r')}" for kind in ("img", "vm")]
 
 
 @pytest.mark.parametrize("outcome", ["done", "failed"])
-def test_predeploying_deletes_its_vm(context, wire, replies, clock, outcome):
-    drawing = type(clock)()
-    cid, vm = (f"{kind}-{naming.new_id(one, 'd1r')}" for kind in ("img", "vm"))
+def test_predeploying_deletes_its_vm(context, wire, replies, new_cids, outcome):
+    cid, vm = new_cids
     wire.script(
         (IMAGES, replies.sync([VM_IMAGE])),
         (ALIASES, replies.sync()),
@@ -267,12 +282,12 @@ def test_predeploying_deletes_its_vm(context, wire, replies, clock, outcome):
             stemcells.create_stemcell(context(predeploy_stemcell=True), "x", PROPERTIES)
     else:
         assert stemcells.create_stemcell(context(predeploy_stemcell=True), "x", PROPERTIES) == cid
-    assert wire.asked[2].body["source"] == {"type": "image", "fingerprint": "f1ng3r"}
+    assert wire.request_to("POST /1.0/instances").body["source"] == {"type": "image", "fingerprint": "f1ng3r"}
 
 
-@pytest.mark.parametrize("clustered, target", [(False, None), (True, "m1")])
-def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, replies, clock, clustered, target):
-    vm = f"vm-{[naming.new_id(one, 'd1r') for one in [type(clock)()] for _ in range(2)][1]}"
+@pytest.mark.parametrize("clustered, target", [(False, None), (True, "m1")], ids=["no cluster", "cluster"])
+def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, replies, new_cids, clustered, target):
+    _, vm = new_cids
     server = {
         "auth": "trusted",
         "api_extensions": [],
@@ -286,4 +301,23 @@ def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, replies, 
         (f"DELETE /1.0/instances/{vm}", replies.sync()),
     )
     stemcells.create_stemcell(context(predeploy_stemcell=True, target="m1"), "x", PROPERTIES)
-    assert wire.asked[3].query.get("target") == target
+    assert wire.request_to("POST /1.0/instances").query.get("target") == target
+
+
+# -- unexpected responses ---------------------------------------------------------------------------------------------
+
+
+def test_names_the_missing_field_of_an_image(context, wire, replies):
+    image = {key: value for key, value in VM_IMAGE.items() if key != "fingerprint"}
+    wire.script(("GET /1.0/images/f1ng", replies.sync(image)))
+    with pytest.raises(
+        errors.UnexpectedResponse,
+        match=r"^GET /1.0/images/f1ng: the field fingerprint of the response is missing, not a string$",
+    ):
+        stemcells.create_stemcell(context(), "", {"image_fingerprint": "f1ng"})
+
+
+def test_names_the_endpoint_when_a_list_is_an_object(context, wire, replies):
+    wire.script((IMAGES, replies.sync({})))
+    with pytest.raises(errors.UnexpectedResponse, match=r"^GET /1.0/images: the response is an object, not an array$"):
+        stemcells.create_stemcell(context(), "", PROPERTIES)

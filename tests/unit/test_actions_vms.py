@@ -29,7 +29,7 @@ def own_volumes(replies, pool="default"):
     ]
 
 
-# -- reboot --------------------------------------------------------------------------------------------------------------
+# -- reboot -----------------------------------------------------------------------------------------------------------
 
 
 def is_in_state(status, replies):
@@ -116,7 +116,7 @@ def test_reboot_names_the_unexpected_field(context, wire, replies, document, pro
         vms.reboot_vm(context(), "vm-1")
 
 
-# -- delete --------------------------------------------------------------------------------------------------------------
+# -- delete -----------------------------------------------------------------------------------------------------------
 
 
 def test_delete_vm_stops_it_and_deletes_its_own_volumes(context, wire, replies):
@@ -196,7 +196,7 @@ def test_delete_vm_does_not_stop_a_protected_vm(context, wire, replies):
     assert (raised.value.code, raised.value.fields) == ("protected", {"vm": "vm-1"})
 
 
-# -- metadata ------------------------------------------------------------------------------------------------------------
+# -- metadata ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("response", ["sync", "asynchronous"])
@@ -253,7 +253,7 @@ def test_description_of_vm_is_its_instance(context, wire, replies, metadata, des
     assert wire.request_to(f"PATCH {VM}").body["description"] == description
 
 
-# -- has_vm --------------------------------------------------------------------------------------------------------------
+# -- has_vm -----------------------------------------------------------------------------------------------------------
 
 
 def test_has_vm_takes_one_request_when_it_exists(context, wire, replies):
