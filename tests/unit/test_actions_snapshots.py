@@ -7,8 +7,8 @@ import json
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import snapshots, vms
-from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.actions import snapshots
+from bosh_lxd_cpi.model import labels, naming
 
 VOLUME = "/1.0/storage-pools/default/volumes/custom/vol-p-1"
 WAIT = "GET /1.0/operations/op-1/wait"
@@ -44,7 +44,7 @@ def test_description_is_limited_and_valid_json(context, wire, replies, name):
     )
     description = wire.request_to(f"PUT {VOLUME}/snapshots/{name}").body["description"]
     assert {"director_uuid", "tag0", "job"} < json.loads(description).keys()
-    assert 9000 < len(description) <= vms.MAX_CHARACTERS
+    assert 9000 < len(description) <= labels.MAX_TOTAL_LENGTH
 
 
 def test_snapshot_disk_finds_it_when_the_response_is_lost(context, wire, replies, name):

@@ -20,7 +20,8 @@ from bosh_lxd_cpi.runtime.retry import RetryPolicy
 from bosh_lxd_cpi.runtime.rollback import Rollback
 
 ROLLBACK_SECONDS = 600.0
-"""Time for a rollback, in addition to the call's deadline: a creation that still runs has to end before its deletion."""
+"""Time for a rollback, in addition to the call's deadline. A creation that still runs has to end before its deletion
+starts."""
 CHANGE_RETRY = RetryPolicy(first_pause=0.05, max_attempts=10)
 """For a change of an object that another client changes at the same time."""
 

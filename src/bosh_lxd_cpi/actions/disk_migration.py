@@ -2,8 +2,8 @@
 
 The receiving member pulls the volume, because no server has a copy that works in every project: LXD 5.0.2 has none,
 and Incus before 6.0.6 has one for the default project only. The CPI may die in between and leave the disk on two
-members. So a copy has a number that is one higher than the original's, and the original gets the number of the copy once
-the copy is complete.
+members. So each copy has a number, one higher than the original's. Once the copy is complete, the original is labelled
+with the number of the copy.
 """
 
 from __future__ import annotations

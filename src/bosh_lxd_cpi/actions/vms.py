@@ -134,7 +134,7 @@ def describe(context: Context, cid: str, *, description: str, config: dict[str, 
             name=cid,
         )
     except errors.AgentNotRunning:
-        # LXD 5.0 notifies the guest after the change, which fails without an LXD agent (docs/development/lxd-api.md §4).
+        # LXD 5.0 notifies the guest after the change. That fails without an LXD agent (docs/development/lxd-api.md §4).
         current = context.client.instance(cid).config
         if any(current.get(key, "") != value for key, value in config.items()):
             raise
