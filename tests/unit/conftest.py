@@ -107,8 +107,8 @@ class Asked(NamedTuple):
 class Wire:
     """A mock of the transport, for what no real server can be made to do on demand.
 
-    It plays a script of `METHOD path` and answer in order. Any other request fails the test, and so does a script that is
-    not played to its end. An answer is a HttpResponse, an exception, or a function that is called.
+    It plays a script of `METHOD path` and answer in order. Any other request fails the test, and so does a script that
+    is not played to its end. An answer is a HttpResponse, an exception, or a function that is called.
     """
 
     def __init__(self, clock: ManualClock) -> None:
