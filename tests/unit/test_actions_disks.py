@@ -451,6 +451,37 @@ def test_update_disk_does_not_support_another_pool(context, wire, replies):
         disks.update_disk(context(), "vol-p-1", 1024, {"storage_pool": "fast"})
 
 
+def test_update_disk_moves_no_disk_to_the_default_pool(context, wire, replies):
+    """An absent storage_pool means the default pool, so BOSH has to copy the disk there."""
+    wire.script(
+        (f"GET {VOLUME}", replies.error("no", 404)),
+        ("GET /1.0/storage-pools", replies.sync([{"name": "fast"}])),
+        (f"GET {VOLUME.replace('default', 'fast')}", replies.sync(volume())),
+    )
+    with pytest.raises(errors.NotSupported, match="is in pool fast and cannot move to pool default in place"):
+        disks.update_disk(context(), "vol-p-1", 1024, {})
+
+
+@pytest.mark.parametrize("text", ["In use", "Invalid option"])
+def test_update_disk_is_not_supported_when_the_server_refuses(context, wire, replies, text):
+    wire.script((f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.error(text)))
+    with pytest.raises(errors.NotSupported, match=text):
+        disks.update_disk(context(), "vol-p-1", 2048, {})
+
+
+@pytest.mark.parametrize(
+    "text, status, error",
+    [("database is locked", 500, errors.Busy), ("not authorized", 403, errors.Forbidden)],
+    ids=["transient", "forbidden"],
+)
+def test_update_disk_raises_errors_that_a_copy_would_meet_too(context, wire, replies, text, status, error):
+    attempts = 2 if error is errors.Busy else 1
+    request = (f"PUT {VOLUME}", replies.error(text, status))
+    wire.script((f"GET {VOLUME}", replies.sync(volume())), *[request] * attempts**2)
+    with pytest.raises(error):
+        disks.update_disk(context(retry=RetryPolicy(max_attempts=2)), "vol-p-1", 2048, {})
+
+
 def test_update_disk_changes_size_and_options_at_once(context, wire, replies):
     wire.script(
         (f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.asynchronous()), (WAIT, replies.done())
