@@ -95,7 +95,7 @@ def test_locate_for_change_raises_disk_not_found(context, wire, replies):
 
 
 @pytest.mark.parametrize("cid", [None, "", "a/b", 5])
-def test_locate_for_change_rejects_invalid_cid_before_any_request(context, wire, cid):
+def test_locate_for_change_rejects_invalid_cid(context, wire, cid):
     with pytest.raises(errors.BadRequest, match="disk_cid must be a CID"):
         disk_lookup.locate_for_change(context(), cid)
     assert wire.lines == []

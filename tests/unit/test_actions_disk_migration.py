@@ -168,3 +168,15 @@ def test_recovery_rejects_copies_that_no_migration_left(context, wire, replies, 
         disk_migration.recover_interrupted_migration(context(), "default", "vol-p-1")
     assert raised.value.code == "several_disks"
     assert raised.value.fields == {"disk": "vol-p-1", "pool": "default"}
+
+
+@pytest.mark.parametrize(
+    "action, arguments",
+    [(disk_migration.move, ("m2",)), (disk_migration.recover_interrupted_migration, ())],
+    ids=["move", "recovery"],
+)
+def test_sends_no_request_without_its_lock(context, wire, tmp_path, action, arguments):
+    (tmp_path / "locks").touch()  # a file where the directory of the locks would be
+    with pytest.raises(errors.LockUnavailable, match="vol-p-1 cannot be used"):
+        action(context(), "default", "vol-p-1", *arguments)
+    assert wire.lines == []

@@ -14,7 +14,7 @@ WAIT = "GET /1.0/operations/op-1/wait"
 NOT_FOUND = "Instance not found"
 
 
-def waited(line, replies, outcome=None):
+def with_operation(line, replies, outcome=None):
     """A request and the wait for its operation."""
     return [(line, replies.asynchronous()), (WAIT, outcome or replies.done())]
 
@@ -37,20 +37,21 @@ def is_in_state(status, replies):
 
 
 def test_reboot_forces_a_restart(context, wire, replies):
-    wire.script(is_in_state("Running", replies), *waited(STATE, replies))
+    wire.script(is_in_state("Running", replies), *with_operation(STATE, replies))
     vms.reboot_vm(context(), "vm-1")
     assert wire.request_to(STATE).body == {"action": "restart", "force": True, "timeout": -1}
 
 
 def test_reboot_starts_a_stopped_vm(context, wire, replies):
-    wire.script(is_in_state("Stopped", replies), *waited(STATE, replies))
+    wire.script(is_in_state("Stopped", replies), *with_operation(STATE, replies))
     vms.reboot_vm(context(), "vm-1")
     assert wire.request_to(STATE).body["action"] == "start"
 
 
 def test_reboot_succeeds_when_another_client_starts_the_vm(context, wire, replies):
     wire.script(
-        is_in_state("Stopped", replies), *waited(STATE, replies, replies.failed("The instance is already running"))
+        is_in_state("Stopped", replies),
+        *with_operation(STATE, replies, replies.failed("The instance is already running")),
     )
     vms.reboot_vm(context(), "vm-1")
 
@@ -58,8 +59,8 @@ def test_reboot_succeeds_when_another_client_starts_the_vm(context, wire, replie
 def test_reboot_starts_the_vm_when_another_client_stops_it(context, wire, replies):
     wire.script(
         is_in_state("Running", replies),
-        *waited(STATE, replies, replies.failed("The instance is already stopped")),
-        *waited(STATE, replies),
+        *with_operation(STATE, replies, replies.failed("The instance is already stopped")),
+        *with_operation(STATE, replies),
     )
     vms.reboot_vm(context(), "vm-1")
     assert wire.last_request_to(STATE).body["action"] == "start"
@@ -68,8 +69,8 @@ def test_reboot_starts_the_vm_when_another_client_stops_it(context, wire, replie
 def test_reboot_waits_for_another_operation(context, wire, replies, clock):
     wire.script(
         is_in_state("Running", replies),
-        *waited(STATE, replies, replies.failed('Instance is busy running a "stop" operation')),
-        *waited(STATE, replies),
+        *with_operation(STATE, replies, replies.failed('Instance is busy running a "stop" operation')),
+        *with_operation(STATE, replies),
     )
     vms.reboot_vm(context(), "vm-1")
     assert clock.slept == [0.1]
@@ -127,8 +128,8 @@ def test_delete_vm_stops_it_and_deletes_its_own_volumes(context, wire, replies):
     }
     wire.script(
         (f"GET {VM}", replies.sync({"status": "Running", "devices": devices})),
-        *waited(STATE, replies),
-        *waited(f"DELETE {VM}", replies),
+        *with_operation(STATE, replies),
+        *with_operation(f"DELETE {VM}", replies),
         ("DELETE /1.0/storage-pools/default/volumes/custom/vol-e-1", replies.error("no", 404)),
         ("DELETE /1.0/storage-pools/fast/volumes/custom/vol-c-1", replies.sync()),
         ("DELETE /1.0/storage-pools/slow/volumes/custom/vol-e-9", replies.sync()),
@@ -146,7 +147,7 @@ def test_delete_vm_cleans_every_pool_when_the_vm_is_missing(context, wire, repli
         *{
             "from the start": [(f"GET {VM}", not_found)],
             "when it is stopped": [running, (STATE, not_found)],
-            "when it is deleted": [running, *waited(STATE, replies), (f"DELETE {VM}", not_found)],
+            "when it is deleted": [running, *with_operation(STATE, replies), (f"DELETE {VM}", not_found)],
         }[missing],
         ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
         *own_volumes(replies),
@@ -181,7 +182,7 @@ def test_delete_vm_looks_when_the_operation_is_unknown(context, wire, replies):
 def test_delete_vm_keeps_the_volumes_when_it_fails(context, wire, replies):
     wire.script(
         (f"GET {VM}", replies.sync({"status": "Stopped", "devices": {}})),
-        *waited(f"DELETE {VM}", replies, replies.failed("Instance is protected")),
+        *with_operation(f"DELETE {VM}", replies, replies.failed("Instance is protected")),
     )
     with pytest.raises(errors.CloudError, match="Instance is protected"):
         vms.delete_vm(context(), "vm-1")
