@@ -1,1 +1,1 @@
-"""Recording and replaying of the requests of a call."""
+"""Recording the requests of a call, and replaying them without a server."""

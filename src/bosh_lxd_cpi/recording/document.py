@@ -1,0 +1,74 @@
+"""The file format of captures and fixtures: JSON in a readable layout.
+
+A fixture can refer to values that several recordings contain. They stand in a file next to it, by their hash:
+
+    vm.json       {"format": 1, "shared": "shared.json", ... {"metadata": {"$shared": "0123456789abcdef"}}}
+    shared.json   {"0123456789abcdef": {"api_extensions": ...}}
+
+A capture that the CPI writes contains no references.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bosh_lxd_cpi import errors
+
+FORMAT = 1
+REFERENCE = "$shared"
+LINE_LENGTH = 120
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return a capture or fixture with all references replaced by the values.
+
+    Raises ConfigError if the file cannot be read, is not a capture, or refers to a missing value.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict) or document.get("format") != FORMAT or "calls" not in document:
+            raise errors.ConfigError(f"{path} is not a capture of format {FORMAT}")
+        if name := document.pop("shared", ""):
+            values = json.loads(path.with_name(name).read_text(encoding="utf-8"))
+            document = resolve(document, values)
+    except (OSError, ValueError) as error:
+        raise errors.ConfigError(f"{path} cannot be read: {error}") from None
+    except KeyError as error:
+        raise errors.ConfigError(f"{path} refers to a value that is missing in {name}: {error}") from None
+    return dict(document)
+
+
+def resolve(document: Any, values: dict[str, Any]) -> Any:
+    """Return a document with a copy of the value in place of each reference. Raises KeyError for a missing value."""
+    if isinstance(document, dict):
+        if document.keys() == {REFERENCE}:
+            return resolve(values[document[REFERENCE]], values)
+        return {key: resolve(value, values) for key, value in document.items()}
+    if isinstance(document, list):
+        return [resolve(item, values) for item in document]
+    return document
+
+
+def format_document(document: Any) -> str:
+    """Return a document as JSON, with one line for each value that fits and for each list of strings."""
+    return _format(document, indent=0, column=0) + "\n"
+
+
+def _format(value: Any, *, indent: int, column: int) -> str:
+    line = json.dumps(value, ensure_ascii=False)
+    if not value or not isinstance(value, (dict, list)) or column + len(line) < LINE_LENGTH:
+        return line
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return line
+    indent += 1
+    margin = " " * indent
+    if isinstance(value, list):
+        lines = [margin + _format(item, indent=indent, column=indent) for item in value]
+        opening, closing = "[]"
+    else:
+        keys = {key: f"{margin}{json.dumps(key, ensure_ascii=False)}: " for key in value}
+        lines = [keys[key] + _format(item, indent=indent, column=len(keys[key])) for key, item in value.items()]
+        opening, closing = "{}"
+    return f"{opening}\n" + ",\n".join(lines) + f"\n{margin[1:]}{closing}"
