@@ -1,7 +1,7 @@
-"""Captures: one file a call that can be played back later, for a bug report or as a fixture (docs/capture.md).
+"""Captures: one file per call, which can be replayed later, for a bug report or as a fixture (docs/capture.md).
 
-The file holds what BOSH asked, the configuration it was asked under, every exchange with the server, the answer, and
-where all this was: enough to run the call again without a server, and no secret.
+The file contains the request of BOSH, the configuration, every exchange with the server, the response, and a description
+of the server. It contains no secrets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,14 +20,15 @@ from bosh_lxd_cpi.config.schema import Config
 from bosh_lxd_cpi.lxd.transport import Transport
 from bosh_lxd_cpi.protocol import rpc
 from bosh_lxd_cpi.protocol.rpc import Request
-from bosh_lxd_cpi.recording.cassette import Recorder, RecordingClock
+from bosh_lxd_cpi.recording.document import FORMAT, format_document
+from bosh_lxd_cpi.recording.recorder import Recorder, RecordingClock
 from bosh_lxd_cpi.recording.redaction import Redactor
 from bosh_lxd_cpi.runtime.clock import Clock
+from bosh_lxd_cpi.runtime.files import write_file
 from bosh_lxd_cpi.runtime.log import Log
 
-FORMAT = 1
-LOOK_SECONDS = 5.0
-"""For the one request that a capture adds, to say which server this was."""
+DESCRIBE_TIMEOUT = 5.0
+"""Seconds for the request that a capture adds to learn the server's version."""
 
 CERTIFICATES = ("tls_client_cert", "tls_client_key", "tls_server_cert", "tls_ca_cert")
 
@@ -37,79 +37,87 @@ def call(
     act: Callable[[Clock, Transport], Any],
     request: Request,
     *,
-    settings: Config,
+    config: Config,
     directory: str,
     clock: Clock,
     transport: Transport,
     log: Log,
 ) -> Any:
-    """Do `act` and write a capture of it into the directory. Whatever befalls the capture, it never fails the call."""
-    began, watch, recorder = clock.time(), RecordingClock(clock), Recorder(transport, clock)
-    answer = b"null"
+    """Return the result of `act`, and write a capture of the call into a directory.
+
+    `act` gets a clock and a transport that record. If the capture cannot be written, the call logs a warning and
+    continues. Raises what `act` raises.
+    """
+    start, recording_clock, recorder = clock.time(), RecordingClock(clock), Recorder(transport, clock)
+    response = b"null"
     try:
-        result = act(watch, recorder)
-        answer = rpc.success(result)
+        result = act(recording_clock, recorder)
+        response = rpc.success(result)
         return result
-    except BaseException as failure:
-        answer = rpc.failure(failure)
+    except BaseException as error:
+        response = rpc.failure(error)
         raise
     finally:
-        with _nothing_but_a_warning(log):
-            secrets = (*settings.secrets(), *(getattr(settings.server, name) for name in CERTIFICATES))
+        with _warning_on_error(log):
+            secrets = (*config.secrets(), *(getattr(config.server, name) for name in CERTIFICATES))
             redactor = Redactor((request.arguments, request.context), secrets)
             interactions = recorder.interactions(redactor)
             stdin = {"method": request.method, "arguments": request.arguments, "context": request.context}
-            one = {
-                "at": _utc(began),
-                "duration_ms": round((clock.time() - began) * 1000),
-                "config": redactor.document(tree(settings)),
-                "stdin": redactor.document(stdin),
-                "stdout": redactor.document(json.loads(answer)),
-                "clock": {"times": watch.times, "random": watch.random},
+            record = {
+                "at": _utc(start),
+                "duration_ms": round((clock.time() - start) * 1000),
+                "config": redactor.redact(config_document(config)),
+                "stdin": redactor.redact(stdin),
+                "stdout": redactor.redact(json.loads(response)),
+                "clock": {"times": recording_clock.times, "random": recording_clock.random},
                 "interactions": interactions,
             }
-            recorded = {"at": _utc(began), "cpi": __version__, "server": _server(interactions, transport, settings)}
-            document = {"format": FORMAT, "recorded": recorded, "synthetic": None, "calls": [one]}
-            log.debug(f"captured as {_write(directory, document, name=_name(request, began))}")
+            server = _server_description(interactions, transport, project=config.server.project_name)
+            recorded = {"at": _utc(start), "cpi": __version__, "server": server}
+            document = {"format": FORMAT, "recorded": recorded, "synthetic": None, "calls": [record]}
+            path = os.path.join(directory, _file_name(request, start))
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            write_file(path, format_document(document), mode=0o600)
+            log.debug(f"wrote a capture of this call to {path}")
 
 
 @contextlib.contextmanager
-def _nothing_but_a_warning(log: Log) -> Iterator[None]:
+def _warning_on_error(log: Log) -> Iterator[None]:
     try:
         yield
-    except Exception as failure:  # noqa: BLE001  a capture may fail in any way, the call has its own result
-        log.warn(f"no capture of this call: {type(failure).__name__}: {failure}")
+    except Exception as error:  # noqa: BLE001  a capture can fail in any way, and the call has a result of its own
+        log.warn(f"cannot write a capture of this call: {type(error).__name__}: {error}")
 
 
-def tree(settings: Config) -> dict[str, Any]:
-    """The properties that are not as they would be anyway, as a configuration file has them, without certificates."""
-    present = {name: "***" for name in CERTIFICATES if getattr(settings.server, name)}
-    settings = settings._replace(server=settings.server._replace(**present))
-    found = {}
-    for name, value in settings._asdict().items():
+def config_document(config: Config) -> dict[str, Any]:
+    """Return the properties that differ from their defaults, as in a configuration file, without certificates."""
+    placeholders = {name: "***" for name in CERTIFICATES if getattr(config.server, name)}
+    config = config._replace(server=config.server._replace(**placeholders))
+    document = {}
+    for name, value in config._asdict().items():
         if hasattr(value, "_asdict"):
             value = {key: item for key, item in value._asdict().items() if item != value._field_defaults[key]}
-        if value != Config._field_defaults[name] and name not in ("capture", "throttle_config"):
-            found[name] = value
-    return {name: value for name, value in found.items() if value not in ({}, ())}
+        if value != Config._field_defaults[name] and name not in {"capture", "throttle_config"}:
+            document[name] = value
+    return {name: value for name, value in document.items() if value not in ({}, ())}
 
 
-def _server(interactions: list[dict[str, Any]], transport: Transport, settings: Config) -> dict[str, Any]:
-    """What the server says it is: in the recording, or asked now if it answered at all."""
-    known = [
-        one["response"]["body"]["metadata"]
-        for one in interactions
-        if one["request"]["path"] == "/1.0" and one.get("response", {}).get("status") == 200
+def _server_description(interactions: list[dict[str, Any]], transport: Transport, *, project: str) -> dict[str, Any]:
+    """Return the description from a recorded GET /1.0, or from a new one if the server responded at all."""
+    documents = [
+        interaction["response"]["body"]["metadata"]
+        for interaction in interactions
+        if interaction["request"]["path"] == "/1.0" and interaction.get("response", {}).get("status") == 200
     ]
-    if not known and any("response" in one for one in interactions):
-        query = {"project": settings.server.project_name}
-        with contextlib.suppress(Exception):  # it may be what the capture is about
-            known = [json.loads(transport.request("GET", "/1.0", query=query, timeout=LOOK_SECONDS).body)["metadata"]]
-    return describe(known[0]) if known else {}
+    if not documents and any("response" in interaction for interaction in interactions):
+        with contextlib.suppress(Exception):  # the capture may be about a server that fails
+            response = transport.request("GET", "/1.0", query={"project": project}, timeout=DESCRIBE_TIMEOUT)
+            documents = [json.loads(response.body)["metadata"]]
+    return describe(documents[0]) if documents else {}
 
 
 def describe(server: dict[str, Any]) -> dict[str, Any]:
-    """Which server a capture is of, from the metadata of GET /1.0."""
+    """Return the description of a server for a capture. `server` is the metadata of GET /1.0."""
     environment, extensions = server.get("environment") or {}, server.get("api_extensions") or []
     return {
         "kind": environment.get("server", ""),
@@ -122,34 +130,12 @@ def describe(server: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _name(request: Request, began: float) -> str:
-    plain = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.method}-{request.id}")[:100]
-    return f"{_utc(began).replace(':', '').replace('-', '')}-{plain}"
+def _file_name(request: Request, start: float) -> str:
+    """Return a name such as 20260131T100000Z-create_vm-cpi-123456-1a2b3c4d.json."""
+    label = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.method}-{request.id}")[:100]
+    timestamp = _utc(start).replace(":", "").replace("-", "")
+    return f"{timestamp}-{label}-{os.urandom(4).hex()}.json"
 
 
 def _utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _write(directory: str, document: dict[str, Any], *, name: str) -> str:
-    """Write the file, whole or not at all, for its owner only; answers its path."""
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(dir=directory, prefix=".", suffix=".part")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text(document))
-        path = os.path.join(directory, f"{name}-{os.path.basename(unfinished)[1:-5]}.json")
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
-    return path
-
-
-LIST_OF_TEXTS = re.compile(r'\[\s+("[^"\n]*"(?:,\s+"[^"\n]*")*)\s+\]')
-
-
-def text(document: dict[str, Any]) -> str:
-    """The document as JSON to be read by people: a key a line, but a list of plain texts on one."""
-    indented = json.dumps(document, indent=1, ensure_ascii=False)
-    return LIST_OF_TEXTS.sub(lambda found: "[" + re.sub(r'",\n\s+', '", ', found[1]) + "]", indented) + "\n"

@@ -97,7 +97,7 @@ def _run(call: Call, *, clock: Clock | None, transport: Transport, capture_direc
         return capture.call(
             act,
             call.request,
-            settings=call.config,
+            config=call.config,
             directory=capture_directory,
             clock=clock,
             transport=transport,

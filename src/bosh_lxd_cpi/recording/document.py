@@ -11,10 +11,12 @@ A capture that the CPI writes contains no references.
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bosh_lxd_cpi import errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT = 1
 REFERENCE = "$shared"
@@ -52,23 +54,29 @@ def resolve(document: Any, values: dict[str, Any]) -> Any:
 
 
 def format_document(document: Any) -> str:
-    """Return a document as JSON, with one line for each value that fits and for each list of strings."""
+    """Return a document as JSON with lines of at most 120 characters, long strings and lists of strings excepted."""
     return _format(document, indent=0, column=0) + "\n"
 
 
 def _format(value: Any, *, indent: int, column: int) -> str:
+    """Return a value on one line if it fits behind `column`, otherwise with as many members per line as fit."""
     line = json.dumps(value, ensure_ascii=False)
-    if not value or not isinstance(value, (dict, list)) or column + len(line) < LINE_LENGTH:
-        return line
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+    is_list_of_strings = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if not isinstance(value, (dict, list)) or is_list_of_strings or column + len(line) < LINE_LENGTH:
         return line
     indent += 1
-    margin = " " * indent
     if isinstance(value, list):
-        lines = [margin + _format(item, indent=indent, column=indent) for item in value]
-        opening, closing = "[]"
+        members, brackets = [("", item) for item in value], "[]"
     else:
-        keys = {key: f"{margin}{json.dumps(key, ensure_ascii=False)}: " for key in value}
-        lines = [keys[key] + _format(item, indent=indent, column=len(keys[key])) for key, item in value.items()]
-        opening, closing = "{}"
-    return f"{opening}\n" + ",\n".join(lines) + f"\n{margin[1:]}{closing}"
+        members, brackets = [(f"{json.dumps(key, ensure_ascii=False)}: ", item) for key, item in value.items()], "{}"
+    lines: list[str] = []
+    is_open = False  # whether another member can be added to the last line
+    for key, item in members:
+        text = key + _format(item, indent=indent, column=indent + len(key))
+        is_short = "\n" not in text
+        if is_open and is_short and len(lines[-1]) + len(text) + 2 < LINE_LENGTH:
+            lines[-1] += f", {text}"
+        else:
+            lines.append(" " * indent + text)
+        is_open = is_short
+    return f"{brackets[0]}\n" + ",\n".join(lines) + f"\n{' ' * (indent - 1)}{brackets[1]}"
