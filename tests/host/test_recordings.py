@@ -16,6 +16,7 @@ import recording  # noqa: E402
 from drift import drift  # noqa: E402
 
 from bosh_lxd_cpi.admin import replay  # noqa: E402
+from bosh_lxd_cpi.recording.document import load  # noqa: E402
 
 SLICE = ("stemcells", "vm", "vm_refused", "disk")
 
@@ -49,7 +50,7 @@ def test_a_capture_holds_no_secret_and_can_be_replayed(host, cpi, stemcell_cids,
     with pytest.raises(Refused):
         cpi.call("reboot_vm", vm)
     files = sorted((tmp_path / "captures").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    documents = [replay.load(path) for path in files]
+    documents = [load(path) for path in files]
     calls = [document["calls"][0] for document in documents]
     assert [call["stdin"]["method"] for call in calls] == ["create_vm", "delete_vm", "reboot_vm"]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
@@ -58,4 +59,4 @@ def test_a_capture_holds_no_secret_and_can_be_replayed(host, cpi, stemcell_cids,
     secrets = [MBUS, MBUS_PASSWORD, "MIGHAgEAMBMG", *client_key]
     everything = "".join(path.read_text(encoding="utf-8") for path in files)
     assert [secret for secret in secrets if secret in everything] == []
-    assert [replay.play(call).faults for call in calls] == [[], [], []]
+    assert [replay.play(call).differences for call in calls] == [[], [], []]

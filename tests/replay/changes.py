@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from bosh_lxd_cpi.recording.cassette import line
+from bosh_lxd_cpi.recording.player import request_line
 
 Call = dict[str, Any]
 Exchange = dict[str, Any]
@@ -180,7 +180,7 @@ def no_operation_for_what_is_gone(call: Call) -> None:
 
 def _started(call: Call, request: dict[str, Any], resource: str, *, kind: str) -> tuple[dict[str, Any], str]:
     """The answer that begins an operation on this resource, and the operation's path."""
-    path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, line(request) + call['at'])}"
+    path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, request_line(request) + call['at'])}"
     operation = {
         "id": path.rsplit("/", 1)[1],
         "class": "task",

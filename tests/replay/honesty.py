@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bosh_lxd_cpi.recording.redaction import PEM, PRIVATE, Redactor
+from bosh_lxd_cpi.recording.redaction import PEM, PRIVATE_KEYS, Redactor
 
 TEST_NETWORKS = [
     ipaddress.ip_network(text)
@@ -97,8 +97,8 @@ def times(call: dict[str, Any]) -> Iterator[str]:
 def unredacted(fixture: dict[str, Any]) -> Iterator[str]:
     """Secrets, certificates, names and addresses of the real world."""
     for call in fixture["calls"]:
-        for document, private in ((call, ()), ([one.get("response") for one in call["interactions"]], PRIVATE)):
-            if Redactor().document(document, private=private) != document:
+        for document, private in ((call, ()), ([one.get("response") for one in call["interactions"]], PRIVATE_KEYS)):
+            if Redactor().redact(document, private=private) != document:
                 yield "there is something under a name that says it is secret or private"
     text = json.dumps(fixture)
     if PEM in text:

@@ -21,8 +21,9 @@ from director import Director, Refused, configuration  # noqa: E402
 from scenarios import IMAGE, JAMMY, SCENARIOS  # noqa: E402
 from session import make_certificate  # noqa: E402
 
-from bosh_lxd_cpi.protocol.capture import FORMAT, describe  # noqa: E402
-from bosh_lxd_cpi.recording.cassette import same  # noqa: E402
+from bosh_lxd_cpi.protocol.capture import describe  # noqa: E402
+from bosh_lxd_cpi.recording.document import FORMAT  # noqa: E402
+from bosh_lxd_cpi.recording.player import requests_match  # noqa: E402
 from bosh_lxd_cpi.recording.redaction import Redactor  # noqa: E402
 
 POLL_KEEPS = 2
@@ -162,7 +163,7 @@ def record_demo() -> dict[str, Any]:
         "recorded": documents[0]["recorded"],
         "synthetic": None,
         "calls": calls,
-        "guest": Redactor([config]).document(told),
+        "guest": Redactor([config]).redact(told),
     }
 
 
@@ -177,7 +178,7 @@ def collapsed(interactions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
     for one in interactions:
         is_poll = one["request"]["path"].startswith("/1.0/operations/")
-        row = [other for other in kept[-POLL_KEEPS:] if is_poll and same(one["request"], other["request"])]
+        row = [other for other in kept[-POLL_KEEPS:] if is_poll and requests_match(one["request"], other["request"])]
         if len(row) == POLL_KEEPS:
             kept.pop()
         kept.append(one)

@@ -23,7 +23,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import fixtures
 
-from bosh_lxd_cpi.recording.cassette import pretty, request_record
+from bosh_lxd_cpi.recording.player import format_sorted
+from bosh_lxd_cpi.recording.recorder import request_record
 from bosh_lxd_cpi.recording.redaction import Redactor
 
 TOKEN = re.compile(
@@ -81,7 +82,9 @@ class Session:
 
 def _text(request: dict[str, Any]) -> str:
     body = request.get("body")
-    return pretty({**request, "body": "bytes" if isinstance(body, dict) and "sha256" in body else json.dumps(body)})
+    return format_sorted(
+        {**request, "body": "bytes" if isinstance(body, dict) and "sha256" in body else json.dumps(body)}
+    )
 
 
 class Guest:
@@ -92,7 +95,7 @@ class Guest:
 
     def stemcell(self, scratch: Path) -> tuple[str, dict[str, Any]]:
         """An empty one: nothing will boot from it."""
-        return str(fixtures.PLACE / "image"), self.session.fixture["calls"][0]["stdin"]["arguments"][1]
+        return str(fixtures.DIRECTORY / "image"), self.session.fixture["calls"][0]["stdin"]["arguments"][1]
 
     def first_report(self, vm: str, progress: Any) -> dict[str, Any]:
         return json.loads(self.session.now(json.dumps(self.session.fixture["guest"]["report"])))

@@ -37,7 +37,7 @@ from changes import (
 )
 
 from bosh_lxd_cpi.admin import replay
-from bosh_lxd_cpi.recording.cassette import Mismatch, Player, ReplayClock, line
+from bosh_lxd_cpi.recording.player import Mismatch, Player, ReplayClock, request_line
 
 
 class Row(NamedTuple):
@@ -235,10 +235,12 @@ class Deriving(Player):
 
     def _play(self, asked: Exchange) -> Exchange:
         if self._next == len(self.interactions):
-            raise Mismatch(f"asked beyond the changed answers: {line(asked)}")
+            raise Mismatch(f"asked beyond the changed answers: {request_line(asked)}")
         given = self.interactions[self._next]
-        if line(asked) != line(given["request"]):
-            raise Mismatch(f"asked {line(asked)}, where the changed answers have {line(given['request'])}")
+        if request_line(asked) != request_line(given["request"]):
+            raise Mismatch(
+                f"asked {request_line(asked)}, where the changed answers have {request_line(given['request'])}"
+            )
         self._next += not given.get("repeat")
         outcome = {key: given[key] for key in ("response", "error") if key in given}
         self.kept.append(
@@ -271,8 +273,8 @@ def _derived(call: Call, row: Row) -> Call:
         change(call)
     clock = ReplayClock(**call["clock"])
     player = Deriving(call["interactions"], clock)
-    answer, _ = replay.answered(call, clock, player)
+    answer, _ = replay.run(call, clock, player)
     left = [one for one in call["interactions"][player._next :] if not one.get("repeat")]
     if left:
-        raise Mismatch(f"not asked for: {line(left[0]['request'])}; the answer is {answer}")
+        raise Mismatch(f"not asked for: {request_line(left[0]['request'])}; the answer is {answer}")
     return {**call, "stdout": answer, "duration_ms": round(clock.monotonic() * 1000), "interactions": player.kept}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import fixtures
 import honesty
@@ -18,8 +19,14 @@ def test_a_fixture_is_consistent_and_keeps_secrets(name):
 
 
 def test_the_manifest_lists_every_fixture_with_its_hash():
-    listed = dict(reversed(line.split("  ")) for line in fixtures.MANIFEST.read_text(encoding="utf-8").splitlines())
-    assert listed == {str(path.relative_to(fixtures.PLACE)): fixtures.digest(path) for path in fixtures.paths()}
+    assert fixtures.MANIFEST.read_text(encoding="utf-8") == fixtures.manifest()
+
+
+@pytest.mark.parametrize("path", fixtures.shared_paths(), ids=lambda path: path.parent.name)
+def test_shared_values_are_used_and_stand_under_their_hash(path):
+    values = json.loads(path.read_text(encoding="utf-8"))
+    assert [fixtures.digest(value)[:16] for value in values.values()] == list(values)
+    assert fixtures.used_references(path.parent) == values.keys()
 
 
 def test_all_fixtures_together_are_small():

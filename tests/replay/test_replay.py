@@ -17,9 +17,9 @@ ALL = [
 @pytest.mark.parametrize("name", ALL)
 def test_the_calls_ask_and_answer_as_recorded(name, offline):
     faults = {
-        number: outcome.faults
+        number: outcome.differences
         for number, call in enumerate(fixtures.load(*name.split("/"))["calls"])
-        if (outcome := replay.play(call)).faults
+        if (outcome := replay.play(call)).differences
     }
     assert faults == {}, "\n".join(text for texts in faults.values() for text in texts)
 
@@ -53,13 +53,13 @@ def test_every_scenario_is_recorded_on_every_server(server):
 def test_another_request_is_noticed(offline):
     call = fixtures.load("incus", "vm")["calls"][0]
     call["stdin"]["arguments"][0] = "agent-2"
-    [fault] = replay.play(call).faults
-    assert '+  "sha256"' in fault and "recorded as 5" in fault, "another agent id is another drive"
+    [fault] = replay.play(call).differences
+    assert '+  "sha256"' in fault and "recorded request 5" in fault, "another agent id is another drive"
 
 
 def test_a_request_too_few_is_noticed(offline):
     call = fixtures.load("incus", "vm")["calls"][0]
     call["interactions"].append(call["interactions"][-1])
-    assert replay.play(call).faults == [
-        f"recorded as 9, and not asked for: PATCH /1.0/instances/{call['stdout']['result'][0]}"
+    assert replay.play(call).differences == [
+        f"recorded request 9 was not sent: PATCH /1.0/instances/{call['stdout']['result'][0]}"
     ]

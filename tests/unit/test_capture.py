@@ -12,8 +12,9 @@ from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.config.schema import Agent, Capture, Config, Server
 from bosh_lxd_cpi.lxd.transport import HttpResponse
 from bosh_lxd_cpi.protocol import capture, rpc
+from bosh_lxd_cpi.recording.document import load
 
-SETTINGS = Config(
+CONFIG = Config(
     server=Server(
         url="https://lxd:8443",
         tls_client_cert="-----BEGIN CERTIFICATE-----\nMIIB\n",
@@ -27,13 +28,11 @@ REQUEST = rpc.Request("has_vm", ["vm-1"], {"director_uuid": "d1r", "request_id":
 
 @pytest.fixture
 def captured(tmp_path, wire, clock, log):
-    """Captures a call that does `act`; answers what was written."""
+    """Return a function that captures a call and returns the path of the file."""
 
     def run(act, request=REQUEST, directory=tmp_path / "captures"):
         try:
-            capture.call(
-                act, request, settings=SETTINGS, directory=str(directory), clock=clock, transport=wire, log=log
-            )
+            capture.call(act, request, config=CONFIG, directory=str(directory), clock=clock, transport=wire, log=log)
         finally:
             written = list(directory.iterdir()) if directory.is_dir() else []
         [path] = written
@@ -42,7 +41,7 @@ def captured(tmp_path, wire, clock, log):
     return run
 
 
-def ask(clock, transport):
+def get_vm(clock, transport):
     return json.loads(transport.request("GET", "/1.0/instances/vm-1").body)["metadata"]
 
 
@@ -59,9 +58,9 @@ SERVER = {
 }
 
 
-def test_a_capture_holds_the_whole_call_and_none_of_its_secrets(captured, wire, replies):
+def test_contains_the_whole_call_without_secrets(captured, wire, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync("sesame")), ("GET /1.0", replies.sync(SERVER)))
-    path = captured(ask)
+    path = captured(get_vm)
     text = path.read_text(encoding="utf-8")
     document = json.loads(text)
     [call] = document["calls"]
@@ -73,7 +72,7 @@ def test_a_capture_holds_the_whole_call_and_none_of_its_secrets(captured, wire, 
     }
     assert call["stdout"] == {"result": "******", "error": None, "log": ""}
     assert call["config"]["server"]["project_name"] == "prod"
-    assert len(call["interactions"]) == 1, "the look at the server is none of the call's"
+    assert len(call["interactions"]) == 1, "the request for the server's version does not belong to the call"
     assert document["recorded"]["at"] == call["at"] == "2026-01-31T10:00:00Z"
     assert document["recorded"]["server"] == {
         "kind": "incus",
@@ -86,49 +85,49 @@ def test_a_capture_holds_the_whole_call_and_none_of_its_secrets(captured, wire, 
     }
 
 
-def test_a_capture_is_one_file_for_its_owner_only(captured, wire, replies):
+def test_writes_one_file_that_only_the_owner_can_read(captured, wire, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync()), ("GET /1.0", replies.sync(SERVER)))
-    path = captured(ask)
+    path = captured(get_vm)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert path.name.startswith("20260131T100000Z-has_vm-cpi-7-") and path.suffix == ".json"
 
 
-def test_a_server_that_was_asked_what_it_is_is_not_asked_again(captured, wire, replies):
+def test_takes_the_server_from_a_recorded_response(captured, wire, replies):
     wire.script(("GET /1.0", replies.sync(SERVER)))
     path = captured(lambda clock, transport: transport.request("GET", "/1.0") and None)
     assert json.loads(path.read_text(encoding="utf-8"))["recorded"]["server"]["kind"] == "incus"
 
 
-def test_a_server_that_gave_no_answer_is_not_asked_what_it_is(captured, wire):
+def test_sends_no_request_to_an_unreachable_server(captured, wire):
     wire.script(("GET /1.0/instances/vm-1", errors.Unreachable("no connection")))
     with pytest.raises(errors.Unreachable):
-        captured(ask)
+        captured(get_vm)
     assert wire.lines == ["GET /1.0/instances/vm-1"]
 
 
-def test_a_failed_call_is_captured_with_its_error(tmp_path, wire, clock, log):
+def test_contains_the_error_of_a_failed_call(tmp_path, wire, clock, log):
     def fail(clock, transport):
-        raise errors.VMNotFound("there is no VM vm-1")
+        raise errors.VMNotFound("no VM vm-1")
 
     with pytest.raises(errors.VMNotFound):
-        capture.call(fail, REQUEST, settings=SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log)
+        capture.call(fail, REQUEST, config=CONFIG, directory=str(tmp_path), clock=clock, transport=wire, log=log)
     [path] = tmp_path.iterdir()
     [call] = json.loads(path.read_text(encoding="utf-8"))["calls"]
     assert call["stdout"]["error"]["type"] == "Bosh::Clouds::VMNotFound"
 
 
-@pytest.mark.parametrize("directory", ["/dev/null/captures", "\0"])
-def test_a_capture_that_cannot_be_written_is_only_warned_about(directory, wire, clock, log, replies):
+@pytest.mark.parametrize("directory", ["/dev/null/captures", "\0"], ids=["not-a-directory", "invalid"])
+def test_warns_when_the_capture_cannot_be_written(directory, wire, clock, log, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", replies.sync(SERVER)))
     assert (
-        capture.call(ask, REQUEST, settings=SETTINGS, directory=directory, clock=clock, transport=wire, log=log)
+        capture.call(get_vm, REQUEST, config=CONFIG, directory=directory, clock=clock, transport=wire, log=log)
         == "here"
     )
-    assert "no capture of this call" in log.stream.getvalue()
+    assert "cannot write a capture of this call" in log.stream.getvalue()
 
 
-def test_a_capture_that_fails_half_way_leaves_no_file(tmp_path, wire, clock, log, replies, monkeypatch):
+def test_leaves_no_file_when_writing_fails(tmp_path, wire, clock, log, replies, monkeypatch):
     wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", replies.sync(SERVER)))
 
     def full(source, target):
@@ -136,36 +135,33 @@ def test_a_capture_that_fails_half_way_leaves_no_file(tmp_path, wire, clock, log
 
     monkeypatch.setattr(os, "replace", full)
     assert (
-        capture.call(ask, REQUEST, settings=SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log)
+        capture.call(get_vm, REQUEST, config=CONFIG, directory=str(tmp_path), clock=clock, transport=wire, log=log)
         == "here"
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_gone_by_then_is_captured_without_its_name(tmp_path, wire, clock, log, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", errors.NoResponse("gone")))
+def test_omits_the_server_when_it_does_not_respond(tmp_path, wire, clock, log, replies):
+    wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", errors.NoResponse("no response")))
     assert (
-        capture.call(ask, REQUEST, settings=SETTINGS, directory=str(tmp_path), clock=clock, transport=wire, log=log)
+        capture.call(get_vm, REQUEST, config=CONFIG, directory=str(tmp_path), clock=clock, transport=wire, log=log)
         == "here"
     )
     [file] = tmp_path.iterdir()
     assert json.loads(file.read_text("utf-8"))["recorded"]["server"] == {}
 
 
-def test_a_configuration_is_captured_as_far_as_it_says_something_and_without_certificates():
-    settings = SETTINGS._replace(keep_failed_vms=True, capture=Capture("/tmp"))
+def test_contains_changed_properties_without_certificates():
+    config = CONFIG._replace(keep_failed_vms=True, capture=Capture("/tmp"))
     server = {"url": "https://lxd:8443", "tls_client_cert": "***", "tls_client_key": "***", "project_name": "prod"}
-    assert capture.tree(settings) == {"server": server, "agent": {"mbus": SETTINGS.agent.mbus}, "keep_failed_vms": True}
+    assert capture.config_document(config) == {
+        "server": server,
+        "agent": {"mbus": CONFIG.agent.mbus},
+        "keep_failed_vms": True,
+    }
 
 
-def test_a_list_of_texts_takes_one_line():
-    document = {"a": ["x", 'y "z"', "[]"], "b": [{"c": ["d"]}], "e": [1, 2], "f": ['",\n  "']}
-    written = capture.text(document)
-    assert json.loads(written) == document
-    assert '"c": ["d"]' in written
-
-
-def test_a_captured_call_can_be_played_back(captured, wire, replies):
+def test_can_be_replayed(captured, wire, replies):
     from bosh_lxd_cpi.actions import vms
     from bosh_lxd_cpi.actions.context import Context
     from bosh_lxd_cpi.lxd.client import Client
@@ -175,18 +171,18 @@ def test_a_captured_call_can_be_played_back(captured, wire, replies):
     def act(clock, transport):
         log = Log("test", level="error")
         client = Client(transport, project="prod", deadline=Deadline(clock, 60), log=log)
-        return vms.has_vm(Context(config=SETTINGS, client=client, clock=clock, log=log, director="d1r"), "vm-1")
+        return vms.has_vm(Context(config=CONFIG, client=client, clock=clock, log=log, director="d1r"), "vm-1")
 
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})), ("GET /1.0", replies.sync(SERVER)))
     path = captured(act, rpc.Request("has_vm", ["vm-1"], {}))
-    assert replay.play(replay.load(path)["calls"][0]).faults == []
+    assert replay.play(load(path)["calls"][0]).differences == []
 
 
-def test_what_cannot_be_made_sense_of_costs_only_the_capture(tmp_path, wire, clock, log):
-    deep = request = []
+def test_warns_when_the_call_cannot_be_serialized(tmp_path, wire, clock, log):
+    innermost = arguments = []
     for _ in range(5000):
-        deep.append([])
-        deep = deep[0]
+        innermost.append([])
+        innermost = innermost[0]
     wire.script(("GET /1.0/instances/vm-1", HttpResponse(200, {}, b'{"metadata": "here", "x": ' + b"[" * 99999 + b"}")))
 
     def act(clock, transport):
@@ -195,8 +191,8 @@ def test_what_cannot_be_made_sense_of_costs_only_the_capture(tmp_path, wire, clo
     assert (
         capture.call(
             act,
-            rpc.Request("has_vm", request, {}),
-            settings=SETTINGS,
+            rpc.Request("has_vm", arguments, {}),
+            config=CONFIG,
             directory=str(tmp_path),
             clock=clock,
             transport=wire,
@@ -204,5 +200,5 @@ def test_what_cannot_be_made_sense_of_costs_only_the_capture(tmp_path, wire, clo
         )
         == "here"
     )
-    assert "no capture of this call: RecursionError" in log.stream.getvalue()
+    assert "cannot write a capture of this call: RecursionError" in log.stream.getvalue()
     assert list(tmp_path.iterdir()) == []

@@ -27,7 +27,7 @@ def test_replaces_an_existing_file(tmp_path):
     for content in ("old", "new"):
         write_file(tmp_path / "file", content, mode=0o600)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "new"
-    assert os.listdir(tmp_path) == ["file"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644], ids=oct)
@@ -53,7 +53,7 @@ def test_keeps_the_old_file_when_writing_fails(tmp_path, monkeypatch, function):
     with pytest.raises(OSError, match="No space left"):
         write_file(tmp_path / "file", "new", mode=0o600)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_syncs_before_the_rename(tmp_path, monkeypatch):
@@ -68,7 +68,7 @@ def test_fails_when_the_target_is_a_directory(tmp_path):
     (tmp_path / "directory").mkdir()
     with pytest.raises(OSError):
         write_file(tmp_path / "directory", "x", mode=0o600)
-    assert os.listdir(tmp_path) == ["directory"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "directory"]
 
 
 def test_fails_when_the_directory_is_missing(tmp_path):

@@ -1,21 +1,13 @@
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.lxd.transport import HttpResponse
-from bosh_lxd_cpi.recording.cassette import (
-    Mismatch,
-    Player,
-    Recorder,
-    RecordingClock,
-    ReplayClock,
-    request_record,
-    same,
-)
+from bosh_lxd_cpi.recording.player import Mismatch, Player, ReplayClock, requests_match
+from bosh_lxd_cpi.recording.recorder import Recorder, RecordingClock, request_record
 from bosh_lxd_cpi.recording.redaction import Redactor
 
 JSON = {"Content-Type": "application/json"}
@@ -27,15 +19,15 @@ def recorder(wire, clock):
     return Recorder(wire, clock)
 
 
-def kept(recorder):
+def interactions(recorder):
     return recorder.interactions(Redactor(secrets=["sesame"]))
 
 
-def player(interactions) -> Player:
-    return Player(interactions, ReplayClock([], []))
+def player(recorded) -> Player:
+    return Player(recorded, ReplayClock([], []))
 
 
-def exchange(method: str, path: str, metadata=None, **request) -> dict:
+def interaction(method: str, path: str, metadata=None, **request) -> dict:
     body = {"type": "sync", "metadata": metadata}
     return {
         "n": 1,
@@ -50,143 +42,107 @@ def metadata(response: HttpResponse):
     return json.loads(response.body)["metadata"]
 
 
-def test_an_exchange_is_kept_whole_with_its_time(recorder, wire, replies, clock):
-    answer = HttpResponse(200, {"ETag": '"1"', "Date": "today"}, replies.sync({"a": 1}).body)
-    wire.script(("PUT /1.0/x", lambda: clock.sleep(0.25) or answer))
-    clock.sleep(1)
-    headers = {**JSON, "If-Match": '"0"', "User-Agent": "me"}
-    content = b'{"say": "sesame", "n": [1]}'
-    assert recorder.request("PUT", "/1.0/x", query={"project": "p"}, headers=headers, body=content) is answer
-    [one] = kept(recorder)
-    assert (one["n"], one["t_ms"], one["ms"], recorder.requests) == (1, 1000, 250, 1)
-    assert one["request"] == {
-        "method": "PUT",
-        "path": "/1.0/x",
-        "query": {"project": "p"},
-        "headers": {**JSON, "If-Match": '"0"'},
-        "body": {"say": "******", "n": [1]},
-    }
-    assert (one["response"]["headers"], one["response"]["body"]["metadata"]) == ({"ETag": '"1"'}, {"a": 1})
-
-
-def test_of_bytes_length_and_hash_are_kept_without_the_secrets(recorder, wire, replies):
-    wire.script(("POST /1.0/x", replies.sync()), ("POST /1.0/x", replies.sync()))
-    recorder.request("POST", "/1.0/x", body=b"abc sesame")
-    recorder.request("POST", "/1.0/x", body=b"FAT12   sesame")
-    assert [one["request"]["body"] for one in kept(recorder)] == [
-        {"length": 10, "sha256": hashlib.sha256(b"abc ******").hexdigest()},
-        {"length": 14},
-    ]
-
-
-def test_a_stream_is_passed_on_piece_by_piece_and_hashed(recorder, wire, replies):
-    wire.script(("POST /1.0/images", replies.sync()))
-    recorder.request("POST", "/1.0/images", body=iter([b"abc", b"def"]))
-    assert wire.asked[0].body == b"abcdef"
-    assert kept(recorder)[0]["request"]["body"] == {"length": 6, "sha256": hashlib.sha256(b"abcdef").hexdigest()}
-
-
-def test_what_is_not_json_is_kept_as_text(recorder, wire):
-    wire.script(("GET /1.0", HttpResponse(502, {}, b"<html>sesame")))
-    recorder.request("GET", "/1.0")
-    assert kept(recorder)[0]["response"] == {"status": 502, "headers": {}, "text": "<html>******"}
-
-
-def test_a_failure_is_kept_and_raised_again_by_the_player(recorder, wire):
-    wire.script(("GET /1.0", errors.NoResponse("no answer, sesame", detail="d")))
-    with pytest.raises(errors.NoResponse, match="sesame"):
-        recorder.request("GET", "/1.0")
-    assert kept(recorder)[0]["error"] == {"type": "NoResponse", "brief": "no answer, ******", "detail": "d"}
-    with pytest.raises(errors.NoResponse, match=r"no answer, \*\*\*\*\*\*"):
-        player(kept(recorder)).request("GET", "/1.0")
-
-
-def damaged():
-    yield b"abc"
-    raise errors.CloudError("not a whole gzip tar")
-
-
-def test_a_stemcell_that_breaks_off_does_so_again(recorder, wire):
-    with pytest.raises(errors.CloudError, match="whole"):
-        recorder.request("POST", "/1.0/images", body=damaged())
-    assert kept(recorder)[0]["request"]["body"]["complete"] is False
-    again = player(kept(recorder))
-    with pytest.raises(errors.CloudError, match="whole"):
-        again.request("POST", "/1.0/images", body=damaged())
-    assert again.rest() == []
-
-
-def test_what_was_recorded_is_played_back(recorder, wire, replies):
+def test_returns_the_recorded_responses(recorder, wire, replies):
     wire.script(("GET /1.0/a", replies.sync({"a": 1}, etag='"x"')), ("GET /1.0/b", replies.error("Not there", 404)))
-    told = [recorder.request("GET", path, query={"project": "p"}) for path in ("/1.0/a", "/1.0/b")]
-    again = player(kept(recorder))
-    played = [again.request("GET", path, query={"project": "p"}) for path in ("/1.0/a", "/1.0/b")]
-    assert [one.status for one in played] == [one.status for one in told] == [200, 404]
-    assert [json.loads(one.body) for one in played] == [json.loads(one.body) for one in told]
+    recorded = [recorder.request("GET", path, query={"project": "p"}) for path in ("/1.0/a", "/1.0/b")]
+    replay = player(interactions(recorder))
+    played = [replay.request("GET", path, query={"project": "p"}) for path in ("/1.0/a", "/1.0/b")]
+    assert [response.status for response in played] == [response.status for response in recorded] == [200, 404]
+    assert [json.loads(response.body) for response in played] == [json.loads(response.body) for response in recorded]
     assert played[0].headers["ETag"] == '"x"'
-    assert (again.requests, again.rest()) == (2, [])
+    assert (replay.requests, replay.remaining()) == (2, [])
 
 
-def test_a_request_out_of_order_shows_the_nearest_and_the_next():
-    again = player([exchange("GET", "/1.0/a"), {**exchange("PUT", "/1.0/b", body={"size": "1MiB"}), "n": 2}])
+def test_raises_the_recorded_error(recorder, wire):
+    wire.script(("GET /1.0", errors.Unreachable("no route, sesame", detail="d", code="unreachable", url="u")))
+    with pytest.raises(errors.Unreachable):
+        recorder.request("GET", "/1.0")
+    with pytest.raises(errors.Unreachable, match=r"no route, \*{6}") as raised:
+        player(interactions(recorder)).request("GET", "/1.0")
+    assert (raised.value.detail, raised.value.code, raised.value.fields) == ("d", "unreachable", {"url": "u"})
+
+
+def test_raises_no_response_for_an_unknown_error():
+    recorded = interaction("GET", "/1.0")
+    del recorded["response"]
+    with pytest.raises(errors.NoResponse, match="gone"):
+        player([{**recorded, "error": {"type": "KeyboardInterrupt", "brief": "gone"}}]).request("GET", "/1.0")
+
+
+def test_replays_an_upload_that_failed_while_reading(recorder, wire):
+    def damaged():
+        yield b"abc"
+        raise errors.InvalidStemcell("unexpected end of the tarball")
+
+    with pytest.raises(errors.InvalidStemcell):
+        recorder.request("POST", "/1.0/images", body=damaged())
+    replay = player(interactions(recorder))
+    with pytest.raises(errors.InvalidStemcell):
+        replay.request("POST", "/1.0/images", body=damaged())
+    assert replay.remaining() == []
+
+
+def test_mismatch_shows_the_nearest_and_the_next_request():
+    replay = player([interaction("GET", "/1.0/a"), {**interaction("PUT", "/1.0/b", body={"size": "1MiB"}), "n": 2}])
     with pytest.raises(Mismatch) as mismatch:
-        again.request("PUT", "/1.0/b", headers=JSON, body=b'{"size": "2MiB"}')
-    assert "recorded as 2" in str(mismatch.value)
-    assert '-  "size": "1MiB"' in str(mismatch.value) and '+  "size": "2MiB"' in str(mismatch.value)
-    assert "Next in the recording was 1: GET /1.0/a" in str(mismatch.value)
+        replay.request("PUT", "/1.0/b", headers=JSON, body=b'{"size": "2MiB"}')
+    message = str(mismatch.value)
+    assert "recorded request 2" in message
+    assert '-  "size": "1MiB"' in message and '+  "size": "2MiB"' in message
+    assert "The next recorded request is 1: GET /1.0/a" in message
 
 
-def test_after_a_mismatch_nothing_is_answered_any_more():
-    again = player([exchange("GET", "/1.0/a")])
+def test_every_request_after_a_mismatch_fails():
+    replay = player([interaction("GET", "/1.0/a")])
     with pytest.raises(Mismatch) as first:
-        again.request("GET", "/1.0/b")
+        replay.request("GET", "/1.0/b")
     with pytest.raises(Mismatch) as second:
-        again.request("GET", "/1.0/a")
+        replay.request("GET", "/1.0/a")
     assert first.value is second.value
 
 
-def test_a_request_after_the_end_is_a_mismatch():
+def test_rejects_a_request_after_the_end():
     with pytest.raises(Mismatch, match="after the end"):
         player([]).request("GET", "/1.0")
 
 
-def test_what_was_not_asked_for_is_left():
-    again = player([exchange("GET", "/1.0/a"), exchange("GET", "/1.0/b")])
-    again.request("GET", "/1.0/a")
-    assert [one["request"]["path"] for one in again.rest()] == ["/1.0/b"]
+def test_rejects_a_repeated_request_other_than_a_poll():
+    replay = player([interaction("GET", "/1.0/a")])
+    replay.request("GET", "/1.0/a")
+    with pytest.raises(Mismatch):
+        replay.request("GET", "/1.0/a")
+
+
+def test_remaining_returns_the_requests_that_were_not_sent():
+    replay = player([interaction("GET", "/1.0/a"), interaction("GET", "/1.0/b")])
+    replay.request("GET", "/1.0/a")
+    assert [one["request"]["path"] for one in replay.remaining()] == ["/1.0/b"]
 
 
 def polls(*states: str) -> Player:
-    looks = [exchange("GET", f"{OPERATION}/wait", state, query={"timeout": "30"}) for state in states]
-    return player([*looks, exchange("GET", "/1.0/z")])
+    recorded = [interaction("GET", f"{OPERATION}/wait", state, query={"timeout": "30"}) for state in states]
+    return player([*recorded, interaction("GET", "/1.0/z")])
 
 
-def look(again: Player, seconds: int = 29) -> str:
-    return metadata(again.request("GET", f"{OPERATION}/wait", query={"timeout": str(seconds)}))
+def poll(replay: Player, seconds: int = 29) -> str:
+    return metadata(replay.request("GET", f"{OPERATION}/wait", query={"timeout": str(seconds)}))
 
 
-def test_an_operation_may_be_looked_at_less_often_than_recorded():
-    again = polls("Running", "Success")
-    assert look(again) == "Running"
-    again.request("GET", "/1.0/z")
-    assert again.rest() == []
+def test_accepts_fewer_polls_than_recorded():
+    replay = polls("Running", "Success")
+    assert poll(replay) == "Running"
+    replay.request("GET", "/1.0/z")
+    assert replay.remaining() == []
 
 
-def test_an_operation_may_be_looked_at_more_often_than_recorded():
-    again = polls("Running", "Success")
-    assert [look(again, seconds) for seconds in (30, 20, 10)] == ["Running", "Success", "Success"]
-    again.request("GET", "/1.0/z")
-
-
-def test_looking_again_at_anything_else_is_a_mismatch():
-    again = player([exchange("GET", "/1.0/a")])
-    again.request("GET", "/1.0/a")
-    with pytest.raises(Mismatch):
-        again.request("GET", "/1.0/a")
+def test_accepts_more_polls_than_recorded():
+    replay = polls("Running", "Success")
+    assert [poll(replay, seconds) for seconds in (30, 20, 10)] == ["Running", "Success", "Success"]
+    replay.request("GET", "/1.0/z")
 
 
 @pytest.mark.parametrize(
-    "other",
+    "difference",
     [
         {"method": "PATCH"},
         {"path": "/1.0/y"},
@@ -194,34 +150,33 @@ def test_looking_again_at_anything_else_is_a_mismatch():
         {"headers": {**JSON, "If-Match": '"2"'}},
         {"body": b'{"a": 2}'},
     ],
+    ids=["method", "path", "query", "header", "body"],
 )
-def test_everything_in_a_request_counts(other):
-    given = {
+def test_requests_match_only_if_all_parts_are_equal(difference):
+    request = {
         "method": "PUT",
         "path": "/1.0/x",
         "query": {"project": "p"},
         "headers": {**JSON, "If-Match": '"1"'},
         "body": b'{"a": 1}',
     }
-    record = request_record(**given, redactor=Redactor())
-    assert same(record, request_record(**given, redactor=Redactor()))
-    assert not same(request_record(**{**given, **other}, redactor=Redactor()), record)
+    record = request_record(**request, redactor=Redactor())
+    assert requests_match(record, request_record(**request, redactor=Redactor()))
+    assert not requests_match(request_record(**{**request, **difference}, redactor=Redactor()), record)
 
 
-def test_the_time_a_request_took_passes_in_the_replay():
+def test_advances_the_clock_by_the_recorded_duration():
     clock = ReplayClock([], [])
     clock.sleep(1)
-    Player([{**exchange("GET", "/1.0/a"), "t_ms": 1500, "ms": 250}], clock).request("GET", "/1.0/a")
+    Player([{**interaction("GET", "/1.0/a"), "t_ms": 1500, "ms": 250}], clock).request("GET", "/1.0/a")
     assert clock.monotonic() == 1.75
     clock.advance(1)
     assert clock.monotonic() == 1.75
 
 
-def test_a_replay_draws_what_was_drawn_and_then_the_last_time_and_zeros(clock):
+def test_clock_returns_recorded_values_then_the_last_time(clock):
     recording = RecordingClock(clock)
-    drawn = [recording.time(), recording.now(), recording.random_hex(7)]
-    recording.sleep(2)
-    assert recording.monotonic() == clock.now_is
-    again = ReplayClock(recording.times, recording.random)
-    assert [again.time(), again.now(), again.random_hex(7)] == drawn
-    assert (again.time(), again.random_hex(3)) == (recording.times[-1], "000")
+    values = [recording.time(), recording.now(), recording.random_hex(7)]
+    replay = ReplayClock(recording.times, recording.random)
+    assert [replay.time(), replay.now(), replay.random_hex(7)] == values
+    assert (replay.time(), replay.random_hex(3)) == (recording.times[-1], "000")

@@ -100,7 +100,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--log", action="store_true", help="print the log of each call")
     options = parser.parse_args(argv)
     try:
-        return max([_replay_file(path, stemcell=options.stemcell, show_log=options.log) for path in options.files])
+        return max(_replay_file(path, stemcell=options.stemcell, show_log=options.log) for path in options.files)
     except errors.CpiError as error:
         print(hints.message(error))
         return 2

@@ -1,7 +1,7 @@
 """Captures: one file per call, which can be replayed later, for a bug report or as a fixture (docs/capture.md).
 
-The file contains the request of BOSH, the configuration, every exchange with the server, the response, and a description
-of the server. It contains no secrets.
+The file contains the request of BOSH, the configuration, every exchange with the server, the response, and the kind and
+version of the server. It contains no secrets.
 """
 
 from __future__ import annotations
@@ -91,15 +91,18 @@ def _warning_on_error(log: Log) -> Iterator[None]:
 
 def config_document(config: Config) -> dict[str, Any]:
     """Return the properties that differ from their defaults, as in a configuration file, without certificates."""
-    placeholders = {name: "***" for name in CERTIFICATES if getattr(config.server, name)}
+    placeholders: dict[str, Any] = {name: "***" for name in CERTIFICATES if getattr(config.server, name)}
     config = config._replace(server=config.server._replace(**placeholders))
     document = {}
     for name, value in config._asdict().items():
+        if name in {"capture", "throttle_config"} or value in (Config._field_defaults[name], ()):
+            continue
         if hasattr(value, "_asdict"):
-            value = {key: item for key, item in value._asdict().items() if item != value._field_defaults[key]}
-        if value != Config._field_defaults[name] and name not in {"capture", "throttle_config"}:
+            section = {key: item for key, item in value._asdict().items() if item != value._field_defaults[key]}
+            document.update({name: section} if section else {})
+        else:
             document[name] = value
-    return {name: value for name, value in document.items() if value not in ({}, ())}
+    return document
 
 
 def _server_description(interactions: list[dict[str, Any]], transport: Transport, *, project: str) -> dict[str, Any]:

@@ -59,7 +59,10 @@ def format_document(document: Any) -> str:
 
 
 def _format(value: Any, *, indent: int, column: int) -> str:
-    """Return a value on one line if it fits behind `column`, otherwise with as many members per line as fit."""
+    """Return a value on one line if it fits behind `column`, otherwise with as many members per line as fit.
+
+    The brackets that close nested values at the same place stand on one line.
+    """
     line = json.dumps(value, ensure_ascii=False)
     is_list_of_strings = isinstance(value, list) and all(isinstance(item, str) for item in value)
     if not isinstance(value, (dict, list)) or is_list_of_strings or column + len(line) < LINE_LENGTH:
@@ -79,4 +82,5 @@ def _format(value: Any, *, indent: int, column: int) -> str:
         else:
             lines.append(" " * indent + text)
         is_open = is_short
-    return f"{brackets[0]}\n" + ",\n".join(lines) + f"\n{' ' * (indent - 1)}{brackets[1]}"
+    end = "" if not is_open else "\n" + " " * (indent - 1)
+    return f"{brackets[0]}\n" + ",\n".join(lines) + end + brackets[1]

@@ -78,9 +78,7 @@ class Player:
             for _ in content if isinstance(content, HashedStream) else ():
                 pass
         finally:  # reading a damaged stemcell fails here as it did in the recorded call; the request counts as played
-            request = request_record(
-                method, path, query=query, headers=headers, body=content, redactor=Redactor()
-            )
+            request = request_record(method, path, query=query, headers=headers, body=content, redactor=Redactor())
             interaction = self._play(request)
         self._clock.advance((interaction["t_ms"] + interaction["ms"]) / 1000)
         return _response(interaction)

@@ -166,7 +166,9 @@ def _bytes_record(content: bytes, redactor: Redactor) -> dict[str, Any]:
 def _outcome_record(outcome: HttpResponse | BaseException | None, redactor: Redactor) -> dict[str, Any]:
     if isinstance(outcome, HttpResponse):
         return {"response": _response_record(outcome, redactor)}
-    attributes = {name: value for name in ("brief", "detail", "code", "fields") if (value := getattr(outcome, name, ""))}
+    attributes = {
+        name: value for name in ("brief", "detail", "code", "fields") if (value := getattr(outcome, name, ""))
+    }
     return {"error": redactor.redact({"type": type(outcome).__name__, "brief": str(outcome), **attributes})}
 
 

@@ -13,7 +13,14 @@ from typing import Any
 
 from bosh_lxd_cpi.runtime.log import SECRET_WORDS, SHORTEST_SECRET, forms_of, passwords_in, secrets_in, strings_in
 
-PRIVATE_KEYS = ("certificate", "certificate_fingerprint", "auth_user_name", "server_name", "addresses", "kernel_version")
+PRIVATE_KEYS = (
+    "certificate",
+    "certificate_fingerprint",
+    "auth_user_name",
+    "server_name",
+    "addresses",
+    "kernel_version",
+)
 """Keys in responses of the server that identify the machine."""
 PEM = "-----BEGIN"
 
@@ -39,9 +46,7 @@ class Redactor:
     def redact_mapping(self, mapping: dict[str, Any], *, private: tuple[str, ...] = ()) -> dict[str, Any]:
         """Return a dictionary redacted like `redact` does it."""
         return {
-            key: _hide(value)
-            if _is_secret(str(key)) or key in private
-            else self.redact(value, private=private)
+            key: _hide(value) if _is_secret(str(key)) or key in private else self.redact(value, private=private)
             for key, value in mapping.items()
         }
 
