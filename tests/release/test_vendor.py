@@ -12,9 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import bosh_release
 import pytest
 import yaml
+
+from tests.release import bosh_release
 
 LIBRARY = b"a source distribution"
 PIN = {
@@ -29,7 +30,7 @@ PIN = {
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """bin/vendor at work in an empty repository with one pin."""
+    """bin/vendor in an empty repository with one pin."""
     loader = importlib.machinery.SourceFileLoader("vendor", str(bosh_release.ROOT / "bin/vendor"))
     spec = importlib.util.spec_from_loader("vendor", loader)
     assert spec
@@ -53,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """A Python index with one page, whatever its text; answers its URL."""
+    """A Python index with one page. Return a function that sets the page and returns the URL of the index."""
     root = tmp_path / "index"
     (root / "simple/some-lib").mkdir(parents=True)
     (root / "files").mkdir()
@@ -76,7 +77,7 @@ def index(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         thread.join()
 
 
-def test_files_from_a_folder_become_blobs_and_are_indexed(vendor: ModuleType, folder: Path) -> None:
+def test_copies_files_from_a_directory(vendor: ModuleType, folder: Path) -> None:
     assert vendor.main(["--from", str(folder)]) == 0
     assert (vendor.ROOT / "blobs/vendor/some_lib-1.0.tar.gz").read_bytes() == LIBRARY
     assert yaml.safe_load((vendor.ROOT / "config/blobs.yml").read_text()) == {
@@ -103,7 +104,7 @@ def test_files_from_a_folder_become_blobs_and_are_indexed(vendor: ModuleType, fo
     ],
     ids=["HTML", "JSON"],
 )
-def test_an_index_is_read_in_either_form(
+def test_reads_an_index(
     page: str, vendor: ModuleType, index: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", index(page))
@@ -111,25 +112,23 @@ def test_an_index_is_read_in_either_form(
     assert vendor.main(["--check"]) == 0
 
 
-def test_what_is_there_already_is_not_asked_for_again(
-    vendor: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_does_not_download_existing_files(vendor: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vendor.main(["--from", str(folder)])
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     assert vendor.main([]) == 0
 
 
-@pytest.mark.parametrize("data", [LIBRARY + b"!", LIBRARY[::-1]], ids=["another size", "other bytes"])
-def test_a_file_that_is_not_what_was_pinned_is_refused(
+@pytest.mark.parametrize("data", [LIBRARY + b"!", LIBRARY[::-1]], ids=["different size", "different bytes"])
+def test_rejects_files_that_do_not_match_their_pin(
     data: bytes, vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / str(PIN["file"])).write_bytes(data)
     assert vendor.main(["--from", str(folder)]) == 1
-    assert "is not what was pinned" in capsys.readouterr().err
+    assert "does not match its pin" in capsys.readouterr().err
     assert not (vendor.ROOT / "blobs").exists()
 
 
-def test_without_index_it_says_what_else_can_be_done(
+def test_suggests_a_directory_when_the_index_fails(
     vendor: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
@@ -137,13 +136,13 @@ def test_without_index_it_says_what_else_can_be_done(
     assert "--from DIR" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["blob is missing", "blob is changed", "index is stale"])
-def test_check_finds(damage: str, vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("damage", ["missing blob", "changed blob", "stale index"])
+def test_check_detects(damage: str, vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vendor.main(["--from", str(folder)])
     blob = vendor.ROOT / "blobs/vendor/some_lib-1.0.tar.gz"
-    if damage == "blob is missing":
+    if damage == "missing blob":
         blob.unlink()
-    elif damage == "blob is changed":
+    elif damage == "changed blob":
         blob.write_bytes(LIBRARY[::-1])
     else:
         (vendor.ROOT / "config/blobs.yml").write_text("{}\n")
@@ -151,7 +150,7 @@ def test_check_finds(damage: str, vendor: ModuleType, folder: Path, capsys: pyte
     assert "vendor: " in capsys.readouterr().err
 
 
-def test_cpythons_source_is_added_indexed_and_replaced_by_another(vendor: ModuleType, folder: Path) -> None:
+def test_adds_and_replaces_the_source_of_cpython(vendor: ModuleType, folder: Path) -> None:
     for version in ("3.12.8", "3.13.1"):
         (folder / f"Python-{version}.tgz").write_text(version)
         assert vendor.main(["--from", str(folder), "--python", str(folder / f"Python-{version}.tgz")]) == 0
@@ -161,9 +160,7 @@ def test_cpythons_source_is_added_indexed_and_replaced_by_another(vendor: Module
     assert vendor.main(["--python", str(folder / str(PIN["file"]))]) == 1
 
 
-def test_the_sbom_names_everything_with_licence_and_digest(
-    vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sbom_lists_licences_and_digests(vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "Python-3.13.1.tgz").write_text("CPython")
     vendor.main(["--from", str(folder), "--python", str(folder / "Python-3.13.1.tgz")])
     capsys.readouterr()
@@ -180,6 +177,6 @@ def test_the_sbom_names_everything_with_licence_and_digest(
     ]
 
 
-def test_the_index_of_blobs_in_the_repository_is_that_of_the_pins(vendor: ModuleType) -> None:
+def test_blobs_yml_of_the_repository_matches_the_pins(vendor: ModuleType) -> None:
     pins = json.loads((bosh_release.ROOT / "packages/vendor.json").read_text("utf-8"))["vendored"]
     assert (bosh_release.ROOT / "config/blobs.yml").read_text("utf-8") == vendor.blobs_yml(pins, vendor.ROOT)
