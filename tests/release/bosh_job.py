@@ -1,4 +1,4 @@
-"""The job rendered as BOSH renders it, and started as its callers start it."""
+"""Render the job as BOSH does, and run it as its callers do."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ CONNECTION = {
     "lxd_cpi": {"server": {"url": "https://127.0.0.1:1", "tls_client_cert": "C", "tls_client_key": "K"}},
     "agent": {"mbus": "nats://10.0.0.1:4222"},
 }
-"""The least that an operator has to say."""
+"""The required properties."""
 
 
 class TemplateError(Exception):
-    """Ruby's last words."""
+    """The error output of Ruby."""
 
 
-def render(template: str, given: dict[str, Any], caller: str = "director") -> str:
-    """One template's text. Raises TemplateError."""
+def render(template: str, properties: dict[str, Any], caller: str = "director") -> str:
+    """Return a rendered template. Raise TemplateError."""
     defaults = {name: definition.get("default") for name, definition in SPEC["properties"].items()}
     run = subprocess.run(
         ["ruby", str(Path(__file__).with_name("render.rb")), str(JOB / "templates" / template)],
-        input=json.dumps({"caller": caller, "spec": defaults, "given": given}),
+        input=json.dumps({"caller": caller, "spec": defaults, "properties": properties}),
         capture_output=True,
         text=True,
         check=False,
@@ -40,19 +40,19 @@ def render(template: str, given: dict[str, Any], caller: str = "director") -> st
     return run.stdout
 
 
-def render_job(jobs: Path, given: dict[str, Any], caller: str = "director") -> Path:
-    """The job's directory with all its files, in the modes that a director's agent gives them to user vcap."""
+def render_job(jobs: Path, properties: dict[str, Any], caller: str = "director") -> Path:
+    """Write all files of the job with the permissions that the agent sets. Return the job's directory."""
     job = jobs / "lxd_cpi"
     for template, place in SPEC["templates"].items():
         path = job / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(template, given, caller), encoding="utf-8")
+        path.write_text(render(template, properties, caller), encoding="utf-8")
         path.chmod(0o755 if place.startswith("bin/") else 0o644)
     return job
 
 
 def examples() -> dict[str, Any]:
-    """A property tree with every property set to its example, or else its default."""
+    """Return a property tree in which each property has its example or, without one, its default."""
     tree: dict[str, Any] = {}
     for name, definition in SPEC["properties"].items():
         *sections, key = name.split(".")
@@ -66,7 +66,7 @@ def examples() -> dict[str, Any]:
 def call(
     command: list[str], request: dict[str, Any], *, environ: dict[str, str], uid: int = 0
 ) -> tuple[dict[str, Any], str]:
-    """The answer and what was said on stderr. Anything but status 0 and one JSON document on stdout is a failure."""
+    """Run a command with a CPI request. Return the response and stderr. Raise an error unless stdout is JSON."""
     user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if uid else []
     run = subprocess.run(
         [*user, *command], input=json.dumps(request), capture_output=True, text=True, check=True, env=environ, cwd="/"
@@ -75,5 +75,5 @@ def call(
 
 
 def worker_environ(tmpdir: Path) -> dict[str, str]:
-    """All that a director gives its CPI."""
+    """Return the environment of a CPI process that a director starts."""
     return {"PATH": os.defpath, "TMPDIR": str(tmpdir), "HOME": "/nonexistent"}

@@ -1,4 +1,4 @@
-"""BOSH's ops files, as far as this repository uses them: replace and remove, by key, name=value, index and -, with ?.
+"""Apply BOSH ops files: replace and remove, with the path segments KEY, NAME=VALUE, INDEX, - and ?.
 
 https://bosh.io/docs/cli-ops-files/
 """
@@ -11,16 +11,16 @@ from typing import Any
 
 
 class OpsError(Exception):
-    """A path that leads nowhere."""
+    """A path does not exist in the document."""
 
 
 def apply(manifest: Any, operations: list[dict[str, Any]]) -> Any:
-    """A copy of the manifest with the operations done. Raises OpsError."""
+    """Return a copy of the manifest with the operations applied. Raise OpsError."""
     manifest = copy.deepcopy(manifest)
     for operation in operations:
-        *way, last = _steps(operation["path"])
+        *parents, last = _steps(operation["path"])
         node = manifest
-        for step, following in zip(way, [*way[1:], last]):
+        for step, following in zip(parents, [*parents[1:], last], strict=True):
             node = _enter(node, step, following, operation["path"])
         if operation["type"] == "replace":
             _replace(node, last, copy.deepcopy(operation["value"]), operation["path"])
@@ -30,12 +30,12 @@ def apply(manifest: Any, operations: list[dict[str, Any]]) -> Any:
 
 
 def variables(document: Any) -> set[str]:
-    """The names of all ((variables)) in a document, without what follows a dot."""
+    """Return the names of all ((variables)) in a document. ((name.field)) counts as name."""
     return {name.split(".")[0] for name in re.findall(r"\(\(!?([-/.\w]+)\)\)", str(document))}
 
 
 def _steps(path: str) -> list[tuple[str, bool]]:
-    """Each step with whether it may be missing: from the first ? on, all may."""
+    """Return the segments of a path, each with whether it is optional. After a ?, all segments are."""
     steps, optional = [], False
     for part in path.lstrip("/").split("/"):
         optional = optional or part.endswith("?")
@@ -47,10 +47,10 @@ def _position(node: Any, step: str) -> int | None:
     if step.lstrip("-").isdigit():
         return int(step) if abs(int(step)) < len(node) else None
     key, _, value = step.partition("=")
-    found = [position for position, item in enumerate(node) if str(item.get(key)) == value]
-    if len(found) > 1:
-        raise OpsError(f"{step} is there {len(found)} times")
-    return found[0] if found else None
+    positions = [position for position, item in enumerate(node) if str(item.get(key)) == value]
+    if len(positions) > 1:
+        raise OpsError(f"{step} matches {len(positions)} items")
+    return positions[0] if positions else None
 
 
 def _enter(node: Any, step: tuple[str, bool], following: tuple[str, bool], path: str) -> Any:

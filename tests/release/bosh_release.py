@@ -1,6 +1,6 @@
-"""What BOSH does with this repository: pack it by the packages' specs, compile it, and start what came out.
+"""Pack and compile the packages of this repository as BOSH does.
 
-The rules are the CLI's and the agent's own (facts: bosh-contract 5.1, 5.2, 5.4).
+The rules are those of the CLI and of the agent: docs/development/bosh-contract.md §5.1, §5.2, §5.4.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("bash", "sh", "cat", "cp", "gzip", "head", "ln", "ls", "mkdir", "tar", "env")
-"""All that packaging may start besides Python. PATH is otherwise empty in these tests."""
+"""The programs in PATH while packaging runs, besides Python."""
 
 
 class Compiled(NamedTuple):
-    """A run of a packaging script."""
+    """The result of a packaging script."""
 
     status: int
     stderr: str
@@ -29,34 +29,36 @@ class Compiled(NamedTuple):
 
 
 def spec(package: str) -> dict[str, Any]:
-    """A package's spec."""
+    """Return the spec of a package."""
     return yaml.safe_load((ROOT / "packages" / package / "spec").read_text("utf-8"))
 
 
 def matches(pattern: str) -> dict[str, Path]:
-    """What a glob matches in src and, where src has no such file, in blobs: the file by its path in the package."""
-    found: dict[str, Path] = {}
+    """Return the files that a glob matches, by their path in the package. Files in src hide those in blobs."""
+    files: dict[str, Path] = {}
     for place in (ROOT / "src", ROOT / "blobs"):
-        for path in sorted(glob.glob(pattern, root_dir=place, recursive=True)):
+        for path in sorted(glob.glob(pattern, root_dir=place, recursive=True)):  # noqa: PTH207  Path.glob follows no links
             if (place / path).is_file():
-                found.setdefault(path, place / path)
-    return found
+                files.setdefault(path, place / path)
+    return files
 
 
 def packed(package: str) -> dict[str, Path]:
-    """All files of a package by their path in it."""
+    """Return all files of a package by their path in it."""
     return {path: file for pattern in spec(package)["files"] for path, file in matches(pattern).items()}
 
 
 def is_packageable(file: Path) -> bool:
-    """Whether the CLI takes a file: not if a link on the way to it leads elsewhere. It leaves it out without a word,
-    packaging too, if it is src itself that is a link (bosh-cli, release/pkg/dir_reader.go)."""
+    """Return whether the CLI packs a file.
+
+    The CLI silently omits files that it reaches through a linked directory (bosh-cli, release/pkg/dir_reader.go).
+    """
     source = ROOT / "src"
     return file.is_symlink() or os.path.relpath(file, source) == os.path.relpath(file.resolve(), source.resolve())
 
 
 def pack(package: str, destination: Path) -> Path:
-    """The package's source directory as a compiler finds it."""
+    """Write the source directory of a package, as a compilation VM has it, and return it."""
     for path, file in packed(package).items():
         (destination / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, destination / path)
@@ -67,7 +69,7 @@ def pack(package: str, destination: Path) -> Path:
 
 
 def tools(folder: Path, *more: Path, busybox: bool = False) -> Path:
-    """A directory for PATH with the tools that packaging may use and the interpreters in `more`, and nothing else."""
+    """Create a directory for PATH that holds TOOLS and the programs in `more` only."""
     folder.mkdir(parents=True)
     for name in TOOLS:
         of_busybox = busybox and name not in ("bash", "sh", "env")
@@ -87,9 +89,9 @@ def compile_package(
     shell: str = "bash",
     hide: Path | None = None,
 ) -> Compiled:
-    """Run packaging as create-env does, or as a director's agent does, without any network.
+    """Run packaging as create-env does or, with `director`, as an agent does. There is no network.
 
-    `hide` is a program that shall not work meanwhile.
+    The program `hide` fails while packaging runs.
     """
     target = packages / package
     target.mkdir(parents=True)
@@ -100,10 +102,7 @@ def compile_package(
         "BOSH_PACKAGE_NAME": package,
     }
     environ |= {"BOSH_PACKAGE_VERSION": "1"} if director else {"BOSH_PACKAGES_DIR": str(packages)}
-    if shell == "bash":
-        command = ["bash", "-x", "packaging"]
-    else:
-        command = [shell, "packaging"]
+    command = ["bash", "-x", "packaging"] if shell == "bash" else [shell, "packaging"]
     hiding = f"mount --bind /bin/false {hide.resolve()} && " if hide else ""
     assignments = [f"{name}={value}" for name, value in environ.items()]
     run = subprocess.run(
@@ -130,6 +129,6 @@ def compile_package(
 
 
 def interpreters() -> list[Path]:
-    """Every Python of this machine that the CPI supports, each once."""
+    """Return all interpreters on this machine that the CPI supports."""
     places = [*Path.home().glob(".pyenv/versions/3.1*/bin/python3.1?"), *Path("/usr/bin").glob("python3.1?")]
     return sorted(place for place in places if re.fullmatch(r"python3\.1[0-9]", place.name))

@@ -1,14 +1,16 @@
-# Renders one job template as BOSH does: render.rb TEMPLATE < {"caller": ..., "spec": {name: default}, "given": {...}}
-# `caller` is create-env or director. They differ in JSON.dump of a single value, in links, and in nothing else that
-# a job of this release could notice.
+# Render a job template as BOSH does.
+#
+#   render.rb TEMPLATE < {"caller": "create-env", "spec": {name: default}, "properties": {...}}
+#
+# The caller is create-env or director. For the templates of this release, they differ in JSON.dump of a scalar only.
 require "erb"
 require "json"
 
 class Job
-  def initialize(spec, given)
+  def initialize(spec, manifest)
     @properties = {}
     spec.each do |name, default|
-      value = dig(given, name)
+      value = dig(manifest, name)
       *sections, key = name.split(".")
       sections.inject(@properties) { |hash, section| hash[section] ||= {} }[key] = value.nil? ? default : value
     end
@@ -38,9 +40,9 @@ class Job
     name.split(".").inject(tree) { |node, key| node.nil? ? nil : node[key] }
   end
 
-  Otherwise = Struct.new(:job, :wanted) do
-    def else = wanted && yield
-    def else_if_p(*names, &block) = wanted ? job.if_p(*names, &block) : self
+  Otherwise = Struct.new(:job, :active) do
+    def else = active && yield
+    def else_if_p(*names, &block) = active ? job.if_p(*names, &block) : self
   end
 end
 
@@ -54,4 +56,4 @@ end
 
 erb = ERB.new(File.read(ARGV[0]), trim_mode: "-")
 erb.filename = ARGV[0]
-print erb.result(Job.new(request["spec"], request["given"]).binding_of_job)
+print erb.result(Job.new(request["spec"], request["properties"]).binding_of_job)

@@ -1,4 +1,4 @@
-"""What CI starts, with a stub for bin/test."""
+""".ci/run with a stub for bin/test."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import bosh_release
 import pytest
+
+from tests.release import bosh_release
 
 STUB = """#!/bin/sh
 trap 'sleep 0.5; echo gone >> calls; exit' TERM
@@ -33,7 +34,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(checkout: Path, broken: str) -> tuple[int, list[str], str]:
-    """Status, calls of bin/test, and what was said."""
+    """Return the exit status, the arguments of each call of bin/test, and stdout."""
     environ = os.environ | {"slow": "no call", "broken": broken}
     ended = subprocess.run([checkout / ".ci/run"], env=environ, capture_output=True, text=True, timeout=30, check=False)
     return ended.returncode, called(checkout), ended.stdout
@@ -44,19 +45,19 @@ def called(checkout: Path) -> list[str]:
     return calls.read_text().splitlines() if calls.exists() else []
 
 
-def test_a_run_is_as_good_as_its_worst_half(checkout: Path) -> None:
-    status, calls, said = run(checkout, broken="no call")
+def test_fails_when_one_half_fails(checkout: Path) -> None:
+    status, calls, output = run(checkout, broken="no call")
     assert status == 0 and len(calls) == 3
-    assert all(f"done: {call}" in said for call in calls)
+    assert all(f"done: {call}" in output for call in calls)
     assert run(checkout, broken="--hosts first")[0] == run(checkout, broken="--hosts second")[0] == 3
 
 
-def test_no_server_is_built_where_the_other_tests_fail(checkout: Path) -> None:
+def test_starts_no_server_when_the_other_tests_fail(checkout: Path) -> None:
     status, calls, _ = run(checkout, broken="--ignore=tests/host")
     assert status == 3 and len(calls) == 1
 
 
-def test_a_run_that_is_ended_ends_both_halves_and_gives_them_time_to_take_their_servers_down(checkout: Path) -> None:
+def test_termination_waits_for_both_halves(checkout: Path) -> None:
     environ = os.environ | {"slow": "--hosts", "broken": "no call"}
     started = subprocess.Popen([checkout / ".ci/run"], env=environ, stdout=subprocess.DEVNULL)
     while started.poll() is None and len(called(checkout)) < 3:

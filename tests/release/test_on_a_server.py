@@ -1,4 +1,4 @@
-"""The compiled release against real servers that `util init_lxd` prepared, with the least privileges it needs."""
+"""The compiled release on real servers that `util init_lxd` has prepared, with a restricted certificate."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import bosh_job
-import bosh_release
 import pytest
+
+from tests.release import bosh_job, bosh_release
 
 sys.path.append(str(bosh_release.ROOT / "tests/host"))
 
@@ -59,10 +59,10 @@ def host(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def init_lxd(host: Any, folder: Path) -> str:
-    """Have bin/util prepare the server through its own client program; answers what it printed."""
+    """Prepare the server with bin/util and the client program of the server. Return stdout."""
     program = folder / "bin" / ("incus" if host.type == "incus" else "lxc")
     program.parent.mkdir(exist_ok=True)
-    path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"  # without the folder of this very program: the host sees it too
+    path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"  # the stub must not start itself on the host
     program.write_text(f'#!/bin/sh\n{path} exec {" ".join(server.client_command(host.name))} "$@"\n')
     program.chmod(0o755)
     (folder / "bosh-vars.yml").write_text(VARIABLES)
@@ -113,11 +113,11 @@ def make_certificate(folder: Path) -> None:
 
 @pytest.fixture
 def cpi(host: Any, public_path: Path, packages: Path) -> Callable[..., Any]:
-    """The compiled release's job on a server with a restricted certificate; gives the result of a call, or fails."""
+    """The job of the compiled release on a server. Return a function that returns the result of a CPI call."""
     make_certificate(public_path)
     init_lxd(host, public_path)
-    assert init_lxd(host, public_path) == "", "the second time there is nothing left to do"
-    given = {
+    assert init_lxd(host, public_path) == "", "the second run changes nothing"
+    properties = {
         "agent": {"mbus": "nats://10.250.0.11:4222"},
         "lxd_cpi": {
             "server": {
@@ -132,7 +132,7 @@ def cpi(host: Any, public_path: Path, packages: Path) -> Callable[..., Any]:
             }
         },
     }
-    job = bosh_job.render_job(public_path / "jobs", given)
+    job = bosh_job.render_job(public_path / "jobs", properties)
     environ = bosh_job.worker_environ(public_path) | {
         "BOSH_PACKAGES_DIR": str(packages),
         "BOSH_JOBS_DIR": str(public_path / "jobs"),
@@ -145,16 +145,18 @@ def cpi(host: Any, public_path: Path, packages: Path) -> Callable[..., Any]:
             "api_version": 2,
             "context": {"director_uuid": "d", "request_id": "cpi-1", "vm": {"stemcell": {"api_version": 3}}},
         }
-        answer, said = bosh_job.call([*server.netns_command(host.name), str(job / "bin/cpi")], request, environ=environ)
-        assert answer["error"] is None, said
-        return answer["result"]
+        response, stderr = bosh_job.call(
+            [*server.netns_command(host.name), str(job / "bin/cpi")], request, environ=environ
+        )
+        assert response["error"] is None, stderr
+        return response["result"]
 
     return call
 
 
 @pytest.fixture
 def stemcell_image(tmp_path: Path) -> str:
-    """An empty disk, packed as a stemcell's image is: the VM need not boot to be made."""
+    """A stemcell image with an empty disk. The test does not need a VM that boots."""
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "root.img", "64M"], check=True)
     with tarfile.open(tmp_path / "image", "w:gz") as archive:
         archive.add(tmp_path / "root.img", arcname="root.img")
@@ -162,7 +164,7 @@ def stemcell_image(tmp_path: Path) -> str:
 
 
 @pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img")
-def test_a_vms_whole_life_with_a_certificate_that_is_restricted_to_one_project(
+def test_lifecycle_of_a_vm_with_a_restricted_certificate(
     cpi: Callable[..., Any], host: Any, stemcell_image: str
 ) -> None:
     stemcell = cpi("create_stemcell", stemcell_image, STEMCELL, None)
@@ -183,14 +185,14 @@ def test_a_vms_whole_life_with_a_certificate_that_is_restricted_to_one_project(
     assert not cpi("has_vm", vm)
     cpi("delete_disk", disk)
     cpi("delete_stemcell", stemcell)
-    left = json.loads(
+    volumes = json.loads(
         server.client(host.name, "--project", "boshdev", "storage", "volume", "list", "devpool", "--format=json").stdout
     )
-    assert [volume["name"] for volume in left if volume["type"] == "custom"] == []
+    assert [volume["name"] for volume in volumes if volume["type"] == "custom"] == []
 
 
-def test_a_disk_or_vm_that_is_gone_is_missed_without_leave_to_list_the_pools(cpi: Callable[..., Any]) -> None:
-    """cloud-check asks for lost disks and VMs, and both may be deleted twice."""
+def test_handles_missing_resources_without_pool_access(cpi: Callable[..., Any]) -> None:
+    """cloud-check looks for missing disks and VMs, and BOSH may delete both twice."""
     assert not cpi("has_disk", "vol-p-01ae91cd-0385-4f72-658a-b9496717212b")
     assert cpi("delete_disk", "vol-p-01ae91cd-0385-4f72-658a-b9496717212b") is None
     assert cpi("delete_vm", "vm-01ae91cd-0385-4f72-658a-b9496717212b") is None

@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
+from typing import Any
 
-import bosh_release
 import pytest
+
+from tests.release import bosh_release
 
 INFO = '{"method":"info","arguments":[],"context":{"director_uuid":"d"},"api_version":1}'
 HAS_VM = '{"method":"has_vm","arguments":["vm-1"],"context":{"director_uuid":"d"},"api_version":2}'
@@ -23,7 +26,7 @@ OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.[6-9].*/bin/python3.[6-
 def install(
     tmp_path: Path, path: Path, *, director: bool = False, shell: str = "bash", hide: Path | None = None
 ) -> bosh_release.Compiled:
-    """Both packages compiled in the order of their dependencies; the second one's run."""
+    """Compile both packages in the order of their dependencies. Return the result of the second one."""
     packages = tmp_path / "packages"
     for package in ("python3", "bosh_lxd_cpi"):
         run = bosh_release.compile_package(
@@ -38,7 +41,7 @@ def install(
     return run
 
 
-def call(package: Path, request: str, *arguments: str, environ: dict[str, str] | None = None) -> dict[str, object]:
+def call(package: Path, request: str, *arguments: str, environ: dict[str, str] | None = None) -> dict[str, Any]:
     run = subprocess.run(
         [package / "bin/cpi", *arguments], input=request, capture_output=True, text=True, check=True, env=environ or {}
     )
@@ -49,16 +52,14 @@ def call(package: Path, request: str, *arguments: str, environ: dict[str, str] |
 @pytest.mark.parametrize(
     "python", bosh_release.interpreters(), ids=lambda path: "-".join(path.parts[1:2] + path.parts[-1:])
 )
-def test_the_release_compiles_without_network_for_both_callers_with(
-    python: Path, director: bool, tmp_path: Path, blobs: None
-) -> None:
+def test_compiles_without_network(python: Path, director: bool, tmp_path: Path, blobs: None) -> None:
     run = install(tmp_path, bosh_release.tools(tmp_path / "tools", python), director=director)
     assert run.status == 0, run.stderr
     assert (run.target / "python3").readlink().name == python.name
-    assert call(run.target, INFO)["result"]["api_version"] == 2  # type: ignore[index]
+    assert call(run.target, INFO)["result"]["api_version"] == 2
 
 
-def test_the_newest_python_is_chosen(tmp_path: Path, blobs: None) -> None:
+def test_chooses_the_newest_python(tmp_path: Path, blobs: None) -> None:
     pythons = bosh_release.interpreters()
     run = install(
         tmp_path, bosh_release.tools(tmp_path / "tools", *{python.name: python for python in pythons}.values())
@@ -67,7 +68,7 @@ def test_the_newest_python_is_chosen(tmp_path: Path, blobs: None) -> None:
     assert (run.target / "python3").readlink().name == newest.name
 
 
-def test_a_compiled_python3_package_goes_before_the_machines_own(tmp_path: Path, blobs: None) -> None:
+def test_prefers_the_compiled_python3_package(tmp_path: Path, blobs: None) -> None:
     vendored = tmp_path / "packages/python3/bin"
     path = bosh_release.tools(tmp_path / "tools")
     packages = tmp_path / "packages"
@@ -84,15 +85,15 @@ def test_a_compiled_python3_package_goes_before_the_machines_own(tmp_path: Path,
     assert (run.target / "python3").readlink() == vendored / "python3"
 
 
-@pytest.mark.skipif(not OLD_PYTHONS, reason="needs a Python that is too old")
-def test_without_a_suitable_python_packaging_ends_with_one_clear_line(tmp_path: Path, blobs: None) -> None:
+@pytest.mark.skipif(not OLD_PYTHONS, reason="needs a Python older than 3.10")
+def test_reports_a_missing_python(tmp_path: Path, blobs: None) -> None:
     path = bosh_release.tools(tmp_path / "tools", *OLD_PYTHONS[-1:])
     run = install(tmp_path, path, hide=SYSTEM_PYTHON)
     assert run.status == 1
     assert run.stderr.splitlines()[-1].startswith("bosh_lxd_cpi: no Python 3.10 or newer with ssl and zlib")
 
 
-def test_a_release_without_its_libraries_says_to_vendor_them(tmp_path: Path, blobs: None) -> None:
+def test_reports_missing_libraries(tmp_path: Path, blobs: None) -> None:
     source = bosh_release.pack("bosh_lxd_cpi", tmp_path / "compile")
     (source / "vendor/pyyaml-6.0.3.tar.gz").unlink()
     run = bosh_release.compile_package(
@@ -102,16 +103,14 @@ def test_a_release_without_its_libraries_says_to_vendor_them(tmp_path: Path, blo
     assert "bin/vendor" in run.stderr.splitlines()[-1]
 
 
-def test_packaging_needs_no_feature_of_a_newer_bash_and_no_gnu_tool(tmp_path: Path, blobs: None) -> None:
-    """dash knows nothing that bash 3.2 does not, and busybox's tools have no GNU options to speak of."""
+def test_packaging_runs_with_dash_and_busybox(tmp_path: Path, blobs: None) -> None:
+    """dash has no feature that bash 3.2 lacks, and the tools of busybox have few GNU options."""
     run = install(tmp_path, bosh_release.tools(tmp_path / "tools", SYSTEM_PYTHON, busybox=True), shell="dash")
     assert run.status == 0, run.stderr
     assert call(run.target, INFO)["error"] is None
 
 
-def test_the_installed_cpi_reads_yaml_and_speaks_https_with_what_the_release_brought(
-    tmp_path: Path, packages: Path
-) -> None:
+def test_installed_cpi_uses_libraries_of_the_release(tmp_path: Path, packages: Path) -> None:
     package = packages / "bosh_lxd_cpi"
     config = tmp_path / "cpi.yml"
     config.write_text(f"# YAML\nlxd_cpi: {CONFIG}\n")
@@ -120,25 +119,25 @@ def test_the_installed_cpi_reads_yaml_and_speaks_https_with_what_the_release_bro
         [package / "python3", "-IS", "-c", code], cwd=package, capture_output=True, text=True, check=True
     )
     assert modules.stdout.count(str(package)) == 2
-    answer = call(package, HAS_VM, "--config", str(config))
-    assert "tls_client_cert" in str(answer["error"]) or "PEM" in str(answer["error"])
+    response = call(package, HAS_VM, "--config", str(config))
+    assert "tls_client_cert" in str(response["error"]) or "PEM" in str(response["error"])
 
 
-def test_every_module_is_compiled_and_never_checked_against_its_source(packages: Path) -> None:
+def test_modules_are_compiled_without_source_checks(packages: Path) -> None:
     package = packages / "bosh_lxd_cpi"
     sources = [path for path in package.rglob("*.py") if path.parent.name != "__pycache__"]
     caches = list(package.rglob("*.pyc"))
     assert len(caches) == len(sources) > 50
     flags = {int.from_bytes(cache.read_bytes()[4:8], "little") for cache in caches}
-    assert flags == {0b01}, "hash-based, and not to be checked (PEP 552)"
+    assert flags == {0b01}, "hash-based, unchecked (PEP 552)"
 
 
-def test_the_licences_of_the_libraries_come_with_them(packages: Path) -> None:
+def test_installs_licences_of_the_libraries(packages: Path) -> None:
     package = packages / "bosh_lxd_cpi"
     assert {path.name for path in (package / "licenses").iterdir()} == {"urllib3", "PyYAML"}
 
 
-def test_when_the_chosen_python_is_gone_another_is_found(tmp_path: Path, blobs: None) -> None:
+def test_finds_another_python_when_the_chosen_one_is_gone(tmp_path: Path, blobs: None) -> None:
     run = install(tmp_path, bosh_release.tools(tmp_path / "tools", SYSTEM_PYTHON))
     (run.target / "python3").unlink()
     (run.target / "python3").symlink_to(tmp_path / "gone")
@@ -146,7 +145,7 @@ def test_when_the_chosen_python_is_gone_another_is_found(tmp_path: Path, blobs: 
     assert "no Python" in str(call(run.target, INFO, environ={"PATH": str(tmp_path), "HOME": os.devnull})["error"])
 
 
-def test_python3_without_source_is_a_note(tmp_path: Path) -> None:
+def test_python3_without_source_contains_a_readme(tmp_path: Path) -> None:
     source = bosh_release.pack("python3", tmp_path / "compile")
     for blob in source.glob("python3/Python-*"):
         blob.unlink()
@@ -157,9 +156,7 @@ def test_python3_without_source_is_a_note(tmp_path: Path) -> None:
     assert [path.name for path in run.target.iterdir()] == ["README"]
 
 
-def test_python3_that_cannot_be_compiled_says_why_in_its_last_line(tmp_path: Path) -> None:
-    import tarfile
-
+def test_reports_why_python3_cannot_be_compiled(tmp_path: Path) -> None:
     source = bosh_release.pack("python3", tmp_path / "compile")
     tree = tmp_path / "Python-3.13.1"
     tree.mkdir()

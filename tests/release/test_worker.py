@@ -1,4 +1,4 @@
-"""The rendered job with the compiled package, driven as a director's worker drives it."""
+"""The rendered job with the compiled package, called as a worker of the director does."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import bosh_job
 import pytest
+
+from tests.release import bosh_job
 
 NOBODY = 65534
 INFO = {"method": "info", "arguments": [], "context": {"director_uuid": "d"}, "api_version": 1}
@@ -25,7 +26,7 @@ HAS_VM = {
 
 @pytest.fixture
 def worker(public_path: Path, packages: Path) -> dict[str, Path]:
-    """A director's VM: package and job in place, and a TMPDIR for its workers."""
+    """The director's VM: the package, the job and a TMPDIR for the workers."""
     bosh_job.render_job(public_path / "jobs", bosh_job.CONNECTION)
     temporary = public_path / "tmp"
     temporary.mkdir()
@@ -34,7 +35,7 @@ def worker(public_path: Path, packages: Path) -> dict[str, Path]:
 
 
 def environ(worker: dict[str, Path]) -> dict[str, str]:
-    """A worker's environment, with two variables more that say that /var/vcap is elsewhere."""
+    """Return the environment of a worker, with variables for the directories that replace /var/vcap."""
     places = {"BOSH_PACKAGES_DIR": str(worker["packages"]), "BOSH_JOBS_DIR": str(worker["jobs"])}
     return bosh_job.worker_environ(worker["tmp"]) | places
 
@@ -44,31 +45,31 @@ def program(worker: dict[str, Path]) -> str:
 
 
 def call(worker: dict[str, Path], request: dict[str, Any], *, uid: int = 0) -> tuple[dict[str, Any], str]:
-    """The answer to a worker, and what went to its log."""
+    """Return the response and stderr of a call."""
     return bosh_job.call([program(worker)], request, environ=environ(worker), uid=uid)
 
 
-def test_a_call_as_vcap_with_a_workers_environment_reaches_for_the_server(worker: dict[str, Path]) -> None:
+def test_connects_to_the_server_as_vcap(worker: dict[str, Path]) -> None:
     assert call(worker, INFO, uid=NOBODY)[0]["result"]["api_version"] == 2
-    answer, _ = call(worker, HAS_VM, uid=NOBODY)
-    assert answer["error"]["type"] == "Bosh::Clouds::CpiError"
-    assert "cpi.json" not in answer["error"]["message"], "the configuration was found and read"
+    response, _ = call(worker, HAS_VM, uid=NOBODY)
+    assert response["error"]["type"] == "Bosh::Clouds::CpiError"
+    assert "cpi.json" not in response["error"]["message"], "the configuration is loaded"
 
 
-def test_a_call_as_vcap_writes_nothing_into_package_or_job(worker: dict[str, Path]) -> None:
+def test_writes_nothing_to_package_and_job(worker: dict[str, Path]) -> None:
     def files() -> dict[str, float]:
         return {str(path): path.lstat().st_mtime for place in ("packages", "jobs") for path in worker[place].rglob("*")}
 
     before = files()
     call(worker, HAS_VM, uid=NOBODY)
-    call(worker, HAS_VM)  # root could
+    call(worker, HAS_VM)  # root has write access
     assert files() == before
 
 
-def test_throttle_slots_are_made_in_the_workers_tmpdir(worker: dict[str, Path]) -> None:
-    given = json.loads(json.dumps(bosh_job.CONNECTION))
-    given["lxd_cpi"] = {"server": {"url": "unix:///nonexistent"}, "throttle_config": {"enabled": True}}
-    bosh_job.render_job(worker["jobs"], given)
+def test_creates_throttle_slots_in_tmpdir(worker: dict[str, Path]) -> None:
+    properties = json.loads(json.dumps(bosh_job.CONNECTION))
+    properties["lxd_cpi"] = {"server": {"url": "unix:///nonexistent"}, "throttle_config": {"enabled": True}}
+    bosh_job.render_job(worker["jobs"], properties)
     request = {**HAS_VM, "method": "delete_disk", "arguments": ["vol-p-1"]}
     slot = worker["tmp"] / "lxd_cpi/slot-00"
     command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", program(worker)]
@@ -80,14 +81,14 @@ def test_throttle_slots_are_made_in_the_workers_tmpdir(worker: dict[str, Path]) 
         cpi.stdin.close()
         while not slot.exists() and cpi.poll() is None:
             time.sleep(0.02)
-        cpi.terminate()  # it would go on trying to reach the server
+        cpi.terminate()  # the call waits for the server
         assert json.loads(cpi.stdout.read())["error"]
     assert slot.is_file()
     assert stat.S_IMODE(slot.parent.stat().st_mode) == 0o770
 
 
-def test_an_operators_odd_environment_does_no_harm(worker: dict[str, Path]) -> None:
-    odd = {
+def test_ignores_unusual_environment_variables(worker: dict[str, Path]) -> None:
+    environ = {
         "PYTHONPATH": "/nonexistent",
         "PYTHONHOME": "/nonexistent",
         "PYTHONSTARTUP": "/nonexistent",
@@ -97,11 +98,11 @@ def test_an_operators_odd_environment_does_no_harm(worker: dict[str, Path]) -> N
         "CDPATH": "/",
         "ENV": "/nonexistent",
     }
-    answer, _ = bosh_job.call([program(worker)], INFO, environ=odd)
-    assert answer["error"] is None
+    response, _ = bosh_job.call([program(worker)], INFO, environ=environ)
+    assert response["error"] is None
 
 
-def test_bin_cpi_starts_no_second_process(worker: dict[str, Path]) -> None:
-    """Each start costs a call milliseconds, and BOSH asks for info before every call."""
+def test_bin_cpi_starts_no_other_process(worker: dict[str, Path]) -> None:
+    """Each process costs milliseconds, and BOSH calls info before each call."""
     script = (worker["jobs"] / "lxd_cpi/bin/cpi").read_text()
     assert "$(" not in script and "`" not in script and "|" not in script.replace("||", "")
