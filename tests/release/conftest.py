@@ -1,25 +1,22 @@
-"""The blobs, and a release compiled once for all who only look at it."""
+"""Fixtures: the blobs, a release that is compiled once, and bin/util with stubs."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import bosh_release
-from util_bench import Bench
+from tests.release import bosh_release
+from tests.release.util_runner import UtilRunner
 
 
 @pytest.fixture(scope="session")
 def blobs() -> None:
-    """The pinned source distributions; only where they are missing does this ask the Python index."""
+    """Put the pinned source distributions into blobs/. Missing ones are downloaded from the Python index."""
     vendor = str(bosh_release.ROOT / "bin/vendor")
     if subprocess.run([vendor, "--check"], capture_output=True, check=False).returncode:
         subprocess.run([vendor], check=True)
@@ -27,7 +24,7 @@ def blobs() -> None:
 
 @pytest.fixture
 def public_path() -> Iterator[Path]:
-    """A directory that every user can look into, as /var/vcap is; pytest's own is for its user only."""
+    """A directory that all users can read, like /var/vcap. Only its owner can read tmp_path."""
     path = Path(tempfile.mkdtemp(prefix="release-"))
     path.chmod(0o755)
     yield path
@@ -35,13 +32,14 @@ def public_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def runner(tmp_path: Path) -> UtilRunner:
+    """bin/util in an empty directory, with stubs for bosh, lxc and incus."""
+    return UtilRunner(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def packages(blobs: None) -> Iterator[Path]:
-    """The release compiled with the system's Python, in a directory that every user may read; not to be changed."""
+    """The release compiled with the system's Python, in a directory that all users can read. Do not change it."""
     path = Path(tempfile.mkdtemp(prefix="packages-"))
     path.chmod(0o755)
     tools = bosh_release.tools(path / "tools", Path("/usr/bin/python3"))

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
+import signal
+import ssl
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-import bosh_release
 import pytest
-from util_bench import Bench
+
+from tests.release import bosh_release
+from tests.release.util_runner import UtilRunner
+
+UTIL = str(bosh_release.ROOT / "bin/util")
 
 
 def options(command: list[str], name: str) -> list[str]:
@@ -17,86 +28,171 @@ def ops(command: list[str]) -> list[str]:
     return [Path(path).name for path in options(command, "ops-file")]
 
 
-def test_it_has_go_lxd_cpis_subcommands(bench: Bench) -> None:
-    bench.util()
-    for name in [
-        "capture_requests",
-        "cloud_config",
-        "deploy_bosh",
-        "deploy_cf",
-        "deploy_concourse",
-        "deploy_postgres",
-        "destroy",
-        "generate_certs",
-        "help",
-        "init_lxd",
-        "runtime_config",
-        "upload_releases",
-        "upload_stemcells",
-    ]:
-        assert f"  {name} " in bench.says
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_help_shows_what_is_set_and_what_is_configured(bench: Bench) -> None:
-    bench.util("help", LXD_URL="https://lxd:8443")
-    assert "= https://lxd:8443" in bench.says
-    assert "lxd_network_name        boshdevbr0" in bench.says
+def table(**row: str) -> str:
+    return json.dumps({"Tables": [{"Rows": [row]}]})
 
 
-def test_sourcing_util_sh_gives_a_command_util_and_running_it_runs_one(bench: Bench) -> None:
+def test_has_the_subcommands_of_the_go_cpi(runner: UtilRunner) -> None:
+    runner.util()
+    names = """capture_requests cloud_config deploy_bosh deploy_cf deploy_concourse deploy_postgres destroy
+               generate_certs help init_lxd runtime_config upload_releases upload_stemcells"""
+    for name in names.split():
+        assert f"  {name} " in runner.stdout
+
+
+def test_help_shows_settings_and_configuration(runner: UtilRunner) -> None:
+    runner.util("help", LXD_URL="https://lxd:8443")
+    assert "= https://lxd:8443" in runner.stdout
+    assert "lxd_network_name        boshdevbr0" in runner.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("deploy-bosh", "--help"), ("deploy_bosh", "-h"), ("help", "deploy_bosh"), ("--help", "deploy-bosh")],
+    ids=" ".join,
+)
+def test_shows_usage_of_one_subcommand(arguments: tuple[str, ...], runner: UtilRunner) -> None:
+    assert runner.util(*arguments) == []
+    assert runner.stdout.startswith("usage: util [--dry-run] deploy_bosh [BOSH_ARGUMENT ...]\n\nDeploy a director")
+    assert "Environment variables" not in runner.stdout
+
+
+def test_util_sh_defines_a_function_and_runs_subcommands(runner: UtilRunner) -> None:
+    runner.add_director()
     script = str(bosh_release.ROOT / "util.sh")
-    for program in (("bash", "-c", f"source {script}; cd /; util cloud-config"), (script, "cloud_config")):
-        calls = bench.util(program=program)
-        assert calls[-1][:2] == ["bosh", "update-cloud-config"], bench.complains
+    for program in (("bash", "-c", f"source {script}; util cloud-config"), (script, "cloud_config")):
+        calls = runner.util(program=program)
+        assert calls[-1][:2] == ["bosh", "update-cloud-config"], runner.stderr
 
 
-def test_a_dry_run_prints_all_commands_and_runs_none_that_changes_anything(bench: Bench) -> None:
-    calls = bench.util("--dry-run", "deploy-bosh", SERVER_URL="https://lxd:8443")
+@pytest.mark.parametrize("arguments", [("--dry-run", "deploy-bosh"), ("deploy_bosh", "--dry-run")], ids=" ".join)
+def test_dry_run_prints_commands_and_changes_nothing(arguments: tuple[str, ...], runner: UtilRunner) -> None:
+    calls = runner.util(*arguments, SERVER_URL="https://lxd:8443", BOSH_JUMPBOX_ENABLE="1")
     assert calls == []
-    assert "+ bosh create-release" in bench.says
-    assert "+ bosh create-env" in bench.says
-    assert list((bench.folder / "here").iterdir()) == []
+    assert "+ bosh create-release" in runner.stdout
+    assert "+ bosh create-env" in runner.stdout
+    assert list(runner.work.iterdir()) == []
 
 
-def test_a_director_is_deployed_with_what_is_needed_and_nothing_else(bench: Bench) -> None:
-    *_, create_env = bench.util(
-        "deploy_bosh",
-        "-o",
-        "more.yml",
-        SERVER_URL="https://lxd:8443",
-        SERVER_LOCAL_RELEASE=__file__,
-        BOSH_DEPLOYMENT_DIR="/bd",
-        SERVER_CLIENT_CERT="/my.crt",
-        SERVER_CLIENT_KEY="/my.key",
+def test_passes_dry_run_after_a_subcommand_to_bosh_deploy(runner: UtilRunner) -> None:
+    runner.add_director()
+    assert runner.util("deploy_postgres", "--dry-run")[-1][-1] == "--dry-run"
+    calls = runner.util("--dry-run", "deploy_postgres", "--dry-run")
+    assert not [call for call in calls if "deploy" in call]
+    assert runner.stdout.splitlines()[-1].endswith(" --dry-run")
+
+
+def test_ends_silently_when_the_reader_of_its_output_ends(runner: UtilRunner) -> None:
+    process = subprocess.Popen([UTIL], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=runner.environ)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.wait()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cloud_config", "extra"), "too many arguments: extra; usage: util [--dry-run] cloud_config"),
+        (("capture_requests", "absent"), "there is no file or directory absent"),
+        (("deploy_boch",), "there is no subcommand deploy_boch; did you mean deploy_bosh?"),
+        (("deploy_mainframe_xyz",), "there is no subcommand deploy_mainframe_xyz"),
+        (("--verbose", "help"), "there is no option --verbose"),
+        (("upload_releases", "old"), "upload_releases takes no argument but new: old"),
+    ],
+    ids=["extra argument", "absent log", "misspelt subcommand", "unknown subcommand", "unknown option", "bad argument"],
+)
+def test_reports_usage_errors_in_one_line(arguments: tuple[str, ...], message: str, runner: UtilRunner) -> None:
+    runner.util(*arguments, status=1)
+    assert runner.stderr.startswith(f"util: {message}") and runner.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"SERVER_TYPE": "Incus"}, "SERVER_TYPE is 'Incus': set it to lxd or incus"),
+        ({"SERVER_LOCAL_RELEASE": "/absent"}, "there is no file /absent: set SERVER_LOCAL_RELEASE"),
+        ({"SERVER_CLIENT_CERT": "absent.crt"}, "there is no file absent.crt: run util generate_certs"),
+        ({"SERVER_CLIENT_KEY": "absent.key"}, "there is no file absent.key: run util generate_certs"),
+        ({"SERVER_CERT": "absent.pem"}, "there is no file absent.pem: set SERVER_CERT"),
+        ({"BOSH_DEPLOYMENT_DIR": "/absent"}, "there is no file /absent/bosh.yml: set BOSH_DEPLOYMENT_DIR"),
+        ({"CPI_CONFIG_DIR": "/absent"}, "there is no file /absent/bosh-vars.yml: set CPI_CONFIG_DIR"),
+        ({"SERVER_URL": ""}, "SERVER_URL must be set"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_reports_wrong_settings_before_it_deploys(environ: dict[str, str], message: str, runner: UtilRunner) -> None:
+    runner.add_director()
+    calls = runner.util("deploy_bosh", status=1, **environ)
+    assert runner.stderr.startswith(f"util: {message}") and runner.stderr.count("\n") == 1
+    assert not [call for call in calls if "create-env" in call]
+
+
+def test_reports_missing_credentials(runner: UtilRunner) -> None:
+    assert runner.util("cloud_config", status=1) == []
+    assert runner.stderr.startswith("util: there is no file creds/bosh.yml: run util deploy_bosh")
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "variable"), [("deploy_cf", "CF_DEPLOYMENT_DIR"), ("deploy_concourse", "CONCOURSE_DIR")]
+)
+def test_reports_unset_variables(subcommand: str, variable: str, runner: UtilRunner) -> None:
+    assert runner.util(subcommand, status=1) == []
+    assert runner.stderr.startswith(f"util: {variable} must be set")
+
+
+def test_reports_failing_and_missing_commands(runner: UtilRunner) -> None:
+    runner.add_director()
+    runner.util("cloud_config", status=1, fail="update-cloud-config")
+    assert runner.stderr.endswith("util: bosh failed with status 1\n")
+    runner.util("cloud_config", status=1, program=("/usr/bin/python3", UTIL.replace("bin", "tools")), PATH="/nowhere")
+    assert runner.stderr == "util: there is no program bosh in PATH\n"
+
+
+def test_reports_interruption_without_traceback(runner: UtilRunner) -> None:
+    runner.add_director()
+    runner.util()
+    (runner.folder / "stubs/bosh").write_text("#!/bin/sh\ntouch started\nexec sleep 30\n")
+    process = subprocess.Popen(
+        [UTIL, "cloud_config"], env=runner.environ, cwd=runner.work, stderr=subprocess.PIPE, text=True
     )
-    assert create_env[:3] == ["bosh", "create-env", "/bd/bosh.yml"]
+    while not (runner.work / "started").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10)[1] == "\nutil: interrupted\n"
+    assert process.returncode == 130
+
+
+def test_deploys_a_director(runner: UtilRunner) -> None:
+    runner.add_director()
+    *_, create_env = runner.util("deploy_bosh", "-o", "more.yml", SERVER_LOCAL_RELEASE=__file__)
+    assert create_env[:3] == ["bosh", "create-env", f"{runner.folder}/bd/bosh.yml"]
     assert create_env[-2:] == ["-o", "more.yml"]
     assert ops(create_env) == ["cpi.yml", "enable-lxd.yml", "bbr.yml", "uaa.yml", "credhub.yml"]
     assert options(create_env, "var") == ["lxd_url=https://lxd:8443", "lxd_insecure=false", f"cpi_path={__file__}"]
-    assert options(create_env, "var-file") == ["lxd_client_cert=/my.crt", "lxd_client_key=/my.key"]
+    files = ["lxd_client_cert=bosh-client.crt", "lxd_client_key=bosh-client.key"]
+    assert options(create_env, "var-file") == files
     assert options(create_env, "state") == ["state.json"] and options(create_env, "vars-store") == ["creds/bosh.yml"]
 
 
-def test_every_option_in_the_environment_adds_its_ops_file(bench: Bench) -> None:
-    bench.answers["bosh interpolate creds/bosh.yml --path /jumpbox_ssh/private_key"] = "KEY\n"
-    calls = bench.util(
+def test_adds_ops_files_for_settings(runner: UtilRunner) -> None:
+    runner.add_director()
+    runner.outputs["bosh interpolate creds/bosh.yml --path /jumpbox_ssh/private_key"] = "KEY\n"
+    names = ("BOSH_JUMPBOX_ENABLE", "BOSH_SNAPSHOTS_ENABLE", "BOSH_RESIZE_DISK_ENABLE", "SERVER_ENABLE_AGENT")
+    create_env, *_ = runner.util(
         "deploy_bosh",
-        SERVER_URL="https://i:8443",
         SERVER_TYPE="incus",
-        BOSH_JUMPBOX_ENABLE="1",
-        BOSH_SNAPSHOTS_ENABLE="1",
-        BOSH_RESIZE_DISK_ENABLE="1",
-        SERVER_ENABLE_AGENT="1",
-        SERVER_CERT="/server.crt",
+        SERVER_CERT=__file__,
         SERVER_LOCAL_RELEASE=__file__,
+        **dict.fromkeys(names, "1"),
     )
-    create_env = calls[0]
-    assert ops(create_env) == [
-        "cpi.yml",
-        "enable-incus.yml",
-        "bbr.yml",
-        "uaa.yml",
-        "credhub.yml",
+    assert ops(create_env)[1] == "enable-incus.yml"
+    assert ops(create_env)[5:] == [
         "jumpbox-user.yml",
         "enable-snapshots.yml",
         "enable-resize-disk.yml",
@@ -105,127 +201,228 @@ def test_every_option_in_the_environment_adds_its_ops_file(bench: Bench) -> None
     ]
     ours = [path for path in options(create_env, "ops-file") if path.startswith(str(bosh_release.ROOT))]
     assert all(Path(path).is_file() for path in ours)
-    key = bench.folder / "here/creds/jumpbox.pk"
-    assert key.read_text() == "KEY\n" and key.stat().st_mode & 0o777 == 0o600
-    assert calls[-1][0] == "bosh"
+    assert (runner.work / "creds/jumpbox.pk").read_text() == "KEY\n"
 
 
-def test_a_new_directors_host_key_is_expected_where_an_old_one_may_be_known(bench: Bench) -> None:
-    known = bench.folder / ".ssh/known_hosts"
-    known.parent.mkdir()
-    known.touch()
-    calls = bench.util(
-        "deploy_bosh", SERVER_URL="https://lxd:8443", SERVER_LOCAL_RELEASE=__file__, BOSH_JUMPBOX_ENABLE="1"
-    )
-    assert calls[-1] == ["ssh-keygen", "-R", "10.245.0.11", "-f", str(known)]
+def test_forgets_the_host_key_of_an_earlier_director(runner: UtilRunner) -> None:
+    runner.add_director()
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPKSUTyz1HwHReFVvD5obVsALAgJRNarH4TRpNePnAS"
+    known_hosts = runner.folder / ".ssh/known_hosts"
+    known_hosts.parent.mkdir()
+    known_hosts.write_text(f"10.245.0.11 {key}\n10.245.0.12 {key}\n")
+    runner.util("deploy_bosh", SERVER_LOCAL_RELEASE=__file__, BOSH_JUMPBOX_ENABLE="1")
+    assert known_hosts.read_text() == f"10.245.0.12 {key}\n"
+    runner.util("deploy_bosh", SERVER_LOCAL_RELEASE=__file__, BOSH_JUMPBOX_ENABLE="1")
 
 
-def test_variables_called_server_are_taken_as_they_are(bench: Bench) -> None:
-    configuration = bench.folder / "configuration"
+def test_accepts_variables_called_server(runner: UtilRunner) -> None:
+    runner.add_director()
+    configuration = runner.folder / "configuration"
     configuration.mkdir()
-    text = (bosh_release.ROOT / "manifests/bosh-vars.yml").read_text("utf-8").replace("lxd_", "server_")
-    (configuration / "bosh-vars.yml").write_text(text + "internal_dns:\n  - 192.168.1.1\n")
-    *_, create_env = bench.util(
-        "deploy_bosh", SERVER_URL="https://lxd:8443", CPI_CONFIG_DIR=str(configuration), SERVER_LOCAL_RELEASE=__file__
-    )
+    content = (bosh_release.ROOT / "manifests/bosh-vars.yml").read_text("utf-8").replace("lxd_", "server_")
+    (configuration / "bosh-vars.yml").write_text(content + "internal_dns:\n  - 192.168.1.1\n")
+    *_, create_env = runner.util("deploy_bosh", CPI_CONFIG_DIR=str(configuration), SERVER_LOCAL_RELEASE=__file__)
     assert ops(create_env)[:2] == ["cpi.yml", "server-variables.yml"]
     assert "dns.yml" in ops(create_env)
     assert options(create_env, "var")[0] == "server_url=https://lxd:8443"
     assert options(create_env, "vars-file") == [str(configuration / "bosh-vars.yml")]
 
 
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what a release consists of, with a bin/vendor that does nothing."""
+    root = tmp_path / "checkout"
+    for name in ("config", "jobs", "packages", "src", "manifests"):
+        shutil.copytree(bosh_release.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "bin").mkdir()
+    (root / "bin/vendor").write_text("#!/bin/sh\n")
+    (root / "bin/vendor").chmod(0o755)
+    return root
+
+
 @pytest.mark.parametrize(
-    ("subcommand", "variable"),
-    [("deploy_bosh", "SERVER_URL"), ("deploy_cf", "CF_DEPLOYMENT_DIR"), ("deploy_concourse", "CONCOURSE_DIR")],
+    "change",
+    ["src/bosh_lxd_cpi/errors.py", "jobs/lxd_cpi/spec", "config/blobs.yml", "blobs/new", "tarball", "permissions"],
 )
-def test_what_is_missing_is_named(subcommand: str, variable: str, bench: Bench) -> None:
-    assert bench.util(subcommand, status=1) == []
-    assert bench.complains.startswith(f"util: {variable} must be set")
+def test_builds_the_release_only_when_its_content_changes(change: str, checkout: Path, runner: UtilRunner) -> None:
+    def builds() -> int:
+        calls = runner.util("deploy_bosh", CPI_DIR=str(checkout))
+        assert options(calls[-1], "var")[-1] == f"cpi_path={runner.work}/cpi"
+        return len([call for call in calls if "create-release" in call])
+
+    runner.add_director()
+    assert builds() == 1
+    (checkout / "src/bosh_lxd_cpi/__pycache__").mkdir()
+    (checkout / "src/bosh_lxd_cpi/__pycache__/errors.pyc").touch()
+    assert builds() == 0
+    assert "The content of the release has not changed" in runner.stdout
+    if change == "permissions":
+        (checkout / "jobs/lxd_cpi/spec").chmod(0o755)
+    else:
+        path = runner.work / "cpi" if change == "tarball" else checkout / change
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a") as file:
+            file.write("\n")
+    assert builds() == 1
+    assert builds() == 0
 
 
-def test_an_unknown_subcommand_and_a_failing_command_end_with_status_1(bench: Bench) -> None:
-    bench.util("deploy_mainframe", status=1)
-    assert "no subcommand deploy_mainframe" in bench.complains
-    bench.util("cloud_config", status=1, fail="update-cloud-config")
-    assert "bosh failed with status 1" in bench.complains
+def test_credentials_are_accessible_to_their_owner_only(runner: UtilRunner) -> None:
+    runner.add_director()
+    old = runner.work / "creds/postgres.yml"
+    old.write_text("SECRET")
+    old.chmod(0o644)
+    runner.util("generate_certs")
+    runner.util("deploy_bosh", SERVER_LOCAL_RELEASE=__file__, BOSH_JUMPBOX_ENABLE="1")
+    runner.util("deploy_concourse")
+    files = list((runner.work / "creds").iterdir())
+    assert {"bosh-cert.yml", "bosh.yml", "concourse.yml", "jumpbox.pk", "postgres.yml"} <= {path.name for path in files}
+    assert {path.name: mode(path) for path in files} == dict.fromkeys((path.name for path in files), 0o600)
+    assert mode(runner.work / "creds") == 0o700
 
 
 @pytest.mark.parametrize(
     ("subcommand", "manifest", "variables"),
     [
         ("deploy_postgres", f"{bosh_release.ROOT}/manifests/postgres.yml", "postgres-vars.yml"),
-        ("deploy_concourse", "/concourse/cluster/concourse.yml", "concourse-vars.yml"),
-        ("deploy_cf", "/cf/cf-deployment.yml", "cloudfoundry-vars.yml"),
+        ("deploy_concourse", "concourse/cluster/concourse.yml", "concourse-vars.yml"),
+        ("deploy_cf", "cf/cf-deployment.yml", "cloudfoundry-vars.yml"),
     ],
+    ids=["postgres", "concourse", "cf"],
 )
-def test_deployments(subcommand: str, manifest: str, variables: str, bench: Bench) -> None:
-    *_, deploy = bench.util(subcommand, CONCOURSE_DIR="/concourse", CF_DEPLOYMENT_DIR="/cf")
-    assert deploy[:3] == ["bosh", "deploy", manifest]
+def test_deploys(subcommand: str, manifest: str, variables: str, runner: UtilRunner) -> None:
+    runner.add_director()
+    *_, deploy = runner.util(subcommand)
+    assert deploy[:3] == ["bosh", "deploy", str(runner.folder / manifest)]
     assert Path(options(deploy, "vars-file")[-1]).name == variables
     assert Path(options(deploy, "vars-file")[-1]).is_file()
 
 
-def test_the_directors_credentials_go_through_the_environment_not_the_command_line(bench: Bench) -> None:
-    bench.answers["bosh interpolate creds/bosh.yml --path /admin_password"] = "hunter2\n"
-    calls = bench.util("cloud_config")
-    assert "hunter2" not in bench.says + str(calls)
+def test_shows_no_credentials_on_the_command_line(runner: UtilRunner) -> None:
+    runner.add_director()
+    runner.outputs["bosh interpolate creds/bosh.yml --path /admin_password"] = "hunter2\n"
+    calls = runner.util("cloud_config")
+    assert "hunter2" not in runner.stdout + str(calls)
 
 
-def test_runtime_configs(bench: Bench) -> None:
-    names = [
-        options(call, "name")
-        for call in bench.util(
-            "runtime_config", BOSH_DEPLOYMENT_DIR="/bd", SERVER_TYPE="incus", SERVER_ENABLE_AGENT="1"
+def test_uploads_runtime_configs(runner: UtilRunner) -> None:
+    runner.add_director()
+    calls = runner.util("runtime_config", SERVER_TYPE="incus", SERVER_ENABLE_AGENT="1")
+    updates = [options(call, "name") for call in calls if "update-runtime-config" in call]
+    assert updates == [["bosh-dns"], ["incus-agent"]]
+    calls = runner.util("runtime_config", BOSH_DEPLOYMENT_DIR="")
+    assert not [call for call in calls if "update-runtime-config" in call]
+    assert "skipped bosh-dns" in runner.stderr
+
+
+class BoshIo(BaseHTTPRequestHandler):
+    """Redirect requests for stemcells and releases to a file, as bosh.io does. All other paths do not exist."""
+
+    requests: list[str]
+
+    def do_GET(self) -> None:
+        self.requests.append(self.path)
+        if self.path.startswith("/d/") and "absent" not in self.path:
+            self.send_response(302)
+            self.send_header("Location", f"/file{self.path}")
+            self.end_headers()
+        elif self.path.startswith("/file/"):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.path.encode())
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def bosh_io(runner: UtilRunner) -> Iterator[list[str]]:
+    """An HTTPS server to which the real curl connects instead of bosh.io. Return the paths of its requests."""
+    certificate, key = runner.folder / "bosh.io.crt", runner.folder / "bosh.io.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=bosh.io", "-addext", "subjectAltName=DNS:bosh.io"]
+    subprocess.run([*command, *names, "-keyout", key, "-out", certificate], capture_output=True, check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    BoshIo.requests = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), BoshIo) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        settings = (
+            f"connect-to = bosh.io:443:127.0.0.1:{server.server_port}",
+            f"cacert = {certificate}",
+            "noproxy = *",
         )
-        if "update-runtime-config" in call
-    ]
-    assert names == [["bosh-dns"], ["incus-agent"]]
-    assert not [call for call in bench.util("runtime_config") if "update-runtime-config" in call]
-    assert "bosh-dns is left out" in bench.complains
+        (runner.folder / ".curlrc").write_text("\n".join(settings) + "\n")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield BoshIo.requests
+        server.shutdown()
+        thread.join()
 
 
-def table(**row: str) -> str:
-    return json.dumps({"Tables": [{"Rows": [row]}]})
-
-
-def test_a_stemcell_is_fetched_and_uploaded_once(bench: Bench) -> None:
-    calls = bench.util("upload_stemcells", "jammy", "noble")
-    assert [call[-1].rpartition("ubuntu-")[2] for call in calls if call[0] == "curl"] == ["jammy-go_agent", "noble"]
+def test_downloads_and_uploads_a_stemcell_once(runner: UtilRunner, bosh_io: list[str]) -> None:
+    runner.add_director()
+    calls = runner.util("upload_stemcells", "jammy", "noble")
+    paths = [path for path in bosh_io if path.startswith("/d/")]
+    assert [path.rpartition("ubuntu-")[2] for path in paths] == ["jammy-go_agent", "noble"]
+    assert (runner.work / "stemcell/ubuntu-noble").read_text() == f"/file{paths[1]}"
+    assert not list(runner.work.rglob("*.part"))
     assert [call[1:] for call in calls if "upload-stemcell" in call] == [
         ["upload-stemcell", f"stemcell/ubuntu-{line}"] for line in ("jammy", "noble")
     ]
-    bench.answers["bosh stemcells --json"] = table(os="ubuntu-jammy")
-    assert not [call for call in bench.util("upload_stemcells") if "upload-stemcell" in call]
-    assert [call for call in bench.util("upload_stemcells", "new") if "upload-stemcell" in call]
+    bosh_io.clear()
+    runner.outputs["bosh stemcells --json"] = table(os="ubuntu-noble")
+    assert not [call for call in runner.util("upload_stemcells") if "upload-stemcell" in call]
+    assert not bosh_io
+    assert [call for call in runner.util("upload_stemcells", "new") if "upload-stemcell" in call]
+    assert len(bosh_io) == 2
 
 
-def test_a_release_is_fetched_and_uploaded_once(bench: Bench) -> None:
-    assert bench.util("upload_releases")[-1] == ["bosh", "upload-release", "release/postgres-release"]
-    bench.answers["bosh releases --json"] = table(name="postgres")
-    assert not [call for call in bench.util("upload_releases") if "upload-release" in call]
+def test_downloads_and_uploads_a_release_once(runner: UtilRunner, bosh_io: list[str]) -> None:
+    runner.add_director()
+    assert runner.util("upload_releases")[-1] == ["bosh", "upload-release", "release/postgres-release"]
+    assert (runner.work / "release/postgres-release").read_text().endswith("/cloudfoundry/postgres-release")
+    runner.outputs["bosh releases --json"] = table(name="postgres")
+    assert not [call for call in runner.util("upload_releases") if "upload-release" in call]
 
 
-def test_requests_are_taken_out_of_a_log_without_their_secrets(bench: Bench) -> None:
+def test_uploads_nothing_when_a_download_fails(runner: UtilRunner, bosh_io: list[str]) -> None:
+    runner.add_director()
+    assert not [call for call in runner.util("upload_stemcells", "absent", status=1) if "upload-stemcell" in call]
+    assert runner.stderr.endswith("util: curl failed with status 22\n")
+    assert not (runner.work / "stemcell/ubuntu-absent").exists()
+
+
+def test_extracts_requests_from_a_log_without_secrets(runner: UtilRunner) -> None:
     request = {
         "method": "create_vm",
         "arguments": [{"env": {"bosh": {"password": "crypted-pw"}}}],
         "context": {"director_uuid": "d"},
     }
-    (bench.folder / "here/log").write_text(
+    (runner.work / "log").write_text(
         f"[cpiCmdRunner] DEBUG - Exit Code 0 when executing external CPI command 'x'\nSTDIN: '{json.dumps(request)}'\n"
         f"STDOUT: '{json.dumps({'result': 'vm-1', 'error': None, 'log': ''})}\n'\nSTDERR: ''\n"
     )
-    bench.util("capture_requests")
-    requests = bench.folder / "here/requests"
-    assert sorted(os.listdir(requests)) == ["request-1.json", "response-1.json"]
-    assert "crypted-pw" not in (requests / "request-1.json").read_text()
-    assert json.loads((requests / "request-1.json").read_text())["method"] == "create_vm"
-    assert json.loads((requests / "response-1.json").read_text())["result"] == "vm-1"
+    runner.util("capture_requests")
+    requests = runner.work / "requests"
+    assert sorted(path.name for path in requests.iterdir()) == ["request-001.json", "response-001.json"]
+    assert "crypted-pw" not in (requests / "request-001.json").read_text()
+    assert json.loads((requests / "request-001.json").read_text())["method"] == "create_vm"
+    assert json.loads((requests / "response-001.json").read_text())["result"] == "vm-1"
+    assert mode(requests) == 0o700 and mode(requests / "request-001.json") == 0o600
 
 
-def test_captures_are_gathered_from_their_directory(bench: Bench) -> None:
-    captures = bench.folder / "here/captures"
+def test_copies_captures_from_their_directory(runner: UtilRunner) -> None:
+    captures = runner.work / "captures"
     captures.mkdir()
     (captures / "create_vm-1.json").write_text('{"format": 1}')
-    bench.util("capture_requests", "captures")
-    assert (bench.folder / "here/requests/create_vm-1.json").read_text() == '{"format": 1}'
+    runner.util("capture_requests", "captures")
+    assert (runner.work / "requests/create_vm-1.json").read_text() == '{"format": 1}'
+
+
+def test_reports_a_log_that_is_not_json(runner: UtilRunner) -> None:
+    (runner.work / "log").write_text("STDIN: '{'\n")
+    runner.util("capture_requests", status=1)
+    assert runner.stderr.startswith("util: log: request 1 is not JSON: ")

@@ -7,80 +7,124 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
-from shell import ROOT, Shell
+import release
+from shell import ROOT, Shell, UtilError
 
 STEMCELLS = "https://bosh.io/d/stemcells/bosh-openstack-kvm-ubuntu-{}"
+GO_AGENT_LINES = ("bionic", "jammy", "xenial")
+"""Stemcell lines whose name on bosh.io ends with -go_agent."""
 
 
 class Director(Shell):
-    """A director, and what runs on it."""
+    """The director in state.json, and its deployments."""
 
     def enter_director(self, deployment: str = "") -> None:
-        """Have the bosh commands that follow talk to the director that deploy_bosh made."""
+        """Set the environment of the following bosh commands to the director that deploy_bosh created.
+
+        Raise UtilError if there are no credentials.
+        """
+        self.require_file(
+            Path("creds/bosh.yml"), "run util deploy_bosh here, or change to the directory where you ran it"
+        )
         for name, path in (("BOSH_CLIENT_SECRET", "/admin_password"), ("BOSH_CA_CERT", "/director_ssl/ca")):
-            self.environ[name] = self.ask("bosh", "interpolate", "creds/bosh.yml", "--path", path).rstrip("\n")
-        self.environ |= {"BOSH_CLIENT": "admin", "BOSH_ENVIRONMENT": self.variables()["internal_ip"]}
+            self.environ[name] = self.query("bosh", "interpolate", "creds/bosh.yml", "--path", path).rstrip("\n")
+        [address] = self.required_variables("internal_ip")
+        self.environ |= {"BOSH_CLIENT": "admin", "BOSH_ENVIRONMENT": address}
         self.environ |= {"BOSH_DEPLOYMENT": deployment} if deployment else {}
 
-    def do_deploy_bosh(self, *more: str) -> None:
-        """Deploy a director, or bring it up to date."""
+    def do_deploy_bosh(self, *bosh_arguments: str) -> None:
+        """Deploy a director, or update it.
+
+        The director is deployed again only if the release, the manifest or the stemcell has changed.
+        BOSH_ARGUMENTs are appended to `bosh create-env`.
+        """
         deployment = self._bosh_deployment()
-        names, config, kind = self.variables(), self.cpi / "manifests", self.setting("SERVER_TYPE", "lxd")
-        prefix = "server" if "server_project_name" in names else "lxd"
-        ops = [
-            config / "cpi.yml",
-            config / f"ops/enable-{kind}.yml",
-            *(deployment / f"{name}.yml" for name in ("bbr", "uaa", "credhub")),
-        ]
-        if prefix == "server":
-            ops.insert(1, config / "ops/server-variables.yml")
-        for wanted, path in (
-            (self.setting("BOSH_JUMPBOX_ENABLE"), deployment / "jumpbox-user.yml"),
-            (self.setting("BOSH_SNAPSHOTS_ENABLE"), config / "ops/enable-snapshots.yml"),
-            (self.setting("BOSH_RESIZE_DISK_ENABLE"), config / "ops/enable-resize-disk.yml"),
-            ("internal_dns" in names, deployment / "misc/dns.yml"),
-            (self.setting("SERVER_ENABLE_AGENT"), config / f"ops/enable-{kind}-agent.yml"),
-            (self.setting("SERVER_CERT"), config / "ops/pin-server-certificate.yml"),
-        ):
-            ops += [path] if wanted else []
-        variables = [
-            f"--var={prefix}_url={self.needed('SERVER_URL')}",
+        variables, url = self.variables(), self.required_setting("SERVER_URL")
+        prefix = "server" if "server_project_name" in variables else "lxd"
+        certificate, key = self._client_certificate()
+        server_certificate = self.setting("SERVER_CERT")
+        options = [
+            f"--var={prefix}_url={url}",
             f"--var={prefix}_insecure={self.setting('SERVER_INSECURE', 'false')}",
-            f"--var-file={prefix}_client_cert={self.setting('SERVER_CLIENT_CERT', 'bosh-client.crt')}",
-            f"--var-file={prefix}_client_key={self.setting('SERVER_CLIENT_KEY', 'bosh-client.key')}",
-            *([f"--var-file=lxd_server_cert={self.setting('SERVER_CERT')}"] if self.setting("SERVER_CERT") else []),
-            f"--var=cpi_path={self._release()}",
+            f"--var-file={prefix}_client_cert={certificate}",
+            f"--var-file={prefix}_client_key={key}",
         ]
-        self.run(
+        if server_certificate:
+            self.require_file(Path(server_certificate), "set SERVER_CERT to the server's certificate")
+            options.append(f"--var-file=lxd_server_cert={server_certificate}")
+        self.run_private(
             "bosh",
             "create-env",
-            deployment / "bosh.yml",
-            *(f"--ops-file={path}" for path in ops),
+            self.require_file(deployment / "bosh.yml", "set BOSH_DEPLOYMENT_DIR to a checkout of bosh-deployment"),
+            *(f"--ops-file={path}" for path in self._director_ops_files(deployment, variables)),
             "--state=state.json",
             "--vars-store=creds/bosh.yml",
             f"--vars-file={self.configuration / 'bosh-vars.yml'}",
-            *variables,
-            *more,
+            *options,
+            f"--var=cpi_path={self._release()}",
+            *bosh_arguments,
         )
         if self.setting("BOSH_JUMPBOX_ENABLE"):
-            self.write(
-                "creds/jumpbox.pk",
-                self.ask("bosh", "interpolate", "creds/bosh.yml", "--path", "/jumpbox_ssh/private_key"),
-                0o600,
-            )
-            known = Path(self.environ.get("HOME") or Path.home()) / ".ssh/known_hosts"
-            if known.is_file():
-                self.run("ssh-keygen", "-R", names["internal_ip"], "-f", known)
+            self._write_jumpbox_key()
+
+    def _director_ops_files(self, deployment: Path, variables: dict[str, str]) -> list[Path]:
+        config = self.cpi / "manifests"
+        paths = [config / "cpi.yml"]
+        if "server_project_name" in variables:
+            paths.append(config / "ops/server-variables.yml")
+        paths.append(config / f"ops/enable-{self.server_type}.yml")
+        paths += [deployment / f"{name}.yml" for name in ("bbr", "uaa", "credhub")]
+        optional = (
+            (self.setting("BOSH_JUMPBOX_ENABLE"), deployment / "jumpbox-user.yml"),
+            (self.setting("BOSH_SNAPSHOTS_ENABLE"), config / "ops/enable-snapshots.yml"),
+            (self.setting("BOSH_RESIZE_DISK_ENABLE"), config / "ops/enable-resize-disk.yml"),
+            ("internal_dns" in variables, deployment / "misc/dns.yml"),
+            (self.setting("SERVER_ENABLE_AGENT"), config / f"ops/enable-{self.server_type}-agent.yml"),
+            (self.setting("SERVER_CERT"), config / "ops/pin-server-certificate.yml"),
+        )
+        return paths + [path for enabled, path in optional if enabled]
+
+    def _client_certificate(self) -> tuple[Path, Path]:
+        """Return the paths of the client certificate and of its key. Raise UtilError if one does not exist."""
+        certificate = Path(self.setting("SERVER_CLIENT_CERT", "bosh-client.crt"))
+        key = Path(self.setting("SERVER_CLIENT_KEY", "bosh-client.key"))
+        self.require_file(certificate, "run util generate_certs, or set SERVER_CLIENT_CERT")
+        self.require_file(key, "run util generate_certs, or set SERVER_CLIENT_KEY")
+        return certificate, key
+
+    def _write_jumpbox_key(self) -> None:
+        """Write the SSH key of the jumpbox user, and forget the host key of an earlier director."""
+        key = "" if self.dry_run else self._credential("/jumpbox_ssh/private_key")
+        self.write("creds/jumpbox.pk", key)
+        known_hosts = Path(self.environ.get("HOME") or Path.home()) / ".ssh/known_hosts"
+        if known_hosts.is_file():
+            self.run("ssh-keygen", "-R", *self.required_variables("internal_ip"), "-f", known_hosts)
+
+    def _credential(self, path: str) -> str:
+        return self.output("bosh", "interpolate", "creds/bosh.yml", "--path", path)
 
     def _release(self) -> Path:
-        given = Path(self.setting("SERVER_LOCAL_RELEASE", "none"))
-        if given.is_file():
-            return given.resolve()
-        built = Path("cpi").resolve()
+        """Return the path of the release tarball. Build it if there is none, or if its content has changed.
+
+        Each `bosh create-release` makes a new version, and `bosh create-env` recreates the director for a new version.
+        """
+        local = self.setting("SERVER_LOCAL_RELEASE")
+        if local:
+            return self.require_file(
+                Path(local).resolve(), "set SERVER_LOCAL_RELEASE to a release tarball, or unset it"
+            )
+        tarball, stamp = Path("cpi").resolve(), Path("cpi.fingerprint")
         self.run(self.cpi / "bin/vendor")
-        self.run("bosh", "create-release", f"--dir={self.cpi}", "--force", f"--tarball={built}")
-        return built
+        content = release.fingerprint(self.cpi)
+        if release.is_current(tarball, stamp, content):
+            print("The content of the release has not changed: the existing tarball is used.", flush=True)
+            return tarball
+        self.run("bosh", "create-release", f"--dir={self.cpi}", "--force", f"--tarball={tarball}")
+        if tarball.is_file() and not self.dry_run:
+            self.write(str(stamp), release.stamp_content(tarball, content))
+        return tarball
 
     def _bosh_deployment(self) -> Path:
         return Path(self.setting("BOSH_DEPLOYMENT_DIR") or Path.home() / "Documents/Source/bosh-deployment")
@@ -91,128 +135,145 @@ class Director(Shell):
         self.run("bosh", "update-cloud-config", self.configuration / "cloud-config.yml")
 
     def do_runtime_config(self) -> None:
-        """Upload bosh-dns's runtime config, and with SERVER_ENABLE_AGENT that of the server's own agent."""
+        """Upload the runtime config of bosh-dns, and with SERVER_ENABLE_AGENT that of the LXD or Incus agent."""
         self.enter_director()
         if self.setting("BOSH_DEPLOYMENT_DIR"):
-            self.run(
-                "bosh", "update-runtime-config", "--name=bosh-dns", self._bosh_deployment() / "runtime-configs/dns.yml"
-            )
+            dns = self._bosh_deployment() / "runtime-configs/dns.yml"
+            self.run("bosh", "update-runtime-config", "--name=bosh-dns", dns)
         else:
-            print(
-                "util: BOSH_DEPLOYMENT_DIR is not set, so bosh-dns is left out; Cloud Foundry needs it", file=sys.stderr
-            )
+            message = "util: skipped bosh-dns, which Cloud Foundry needs, because BOSH_DEPLOYMENT_DIR is not set"
+            print(message, file=sys.stderr)
         if self.setting("SERVER_ENABLE_AGENT"):
-            kind = self.setting("SERVER_TYPE", "lxd")
             self.run(
                 "bosh",
                 "update-runtime-config",
-                f"--name={kind}-agent",
-                f"--var=server_type={kind}",
+                f"--name={self.server_type}-agent",
+                f"--var=server_type={self.server_type}",
                 self.cpi / "manifests/runtime-config.yml",
             )
 
-    def do_upload_stemcells(self, *which: str) -> None:
-        """Upload the stemcells of the named lines, by default jammy. `new` fetches them even if one is there."""
+    def do_upload_stemcells(self, *lines: str) -> None:
+        """Upload the latest stemcells of the named Ubuntu lines (default: noble).
+
+        cf-deployment and manifests/postgres.yml use noble, concourse-bosh-deployment uses jammy.
+        A line that the director has already is skipped. With the argument `new`, it is downloaded and uploaded again.
+        """
         self.enter_director()
-        present = self._rows("stemcells")
-        for line in [name for name in which if name != "new"] or ["jammy"]:
-            if "new" not in which and any(row.get("os") == f"ubuntu-{line}" for row in present):
-                print(f"the director has a stemcell of {line}")
-            else:
-                suffix = "-go_agent" if line in ("bionic", "jammy", "xenial") else ""
-                self.run(
-                    "bosh",
-                    "upload-stemcell",
-                    self._download(f"stemcell/ubuntu-{line}", STEMCELLS.format(line + suffix), which),
-                )
+        stemcells = self._rows("stemcells")
+        for line in [name for name in lines if name != "new"] or ["noble"]:
+            if "new" not in lines and any(row.get("os") == f"ubuntu-{line}" for row in stemcells):
+                print(f"The director has a stemcell of {line}.")
+                continue
+            name = f"{line}-go_agent" if line in GO_AGENT_LINES else line
+            path = self._download(f"stemcell/ubuntu-{line}", STEMCELLS.format(name), renew="new" in lines)
+            self.run("bosh", "upload-stemcell", path)
 
-    def do_upload_releases(self, *which: str) -> None:
-        """Upload the release that deploy_postgres needs. `new` fetches it even if one is there."""
+    def do_upload_releases(self, *options: str) -> None:
+        """Upload the latest postgres release, which deploy_postgres needs.
+
+        If the director has one, nothing is done. With the argument `new`, it is downloaded and uploaded again.
+        """
+        if set(options) - {"new"}:
+            raise UtilError(f"upload_releases takes no argument but new: {' '.join(options)}")
         self.enter_director()
-        if "new" not in which and any(row.get("name") == "postgres" for row in self._rows("releases")):
-            print("the director has the release postgres")
-        else:
-            url = "https://bosh.io/d/github.com/cloudfoundry/postgres-release"
-            self.run("bosh", "upload-release", self._download("release/postgres-release", url, which))
+        if not options and any(row.get("name") == "postgres" for row in self._rows("releases")):
+            print("The director has the release postgres.")
+            return
+        url = "https://bosh.io/d/github.com/cloudfoundry/postgres-release"
+        path = self._download("release/postgres-release", url, renew=bool(options))
+        self.run("bosh", "upload-release", path)
 
-    def _rows(self, what: str) -> list[dict[str, str]]:
-        answer = json.loads(self.ask("bosh", what, "--json") or "{}")
-        return [row for table in answer.get("Tables") or [] for row in table.get("Rows") or []]
+    def _rows(self, subject: str) -> list[dict[str, str]]:
+        """Return the rows that a listing command of bosh prints, or none if it fails."""
+        document: dict[str, Any] = json.loads(self.query("bosh", subject, "--json") or "{}")
+        return [row for table in document.get("Tables") or [] for row in table.get("Rows") or []]
 
-    def _download(self, path: str, url: str, which: tuple[str, ...]) -> str:
-        if "new" in which or not Path(path).is_file():
-            self.run("curl", "--fail", "--location", "--create-dirs", f"--output={path}.part", url)
+    def _download(self, path: str, url: str, *, renew: bool) -> str:
+        if renew or not Path(path).is_file():
+            self.run("curl", "--fail", "--location", "--create-dirs", "--output", f"{path}.part", url)
             self.run("mv", f"{path}.part", path)
         return path
 
-    def do_deploy_postgres(self, *more: str) -> None:
-        """Deploy a PostgreSQL."""
-        self._deploy(
-            "postgres", self.cpi / "manifests/postgres.yml", [], [self.configuration / "postgres-vars.yml"], *more
-        )
+    def do_deploy_postgres(self, *bosh_arguments: str) -> None:
+        """Deploy PostgreSQL. BOSH_ARGUMENTs are appended to `bosh deploy`."""
+        manifest = self.cpi / "manifests/postgres.yml"
+        self._deploy("postgres", manifest, [], variables=["postgres-vars.yml"], arguments=bosh_arguments)
 
-    def do_deploy_concourse(self, *more: str) -> None:
-        """Deploy Concourse."""
-        source = Path(self.needed("CONCOURSE_DIR"))
-        operations = [
-            source / f"cluster/operations/{name}.yml"
-            for name in ("backup-atc", "basic-auth", "static-web", "privileged-http")
-        ]
+    def do_deploy_concourse(self, *bosh_arguments: str) -> None:
+        """Deploy Concourse. BOSH_ARGUMENTs are appended to `bosh deploy`."""
+        cluster = Path(self.required_setting("CONCOURSE_DIR")) / "cluster"
+        self.require_file(cluster / "concourse.yml", "set CONCOURSE_DIR to a checkout of concourse-bosh-deployment")
+        names = ("backup-atc", "basic-auth", "static-web", "privileged-http")
         self._deploy(
             "concourse",
-            source / "cluster/concourse.yml",
-            operations,
-            [source / "versions.yml", self.configuration / "concourse-vars.yml"],
-            *more,
+            cluster / "concourse.yml",
+            [cluster / f"operations/{name}.yml" for name in names],
+            variables=[cluster.parent / "versions.yml", "concourse-vars.yml"],
+            arguments=bosh_arguments,
         )
 
-    def do_deploy_cf(self, *more: str) -> None:
-        """Deploy Cloud Foundry."""
-        source = Path(self.needed("CF_DEPLOYMENT_DIR"))
-        operations = [
-            source / f"operations/{name}.yml"
-            for name in (
-                "use-compiled-releases",
-                "use-latest-stemcell",
-                "override-app-domains",
-                "scale-to-one-az",
-                "use-haproxy",
-            )
-        ]
+    def do_deploy_cf(self, *bosh_arguments: str) -> None:
+        """Deploy Cloud Foundry. BOSH_ARGUMENTs are appended to `bosh deploy`."""
+        source = Path(self.required_setting("CF_DEPLOYMENT_DIR"))
+        self.require_file(source / "cf-deployment.yml", "set CF_DEPLOYMENT_DIR to a checkout of cf-deployment")
+        names = ("use-compiled-releases", "use-latest-stemcell", "override-app-domains", "scale-to-one-az")
         self._deploy(
-            "cf", source / "cf-deployment.yml", operations, [self.configuration / "cloudfoundry-vars.yml"], *more
+            "cf",
+            source / "cf-deployment.yml",
+            [source / f"operations/{name}.yml" for name in (*names, "use-haproxy")],
+            variables=["cloudfoundry-vars.yml"],
+            arguments=bosh_arguments,
         )
 
-    def _deploy(self, name: str, manifest: Path, ops: list[Path], variables: list[Path], *more: str) -> None:
+    def _deploy(
+        self,
+        name: str,
+        manifest: Path,
+        ops_files: list[Path],
+        *,
+        variables: list[str | Path],
+        arguments: tuple[str, ...],
+    ) -> None:
+        """Run `bosh deploy`. Relative paths of variables are relative to the configuration directory."""
         self.enter_director(name)
-        store = [] if name == "cf" else [f"--vars-store=creds/{name}.yml"]  # cf's are in the director's CredHub
-        self.run(
+        # CredHub on the director stores the variables of cf.
+        store = [] if name == "cf" else [f"--vars-store=creds/{name}.yml"]
+        self.run_private(
             "bosh",
             "deploy",
             manifest,
-            *(f"--ops-file={path}" for path in ops),
+            *(f"--ops-file={path}" for path in ops_files),
             *store,
-            *(f"--vars-file={path}" for path in variables),
-            *more,
+            *(f"--vars-file={self.configuration / path}" for path in variables),
+            *arguments,
         )
 
     def do_capture_requests(self, log: str = "log") -> None:
-        """Take requests and answers out of a debug log of bosh, without their secrets, into requests/.
+        """Extract CPI requests and responses, without secrets, from a debug log of bosh into requests/.
 
-        Where `log` is a directory, it is one of BOSH_LXD_CPI_CAPTURE: its captures are gathered as they are.
+        LOG is the output of bosh with BOSH_LOG_LEVEL=debug (default: log), or a directory that the CPI wrote captures
+        to. The captures of a directory are copied unchanged.
         """
-        if Path(log).is_dir():
-            for capture in sorted(Path(log).glob("*.json")):
+        source = Path(log)
+        if source.is_dir():
+            for capture in sorted(source.glob("*.json")):
                 self.write(f"requests/{capture.name}", capture.read_text("utf-8"))
             return
+        if not source.is_file():
+            raise UtilError(f"there is no file or directory {log}: name a debug log of bosh or a captures directory")
         sys.path.insert(0, str(ROOT))
         from bosh_lxd_cpi.runtime.log import Log, secrets_in
 
-        shutil.rmtree("requests", ignore_errors=True)
-        text = Path(log).read_text("utf-8", errors="replace")
+        if not self.dry_run:
+            shutil.rmtree("requests", ignore_errors=True)
+        content = source.read_text("utf-8", errors="replace")
         for kind, word in (("request", "STDIN"), ("response", "STDOUT")):
-            for number, found in enumerate(re.findall(rf"(?m)^{word}: '(.*)\s*'$", text), 1):
-                document = json.loads(found)
+            for number, line in enumerate(re.findall(rf"(?m)^{word}: '(.*)\s*'$", content), 1):
+                try:
+                    document = json.loads(line)
+                except ValueError as error:
+                    raise UtilError(f"{log}: {kind} {number} is not JSON: {error}") from None
                 redactor = Log("")
                 redactor.hide(secrets_in(document))
-                self.write(f"requests/{kind}-{number}.json", redactor.redact(json.dumps(document, indent=2)) + "\n")
+                redacted = redactor.redact(json.dumps(document, indent=2))
+                self.write(f"requests/{kind}-{number:03}.json", f"{redacted}\n")

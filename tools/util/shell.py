@@ -1,4 +1,4 @@
-"""What all subcommands stand on: the environment, the configuration, and running commands in plain sight."""
+"""Environment variables, configuration files and external commands, shared by all subcommands."""
 
 from __future__ import annotations
 
@@ -7,89 +7,146 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
-    "SERVER_URL": "URL of the server, https://HOST:8443, not localhost",
+    "SERVER_URL": "URL of the server as VMs reach it, https://HOST:8443; not localhost",
     "SERVER_TYPE": "lxd or incus (default: lxd)",
     "SERVER_INSECURE": "true to accept any server certificate (default: false)",
     "SERVER_CERT": "path of the server's certificate, to accept no other",
-    "SERVER_CLIENT_CERT": "path of the client certificate (default: bosh-client.crt, as generate_certs writes it)",
-    "SERVER_CLIENT_KEY": "path of its key (default: bosh-client.key)",
-    "SERVER_ENABLE_AGENT": "set to have the server's own agent in the VMs",
-    "SERVER_LOCAL_RELEASE": "path of a release tarball to use (default: build one)",
-    "SERVER_STORAGE": "for init_lxd: driver of a pool to make, and its options (default: dir), as zfs source=/dev/sdb",
+    "SERVER_CLIENT_CERT": "path of the client certificate (default: bosh-client.crt, as written by generate_certs)",
+    "SERVER_CLIENT_KEY": "path of the client certificate's key (default: bosh-client.key)",
+    "SERVER_ENABLE_AGENT": "any value to run the LXD or Incus agent in the VMs",
+    "SERVER_LOCAL_RELEASE": "path of a release tarball to deploy (default: build one)",
+    "SERVER_STORAGE": "for init_lxd: driver and options of the pool to create, e.g. zfs source=/dev/sdb (default: dir)",
     "BOSH_DEPLOYMENT_DIR": "checkout of bosh-deployment (default: ~/Documents/Source/bosh-deployment)",
-    "BOSH_JUMPBOX_ENABLE": "set to have a user for ssh on the director",
-    "BOSH_SNAPSHOTS_ENABLE": "set to have disk snapshots",
-    "BOSH_RESIZE_DISK_ENABLE": "set to have disks grow in place",
-    "BOSH_LOG_LEVEL": "debug to have bosh log all requests, for capture_requests",
+    "BOSH_JUMPBOX_ENABLE": "any value to create an SSH user on the director",
+    "BOSH_SNAPSHOTS_ENABLE": "any value to enable disk snapshots",
+    "BOSH_RESIZE_DISK_ENABLE": "any value to grow disks in place",
+    "BOSH_LOG_LEVEL": "debug to make bosh log all requests, for capture_requests",
+    "BOSH_NON_INTERACTIVE": "any value to make destroy delete without confirmation",
     "CF_DEPLOYMENT_DIR": "checkout of cf-deployment, for deploy_cf",
     "CONCOURSE_DIR": "checkout of concourse-bosh-deployment, for deploy_concourse",
-    "CPI_DIR": "checkout of this repository (default: where this program is)",
-    "CPI_CONFIG_DIR": "where bosh-vars.yml and its like are (default: CPI_DIR/manifests)",
+    "CPI_DIR": "checkout of this repository (default: the checkout that contains this program)",
+    "CPI_CONFIG_DIR": "directory of bosh-vars.yml and the other configuration files (default: CPI_DIR/manifests)",
 }
+SERVER_TYPES = ("lxd", "incus")
+PRIVATE_UMASK = 0o077
 
 
 class UtilError(Exception):
-    """What is wrong, in one line."""
+    """An error that is reported to the operator as one line, without a traceback."""
 
 
 class Shell:
-    """The current directory as a place to work in: creds/, state.json and downloads go there."""
+    """Run commands in the current directory, which holds creds/, state.json and downloads."""
 
     def __init__(self, environ: dict[str, str], *, dry_run: bool = False) -> None:
         self.environ = environ
         self.dry_run = dry_run
         self.cpi = Path(environ.get("CPI_DIR") or ROOT)
         self.configuration = Path(environ.get("CPI_CONFIG_DIR") or self.cpi / "manifests")
-        self.client = "incus" if self.setting("SERVER_TYPE") == "incus" else "lxc"
 
     def setting(self, name: str, default: str = "") -> str:
-        """An environment variable; SERVER_X may also be called LXD_X, as in go-lxd-cpi's early releases."""
+        """Return an environment variable. SERVER_X may also be set as LXD_X, as in early releases of the Go CPI."""
         return self.environ.get(name) or self.environ.get(name.replace("SERVER_", "LXD_")) or default
 
-    def needed(self, name: str) -> str:
-        """An environment variable that has to be set. Raises UtilError."""
+    def required_setting(self, name: str) -> str:
+        """Return an environment variable. Raise UtilError if it is not set."""
         if not self.setting(name):
             raise UtilError(f"{name} must be set: {ENVIRONMENT[name]}")
         return self.setting(name)
 
-    def run(self, *command: str | Path) -> None:
-        """Print a command and, unless this is a dry run, run it. Raises UtilError."""
+    @property
+    def server_type(self) -> str:
+        """ "lxd" or "incus". Raise UtilError for any other value of SERVER_TYPE."""
+        server_type = self.setting("SERVER_TYPE", "lxd")
+        if server_type not in SERVER_TYPES:
+            raise UtilError(f"SERVER_TYPE is {server_type!r}: set it to lxd or incus")
+        return server_type
+
+    @property
+    def client(self) -> str:
+        """The command-line client of the server, lxc or incus."""
+        return "incus" if self.server_type == "incus" else "lxc"
+
+    def require_file(self, path: Path, remedy: str) -> Path:
+        """Return the path. Raise UtilError if it is not a file, except in a dry run."""
+        if not (self.dry_run or path.is_file()):
+            raise UtilError(f"there is no file {path}: {remedy}")
+        return path
+
+    def run(self, *command: str | Path, umask: int = -1) -> None:
+        """Print a command and, unless this is a dry run, run it. Raise UtilError if it fails."""
         print("+", shlex.join(map(str, command)), flush=True)
         if not self.dry_run:
-            self._start(command)
+            self._start(command, umask=umask)
 
-    def ask(self, *command: str | Path) -> str:
-        """What a command that changes nothing says; empty if it fails. Raises UtilError if there is no such program."""
-        return self._start(command, check=False, capture_output=True, text=True).stdout or ""
+    def run_private(self, *command: str | Path) -> None:
+        """Like run(), for commands that write to creds/: only the current user can access what they write."""
+        if not self.dry_run:
+            self._protect_credentials()
+        self.run(*command, umask=PRIVATE_UMASK)
+
+    def query(self, *command: str | Path) -> str:
+        """Return the output of a command that changes nothing, or an empty string if the command fails."""
+        return self._start(command, check=False, capture=True)
+
+    def output(self, *command: str | Path) -> str:
+        """Return the output of a command that changes nothing. Raise UtilError if it fails."""
+        return self._start(command, capture=True)
 
     def _start(
-        self, command: tuple[str | Path, ...], check: bool = True, **options: Any
-    ) -> subprocess.CompletedProcess[str]:
+        self, command: tuple[str | Path, ...], *, check: bool = True, capture: bool = False, umask: int = -1
+    ) -> str:
         try:
-            return subprocess.run(
-                list(map(str, command)), env={"BOSH_NON_INTERACTIVE": "true", **self.environ}, check=check, **options
+            process = subprocess.run(
+                [str(word) for word in command],
+                env={"BOSH_NON_INTERACTIVE": "true", **self.environ},
+                check=check,
+                capture_output=capture,
+                text=True,
+                umask=umask,
             )
         except FileNotFoundError:
-            raise UtilError(f"there is no program {command[0]}") from None
-        except subprocess.CalledProcessError as failure:
-            said = f": {failure.stderr.strip()}" if failure.stderr else ""
-            raise UtilError(f"{command[0]} failed with status {failure.returncode}{said}") from None
+            raise UtilError(f"there is no program {command[0]} in PATH") from None
+        except subprocess.CalledProcessError as error:
+            reason = f": {error.stderr.strip()}" if error.stderr else ""
+            raise UtilError(f"{command[0]} failed with status {error.returncode}{reason}") from None
+        return process.stdout or ""
 
     def variables(self) -> dict[str, str]:
-        """The plain values in bosh-vars.yml; lxd_* under their server_* names too, and the other way round."""
-        text = (self.configuration / "bosh-vars.yml").read_text("utf-8")
-        given = {name: value.strip("'\"") for name, value in re.findall(r"(?m)^(\w+):[ \t]*(.*?)[ \t]*(?:#.*)?$", text)}
-        return given | {name.replace("server_", "lxd_"): value for name, value in given.items()}
+        """Return the scalars of bosh-vars.yml. Each server_NAME is also returned as lxd_NAME."""
+        path = self.configuration / "bosh-vars.yml"
+        if not path.is_file():
+            raise UtilError(f"there is no file {path}: set CPI_CONFIG_DIR to the directory of bosh-vars.yml")
+        rows = re.findall(r"(?m)^(\w+):[ \t]*(.*?)[ \t]*(?:#.*)?$", path.read_text("utf-8"))
+        variables = {name: value.strip("'\"") for name, value in rows}
+        return variables | {name.replace("server_", "lxd_"): value for name, value in variables.items()}
 
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Write a file that allows no more than `mode`, also if it was there before, unless this is a dry run."""
+    def required_variables(self, *names: str) -> list[str]:
+        """Return values of bosh-vars.yml. Raise UtilError if one is missing."""
+        variables = self.variables()
+        for name in names:
+            if not variables.get(name):
+                raise UtilError(f"{self.configuration / 'bosh-vars.yml'} does not set {name}")
+        return [variables[name] for name in names]
+
+    def write(self, path: str, content: str, mode: int = 0o600) -> None:
+        """Write a file with at most the permissions `mode`, also if it exists, unless this is a dry run."""
         print(f"+ write {path}")
-        if not self.dry_run:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with Path(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)).open("w", encoding="utf-8") as file:
-                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & mode)
-                file.write(text)
+        if self.dry_run:
+            return
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & mode)
+            file.write(content)
+
+    def _protect_credentials(self) -> None:
+        """Make creds/ and its files accessible to the current user only."""
+        directory = Path("creds")
+        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.chmod(0o700)
+        for file in directory.iterdir():
+            if file.is_file():
+                file.chmod(file.stat().st_mode & 0o600)
