@@ -59,7 +59,7 @@ class Shell:
 
     @property
     def server_type(self) -> str:
-        """ "lxd" or "incus". Raise UtilError for any other value of SERVER_TYPE."""
+        """Return lxd or incus. Raise UtilError for any other value of SERVER_TYPE."""
         server_type = self.setting("SERVER_TYPE", "lxd")
         if server_type not in SERVER_TYPES:
             raise UtilError(f"SERVER_TYPE is {server_type!r}: set it to lxd or incus")
