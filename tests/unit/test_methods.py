@@ -40,7 +40,7 @@ DIRECTORS = {
     "update_disk",
     "ping",
 }
-"""All that a director calls and does not tolerate to be missing (facts: bosh-contract 1.4), and more."""
+"""All methods that a director may call (docs/development/bosh-contract.md §1.4)."""
 
 
 @pytest.fixture
