@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,33 @@ from tests.release import bosh_job, bosh_ops, bosh_release
 MANIFESTS = bosh_release.ROOT / "manifests"
 OPS = sorted((MANIFESTS / "ops").glob("*.yml"))
 COMMAND_LINE = {"cpi_path", "lxd_url", "lxd_insecure", "lxd_client_cert", "lxd_client_key"}
+
+CLOUD_CONFIG_NAMES = {
+    # https://github.com/cloudfoundry/cf-deployment v58.0.0 (d70f901704c5, 2026-06-30): cf-deployment.yml with the ops
+    # files of `util deploy_cf`
+    "cf-deployment": {
+        "networks": {"default"},
+        "azs": {"z1"},
+        "vm_types": {"minimal", "small", "medium", "small-highmem"},
+        "disk_types": {"10GB", "100GB"},
+        "vm_extensions": {
+            "50GB_ephemeral_disk",
+            "100GB_ephemeral_disk",
+            "cf-router-network-properties",
+            "cf-tcp-router-network-properties",
+            "diego-ssh-proxy-network-properties",
+        },
+    },
+    # https://github.com/concourse/concourse-bosh-deployment (d392d3e9a8f8, 2026-06-16): cluster/concourse.yml takes its
+    # names from manifests/concourse-vars.yml
+    "concourse": {"networks": {"default"}, "azs": {"z1"}, "vm_types": {"default"}, "disk_types": {"10GB"}},
+    # manifests/postgres.yml with manifests/postgres-vars.yml
+    "postgres": {"networks": {"default"}, "azs": {"z1"}, "vm_types": {"small"}, "disk_types": {"10GB"}},
+}
+"""Names that the deployments of util take from the cloud config, by section."""
+
+OS_CONF = {"version": "23.0.2", "sha1": "9f5db956e66005b67ed0b5b5b0949f9a7a1c60c9"}
+"""os-conf in jumpbox-user.yml of https://github.com/cloudfoundry/bosh-deployment (c3b2109fe482, 2026-08-21)."""
 
 BOSH_YML = yaml.safe_load("""
 name: bosh
@@ -196,3 +224,37 @@ def test_runtime_config_and_postgres_are_complete() -> None:
     postgres = read(MANIFESTS / "postgres.yml")
     defined = read(MANIFESTS / "postgres-vars.yml").keys() | {entry["name"] for entry in postgres["variables"]}
     assert bosh_ops.variables(postgres) <= defined
+
+
+@pytest.mark.parametrize("deployment", sorted(CLOUD_CONFIG_NAMES))
+def test_cloud_config_has_the_names_that_deployments_use(deployment: str) -> None:
+    cloud = read(MANIFESTS / "cloud-config.yml")
+    for section, names in CLOUD_CONFIG_NAMES[deployment].items():
+        assert names <= {entry["name"] for entry in cloud[section]}, section
+
+
+@pytest.mark.parametrize("deployment", ["concourse", "postgres"])
+def test_list_of_names_matches_our_own_files(deployment: str) -> None:
+    variables = read(MANIFESTS / f"{deployment}-vars.yml")
+    names = CLOUD_CONFIG_NAMES[deployment]
+    assert {value for name, value in variables.items() if name.endswith("vm_type")} <= names["vm_types"]
+    assert {value for name, value in variables.items() if "disk" in name} == names["disk_types"]
+    assert set(variables.get("azs", [])) <= names["azs"]
+
+
+def test_postgres_uses_the_stemcell_that_util_uploads() -> None:
+    help_text = subprocess.run(
+        [bosh_release.ROOT / "bin/util", "help", "upload_stemcells"], capture_output=True, text=True, check=True
+    ).stdout
+    [stemcell] = read(MANIFESTS / "postgres.yml")["stemcells"]
+    [default] = re.findall(r"default: (\w+)", help_text)
+    assert f"ubuntu-{default}" == stemcell["os"] == "ubuntu-noble"
+
+
+@pytest.mark.parametrize("path", ["runtime-config.yml", "ops/enable-lxd-agent.yml", "ops/enable-incus-agent.yml"])
+def test_os_conf_has_the_version_of_bosh_deployment(path: str) -> None:
+    document = read(MANIFESTS / path)
+    release = document["releases"][0] if path == "runtime-config.yml" else document[0]["value"]
+    assert release["name"] == "os-conf"
+    assert {name: release[name] for name in OS_CONF} == OS_CONF
+    assert release["url"].endswith(f"?v={OS_CONF['version']}")

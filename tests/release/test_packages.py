@@ -56,3 +56,11 @@ def test_packs_all_programs_of_the_job(blobs: None) -> None:
     programs = set(re.findall(r"BOSH_PACKAGES_DIR/bosh_lxd_cpi/(bin/\w+)", scripts))
     assert programs == {"bin/cpi", "bin/cleanup", "bin/doctor"}
     assert programs <= bosh_release.packed("bosh_lxd_cpi").keys()
+
+
+def test_readme_spec_and_packaging_name_bin_vendor() -> None:
+    """Without bin/vendor, `bosh create-release` fails with a message about a glob only."""
+    readme = (bosh_release.ROOT / "README.md").read_text("utf-8")
+    assert "bin/vendor" in readme[: readme.index("bosh create-release") + 200]
+    for name in ("spec", "packaging"):
+        assert "bin/vendor" in (bosh_release.ROOT / "packages/bosh_lxd_cpi" / name).read_text("utf-8")
