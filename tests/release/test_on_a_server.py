@@ -58,6 +58,16 @@ def host(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield facts
 
 
+def util_environ(host: Any, folder: Path) -> dict[str, str]:
+    return {
+        "HOME": str(folder),
+        "PATH": f"{folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
+        "SERVER_TYPE": host.type,
+        "CPI_CONFIG_DIR": str(folder),
+        "SERVER_CLIENT_CERT": str(folder / "client.crt"),
+    }
+
+
 def init_lxd(host: Any, folder: Path) -> str:
     """Prepare the server with bin/util and the client program of the server. Return stdout."""
     program = folder / "bin" / ("incus" if host.type == "incus" else "lxc")
@@ -66,13 +76,7 @@ def init_lxd(host: Any, folder: Path) -> str:
     program.write_text(f'#!/bin/sh\n{path} exec {" ".join(server.client_command(host.name))} "$@"\n')
     program.chmod(0o755)
     (folder / "bosh-vars.yml").write_text(VARIABLES)
-    environ = {
-        "HOME": str(folder),
-        "PATH": f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
-        "SERVER_TYPE": host.type,
-        "CPI_CONFIG_DIR": str(folder),
-        "SERVER_CLIENT_CERT": str(folder / "client.crt"),
-    }
+    environ = util_environ(host, folder)
     run = subprocess.run(
         [bosh_release.ROOT / "bin/util", "init_lxd"],
         env=environ,
@@ -196,3 +200,14 @@ def test_handles_missing_resources_without_pool_access(cpi: Callable[..., Any]) 
     assert not cpi("has_disk", "vol-p-01ae91cd-0385-4f72-658a-b9496717212b")
     assert cpi("delete_disk", "vol-p-01ae91cd-0385-4f72-658a-b9496717212b") is None
     assert cpi("delete_vm", "vm-01ae91cd-0385-4f72-658a-b9496717212b") is None
+
+
+def test_destroy_deletes_what_bosh_created(cpi: Callable[..., Any], host: Any, public_path: Path) -> None:
+    disk = cpi("create_disk", 64, {}, None)
+    environ = util_environ(host, public_path)
+    command = [bosh_release.ROOT / "bin/util", "destroy"]
+    run = subprocess.run(
+        command, env=environ, cwd=public_path, input="yes\n", capture_output=True, text=True, check=True
+    )
+    assert f"  disk {disk}\n" in run.stdout
+    assert not cpi("has_disk", disk)
