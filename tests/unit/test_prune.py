@@ -110,8 +110,8 @@ def program(log):
 
 
 @pytest.fixture
-def pruner(cpi, program):
-    return Pruner(cpi(), program, dry_run=False)
+def pruner(context, program):
+    return Pruner(context(), program, dry_run=False)
 
 
 def run(pruner: Pruner, *resources: Resource) -> str:
@@ -203,9 +203,9 @@ def test_keeps_an_image_that_got_an_alias_in_the_meantime(pruner, wire, replies)
     assert run(pruner, image) == "removed 1, kept 1 (1 in use), failed 0"
 
 
-def test_changes_nothing_in_a_dry_run(cpi, program, wire, replies, capsys):
+def test_changes_nothing_in_a_dry_run(context, program, wire, replies, capsys):
     wire.script((f"GET {INSTANCE}", replies.sync(instance("creating"))))
-    assert run(Pruner(cpi(), program, dry_run=True), INCOMPLETE_VM, OWN) == "would remove 2, kept 0, failed 0"
+    assert run(Pruner(context(), program, dry_run=True), INCOMPLETE_VM, OWN) == "would remove 2, kept 0, failed 0"
     assert [line.split(" (")[0] for line in capsys.readouterr().out.splitlines()] == [
         f"would remove vm {NAME}",
         f"would remove config vol-c-{UUID} in pool fast",
