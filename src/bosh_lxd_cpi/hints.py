@@ -18,8 +18,8 @@ HINTS = {
     "tls": "Check that {url} is the server's HTTPS address and that no proxy is in between",
     "no_host": "Correct the host in server.url ({url}), or the DNS of this machine",
     "invalid_url": "Use a URL such as https://HOST:8443",
-    "invalid_client_certificate": "Set server.tls_client_cert and server.tls_client_key to a certificate and its key, in"
-    " PEM and without passphrase (file content or path)",
+    "invalid_client_certificate": "Set server.tls_client_cert and server.tls_client_key to a certificate and its key,"
+    " in PEM and without passphrase (file content or path)",
     "invalid_server_certificate": "Set server.tls_server_cert to the server's certificate in PEM (file content or path)"
     " or to its sha256 fingerprint",
     "invalid_ca_certificate": "Set server.tls_ca_cert to a certificate in PEM (file content or path)",
@@ -42,9 +42,9 @@ HINTS = {
     "forbidden": "`{client} config trust list` shows the trusted certificates: if the client certificate is not among"
     " them, run `{client} config trust {add} bosh.crt`; if it is restricted to other projects, correct"
     " server.project_name",
-    "no_snapshots": "LXD 5.21.3 and later, and 6.2 and later, allow a restricted certificate to create volume snapshots,"
-    " but not to list or delete them: trust the certificate without --restricted, or disable snapshots in the director;"
-    " existing snapshots are deleted with their disks",
+    "no_snapshots": "LXD 5.21.3 and later, and 6.2 and later, allow a restricted certificate to create volume"
+    " snapshots, but not to list or delete them: trust the certificate without --restricted, or disable snapshots in"
+    " the director; existing snapshots are deleted with their disks",
     # server and cluster
     "wrong_type": "Set `server.type: {server}`",
     "too_old": "Upgrade the server to LXD 5.0, Incus 6.0 or later",
@@ -56,8 +56,8 @@ HINTS = {
     "member_offline": "`{client} cluster list` shows the reason; until the member is back, set server.target to another"
     " member",
     "no_target": "`{client} cluster list` shows the members; correct server.target or cloud_properties.target",
-    "see_server_log": "`{client} info --show-log NAME --project {project}` for a VM, or the server's log, shows more; see"
-    " docs/troubleshoot.md",
+    "see_server_log": "`{client} info --show-log NAME --project {project}` for a VM, or the server's log, shows more;"
+    " see docs/troubleshoot.md",
     # project and profile
     "no_project": "Create the project with `{client} project create {project}`, or set server.project_name",
     "shared_with_default": "`{client} project set {project} {key}=true`, while the project is still empty",
@@ -105,17 +105,18 @@ HINTS = {
     "network_type": "Use manual or dynamic",
     "no_vip": "Use a manual network, or `{client} network forward` on the server's network",
     # instances and disks
-    "protected": "`{client} config set {vm} security.protection.delete=false --project {project}`, and remove the option"
-    " from the profile if it is set there",
+    "protected": "`{client} config set {vm} security.protection.delete=false --project {project}`, and remove the"
+    " option from the profile if it is set there",
     "vm_kept": "keep_failed_vms is set, so {vm} still exists and holds its address: look at it with `{client} console"
     " --show-log {vm} --project {project}`, then run `{client} delete --force {vm} --project {project}` and"
     " bin/cleanup",
     "attached_elsewhere": "Detach the disk from that VM first",
     "attached_grow": "Stop the VM or detach the disk first (`bosh stop --hard`), or let BOSH copy the disk",
-    "attached_delete": "Detach the disk first; `{client} storage volume show {pool} {disk} --project {project}` shows the"
-    " instances that use it",
-    "several_disks": "`{client} storage volume list {pool} --project {project}` shows the copies; find out which one is"
-    " current, and delete the other: `{client} storage volume delete {pool} {disk} --project {project} --target MEMBER`",
+    "attached_delete": "Detach the disk first; `{client} storage volume show {pool} {disk} --project {project}` shows"
+    " the instances that use it",
+    "several_disks": "`{client} storage volume list {pool} --project {project}` shows the copies; find out which one"
+    " is current, and delete the other: `{client} storage volume delete {pool} {disk} --project {project}"
+    " --target MEMBER`",
     # stemcells
     "no_image": "Upload the stemcell again with `bosh upload-stemcell --fix`",
     "no_light_image": "Import the image into project {project}, or correct image_alias or image_fingerprint",

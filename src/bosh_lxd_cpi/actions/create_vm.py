@@ -48,7 +48,7 @@ class Plan(NamedTuple):
         return {**self.properties.devices, **self.nics, naming.ROOT_DEVICE: root}
 
 
-def create_vm(
+def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
     context: Context,
     agent_id: str,
     stemcell_cid: str,

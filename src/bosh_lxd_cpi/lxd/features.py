@@ -18,7 +18,7 @@ class Features(NamedTuple):
     has_iso_volumes: bool
     starts_on_create: bool
     firmware: str
-    """The option that selects the firmware: `boot.mode`, `security.csm` or `raw.qemu` (docs/development/lxd-api.md §7)."""
+    """The option to select the firmware: `boot.mode`, `security.csm`, `raw.qemu` (docs/development/lxd-api.md §7)."""
     is_trusted: bool
 
 

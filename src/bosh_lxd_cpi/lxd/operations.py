@@ -30,7 +30,7 @@ def run_operation(
 ) -> dict[str, Any]:
     """Send a change and wait for its end. Return the operation's metadata, empty if there was no operation.
 
-    While another operation is in the way, the change is sent again under the client's retry policy. When the response or
+    While another operation blocks it, the change is sent again under the client's retry policy. When the response or
     the operation is lost, this waits for operations on the object `name` and calls `is_done`; if the object is not in
     the requested state, the change is sent again. Without `is_done` the loss is raised. `what` names the change in
     errors.

@@ -1,7 +1,7 @@
 """Typed views of the server's documents.
 
-A view keeps the whole document, with keys that it does not know, so that a PUT can send it back. A field that is missing
-or has another type raises UnexpectedResponse with the endpoint and the name of the field, when it is read.
+A view keeps the whole document, with keys that it does not know, so that a PUT can send it back. Reading a field that
+is missing or has another type raises UnexpectedResponse with the endpoint and the name of the field.
 """
 
 from __future__ import annotations

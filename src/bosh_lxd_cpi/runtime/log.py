@@ -90,7 +90,7 @@ class Log:
         self._threshold = LEVELS.index(level)
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Replace these strings in all further output, in every form. Of a secret with several lines, hide each line."""
+        """Replace these strings in all further output, in every form. Hide each line of a multi-line secret."""
         for secret in secrets:
             for piece in (secret, *secret.splitlines(), *passwords_in(secret)):
                 if not piece.startswith("-----"):

@@ -1,7 +1,7 @@
-"""Limits how many calls make the server work at the same time, across all processes and users of this machine.
+"""Limit how many calls put load on the server at the same time, for all processes and users of this machine.
 
-A directory has the files `slot-00`, `slot-01` and so on. A call holds a slot while it has a flock on the file. Free slot
-files stay.
+A directory has the files `slot-00`, `slot-01` and so on. A call holds a slot while it has a flock on the file. Files of
+free slots stay.
 
 A waiting call first takes a ticket, so that no later call overtakes it: a file `ticket-<monotonic ns>-<pid>`, also with
 a flock, which is removed when its call has a slot. Only the call with the oldest ticket in use tries the slots. The
@@ -52,7 +52,7 @@ class Holder(NamedTuple):
 
 
 def duration(text: str | int | float) -> float:
-    """Return the seconds in "2m", "90s", "1h30m", "500ms" (the notation of the Go CPI) or a number. Raises ValueError."""
+    """Return the seconds of a number or of "2m", "90s", "1h30m", "500ms" (as in the Go CPI). Raises ValueError."""
     with suppress(TypeError, ValueError):
         seconds = float(text)
         if not isinstance(text, bool) and 0 <= seconds < math.inf:
@@ -74,9 +74,9 @@ def slot(
 ) -> Iterator[None]:
     """Hold a slot in this context.
 
-    `label` is one line that names the holder to others: method and request id. After `hold` seconds the slot is released
-    with a line to `log`, while the work in the context continues. Raises ThrottleTimeout with the holders if there is no
-    free slot within `wait` seconds, and ConfigError if the directory cannot be used.
+    `label` is one line that names the holder to others: method and request id. After `hold` seconds the slot is
+    released with a line to `log`, while the work in the context continues. Raises ThrottleTimeout with the holders if
+    no slot becomes free within `wait` seconds, and ConfigError if the directory cannot be used.
     """
     if not settings.enabled:
         yield
@@ -127,7 +127,7 @@ def holders(path: str) -> list[Holder]:
             file = os.path.join(directory(path), name)
             if name.startswith("slot-") and is_locked(file):
                 with open(file, encoding="utf-8", errors="replace") as text:
-                    pid, since, label = (text.readline().rstrip("\n").split("\t", 2) + ["", "", ""])[:3]
+                    pid, since, label = [*text.readline().rstrip("\n").split("\t", 2), "", "", ""][:3]
                 result.append(Holder(name, label, since, pid))
     return result
 
