@@ -22,15 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(ROOT / "tests/release")]
-
-import bosh_release  # noqa: E402
-import server  # noqa: E402
-from director import configuration, environment, manual_network  # noqa: E402
-from machine import HostError, possible  # noqa: E402
-from tiny import STEMCELL, VM, Connection, stemcell_image  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
+from tests.host import server
+from tests.host.director import configuration, environment, manual_network
+from tests.host.machine import HostError, possible
+from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
+from tests.release import bosh_release
 
 NOTHING, LIBRARY = "python3 -I -S -c pass", "python3 -I -S -c 'import urllib3'"
 LOOKUPS = ("has_vm", "has_disk", "get_disks")
@@ -243,7 +240,7 @@ def measure(facts: server.Facts, scratch: Path, *, lives: int, others: int) -> d
     crowd(facts, others)
     prefix = ["nsenter", f"--net=/run/netns/{facts.netns}"]  # ip netns exec would also make a mount namespace each time
     processes, warm = Processes(prefix, home, config, scratch), []
-    command = [*prefix, sys.executable, str(HERE / "bench.py"), "--warm", str(home), str(config)]
+    command = [*prefix, sys.executable, "-m", "tests.host.bench", "--warm", str(home), str(config)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as helper:
         assert helper.stdin and helper.stdout
         for _ in range(lives):

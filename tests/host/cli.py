@@ -15,8 +15,8 @@ import json
 import os
 import sys
 
-import server
-from kinds import KINDS
+from tests.host import server
+from tests.host.kinds import KINDS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,3 +98,7 @@ def _print(known: server.Facts) -> None:
 
 def _become(command: list[str], environment: dict[str, str]) -> None:
     os.execvpe(command[0], command, environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

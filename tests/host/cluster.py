@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 
-import configuration
-import server
-from kinds import KINDS
-from machine import run
-from processes import inside, netns
+from tests.host import configuration, server
+from tests.host.kinds import KINDS
+from tests.host.machine import run
+from tests.host.processes import inside, netns
 
 ADDRESSES = {"node1": "10.247.0.1", "node2": "10.247.0.2"}
 """By name of the member. The hosts are called after their cluster and it."""

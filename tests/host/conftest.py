@@ -5,21 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import director as director_module
-import server
-from director import Director, configuration
-from guest import build, report
-from proxy import Proxy
-from world import World
+from tests.host import director as director_module
+from tests.host import server
+from tests.host.director import Director, configuration
+from tests.host.fault_environment import World
+from tests.host.guest import build, report
+from tests.host.proxy import Proxy
 
 KINDS = ("incus", "lxd", "incus7")
 

@@ -27,13 +27,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parent / "replay")]
-
-import server  # noqa: E402
-from director import MBUS, Director, Refused, configuration, environment, manual_network  # noqa: E402
-from guest import build, report  # noqa: E402
-from machine import HostError, possible  # noqa: E402
+from tests.host import server
+from tests.host.director import MBUS, Director, Refused, configuration, environment, manual_network
+from tests.host.guest import build, report
+from tests.host.machine import HostError, possible
 
 if TYPE_CHECKING:
     from bosh_lxd_cpi.lxd.client import Client
@@ -132,8 +129,7 @@ def own_server(own: dict[str, str | None]) -> Place:
 
 def show_recording(scratch: Path) -> int:
     """The main job against a recording, served over mTLS. Raises HostError."""
-    import fixtures
-    import session
+    from tests.replay import fixtures, session
 
     played = session.Session(fixtures.load("demo", "session"))
     recorded = played.fixture["recorded"]

@@ -1,7 +1,7 @@
 """The processes of a test host: starting them, finding them, entering their namespaces, sweeping them away.
 
 Nothing is remembered: a host's processes are those in its network namespace. The first of them is the keeper (see
-keeper.py); when it ends the kernel ends the others and undoes their mounts.
+host_init.py); when it ends the kernel ends the others and undoes their mounts.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import signal
 import subprocess
 import sys
 
-from machine import HostError, run, wait_until
+from tests.host.machine import HostError, run, wait_until
 
-KEEPER = pathlib.Path(__file__).resolve().parent / "keeper.py"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+INIT_MODULE = "tests.host.host_init"
 
 
 def netns(name: str) -> str:
@@ -31,10 +32,10 @@ def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> N
     run("ip", "-n", netns(name), "link", "set", "lo", "up")
     isolate = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
     enter = ["setsid", "--fork", "ip", "netns", "exec", netns(name), *isolate]
-    command = [*enter, sys.executable, KEEPER, kind, tree, state]
+    command = [*enter, sys.executable, "-m", INIT_MODULE, kind, tree, state]
     with pathlib.Path(state / "daemon.log").open("ab") as log:
         subprocess.run(
-            [str(word) for word in command], check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [str(word) for word in command], check=True, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
 
 
@@ -49,7 +50,7 @@ def sweep(name: str, state: pathlib.Path) -> None:
 
 def keeper(name: str) -> int | None:
     """The process id of the host's keeper, if it runs."""
-    return next((pid for pid in _members(name) if _inner_pid(pid) == 1 and KEEPER.name in _read(pid, "cmdline")), None)
+    return next((pid for pid in _members(name) if _inner_pid(pid) == 1 and INIT_MODULE in _read(pid, "cmdline")), None)
 
 
 def daemon_runs(name: str) -> bool:

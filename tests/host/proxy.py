@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import server
+from tests.host import server
 
 REFUSED_SECONDS = 0.5
 """How long a refusal that passes lasts."""

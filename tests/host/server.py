@@ -19,11 +19,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
-import configuration
-import tree
-from kinds import KINDS
-from machine import HostError, locked, need, possible, run, say, tail, wait_until
-from processes import daemon_runs, inside, keeper, netns, signal_daemon, start, sweep
+from tests.host import configuration, rootfs
+from tests.host.kinds import KINDS
+from tests.host.machine import HostError, locked, need, possible, run, say, tail, wait_until
+from tests.host.processes import daemon_runs, inside, keeper, netns, signal_daemon, start, sweep
 
 __all__ = [
     "Facts",
@@ -87,7 +86,7 @@ def up(kind: str, *, name: str | None = None, pool: str = "btrfs", configure: Co
     if reason := possible():
         raise HostError(reason)
     need("ip", "openssl")
-    root, state = tree.build(kind), STATE / name
+    root, state = rootfs.build(kind), STATE / name
     with locked(state):
         known = _stored(name)
         if known and (known.kind, known.driver) != (kind, pool):

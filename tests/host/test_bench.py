@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import bench
 import pytest
-from bench import LIBRARY, LOOKUPS, MOST, MOST_INFO, MOST_LOOKUP, NOTHING
+
+from tests.host import bench
+from tests.host.bench import LIBRARY, LOOKUPS, MOST, MOST_INFO, MOST_LOOKUP, NOTHING
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import server
-from director import MBUS_PASSWORD, ROOT, UUID, Director, environment, manual_network
-from relay import Relay
 
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime.clock import Clock
+from tests.host import server
+from tests.host.director import MBUS_PASSWORD, ROOT, UUID, Director, environment, manual_network
+from tests.host.relay import Relay
 
 HOUR = 3600
 OTHER = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"

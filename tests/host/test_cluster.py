@@ -8,17 +8,17 @@ import subprocess
 import time
 from pathlib import Path
 
-import cluster as clusters
 import pytest
-import server
-from conftest import Guests, inventory
-from director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
-from proxy import ErrorPattern, Proxy
-from tiny import STEMCELL, VM, Connection, stemcell_image
-from world import World, impatient
 
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime.clock import Clock
+from tests.host import cluster as clusters
+from tests.host import server
+from tests.host.conftest import Guests, inventory
+from tests.host.director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
+from tests.host.fault_environment import World, impatient
+from tests.host.proxy import ErrorPattern, Proxy
+from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
 NODES = tuple(clusters.ADDRESSES)
 IPS = {"node1": "10.245.0.81", "node2": "10.245.0.82"}

@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import server
-from director import MBUS_PASSWORD, Refused, environment, manual_network
+
+from tests.host import server
+from tests.host.director import MBUS_PASSWORD, Refused, environment, manual_network
 
 
 def refusal(cpi, **settings):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 
-import processes
 import pytest
-import server
-from director import Refused, environment, manual_network
+
+from tests.host import processes, server
+from tests.host.director import Refused, environment, manual_network
 
 IP, OTHER_IP = "10.245.0.31", "10.245.0.32"
 NOWHERE = "01a2030b-da83-881f-9150-000000000000"

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
-import server
-from director import MBUS_PASSWORD, ROOT, UUID, environment, manual_network
-from processes import inside
 
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime import throttle
 from bosh_lxd_cpi.runtime.clock import Clock
+from tests.host import server
+from tests.host.director import MBUS_PASSWORD, ROOT, UUID, environment, manual_network
+from tests.host.processes import inside
 
 STEPS = 11
 """Steps of --deep for each firmware."""

@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from director import ROOT
-from proxy import ERROR_PATTERNS, ErrorPattern
-from tiny import STEMCELL
-from world import Outcome, World
+
+from tests.host.director import ROOT
+from tests.host.fault_environment import Outcome, World
+from tests.host.proxy import ERROR_PATTERNS, ErrorPattern
+from tests.host.tiny_stemcell import STEMCELL
 
 DOCUMENT = ROOT / "docs/reliability.md"
 SLICE = ("create_disk", "attach_disk", "snapshot_disk"), ("refused", "cut after", "locked")

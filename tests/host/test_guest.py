@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest import report
 
 from bosh_lxd_cpi.guest.config_drive.drive import image
+from tests.host.guest import report
 
 OVMF = Path("/usr/share/OVMF")
 SYSTEM, EPHEMERAL, EXTRA = (

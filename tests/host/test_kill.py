@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 
 import pytest
-from proxy import ErrorPattern
-from world import World
+
+from tests.host.fault_environment import World
+from tests.host.proxy import ErrorPattern
 
 KILLED = ErrorPattern("killed", delivered=True, signal=signal.SIGKILL)
 STOPPED = ErrorPattern("stopped", delivered=True, answer="whole", signal=signal.SIGTERM)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import server
-from director import MOST_MEMORY, Director, environment, manual_network, peak, weighed
-from test_throttle import watched
-from tiny import STEMCELL, VM, Connection, stemcell_image
 
 from bosh_lxd_cpi.runtime import throttle
+from tests.host import server
+from tests.host.director import MOST_MEMORY, Director, environment, manual_network, peak, weighed
+from tests.host.test_throttle import watched
+from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
 LIMIT = 4
 GIB = 1 << 30

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-import server
-from director import Refused, environment, manual_network
+
+from tests.host import server
+from tests.host.director import Refused, environment, manual_network
 
 SMALL = {"instance_type": "c1-m0.375"}
 
@@ -70,7 +71,7 @@ def test_a_dynamic_network_gets_its_address_by_dhcp(host, cpi, stemcell_cids, gu
 
 def wait_for_lease(host, guests, mac):
     """The report of a guest whose address only the server knows."""
-    import machine
+    from tests.host import machine
 
     assert machine.wait_until(lambda: leased(host, mac), seconds=120)
     return guests.wait(leased(host, mac)[0])

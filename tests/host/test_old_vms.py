@@ -7,8 +7,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-import server
-from director import environment, manual_network
 
 from bosh_lxd_cpi.config.schema import Server
 from bosh_lxd_cpi.guest import firmware
@@ -21,6 +19,8 @@ from bosh_lxd_cpi.lxd.transport import HttpTransport
 from bosh_lxd_cpi.lxd.volume_backup import volume_backup
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
+from tests.host import server
+from tests.host.director import environment, manual_network
 
 IP = "10.245.0.61"
 

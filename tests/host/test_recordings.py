@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-from director import MBUS, MBUS_PASSWORD, Refused, environment, manual_network
+
+from tests.host.director import MBUS, MBUS_PASSWORD, Refused, environment, manual_network
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/replay"))
-
-import fixtures  # noqa: E402
-import recording  # noqa: E402
-from drift import drift  # noqa: E402
-
-from bosh_lxd_cpi.admin import replay  # noqa: E402
-from bosh_lxd_cpi.recording.document import load  # noqa: E402
+from bosh_lxd_cpi.admin import replay
+from bosh_lxd_cpi.recording.document import load
+from tests.replay import fixtures, recording
+from tests.replay.drift import drift
 
 SLICE = ("stemcells", "vm", "vm_refused", "disk")
 

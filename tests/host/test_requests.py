@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import server
-from director import ROOT, Director, configuration, environment, manual_network
-from proxy import Exchange, Proxy
-from tiny import STEMCELL, VM, stemcell_image
+
+from tests.host import server
+from tests.host.director import ROOT, Director, configuration, environment, manual_network
+from tests.host.proxy import Exchange, Proxy
+from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 
 DOCUMENT = ROOT / "docs/api-calls.md"
 TITLES = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from director import MBUS_PASSWORD, Director, Refused, environment, manual_network
-from tiny import STEMCELL, VM, stemcell_image
+
+from tests.host.director import MBUS_PASSWORD, Director, Refused, environment, manual_network
+from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 
 SECRET_KEYS = {
     "password",

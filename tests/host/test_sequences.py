@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import server
-from director import Refused, environment, manual_network
+
+from tests.host import server
+from tests.host.director import Refused, environment, manual_network
 
 IP = "10.245.0.51"
 SMALL = {"instance_type": "c1-m0.375", "ephemeral_disk": 64}

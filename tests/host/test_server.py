@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import processes
 import pytest
-import server
-from machine import run, wait_until
+
+from tests.host import processes, server
+from tests.host.machine import run, wait_until
 
 REASON = server.possible()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

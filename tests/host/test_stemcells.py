@@ -11,8 +11,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import server
-from director import MOST_MEMORY, Refused, environment, manual_network, peak, weighed
+
+from tests.host import server
+from tests.host.director import MOST_MEMORY, Refused, environment, manual_network, peak, weighed
 
 PROPERTIES = {
     "name": "bosh-openstack-kvm-ubuntu-jammy-go_agent",

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from director import Director, environment, manual_network
-from guest import report
 
 from bosh_lxd_cpi.runtime import throttle
+from tests.host.director import Director, environment, manual_network
+from tests.host.guest import report
 
 SMALL = {"instance_type": "c1-m0.375"}
 PATIENCE = 1800

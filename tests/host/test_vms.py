@@ -6,8 +6,9 @@ import json
 import time
 
 import pytest
-import server
-from director import MBUS, Refused, environment, manual_network
+
+from tests.host import server
+from tests.host.director import MBUS, Refused, environment, manual_network
 
 IP = "10.245.0.21"
 SMALL = {"instance_type": "c1-m0.375"}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.host import machine, server
 from tests.release import bosh_job, bosh_release
-
-sys.path.append(str(bosh_release.ROOT / "tests/host"))
-
-machine = importlib.import_module("machine")
-server = importlib.import_module("server")
 
 pytestmark = pytest.mark.skipif(machine.possible() is not None, reason=str(machine.possible()))
 

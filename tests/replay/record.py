@@ -9,14 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import fixtures
-import server
-import synthetic
-from drift import drift
-from kinds import KINDS
-from recording import ROOT, record, record_demo, worlds  # first: it finds the others
-from scenarios import SCENARIOS, UNSTEADY
-from synthetic import TABLE, Mismatch
+from tests.host import server
+from tests.host.kinds import KINDS
+from tests.replay import fixtures, synthetic
+from tests.replay.drift import drift
+from tests.replay.recording import ROOT, record, record_demo, worlds
+from tests.replay.scenarios import SCENARIOS, UNSTEADY
+from tests.replay.synthetic import TABLE, Mismatch
 
 
 def main(argv: list[str]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -13,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/host"), str(ROOT / "tests/replay")]
 
-import demo  # noqa: E402
-import server  # noqa: E402
-from director import Director, Refused, configuration  # noqa: E402
-from scenarios import IMAGE, JAMMY, SCENARIOS  # noqa: E402
-from session import make_certificate  # noqa: E402
-
-from bosh_lxd_cpi.protocol.capture import describe  # noqa: E402
-from bosh_lxd_cpi.recording.document import FORMAT  # noqa: E402
-from bosh_lxd_cpi.recording.player import requests_match  # noqa: E402
-from bosh_lxd_cpi.recording.redaction import Redactor  # noqa: E402
+from bosh_lxd_cpi.protocol.capture import describe
+from bosh_lxd_cpi.recording.document import FORMAT
+from bosh_lxd_cpi.recording.player import requests_match
+from bosh_lxd_cpi.recording.redaction import Redactor
+from tests.host import demo, server
+from tests.host.director import Director, Refused, configuration
+from tests.replay.scenarios import IMAGE, JAMMY, SCENARIOS
+from tests.replay.session import make_certificate
 
 POLL_KEEPS = 2
 """Of a row of equal looks at an operation, the first and the last are kept."""

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from director import Refused, environment, manual_network
+from tests.host.director import Refused, environment, manual_network
 
 if TYPE_CHECKING:
-    from recording import World
+    from tests.replay.recording import World
 
 IMAGE = "tests/fixtures/image"
 JAMMY = {

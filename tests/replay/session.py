@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-import fixtures
-
 from bosh_lxd_cpi.recording.player import format_sorted
 from bosh_lxd_cpi.recording.recorder import request_record
 from bosh_lxd_cpi.recording.redaction import Redactor
+from tests.replay import fixtures
 
 TOKEN = re.compile(
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"

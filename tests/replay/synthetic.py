@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 from typing import Any, NamedTuple
 
-from changes import (
+from bosh_lxd_cpi.admin import replay
+from bosh_lxd_cpi.recording.player import Mismatch, Player, ReplayClock, request_line
+from tests.replay.changes import (
     BAD_GATEWAY,
     LXD_68_TEXTS,
     POOL_VOLUMES,
@@ -35,9 +37,6 @@ from changes import (
     wait_times_out_with_an_error,
     wait_times_out_with_the_state,
 )
-
-from bosh_lxd_cpi.admin import replay
-from bosh_lxd_cpi.recording.player import Mismatch, Player, ReplayClock, request_line
 
 
 class Row(NamedTuple):

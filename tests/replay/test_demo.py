@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import shutil
 import ssl
@@ -12,9 +11,10 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import fixtures
 import pytest
-import session
+
+from tests.host import demo
+from tests.replay import fixtures, session
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl command for certificates")
@@ -27,7 +27,9 @@ def played() -> session.Session:
 
 @needs_openssl
 def test_the_demo_replays_the_whole_recording_and_says_so():
-    demo = subprocess.run([sys.executable, ROOT / "tests/host/demo.py", "--replay"], capture_output=True, text=True)
+    demo = subprocess.run(
+        [sys.executable, "-m", "tests.host.demo", "--replay"], cwd=ROOT, capture_output=True, text=True
+    )
     exchanges = sum(len(call["interactions"]) for call in fixtures.load("demo", "session")["calls"])
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert demo.stdout.startswith("REPLAY. There is no server and no VM")
@@ -36,8 +38,6 @@ def test_the_demo_replays_the_whole_recording_and_says_so():
 
 
 def test_where_no_test_host_is_possible_the_demo_is_a_replay(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "tests/host"), *sys.path])
-    demo = importlib.import_module("demo")
     monkeypatch.setattr(demo, "possible", lambda: "there is no root")
     monkeypatch.setattr(demo, "show_recording", lambda scratch: 0)
     for name in ("SERVER_URL", "LXD_URL"):

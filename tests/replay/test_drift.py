@@ -6,9 +6,10 @@ import copy
 import json
 import re
 
-import fixtures
 import pytest
-from drift import HICCUP, drift, shape
+
+from tests.replay import fixtures
+from tests.replay.drift import HICCUP, drift, shape
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import json
 
-import fixtures
-import honesty
 import pytest
+
+from tests.replay import fixtures, honesty
 
 ALL = [f"{path.parent.name}/{path.stem}" for path in fixtures.paths()]
 MOST_BYTES = 5 << 20

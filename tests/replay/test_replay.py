@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fixtures
 import pytest
 
 from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.protocol import methods
+from tests.replay import fixtures
 
 RECORDED = ("incus", "incus7", "lxd")
 ALL = [

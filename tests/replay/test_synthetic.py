@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-import changes
-import fixtures
 import pytest
-import synthetic
+
+from tests.replay import changes, fixtures, synthetic
 
 NAMES = [f"{row.server}/{row.scenario}" for row in synthetic.TABLE]
 

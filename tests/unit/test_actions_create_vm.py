@@ -162,7 +162,7 @@ def test_one_request_creates_and_starts_the_vm(create, wire, script_look_ups, re
     }
     label = wire.request_to(f"PATCH /1.0/instances/{cid}")
     assert label.body == {"description": "made by BOSH", "config": {"user.bosh.state": "created"}}
-    ephemeral = next(asked for asked in wire.asked if asked.line == f"POST {VOLUMES}")
+    ephemeral = wire.request_to(f"POST {VOLUMES}")
     assert ephemeral.body["config"] == {
         "user.bosh.director_uuid": "d1r",
         "user.bosh.created_at": "2026-01-31T10:00:00Z",
@@ -237,7 +237,7 @@ def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, script_loo
     creation, change = wire.request_to("POST /1.0/instances"), wire.request_to(f"PUT /1.0/instances/{cid}")
     assert creation.query == {"project": "prod", "target": "@fast"} and "start" not in creation.body
     assert set(creation.body["devices"]) == {"root", "eth0"}
-    assert [asked.query for asked in wire.asked if asked.line == f"POST {VOLUMES}"] == [
+    assert [request.query for request in wire.requests_to(f"POST {VOLUMES}")] == [
         {"project": "prod", "target": "m2"}
     ] * 2
     assert change.headers["If-Match"] == "e7" and change.body["config"] == {"volatile.x": "y"}
@@ -257,7 +257,7 @@ def test_sends_no_target_without_cluster(create, wire, script_look_ups, replies,
     script_look_ups()
     wire.script(*changes(cid, replies))
     create({"target": "m1"})
-    assert all("target" not in asked.query for asked in wire.asked)
+    assert all("target" not in request.query for request in wire.recorded)
 
 
 def test_reads_the_image_when_the_alias_has_no_description(create, wire, replies, cid):

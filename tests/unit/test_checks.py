@@ -291,7 +291,7 @@ def test_warns_without_a_default_network(context, wire, replies):
 def test_finds_a_network_of_the_default_project(context, wire, replies):
     wire.script(("GET /1.0/networks", replies.sync([])), ("GET /1.0/networks", replies.sync([BRIDGE])))
     [result] = network.network(context(), Manifest())
-    assert result.status == "ok" and [request.query["project"] for request in wire.asked] == ["prod", "default"]
+    assert result.status == "ok" and [request.query["project"] for request in wire.recorded] == ["prod", "default"]
 
 
 def test_free_address_is_the_highest_unused_one_in_all_projects(context, wire, replies):

@@ -48,9 +48,9 @@ def test_goes_by_the_type_not_by_the_status(replies):
 
 def test_raises_wait_ended_for_an_error_under_200(replies):
     with pytest.raises(WaitEnded, match="^context deadline exceeded$"):
-        read(replies.lie())
+        read(replies.error_with_http_200())
     with pytest.raises(WaitEnded, match="^no reason given$"):
-        read(replies.lie(""))
+        read(replies.error_with_http_200(""))
 
 
 @pytest.mark.parametrize(

@@ -141,14 +141,14 @@ def test_calculated_properties_are_valid(call):
 def test_uses_the_configured_project(call, wire, replies, log):
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     assert call("has_vm", "vm-1") is True
-    assert wire.asked[0].query == {"project": "prod"}
+    assert wire.request_to("GET /1.0/instances/vm-1").query == {"project": "prod"}
     assert "1 requests in 0.00 s" in log.stream.getvalue()
 
 
 def test_context_overrides_the_configuration(call, wire, replies):
     wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", context={"project": "other"})
-    assert wire.asked[0].query == {"project": "other"}
+    assert wire.request_to("GET /1.0/instances/vm-1").query == {"project": "other"}
 
 
 def test_rejects_an_unknown_context_property(call):

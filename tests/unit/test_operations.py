@@ -47,21 +47,21 @@ def test_returns_an_empty_dict_without_metadata(client, wire, replies):
 def test_waits_in_slices_of_thirty_seconds(client, wire, replies):
     wire.script((WAIT, replies.done()))
     wait(client, ASYNC, what="x")
-    assert (wire.asked[0].query, wire.asked[0].timeout) == ({"project": "prod", "timeout": "30"}, 40)
+    assert (wire.request_to(WAIT).query, wire.request_to(WAIT).timeout) == ({"project": "prod", "timeout": "30"}, 40)
 
 
 def test_limits_a_wait_to_the_deadline(client, wire, clock, replies):
     client = client.with_deadline(Deadline(clock, 7.5))
     wire.script((WAIT, replies.done()))
     wait(client, ASYNC, what="x")
-    assert (wire.asked[0].query["timeout"], wire.asked[0].timeout) == ("7", 7.5)
+    assert (wire.request_to(WAIT).query["timeout"], wire.request_to(WAIT).timeout) == ("7", 7.5)
 
 
 def test_waits_for_at_least_one_second(client, wire, clock, replies):
     client = client.with_deadline(Deadline(clock, 0.5))
     wire.script((WAIT, replies.done()))
     wait(client, ASYNC, what="x")
-    assert wire.asked[0].query["timeout"] == "1"
+    assert wire.request_to(WAIT).query["timeout"] == "1"
 
 
 def test_waits_again_for_a_running_operation(client, wire, clock, replies):
@@ -74,8 +74,8 @@ def test_pauses_between_waits_until_the_deadline(client, wire, clock, replies):
     wire.script(*[(WAIT, replies.running())] * 100)
     with pytest.raises(errors.DeadlineExceeded, match="has_vm did not finish within 2 seconds"):
         wait(client, ASYNC, what="x")
-    assert 10 < len(wire.asked) < 25
-    wire.rest.clear()
+    assert 10 < len(wire.recorded) < 25
+    wire.remaining.clear()
 
 
 @pytest.mark.parametrize(
@@ -108,24 +108,29 @@ def test_describes_a_cancelled_operation(client, wire, replies):
 
 
 def test_reads_the_operation_after_a_failed_wait(client, wire, replies):
-    wire.script((WAIT, replies.lie()), (LOOK, replies.running()), (WAIT, replies.lie()), (LOOK, replies.done(a=1)))
+    wire.script(
+        (WAIT, replies.error_with_http_200()),
+        (LOOK, replies.running()),
+        (WAIT, replies.error_with_http_200()),
+        (LOOK, replies.done(a=1)),
+    )
     assert wait(client, ASYNC, what="x") == {"a": 1}
 
 
 def test_checks_a_failure_that_a_wait_reports(client, wire, replies):
-    wire.script((WAIT, replies.lie("In use")), (LOOK, replies.failed("In use")))
+    wire.script((WAIT, replies.error_with_http_200("In use")), (LOOK, replies.failed("In use")))
     with pytest.raises(errors.InUse, match="x: In use"):
         wait(client, ASYNC, what="x")
 
 
 def test_uses_the_waits_failure_of_a_forgotten_operation(client, wire, replies):
-    wire.script((WAIT, replies.lie("In use")), (LOOK, replies.error("Operation not found", 404)))
+    wire.script((WAIT, replies.error_with_http_200("In use")), (LOOK, replies.error("Operation not found", 404)))
     with pytest.raises(errors.InUse):
         wait(client, ASYNC, what="x")
 
 
 def test_a_wait_timeout_of_a_forgotten_operation_decides_nothing(client, wire, replies):
-    wire.script((WAIT, replies.lie()), (LOOK, replies.error("Operation not found", 404)))
+    wire.script((WAIT, replies.error_with_http_200()), (LOOK, replies.error("Operation not found", 404)))
     with pytest.raises(errors.OperationNotFound, match="x: the server no longer knows the operation"):
         wait(client, ASYNC, what="x")
 

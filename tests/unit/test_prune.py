@@ -127,14 +127,14 @@ def instance(state: str) -> dict:
 def test_deletes_an_unused_volume(pruner, wire, replies, capsys):
     wire.script((f"DELETE {VOLUME}", replies.sync()))
     assert run(pruner, DRIVE) == "removed 1, kept 0, failed 0"
-    assert "target" not in wire.asked[0].query
+    assert "target" not in wire.request_to(f"DELETE {VOLUME}").query
     assert capsys.readouterr().out.startswith(f"removed config vol-c-{UUID} in pool fast (unused, ")
 
 
 def test_deletes_a_volume_on_its_cluster_member(pruner, wire, replies):
     wire.script((f"DELETE {VOLUME}", replies.sync()))
     run(pruner, dataclasses.replace(DRIVE, location="node2"))
-    assert wire.asked[0].query["target"] == "node2"
+    assert wire.request_to(f"DELETE {VOLUME}").query["target"] == "node2"
 
 
 def test_reads_an_incomplete_vm_again_and_deletes_it_before_its_volumes(pruner, wire, replies):

@@ -60,7 +60,7 @@ def test_records_no_hash_of_a_fat_drive_with_secrets(recorder, wire, replies):
 def test_forwards_and_hashes_a_stream(recorder, wire, replies):
     wire.script(("POST /1.0/images", replies.sync()))
     recorder.request("POST", "/1.0/images", body=iter([b"abc", b"def"]))
-    assert wire.asked[0].body == b"abcdef"
+    assert wire.request_to("POST /1.0/images").body == b"abcdef"
     [interaction] = interactions(recorder)
     assert interaction["request"]["body"] == {"length": 6, "sha256": hashlib.sha256(b"abcdef").hexdigest()}
 

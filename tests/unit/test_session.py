@@ -33,7 +33,7 @@ def test_limits_timeouts_to_the_deadline(client, wire, clock, replies):
     wire.script(("GET /1.0", replies.sync({})), ("GET /1.0/operations/a/wait", replies.sync({})))
     client.server()
     client.wait_operation("/1.0/operations/a", 30)
-    assert [request.timeout for request in wire.asked] == [5, 5]
+    assert [request.timeout for request in wire.recorded] == [5, 5]
 
 
 def test_sends_nothing_after_the_deadline(client, clock):

@@ -10,32 +10,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.host import configuration, kinds, machine, rootfs, vsock_emulation
+
 HOST = Path(__file__).resolve().parents[1] / "host"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n"
 
 
-@pytest.fixture(autouse=True)
-def modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(HOST))
-
-
 def verdict(number: int, *arguments: int, architecture: int = 0xC000003E) -> str:
     """What vmshim's filter does about a system call, as the kernel would run it."""
-    import vmshim
-
     padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
     data = struct.pack("<iIQ6Q", number, architecture, 0, *padded)
-    rows = list(struct.iter_unpack("HBBI", vmshim.FILTER))
+    rows = list(struct.iter_unpack("HBBI", vsock_emulation.FILTER))
     at = accumulator = 0
     while True:
         operation, true, false, operand = rows[at]
         at += 1
-        if operation == vmshim.LOAD:
+        if operation == vsock_emulation.LOAD:
             accumulator = struct.unpack_from("<I", data, operand)[0]
-        elif operation == vmshim.JUMP_IF_EQUAL:
+        elif operation == vsock_emulation.JUMP_IF_EQUAL:
             at += true if accumulator == operand else false
         else:
-            return {vmshim.ALLOW: "allow", vmshim.SUCCEED: "succeed", vmshim.ASK_US: "ask us"}[operand]
+            return {
+                vsock_emulation.ALLOW: "allow",
+                vsock_emulation.SUCCEED: "succeed",
+                vsock_emulation.ASK_US: "ask us",
+            }[operand]
 
 
 IOCTL, BIND, SETRLIMIT, PRLIMIT64, READ = 16, 49, 160, 302, 0
@@ -64,29 +63,20 @@ def test_the_filter_leaves_other_architectures_alone():
 
 
 def test_a_new_server_is_told_the_certificate_as_der():
-    import configuration
-
     method, path, body = configuration.requests("dir", CERTIFICATE)[-1]
     assert (method, path, body["certificate"]) == ("POST", "/1.0/certificates", "AAEC")
 
 
 def test_only_a_btrfs_pool_needs_a_size():
-    import configuration
-
     sizes = {driver: configuration.requests(driver, CERTIFICATE)[1][2]["config"] for driver in ("btrfs", "dir")}
     assert sizes == {"btrfs": {"size": "20GiB"}, "dir": {}}
 
 
 def test_each_kind_of_server_has_a_recipe_of_its_own():
-    import kinds
-    import tree
-
-    assert len({tree.recipe_hash(kind) for kind in kinds.KINDS.values()}) == len(kinds.KINDS) == 3
+    assert len({rootfs.recipe_hash(kind) for kind in kinds.KINDS.values()}) == len(kinds.KINDS) == 3
 
 
 def test_without_root_it_says_so(monkeypatch):
-    import machine
-
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
@@ -94,8 +84,6 @@ def test_without_root_it_says_so(monkeypatch):
 
 
 def test_elsewhere_than_on_linux_it_says_so(monkeypatch):
-    import machine
-
     monkeypatch.setattr(sys, "platform", "darwin")
     assert machine.possible() == "a test host needs Linux on x86-64"
 

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Build the guest: a small stemcell whose VMs report what they see instead of running a BOSH agent.
 
-    build.py DEST [--name NAME] [--version VERSION]
+    python -m tests.host.guest.build DEST [--name NAME] [--version VERSION]
 
 DEST gets what a stemcell has: `image` (a gzipped tar with a qcow2 `root.img`), `stemcell.MF`, and the two packed as
 `stemcell.tgz`.  The disk boots by BIOS and by UEFI into one initramfs made of Debian or Ubuntu packages: kernel, udev,
@@ -23,9 +22,8 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # this file is also a program of its own
 
-from guest import disk, initramfs, packages  # noqa: E402
+from tests.host.guest import disk, initramfs, packages
 
 NAME, VERSION = "bosh-openstack-kvm-ubuntu-noble", "0.1"
 MANIFEST = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from guest.packages import run
+from tests.host.guest.packages import run
 
 DISK_MIB, PARTITION_MIB = 512, 64
 MIB, SECTOR = 1 << 20, 512

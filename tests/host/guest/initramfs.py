@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from guest.packages import run
+from tests.host.guest.packages import run
 
 MODULES = [
     "virtio_pci",

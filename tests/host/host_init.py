@@ -1,6 +1,6 @@
 """Process 1 of a test host: builds its file system, runs the daemon, and takes everything along when it ends.
 
-Usage: keeper.py KIND TREE STATE, in new mount, network, process, UTS and IPC namespaces.
+Usage: host_init.py KIND TREE STATE, in new mount, network, process, UTS and IPC namespaces.
 
 SIGHUP starts the daemon if it does not run; /run/daemon.pid holds its process id while it does. A daemon that ends is
 not started again by itself, and its virtual machines and dnsmasq live on, as on a real host. The end of this process
@@ -18,8 +18,8 @@ import socket
 import subprocess
 import sys
 
-import vmshim
-from kinds import KINDS, Kind
+from tests.host import vsock_emulation
+from tests.host.kinds import KINDS, Kind
 
 PATH = "/run/shims:/usr/sbin:/usr/bin:/sbin:/bin"
 PID_FILE = pathlib.Path("/run/daemon.pid")
@@ -84,14 +84,14 @@ def keep(kind: Kind) -> None:
                 poll.unregister(descriptor)
                 os.close(descriptor)
             elif descriptor != wake.fileno():
-                vmshim.answer(descriptor)
+                vsock_emulation.answer(descriptor)
             else:
                 signals = wake.recv(4096)
                 if daemon in bury_the_dead():
                     daemon = None
                     PID_FILE.unlink()
                 if signal.SIGHUP in signals and daemon is None:
-                    daemon, listener = vmshim.launch(kind.daemon, {"HOME": "/root", "PATH": PATH, **kind.env})
+                    daemon, listener = vsock_emulation.launch(kind.daemon, {"HOME": "/root", "PATH": PATH, **kind.env})
                     PID_FILE.write_text(str(daemon), encoding="utf-8")
                     poll.register(listener, select.POLLIN)
 

@@ -24,10 +24,7 @@ import pytest
 from bosh_lxd_cpi.actions import connection
 from bosh_lxd_cpi.lxd.transport import HttpResponse
 from bosh_lxd_cpi.protocol import cli
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from wrong_input import CID, CONFIG, GOOD, STEMCELL, cases, request
+from tests.support.invalid_input import CID, CONFIG, GOOD, STEMCELL, cases, request
 
 HOME = Path(__file__).parents[2]
 CASES = 1500

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import server
+from tests.host import server
 
 STEMCELL = {
     "name": "bosh-openstack-kvm-ubuntu-jammy-tiny",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
-from guest import build, disk, report
-from guest.agent import config_drive, disks, networks, service, settings
+from tests.host.guest import build, disk, report
+from tests.host.guest.agent import config_drive, disks, networks, service, settings
 
 MANUAL = {"type": "manual", "ip": "10.0.0.5", "netmask": "255.255.254.0", "gateway": "10.0.0.1", "prefix": "32"}
 GOOD = {

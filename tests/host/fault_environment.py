@@ -9,14 +9,13 @@ import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import server
-from director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
-from proxy import NONE, Proxy
-from tiny import STEMCELL, VM, Connection, stemcell_image
-
 from bosh_lxd_cpi.admin.cleanup import main
 from bosh_lxd_cpi.protocol import methods, rpc
 from bosh_lxd_cpi.runtime.log import Log
+from tests.host import server
+from tests.host.director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
+from tests.host.proxy import NONE, Proxy
+from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
 LONGEST_CALL = 300
 """Seconds after which a call counts as hanging."""

@@ -5,65 +5,62 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kinds
-import machine
 import pytest
-import server
-import tree
+
+from tests.host import kinds, machine, rootfs, server
 
 REASON = server.possible()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 BUILD_FAST = """
 import pathlib, sys
-sys.path.insert(0, sys.argv[1])
-import tree
-tree.TREES, tree.RECIPE = pathlib.Path(sys.argv[2]), sys.argv[3]
-print(tree.build("lxd"))
+from tests.host import rootfs
+rootfs.TREES, rootfs.RECIPE = pathlib.Path(sys.argv[1]), sys.argv[2]
+print(rootfs.build("lxd"))
 """
 
 
 @pytest.fixture
 def trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty folder of trees, and a recipe that takes no time."""
-    monkeypatch.setattr(tree, "TREES", tmp_path)
-    monkeypatch.setattr(tree, "RECIPE", 'mkdir "$TREE"; echo $PACKAGES > "$TREE/packages"')
+    monkeypatch.setattr(rootfs, "TREES", tmp_path)
+    monkeypatch.setattr(rootfs, "RECIPE", 'mkdir "$TREE"; echo $PACKAGES > "$TREE/packages"')
     return tmp_path
 
 
 def test_a_tree_is_built_once(trees):
-    first = tree.build("lxd")
+    first = rootfs.build("lxd")
     (first / "kept").touch()
-    assert tree.build("lxd") == first == tree.path("lxd")
+    assert rootfs.build("lxd") == first == rootfs.path("lxd")
     assert (first / "kept").exists()
     assert (first / "packages").read_text(encoding="utf-8").split() == list(kinds.KINDS["lxd"].packages)
 
 
 def test_a_changed_recipe_gets_a_tree_of_its_own_and_ends_the_old_one(trees, monkeypatch):
-    old = tree.build("lxd")
-    monkeypatch.setattr(tree, "RECIPE", tree.RECIPE + "\n# changed")
-    new = tree.build("lxd")
+    old = rootfs.build("lxd")
+    monkeypatch.setattr(rootfs, "RECIPE", rootfs.RECIPE + "\n# changed")
+    new = rootfs.build("lxd")
     assert new != old
     assert (new.exists(), old.exists()) == (True, False)
 
 
 def test_a_tree_that_a_host_runs_from_is_kept(trees, monkeypatch):
-    old = tree.build("lxd")
-    monkeypatch.setattr(tree, "RECIPE", tree.RECIPE + "\n# changed")
+    old = rootfs.build("lxd")
+    monkeypatch.setattr(rootfs, "RECIPE", rootfs.RECIPE + "\n# changed")
     hold = f"mount --bind {old} {old} && echo held && read line"
     command = ["unshare", "--mount", "sh", "-c", hold]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
-        tree.build("lxd")
+        rootfs.build("lxd")
         assert old.exists()
         holder.communicate(b"\n")
 
 
 def test_a_failed_build_leaves_no_tree_and_shows_the_end_of_its_log(trees, monkeypatch):
-    monkeypatch.setattr(tree, "RECIPE", 'mkdir "$TREE"; echo "no such suite" >&2; exit 1')
+    monkeypatch.setattr(rootfs, "RECIPE", 'mkdir "$TREE"; echo "no such suite" >&2; exit 1')
     with pytest.raises(machine.HostError, match=r"the lxd tree failed; the end of .*/lxd\.log:\n  no such suite"):
-        tree.build("lxd")
-    assert not tree.path("lxd").exists()
+        rootfs.build("lxd")
+    assert not rootfs.path("lxd").exists()
 
 
 def is_mounted_anywhere(folder: Path) -> bool:
@@ -77,21 +74,19 @@ def is_mounted_anywhere(folder: Path) -> bool:
 
 def test_an_interrupted_build_leaves_nothing_running_and_is_begun_anew(trees, monkeypatch):
     slow = 'mkdir -p "$TREE/proc"; mount -t proc proc "$TREE/proc"; echo mounted; test -e "$TREE/../go" || sleep 600'
-    monkeypatch.setattr(tree, "RECIPE", slow)
-    with subprocess.Popen(
-        [sys.executable, "-c", BUILD_FAST, Path(tree.__file__).parent, trees, slow], stderr=subprocess.DEVNULL
-    ) as builder:
+    monkeypatch.setattr(rootfs, "RECIPE", slow)
+    with subprocess.Popen([sys.executable, "-c", BUILD_FAST, trees, slow], stderr=subprocess.DEVNULL) as builder:
         assert machine.wait_until(lambda: "mounted" in machine.tail(trees / "lxd.log"), seconds=20)
         assert is_mounted_anywhere(trees)
         builder.kill()
     assert machine.wait_until(lambda: not is_mounted_anywhere(trees), seconds=20)
     (trees / "go").touch()
-    assert tree.build("lxd").exists()
+    assert rootfs.build("lxd").exists()
 
 
 def test_two_at_once_build_it_only_once(trees):
     recipe = 'mkdir "$TREE"; sleep 0.5; echo built >> "$TREE/../count"'
-    command = [sys.executable, "-c", BUILD_FAST, Path(tree.__file__).parent, trees, recipe]
+    command = [sys.executable, "-c", BUILD_FAST, trees, recipe]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     builders = [subprocess.Popen(command, **pipes) for _ in range(2)]
     answers = {builder.communicate()[0] for builder in builders}

@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import time
 
-from kinds import KINDS, Kind
-from machine import HostError, locked, need, run, say, tail
+from tests.host.kinds import KINDS, Kind
+from tests.host.machine import HostError, locked, need, run, say, tail
 
 TREES = pathlib.Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi")) / "trees"
 DEBIAN = "http://deb.debian.org/debian"
