@@ -150,19 +150,53 @@ def test_check_detects(damage: str, vendor: ModuleType, folder: Path, capsys: py
     assert "vendor: " in capsys.readouterr().err
 
 
-def test_adds_and_replaces_the_source_of_cpython(vendor: ModuleType, folder: Path) -> None:
+def python_options(folder: Path, version: str) -> list[str]:
+    """Create a source archive of CPython and return the options that add it."""
+    source = folder / f"Python-{version}.tgz"
+    source.write_text(version)
+    digest = hashlib.sha256(version.encode()).hexdigest()
+    return ["--from", str(folder), "--python", str(source), "--sha256", digest]
+
+
+def test_adds_replaces_and_removes_the_source_of_cpython(vendor: ModuleType, folder: Path) -> None:
     for version in ("3.12.8", "3.13.1"):
-        (folder / f"Python-{version}.tgz").write_text(version)
-        assert vendor.main(["--from", str(folder), "--python", str(folder / f"Python-{version}.tgz")]) == 0
+        assert vendor.main(python_options(folder, version)) == 0
     blobs = yaml.safe_load((vendor.ROOT / "config/blobs.yml").read_text())
     assert set(blobs) == {"vendor/some_lib-1.0.tar.gz", "python3/Python-3.13.1.tgz"}
     assert vendor.main(["--check"]) == 0
+    assert vendor.main(["--python", str(folder / "Python-3.13.1.tgz")]) == 0, "vendor.json pins it"
     assert vendor.main(["--python", str(folder / str(PIN["file"]))]) == 1
+    assert vendor.main(["--remove-python"]) == 0
+    assert vendor.main(["--check"]) == 0
+    assert set(yaml.safe_load((vendor.ROOT / "config/blobs.yml").read_text())) == {"vendor/some_lib-1.0.tar.gz"}
+    assert json.loads((vendor.ROOT / "packages/vendor.json").read_text()) == {"vendored": [PIN]}
+
+
+def test_rejects_unpinned_or_changed_source_of_cpython(
+    vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = python_options(folder, "3.13.1")
+    assert vendor.main(arguments[:-2]) == 1
+    assert "pass its SHA-256 from python.org with --sha256" in capsys.readouterr().err
+    (folder / "Python-3.13.1.tgz").write_text("CHANGE")
+    assert vendor.main(arguments) == 1
+    assert "Python-3.13.1.tgz does not match its pin" in capsys.readouterr().err
+
+
+def test_check_rejects_unpinned_or_changed_blob_of_cpython(vendor: ModuleType, folder: Path) -> None:
+    assert vendor.main(["--from", str(folder)]) == 0
+    blob = vendor.ROOT / "blobs/python3/Python-3.13.1.tgz"
+    blob.parent.mkdir()
+    blob.write_text("any file")
+    assert vendor.main(["--from", str(folder)]) == 0
+    assert vendor.main(["--check"]) == 1
+    assert vendor.main(python_options(folder, "3.13.1")) == 0
+    blob.write_text("3.13.2")
+    assert vendor.main(["--check"]) == 1
 
 
 def test_sbom_lists_licences_and_digests(vendor: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "Python-3.13.1.tgz").write_text("CPython")
-    vendor.main(["--from", str(folder), "--python", str(folder / "Python-3.13.1.tgz")])
+    vendor.main(python_options(folder, "3.13.1"))
     capsys.readouterr()
     assert vendor.main(["--sbom"]) == 0
     sbom = json.loads(capsys.readouterr().out)
@@ -173,7 +207,7 @@ def test_sbom_lists_licences_and_digests(vendor: ModuleType, folder: Path, capsy
     ]
     assert [part["hashes"][0]["content"] for part in sbom["components"]] == [
         PIN["sha256"],
-        hashlib.sha256(b"CPython").hexdigest(),
+        hashlib.sha256(b"3.13.1").hexdigest(),
     ]
 
 
