@@ -14,6 +14,8 @@ from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
+DEFAULT_RETRY = RetryPolicy()
+
 
 def is_repeatable(method: str, failure: errors.ServerError) -> bool:
     """Return whether a request that failed this way may be sent again.
@@ -31,7 +33,7 @@ class Session:
     """Immutable settings of a call, and `send`."""
 
     def __init__(
-        self, transport: Transport, *, project: str, deadline: Deadline, log: Log, retry: RetryPolicy = RetryPolicy()
+        self, transport: Transport, *, project: str, deadline: Deadline, log: Log, retry: RetryPolicy = DEFAULT_RETRY
     ) -> None:
         self.transport, self.project, self.deadline, self.log, self.retry = transport, project, deadline, log, retry
 
