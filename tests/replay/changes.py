@@ -274,7 +274,7 @@ def operation_is_forgotten(call: Call) -> None:
 def operation_is_cancelled(call: Call) -> None:
     at, operation, path = creation(call)
     ended = state(call, status="Cancelled", status_code=401)
-    call["interactions"][at:] = [exchange("GET", f"{operation}/wait", ended)] + _nothing_left(call, path)
+    call["interactions"][at:] = [exchange("GET", f"{operation}/wait", ended), *_nothing_left(call, path)]
 
 
 def _nothing_left(call: Call, path: str) -> list[Exchange]:
@@ -291,7 +291,7 @@ def _nothing_left(call: Call, path: str) -> list[Exchange]:
 
 
 def answer_is_lost_while_the_server_works_on(call: Call) -> None:
-    at, operation, path = creation(call)
+    at, _operation, path = creation(call)
     running = sync({"running": [{**state(call, **RUNNING)["body"]["metadata"]}]})
     post, wait = call["interactions"][at - 1], call["interactions"][at]
     post.pop("response")

@@ -85,9 +85,9 @@ def times(call: dict[str, Any]) -> Iterator[str]:
             yield f"{number}: begins before the one before has ended"
         end = one["t_ms"] + one["ms"]
         metadata = (one.get("response", {}).get("body") or {}).get("metadata")
-        if isinstance(metadata, dict) and metadata.get("class") == "task":
-            if not call["at"].removesuffix("Z") <= metadata["created_at"] <= metadata["updated_at"]:
-                yield f"{number}: the operation's times do not follow each other"
+        is_task = isinstance(metadata, dict) and metadata.get("class") == "task"
+        if is_task and not call["at"].removesuffix("Z") <= metadata["created_at"] <= metadata["updated_at"]:
+            yield f"{number}: the operation's times do not follow each other"
     if end > call["duration_ms"] + ROUNDING:
         yield "the call ended before its last exchange"
     if call["clock"]["times"] != sorted(call["clock"]["times"]):

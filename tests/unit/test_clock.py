@@ -41,7 +41,7 @@ def test_deadline_returns_the_remaining_time(clock):
     clock.sleep(9.5)
     assert deadline.remaining() == 0.5
     clock.sleep(0.5)
-    with pytest.raises(DeadlineExceeded, match="^create_vm did not finish within 10 seconds$"):
+    with pytest.raises(DeadlineExceeded, match=r"^create_vm did not finish within 10 seconds$"):
         deadline.remaining()
 
 

@@ -70,7 +70,7 @@ def test_a_mac_that_no_interface_has_is_a_fault_also_when_only_its_case_differs(
     ],
 )
 def test_an_interface_has_room_for_one_static_network_or_any_number_by_dhcp(kinds: tuple[str, str], count: int) -> None:
-    wanted = {name: {**MANUAL, "type": kind, "mac": "m1"} for name, kind in zip("ab", kinds)}
+    wanted = {name: {**MANUAL, "type": kind, "mac": "m1"} for name, kind in zip("ab", kinds, strict=False)}
     _, faults = networks.plan(wanted, {"m1": "eth0"})
     assert len(faults) == count and all("eth0" in fault for fault in faults)
 

@@ -17,7 +17,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -38,7 +38,7 @@ MOST_MEMORY = 64 << 10
 class ReadOnly:
     """A mock: a server with an image and a network, and nothing else."""
 
-    attempts: list[str] = []
+    attempts: ClassVar[list[str]] = []
 
     def __init__(self, *_: Any) -> None:
         self.requests = 0
@@ -145,7 +145,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.body)
 
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  names of http.server
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -50,7 +50,7 @@ def test_continues_after_a_step_that_fails(log, problem):
     def fail(context: str) -> None:
         raise problem
 
-    with pytest.raises(errors.CloudError, match="^the cause$"), Rollback(log, prepare=prepare) as rollback:
+    with pytest.raises(errors.CloudError, match=r"^the cause$"), Rollback(log, prepare=prepare) as rollback:
         rollback.add("a", done.append)
         rollback.add("b", fail)
         raise errors.CloudError("the cause")
@@ -66,7 +66,7 @@ def test_a_signal_does_not_interrupt_it(log, where):
         os.kill(os.getpid(), signal.SIGTERM)
         return "context"
 
-    with pytest.raises(errors.CloudError, match="^the cause$"), signals.interruptible():
+    with pytest.raises(errors.CloudError, match=r"^the cause$"), signals.interruptible():  # noqa: SIM117  too long
         with Rollback(log, prepare=interrupt if where == "prepare" else prepare) as rollback:
             rollback.add("a", done.append)
             rollback.add("b", interrupt if where == "step" else done.append)

@@ -168,7 +168,7 @@ def test_four_of_forty_processes_hold_a_slot_in_order(tmp_path: Path, events: Ev
     assert len(overtaken) > 40
     # None is overtaken in taking slots; a process may be slow to write its line, while those in the other slots do.
     assert max(overtaken) <= 4
-    assert sorted(os.listdir(tmp_path / "t")) == ["slot-00", "slot-01", "slot-02", "slot-03"]
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["slot-00", "slot-01", "slot-02", "slot-03"]
 
 
 def test_a_free_slot_goes_to_the_oldest_ticket(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_ignores_the_ticket_of_a_killed_process(tmp_path: Path, events: Events, 
             waiter.join()
     waiters[2].join()
     assert waiters[2].exitcode == 0
-    assert os.listdir(tmp_path / "t") == ["slot-00"]
+    assert [path.name for path in (tmp_path / "t").iterdir()] == ["slot-00"]
 
 
 def test_an_exception_releases_the_slot(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_timeout_names_the_holders(tmp_path: Path) -> None:
     assert "within 600 seconds" in caught.value.brief
     assert f"create_vm cpi-1 since {since}, create_stemcell cpi-2 since 20" in caught.value.brief
     assert now[0] == pytest.approx(1600)
-    assert sorted(os.listdir(tmp_path / "t")) == ["slot-00", "slot-01"]
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["slot-00", "slot-01"]
 
 
 def test_logs_the_wait(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_removed_slot_file_admits_one_more_call(tmp_path: Path) -> None:
 def test_rejects_a_file_removed_between_open_and_lock(tmp_path: Path, monkeypatch) -> None:
     openers = iter([lambda path: (real(path), Path(path).unlink())[0]])  # no other way to hit the instant between
     real = lock_files._open
-    monkeypatch.setattr(lock_files, "_open", lambda path: next(openers, real)(path))
+    monkeypatch.setattr(lock_files, "_open", lambda path: next(openers, real)(path))  # noqa: PLW0108  next() per call
     assert lock_files.lock(str(tmp_path / "slot-00")) is None
     fd = lock_files.lock(str(tmp_path / "slot-00"))
     assert fd is not None
@@ -328,7 +328,7 @@ def test_rejects_a_file_removed_between_open_and_lock(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(
     "remove",
-    [lambda place: shutil.rmtree(place), lambda place: [ticket.unlink() for ticket in place.glob("ticket-*")]],
+    [shutil.rmtree, lambda place: [ticket.unlink() for ticket in place.glob("ticket-*")]],
     ids=["directory", "tickets"],
 )
 def test_a_waiting_call_survives_a_cleaner(remove: Callable[[Path], None], tmp_path: Path) -> None:
@@ -365,9 +365,9 @@ def test_writes_to_no_hard_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["file", "file/t", "/proc/lxd_cpi", "/proc/a/b/lxd_cpi"])
 def test_reports_an_unusable_directory_at_once(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(errors.ConfigError, match=path) as caught:
-        with call(settings(tmp_path / path), sleep=lambda _: pytest.fail("waited")):
-            pass
+    waiting = call(settings(tmp_path / path), sleep=lambda _: pytest.fail("waited"))
+    with pytest.raises(errors.ConfigError, match=path) as caught, waiting:
+        pass
     assert caught.value.code == "no_lock_directory"
 
 

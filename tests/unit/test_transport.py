@@ -198,7 +198,7 @@ def test_raises_the_exception_of_a_stream(reach):
         yield b"ab"
         raise errors.CloudError("damaged")
 
-    with pytest.raises(errors.CloudError, match="^damaged$"):
+    with pytest.raises(errors.CloudError, match=r"^damaged$"):
         reach().request("POST", "/1.0/images", headers={"Content-Length": "5"}, body=broken())
 
 
@@ -229,7 +229,7 @@ def garbage(tls: ssl.SSLSocket) -> None:
 def test_a_broken_connection_is_no_response(server, reach, behaviour):
     """Never Unreachable, which would let a POST be sent twice."""
     server.behaviour = behaviour
-    with pytest.raises(errors.NoResponse, match="did not respond to POST /1.0/instances: "):
+    with pytest.raises(errors.NoResponse, match=r"did not respond to POST /1.0/instances: "):
         reach().request("POST", "/1.0/instances", body=b".")
 
 
@@ -244,19 +244,21 @@ def test_a_read_timeout_is_no_response(server, reach):
 def test_a_refused_connection_is_unreachable(reach, server):
     carrier = reach()
     server.close()
-    with pytest.raises(errors.Unreachable, match="^cannot connect to https://127.0.0.1:.*Connection refused") as raised:
+    with pytest.raises(
+        errors.Unreachable, match=r"^cannot connect to https://127.0.0.1:.*Connection refused"
+    ) as raised:
         carrier.request("GET", "/1.0")
     assert raised.value.code == "unreachable"
 
 
 def test_an_unknown_host_is_unreachable(network, reach):
-    with pytest.raises(errors.Unreachable, match="cannot connect to https://no-such-host.invalid:8443: "):
+    with pytest.raises(errors.Unreachable, match=r"cannot connect to https://no-such-host.invalid:8443: "):
         reach(url="https://no-such-host.invalid:8443").request("GET", "/1.0", timeout=5)
 
 
 def test_plain_http_is_a_failed_handshake(server, reach):
     server.raw = lambda peer: peer.recv(100) and peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with pytest.raises(errors.TlsHandshakeFailed, match="^no TLS connection to https://127.0.0.1") as raised:
+    with pytest.raises(errors.TlsHandshakeFailed, match=r"^no TLS connection to https://127.0.0.1") as raised:
         reach().request("GET", "/1.0")
     assert raised.value.code == "tls"
 
@@ -301,7 +303,7 @@ def test_requires_tls_1_2(reach):
     assert reach()._pool.conn_kw["ssl_context"].minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-# -- whom we trust -------------------------------------------------------------------------------------------------------
+# -- whom we trust -----------------------------------------------------------------------------------------------------
 
 
 def sha256(pki: Path, name: str = "server") -> str:
@@ -326,7 +328,7 @@ def test_pins_the_first_certificate_of_a_chain(pki):
 
 def test_sends_nothing_to_a_server_with_another_certificate(server, reach, pki):
     with pytest.raises(
-        errors.CertificateMismatch, match="^the certificate of https://127.0.0.1:.* is not the pinned one$"
+        errors.CertificateMismatch, match=r"^the certificate of https://127.0.0.1:.* is not the pinned one$"
     ) as raised:
         reach(tls_server_cert=sha256(pki, "other")).request("GET", "/1.0")
     assert raised.value.code == "certificate_mismatch" and sha256(pki) in raised.value.detail
@@ -353,7 +355,7 @@ def test_reads_a_pin_from_a_file(pin, pki):
 
 
 def test_sends_nothing_to_an_unverified_server(server, reach):
-    with pytest.raises(errors.CertificateNotVerified, match="cannot be verified: .*self-signed certificate") as raised:
+    with pytest.raises(errors.CertificateNotVerified, match=r"cannot be verified: .*self-signed certificate") as raised:
         reach(tls_server_cert="").request("GET", "/1.0")
     assert raised.value.code == "certificate_not_verified"
     assert server.requests == []
@@ -364,7 +366,7 @@ def test_verifies_the_certificate_with_a_ca(server, reach, pki):
 
 
 def test_verifies_the_host_name(server, reach, pki):
-    with pytest.raises(errors.CertificateNotVerified, match="cannot be verified: .*Hostname mismatch"):
+    with pytest.raises(errors.CertificateNotVerified, match=r"cannot be verified: .*Hostname mismatch"):
         reach(url=f"https://localhost:{server.port}", tls_server_cert="", tls_ca_cert=str(pki / "server.crt")).request(
             "GET", "/1.0"
         )
@@ -436,7 +438,7 @@ def test_keeps_the_key_out_of_the_file_system(reach, monkeypatch, tmp_path):
     monkeypatch.setattr(
         ssl.SSLContext,
         "load_cert_chain",
-        lambda self, path, **more: seen.append((path, os.readlink(path))) or load(self, path, **more),
+        lambda self, path, **more: seen.append((path, str(Path(path).readlink()))) or load(self, path, **more),
     )
     reach()
     assert [(path.startswith("/proc/self/fd/"), link.startswith("/memfd:")) for path, link in seen] == [(True, True)]
@@ -451,14 +453,14 @@ def test_key_file_is_private_without_memfd(reach, monkeypatch, tmp_path):
     monkeypatch.setattr(
         ssl.SSLContext,
         "load_cert_chain",
-        lambda self, path, **more: seen.append((path, os.stat(path).st_mode & 0o777)) or load(self, path, **more),
+        lambda self, path, **more: seen.append((path, Path(path).stat().st_mode & 0o777)) or load(self, path, **more),
     )
     reach()
     [(path, mode)] = seen
     assert mode == 0o600 and path.startswith(str(tmp_path)) and not Path(path).exists()
 
 
-# -- the unix socket -----------------------------------------------------------------------------------------------------
+# -- the unix socket ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ import shutil
 import sys
 
 sys.modules["_hashlib"] = None  # hashlib does without OpenSSL
-import runpy  # noqa: E402,F401  (for python -m)
+import runpy  # noqa: F401  part of python -m
 
-import agent.__main__  # noqa: E402,F401
+import agent.__main__  # noqa: F401  the program to pack
 
 paths = (getattr(module, "__file__", None) for module in sys.modules.values())
 files = [path for path in paths if path not in (None, __file__)]
 
 import pathlib
-import py_compile  # noqa: E402
+import py_compile
 
 root, tree = sys.argv[1:]
 for file in files:

@@ -11,7 +11,13 @@ from . import config_drive, disks, facts, networks, service, settings
 def boot() -> dict[str, Any]:
     """Do what the settings say; return what stays true until the next boot, and every error on the way."""
     errors: list[str] = []
-    state: dict[str, Any] = dict(user_data=None, meta_data=None, config_drive=None, networks={}, errors=errors)
+    state: dict[str, Any] = {
+        "user_data": None,
+        "meta_data": None,
+        "config_drive": None,
+        "networks": {},
+        "errors": errors,
+    }
     try:
         drive, files = config_drive.read(config_drive.find(config_drive.DISK_PATHS, seconds=5))
     except (LookupError, OSError) as error:

@@ -37,7 +37,7 @@ def plan(networks: dict[str, dict[str, Any]], by_mac: dict[str, str]) -> tuple[l
     """
     wanted = {name: network for name, network in networks.items() if network.get("type") != "vip"}
     if len(wanted) == len(by_mac) == 1 and not any(network.get("mac") for network in wanted.values()):
-        wanted = {name: {**network, "mac": mac} for (name, network), mac in zip(wanted.items(), by_mac)}
+        wanted = {name: {**network, "mac": mac} for (name, network), mac in zip(wanted.items(), by_mac, strict=False)}
     someone_is_default = any("gateway" in (network.get("default") or []) for network in wanted.values())
     steps, faults, aliases = [], [], {}
     for name, network in wanted.items():
@@ -91,7 +91,7 @@ def apply(step: Step) -> str | None:
             commands.append(["ip", family, "route", "replace", "default", "via", step.gateway, "dev", step.ifname])
     environment = {**os.environ, "DEFAULT_ROUTE": "yes" if step.default else ""}
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
             return f"network {step.network!r}: {' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}"
     return None
