@@ -33,7 +33,7 @@ def test_they_are_listed_in_the_documentation():
     page = (fixtures.DIRECTORY.parents[1] / "docs/capture.md").read_text(encoding="utf-8")
     for row in synthetic.TABLE:
         assert f"| {row.server} | {row.scenario} | {row.base} | {row.change} | {row.source} |" in page
-    assert f"another counts them: {len(synthetic.TABLE)}." in page
+    assert f"test counts them: {len(synthetic.TABLE)}." in page
 
 
 @pytest.mark.parametrize("name", NAMES)
