@@ -49,7 +49,7 @@ class Place(NamedTuple):
     console: Callable[[str], str] = lambda vm: ""
     """What a VM has written to its serial console, for servers whose VMs cannot be reached from here."""
     recorded: Any = None
-    """Stands in for the guest when a recording is played back, see session.Guest."""
+    """Stands in for the guest when a recording is played back, see demo_server.Guest."""
 
 
 def main(argv: list[str]) -> int:
@@ -129,9 +129,9 @@ def own_server(own: dict[str, str | None]) -> Place:
 
 def show_recording(scratch: Path) -> int:
     """The main job against a recording, served over mTLS. Raises HostError."""
-    from tests.replay import fixtures, session
+    from tests.replay import demo_server, fixtures
 
-    played = session.Session(fixtures.load("demo", "session"))
+    played = demo_server.Session(fixtures.load("demo", "session"))
     recorded = played.fixture["recorded"]
     print(
         f"REPLAY. There is no server and no VM: the real bin/cpi talks over TLS to a recording of {recorded['server']['kind']}"
@@ -141,14 +141,19 @@ def show_recording(scratch: Path) -> int:
     )
     network = played.fixture["calls"][1]["stdin"]["arguments"][3]["default"]
     try:
-        with session.serving(played, scratch) as served:
+        with demo_server.serving(played, scratch) as served:
             config = {
                 "server": {**played.fixture["calls"][0]["config"]["server"], **served._asdict()},
                 "agent": {"mbus": MBUS, "ntp": [network["gateway"]]},
             }
             status = show(
                 Place(
-                    config, [], network["ip"], network["netmask"], network["gateway"], recorded=session.Guest(played)
+                    config,
+                    [],
+                    network["ip"],
+                    network["netmask"],
+                    network["gateway"],
+                    recorded=demo_server.Guest(played),
                 ),
                 scratch,
             )

@@ -1,4 +1,4 @@
-"""Captures of real servers; and these still answer as recorded in the fixtures: a slice of bin/record --check."""
+"""Captures of real servers, and a part of bin/record --check: whether the servers still respond as recorded."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.director import MBUS, MBUS_PASSWORD, Refused, environment, manual_network
-
-ROOT = Path(__file__).resolve().parents[2]
 from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.recording.document import load
+from tests.host.director import MBUS, MBUS_PASSWORD, Refused, environment, manual_network
 from tests.replay import fixtures, recording
-from tests.replay.drift import drift
+from tests.replay.shape import shape_diff
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SLICE = ("stemcells", "vm", "vm_refused", "disk")
 
 
 @pytest.mark.every_server
-def test_the_server_answers_as_recorded(host, tmp_path, monkeypatch):
+def test_server_responds_as_recorded(host, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     with recording.worlds(host, tmp_path) as make:
-        drifted = {
-            name: found
+        differences = {
+            name: diff
             for name in SLICE
-            if (found := drift(fixtures.load(host.kind, name), recording.record(name, make(name))))
+            if (diff := shape_diff(fixtures.load(host.kind, name), recording.record(name, make(name))))
         }
-    assert drifted == {}, "\n".join(drifted.values())
+    assert differences == {}, "\n".join(differences.values())
 
 
 @pytest.mark.every_server
-def test_a_capture_holds_no_secret_and_can_be_replayed(host, cpi, stemcell_cids, tmp_path):
+def test_capture_contains_no_secrets_and_can_be_replayed(host, cpi, stemcell_cids, tmp_path):
     cpi.config["capture"] = {"path": str(tmp_path / "captures")}
     key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n"
     vm, _ = cpi.call(

@@ -1,4 +1,4 @@
-"""Record the scenarios on real servers as fixtures, or check that the servers still answer as recorded."""
+"""Record the scenarios on real servers as fixtures, or check that the servers still respond as recorded."""
 
 from __future__ import annotations
 
@@ -12,79 +12,77 @@ from pathlib import Path
 from tests.host import server
 from tests.host.kinds import KINDS
 from tests.replay import fixtures, synthetic
-from tests.replay.drift import drift
 from tests.replay.recording import ROOT, record, record_demo, worlds
-from tests.replay.scenarios import SCENARIOS, UNSTEADY
+from tests.replay.scenarios import RACES, SCENARIOS
+from tests.replay.shape import shape_diff
 from tests.replay.synthetic import TABLE, Mismatch
 
 
 def main(argv: list[str]) -> int:
+    """Return 0 if everything is recorded or matches, 1 if something differs, 2 if a test server cannot be started."""
     parser = argparse.ArgumentParser(prog="bin/record", description=__doc__)
-    parser.add_argument("--kind", action="append", choices=KINDS, help="only on this kind of server (may be repeated)")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="only on this kind of server (can be repeated)")
     for option, text in (
-        ("--check", "keep nothing; report where the shape of a recording has changed"),
-        ("--demo", "record what bin/demo --replay plays, with a guest that boots"),
-        ("--derive", "only derive the synthetic fixtures anew; needs no server"),
+        ("--check", "write nothing; report the recordings that differ in shape from what the server returns now"),
+        ("--demo", "record the session that bin/demo --replay plays, with a guest that boots"),
+        ("--derive", "only derive the synthetic fixtures again; needs no server"),
     ):
         parser.add_argument(option, action="store_true", help=text)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"only these: {', '.join(SCENARIOS)}")
-    asked = parser.parse_args(argv)
-    if unknown := set(asked.scenarios) - SCENARIOS.keys():
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
-    os.chdir(ROOT)  # the path of the stemcell is recorded
-    if asked.derive:
+    options = parser.parse_args(argv)
+    if unknown := set(options.scenarios) - SCENARIOS.keys():
+        parser.error(f"unknown scenario: {', '.join(sorted(unknown))}")
+    os.chdir(ROOT)  # the recordings contain the relative path of the stemcell
+    if options.derive:
         return derive()
-    if asked.demo:
+    if options.demo:
         fixtures.write("demo", "session", record_demo())
         fixtures.write_manifest()
         return 0
+    names = options.scenarios or list(SCENARIOS)
     try:
-        drifted = [run(kind, asked.scenarios or list(SCENARIOS), check=asked.check) for kind in asked.kind or KINDS]
-    except server.HostError as failure:
-        print(f"record: {failure}", file=sys.stderr)
+        differs = [run(kind, names, check=options.check) for kind in options.kind or KINDS]
+    except server.HostError as error:
+        print(f"record: {error}", file=sys.stderr)
         return 2
-    if not asked.check:
-        fixtures.write_manifest()
-        return derive()
-    return int(any(drifted))
+    return int(any(differs)) if options.check else derive()
 
 
 def derive() -> int:
-    """Write the derived fixtures, as far as they can be: a CPI that asks for something else needs other rows."""
+    """Write the derived fixtures. Return 1 if a row does not fit the requests that the CPI sends now."""
     status = 0
     for row in TABLE:
         try:
             base = fixtures.load(*row.base.partition("#")[0].split("/"))
             fixtures.write(row.server, row.scenario, synthetic.derive(row, base))
-        except Mismatch as failure:
-            print(f"{row.server}/{row.scenario}: {failure}", file=sys.stderr)
+        except Mismatch as mismatch:
+            print(f"{row.server}/{row.scenario}: {mismatch}", file=sys.stderr)
             status = 1
     fixtures.write_manifest()
     return status
 
 
 def run(kind: str, names: list[str], *, check: bool) -> bool:
-    """Do the scenarios on a server of their own; whether one of them has drifted."""
-    drifted = False
+    """Run the scenarios on a new server. Return whether one of them differs in shape from its fixture."""
+    differs = False
     with (
         server.disposable(kind, name=f"rec-{kind}-{os.getpid()}") as facts,
-        tempfile.TemporaryDirectory() as scratch,
-        worlds(facts, Path(scratch)) as make,
+        tempfile.TemporaryDirectory() as directory,
+        worlds(facts, Path(directory)) as create_world,
     ):
         for name in names:
-            began = time.monotonic()
+            start = time.monotonic()
             print(f"{kind}: {name}", end="", flush=True)
-            fixture = record(name, make(name))
-            if check and name not in UNSTEADY:
-                found = drift(fixtures.load(kind, name), fixture)
-                drifted = drifted or bool(found)
-            else:
-                found = ""
+            fixture = record(name, create_world(name))
+            diff = ""
             if not check:
                 fixtures.write(kind, name, fixture)
-            seconds = time.monotonic() - began
-            print(f"  [{len(fixture['calls'])} calls, {seconds:.1f} s]", "DRIFT\n" + found if found else "")
-    return drifted
+            elif name not in RACES:
+                diff = shape_diff(fixtures.load(kind, name), fixture)
+            differs = differs or bool(diff)
+            seconds = time.monotonic() - start
+            print(f"  [{len(fixture['calls'])} calls, {seconds:.1f} s]", f"DIFFERS\n{diff}" if diff else "")
+    return differs
 
 
 if __name__ == "__main__":

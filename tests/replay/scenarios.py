@@ -1,7 +1,7 @@
-"""What is recorded on every kind of server: for every CPI method its good case, its repeat, its failures.
+"""The scenarios that are recorded on every kind of server: success, repetition and failure of every CPI method.
 
-A scenario is a function of a `World` (recording.py). The VMs have nothing to boot. What a scenario makes and does not
-delete is deleted after it, unrecorded.
+A scenario is a function of a `World` (recording.py). The VMs have no operating system. Objects that a scenario does not
+delete are deleted after it, unrecorded.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ IP = "10.245.0.21"
 GONE = "01a2030b-da83-881f-9150-c4285a92c4e3"
 NOWHERE = "nowhere"
 
-UNSTEADY = ("vm_that_is_busy",)
-"""Two who race: each recording is true, and may differ from the one before."""
+RACES = ("vm_busy",)
+"""Scenarios with two concurrent clients. Their recordings can differ."""
 
 Scenario = Callable[["World"], None]
 SCENARIOS: dict[str, Scenario] = {}
@@ -45,20 +45,20 @@ def scenario(function: Scenario) -> Scenario:
 
 
 def create_vm(world: World, properties: dict[str, Any] | None = None, networks: dict[str, Any] | None = None) -> str:
-    return world.call("create_vm", *creation(world, properties, networks))[0]
+    return world.call("create_vm", *create_vm_arguments(world, properties, networks))[0]
 
 
-def creation(
+def create_vm_arguments(
     world: World, properties: dict[str, Any] | None = None, networks: dict[str, Any] | None = None
 ) -> list[Any]:
-    """The arguments of a create_vm."""
+    """Return the arguments of create_vm."""
     networks = networks or {"default": manual_network(IP)}
     return ["agent-1", world.stemcell, properties or SMALL, networks, [], environment()]
 
 
 @contextlib.contextmanager
 def unrecorded(world: World) -> Iterator[None]:
-    """For what only leads up to the point."""
+    """Run calls within a context without recording them."""
     world.recording = False
     yield
     world.recording = True
@@ -76,9 +76,9 @@ def stemcells(world: World) -> None:
 
 
 @scenario
-def stemcell_is_there_under_no_name(world: World) -> None:
-    nameless = {"disk_format": "qcow2", "architecture": "x86_64"}
-    cids = [world.call("create_stemcell", IMAGE, nameless) for _ in range(2)]
+def stemcell_without_name(world: World) -> None:
+    without_name = {"disk_format": "qcow2", "architecture": "x86_64"}
+    cids = [world.call("create_stemcell", IMAGE, without_name) for _ in range(2)]
     for cid in cids:
         world.call("delete_stemcell", cid)
 
@@ -126,14 +126,14 @@ def vm(world: World) -> None:
         )
     world.call("get_disks", cid)
     world.call("reboot_vm", cid)
-    world.behind("stop", "--force", cid)
+    world.client("stop", "--force", cid)
     world.call("reboot_vm", cid)
     for method in ("delete_vm", "has_vm", "delete_vm"):
         world.call(method, cid)
 
 
 @scenario
-def vm_without_ephemeral_disk_on_two_networks(world: World) -> None:
+def vm_two_networks(world: World) -> None:
     second = manual_network("10.246.0.22", gateway="10.246.0.1", default=[], cloud_properties={"name": "boshbr1"})
     cid = create_vm(world, {"cpu": 2, "ram": 256}, {"b": second, "a": manual_network(IP)})
     world.call("delete_vm", cid)
@@ -148,7 +148,7 @@ def vm_by_dhcp(world: World) -> None:
 
 
 @scenario
-def vm_with_fat_drive(world: World) -> None:
+def vm_fat_drive(world: World) -> None:
     with world.configured("agent_config", type="FAT32"):
         world.call("delete_vm", create_vm(world))
 
@@ -172,28 +172,28 @@ def vm_refused(world: World) -> None:
         {**more, "config": {"no.such.key": "1"}},
         {"instance_typ": "c1-m1"},
     ):
-        world.refused("create_vm", *creation(world, properties))
+        world.refused("create_vm", *create_vm_arguments(world, properties))
     for network in (
         manual_network("192.0.2.7"),
         manual_network(IP, cloud_properties={"name": NOWHERE}),
         manual_network("10.245.0.1"),
     ):
-        world.refused("create_vm", *creation(world, more, {"default": network}))
+        world.refused("create_vm", *create_vm_arguments(world, more, {"default": network}))
 
 
 @scenario
-def vm_whose_address_is_taken(world: World) -> None:
+def vm_address_taken(world: World) -> None:
     with unrecorded(world):
         taken = create_vm(world)
-    world.refused("create_vm", *creation(world))
+    world.refused("create_vm", *create_vm_arguments(world))
     with world.configured(keep_failed_vms=True):
-        kept = world.refused("create_vm", *creation(world)).message.partition("so vm-")[2].split()[0]
+        failed_vm = world.refused("create_vm", *create_vm_arguments(world)).message.partition("so vm-")[2].split()[0]
     world.call("delete_vm", taken)
-    world.call("delete_vm", f"vm-{kept}")
+    world.call("delete_vm", f"vm-{failed_vm}")
 
 
 @scenario
-def vm_that_is_gone(world: World) -> None:
+def vm_missing(world: World) -> None:
     cid = f"vm-{GONE}"
     world.call("has_vm", cid)
     world.call("delete_vm", cid)
@@ -205,19 +205,19 @@ def vm_that_is_gone(world: World) -> None:
     ):
         world.refused(method, cid, *arguments)
     with unrecorded(world):
-        vanished, disk = create_vm(world, {**SMALL, "ephemeral_disk": 64}), world.call("create_disk", 16, {}, None)
-        world.behind("delete", "--force", vanished)
-    world.refused("attach_disk", vanished, disk)
-    world.call("delete_vm", vanished)
+        deleted, disk = create_vm(world, {**SMALL, "ephemeral_disk": 64}), world.call("create_disk", 16, {}, None)
+        world.client("delete", "--force", deleted)
+    world.refused("attach_disk", deleted, disk)
+    world.call("delete_vm", deleted)
 
 
 @scenario
-def vm_that_is_busy(world: World) -> None:
-    """Somebody restarts a VM whose guest ignores the power button: the server is at it for four seconds."""
+def vm_busy(world: World) -> None:
+    """Another client restarts a VM whose guest ignores the power button, which takes the server four seconds."""
     with unrecorded(world):
         cid = create_vm(world)
     restart = subprocess.Popen(
-        world.behind_command("restart", "--timeout", "4", cid), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        world.client_command("restart", "--timeout", "4", cid), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     time.sleep(1.5)
     with contextlib.suppress(Refused):
@@ -260,10 +260,10 @@ def disk_attached(world: World) -> None:
 
 
 @scenario
-def disk_of_a_deleted_vm(world: World) -> None:
+def disk_of_deleted_vm(world: World) -> None:
     with unrecorded(world):
         vm, cid = create_vm(world), world.call("create_disk", 16, {}, None)
-        world.behind("stop", "--force", vm)
+        world.client("stop", "--force", vm)
     world.call("attach_disk", vm, cid)
     world.call("delete_vm", vm)
     world.call("has_disk", cid)
@@ -284,7 +284,7 @@ def disk_snapshots(world: World) -> None:
 
 
 @scenario
-def disk_that_is_gone(world: World) -> None:
+def disk_missing(world: World) -> None:
     with unrecorded(world):
         vm = create_vm(world)
     cid = f"vol-p-{GONE}"
@@ -304,12 +304,12 @@ def disk_that_is_gone(world: World) -> None:
 
 @scenario
 def disk_in_another_pool(world: World) -> None:
-    world.behind("storage", "create", "second", "dir")
+    world.client("storage", "create", "second", "dir")
     cid = world.call("create_disk", 16, {"storage_pool": "second"}, None)
     world.call("has_disk", cid)
     world.refused("update_disk", cid, 16, {"storage_pool": "default"})
     world.call("delete_disk", cid)
-    world.behind("storage", "delete", "second")
+    world.client("storage", "delete", "second")
     world.refused("create_disk", 16, {"storage_pool": NOWHERE}, None)
 
 
@@ -317,27 +317,27 @@ def disk_in_another_pool(world: World) -> None:
 
 
 @scenario
-def server_without_our_project(world: World) -> None:
+def project_missing(world: World) -> None:
     with world.configured("server", project_name=NOWHERE):
         world.refused("create_disk", 16, {}, None)
-        world.refused("create_vm", *creation(world))
+        world.refused("create_vm", *create_vm_arguments(world))
 
 
 @scenario
-def server_that_does_not_trust_us(world: World) -> None:
-    certificate, key = world.stranger()
+def certificate_not_trusted(world: World) -> None:
+    certificate, key = world.untrusted_certificate()
     with world.configured("server", tls_client_cert=certificate, tls_client_key=key):
         world.refused("has_vm", f"vm-{GONE}")
-        world.refused("create_vm", *creation(world))
+        world.refused("create_vm", *create_vm_arguments(world))
 
 
 @scenario
-def server_that_is_another(world: World) -> None:
+def certificate_mismatch(world: World) -> None:
     with world.configured("server", tls_server_cert="00" * 32):
         world.refused("has_vm", f"vm-{GONE}")
 
 
 @scenario
-def server_that_restarts(world: World) -> None:
+def server_restarts(world: World) -> None:
     with world.daemon_stopped(seconds=1.0):
         world.call("has_vm", f"vm-{GONE}")

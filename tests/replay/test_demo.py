@@ -14,21 +14,21 @@ from pathlib import Path
 import pytest
 
 from tests.host import demo
-from tests.replay import fixtures, session
+from tests.replay import demo_server, fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl command for certificates")
 
 
 @pytest.fixture
-def played() -> session.Session:
-    return session.Session(fixtures.load("demo", "session"))
+def played() -> demo_server.Session:
+    return demo_server.Session(fixtures.load("demo", "session"))
 
 
 @needs_openssl
 def test_the_demo_replays_the_whole_recording_and_says_so():
     demo = subprocess.run(
-        [sys.executable, "-m", "tests.host.demo", "--replay"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "tests.host.demo", "--replay"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     exchanges = sum(len(call["interactions"]) for call in fixtures.load("demo", "session")["calls"])
     assert demo.returncode == 0, demo.stdout + demo.stderr
@@ -48,7 +48,7 @@ def test_where_no_test_host_is_possible_the_demo_is_a_replay(monkeypatch, capsys
 
 @needs_openssl
 def test_a_client_without_the_certificate_is_told_nothing(played, tmp_path):
-    with session.serving(played, tmp_path) as served:
+    with demo_server.serving(played, tmp_path) as served:
         context = ssl.create_default_context(cafile=served.tls_server_cert)
         context.check_hostname = False
         with pytest.raises(OSError):

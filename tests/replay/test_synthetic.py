@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.replay import changes, fixtures, synthetic
+from tests.replay import fixtures, response_changes, synthetic
 
 NAMES = [f"{row.server}/{row.scenario}" for row in synthetic.TABLE]
 
@@ -83,9 +83,9 @@ def test_changes_of_volumes_are_waited_for_when_they_are_operations():
 
 @pytest.mark.parametrize("server", ["lxd-5.21", "lxd-6.9"])
 def test_a_snapshot_that_is_gone_is_no_error_in_whatever_words(server):
-    [call] = fixtures.load(server, "snapshot_is_gone")["calls"]
+    [call] = fixtures.load(server, "snapshot_missing")["calls"]
     assert call["stdout"]["error"] is None
-    assert len(requests(server, "snapshot_is_gone", "GET", "/1.0/storage-pools")) == 1, "other pools are looked in, too"
+    assert len(requests(server, "snapshot_missing", "GET", "/1.0/storage-pools")) == 1, "other pools are looked in, too"
 
 
 def test_lxd_6_9_refuses_as_the_others_do():
@@ -96,7 +96,7 @@ def test_lxd_6_9_refuses_as_the_others_do():
 
 
 def test_the_operation_of_a_lost_answer_is_waited_for_when_only_its_metadata_says_what_it_is_for():
-    server, scenario = "lxd-6.9", "answer_is_lost_while_the_server_works_on"
+    server, scenario = "lxd-6.9", "response_lost_while_operation_runs"
     [post] = requests(server, scenario, "POST", "/1.0/instances")
     [call] = fixtures.load(server, scenario)["calls"]
     [listed] = [one for one in call["interactions"] if one["request"]["path"] == "/1.0/operations"]
@@ -109,18 +109,18 @@ def test_the_operation_of_a_lost_answer_is_waited_for_when_only_its_metadata_say
 @pytest.mark.parametrize(
     ("scenario", "error"),
     [
-        ("wait_times_out_with_an_error", None),
-        ("wait_times_out_with_the_state", None),
-        ("operation_is_forgotten", None),
-        ("operation_is_cancelled", "VMCreationFailed"),
-        ("answer_is_lost_while_the_server_works_on", None),
-        ("answer_is_lost_and_the_name_taken", None),
-        ("somebody_else_changed_it", None),
-        ("database_is_locked", None),
-        ("server_is_starting", None),
+        ("wait_times_out_with_error", None),
+        ("wait_times_out_with_state", None),
+        ("operation_not_found", None),
+        ("operation_cancelled", "VMCreationFailed"),
+        ("response_lost_while_operation_runs", None),
+        ("response_lost_and_name_taken", None),
+        ("precondition_failed", None),
+        ("database_locked", None),
+        ("server_starting", None),
         ("no_space", "NoDiskSpace"),
-        ("nobody_answers", "CloudError"),
-        ("a_proxy_answers", None),
+        ("server_unreachable", "CloudError"),
+        ("proxy_responds_502", None),
     ],
 )
 def test_a_fault_ends_well_or_with_the_right_error(scenario, error):
@@ -131,8 +131,8 @@ def test_a_fault_ends_well_or_with_the_right_error(scenario, error):
 
 
 def test_a_change_that_the_cpi_does_not_ask_for_is_none(offline):
-    row = next(row for row in synthetic.TABLE if row.scenario == "database_is_locked")
-    more = changes.exchange("GET", "/1.0")
+    row = next(row for row in synthetic.TABLE if row.scenario == "database_locked")
+    more = response_changes.exchange("GET", "/1.0")
     unasked = row._replace(changes=(*row.changes, lambda call: call["interactions"].append(more)))
     with pytest.raises(synthetic.Mismatch, match="not asked for"):
         synthetic.derive(unasked, fixtures.load("incus", "disk"))

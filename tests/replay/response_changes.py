@@ -1,0 +1,349 @@
+"""What can be changed in a recorded call: the answers of other servers, and of servers in trouble.
+
+A change is a function that takes a recorded call and puts other answers in it. The requests that go with them are not
+its business: they are what the CPI asks when it gets these answers, see synthetic.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from bosh_lxd_cpi.recording.player import request_line
+
+Call = dict[str, Any]
+Exchange = dict[str, Any]
+Change = Callable[[Call], None]
+JSON = {"Content-Type": "application/json"}
+POOL_VOLUMES = "/volumes/custom"
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def sync_response(metadata: Any) -> dict[str, Any]:
+    body = {
+        "type": "sync",
+        "status": "Success",
+        "status_code": 200,
+        "operation": "",
+        "error_code": 0,
+        "error": "",
+        "metadata": metadata,
+    }
+    return {"status": 200, "headers": JSON, "body": body}
+
+
+def error_response(text: str, code: int, *, status: int = 0) -> dict[str, Any]:
+    """A error_response; `status` is the HTTP status if that is another than the code."""
+    body = {"type": "error", "error": text, "error_code": code, "metadata": None, "status": "", "status_code": 0}
+    return {"status": status or code, "headers": JSON, "body": body}
+
+
+def exchange(method: str, path: str, response: dict[str, Any] | None = None, *, ms: int = 5, **more: Any) -> Exchange:
+    answered = {"response": response} if response else {}
+    return {"request": {"method": method, "path": path}, "ms": ms, **answered, **more}
+
+
+def first(call: Call, method: str, pattern: str) -> int:
+    """The index of the first exchange with this method and path."""
+    return next(
+        index
+        for index, one in enumerate(call["interactions"])
+        if one["request"]["method"] == method and re.search(pattern, one["request"]["path"])
+    )
+
+
+def insert_responses(method: str, pattern: str, *answers: dict[str, Any]) -> Change:
+    """The first such request gets these answers before the recorded one."""
+
+    def change(call: Call) -> None:
+        at = first(call, method, pattern)
+        path = call["interactions"][at]["request"]["path"]
+        call["interactions"][at:at] = [exchange(method, path, answer) for answer in answers]
+
+    return change
+
+
+# -- other servers ----------------------------------------------------------------------------------------------------
+
+
+Text = tuple[str, str]
+LXD_TEXTS = (
+    ("Storage pool volume not found", "Storage volume not found"),
+    ("Image alias not found", "Not Found"),
+    (
+        r"Failed initializing instance: Invalid config: Unknown configuration key: (\S+)",
+        '"\\1" isn\'t supported for "virtual-machine"',
+    ),
+    ("Failed initializing", "Failed initialising"),
+)
+LXD_68_TEXTS = (
+    *LXD_TEXTS,
+    ("isn't supported", "is not supported"),
+    ("Failed to fetch", "Failed fetching"),
+    ('Requested profile "(.*)" doesn\'t exist', r'Profile "\1" not found in project "bosh"'),
+)
+
+
+def lxd(version: str, *extensions: str, texts: tuple[Text, ...] = LXD_TEXTS) -> Change:
+    """The server says that it is an LXD with these extensions more; texts are LXD's, as 5.21.7 and 6.9 have them."""
+
+    def change(call: Call) -> None:
+        call["config"]["server"]["type"] = "lxd"
+        for one in call["interactions"]:
+            body = one.get("response", {}).get("body", {})
+            if body.get("type") == "error":
+                body["error"] = _in_other_words(body["error"], texts)
+            for operation in _operations(one):
+                operation["err"] = _in_other_words(operation["err"], texts)
+            if one["request"]["path"] == "/1.0":
+                metadata = body["metadata"]
+                metadata["environment"].update(server="lxd", server_version=version)
+                known = [name for name in metadata["api_extensions"] if "incus" not in name]
+                metadata["api_extensions"] = [*known, *extensions]
+
+    return change
+
+
+def _in_other_words(text: str, texts: tuple[Text, ...]) -> str:
+    for pattern, words in texts:
+        text = re.sub(pattern, words, text)
+    return text
+
+
+def _operations(one: Exchange) -> list[dict[str, Any]]:
+    """The operations that an answer shows or lists."""
+    metadata = one.get("response", {}).get("body", {}).get("metadata")
+    if one["request"]["path"] == "/1.0/operations":
+        return [operation for group in metadata.values() for operation in group]
+    return [metadata] if isinstance(metadata, dict) and metadata.get("class") == "task" else []
+
+
+def project_exists(call: Call) -> None:
+    """LXD answers 404 for an instance of a project that is none, too: then the CPI looks whether there is one."""
+    if call["stdin"]["method"] == "has_vm" and call["interactions"][-1]["response"]["status"] == 404:
+        project = sync_response({"name": "bosh", "config": {}, "description": ""})
+        call["interactions"].append(exchange("GET", "/1.0/projects/bosh", project))
+
+
+def volume_changes_are_operations(call: Call) -> None:
+    """Every change of a volume that succeeded at once is an operation that has to be waited for."""
+    changed = []
+    for one in call["interactions"]:
+        request, response = one["request"], one.get("response", {})
+        is_change = request["method"] != "GET" and "/volumes/custom" in request["path"]
+        if not is_change or response.get("body", {}).get("type") != "sync":
+            changed.append(one)
+            continue
+        resource = request["path"] if request["method"] != "POST" else f"{request['path']}/{request['body']['name']}"
+        started, path = _started(call, request, resource, kind="storage_volumes")
+        done = {**started["body"]["metadata"], "status": "Success", "status_code": 200}
+        changed.extend([{**one, "response": started}, exchange("GET", f"{path}/wait", sync_response(done))])
+    call["interactions"] = changed
+
+
+def operations_have_entity_url(call: Call) -> None:
+    """An operation has no resources; its metadata has the URL of what it works on, or of the project."""
+    for one in call["interactions"]:
+        for operation in _operations(one):
+            urls = [url for group in (operation["resources"] or {}).values() for url in group]
+            metadata = {**(operation["metadata"] or {}), "entity_url": (urls or ["/1.0/projects/bosh"])[0]}
+            operation.update(resources={}, metadata=metadata, err_code=500 if operation["err"] else 0)
+
+
+def snapshot_operation_fails(call: Call) -> None:
+    """That a snapshot is gone is found by the operation that is to delete it."""
+    request = call["interactions"][0]["request"]
+    *_, pool, _, _, volume, _, snapshot = request["path"].split("/")
+    text = (
+        f'Storage volume "{volume}/{snapshot}" in project "bosh" of type "custom" does not exist on pool "{pool}": '
+        "Storage volume not found"
+    )
+    started, path = _started(call, request, request["path"], kind="storage_volume_snapshots")
+    failed = {**started["body"]["metadata"], "status": "Failure", "status_code": 400, "err": text}
+    call["interactions"][0:1] = [
+        exchange("DELETE", request["path"], started),
+        exchange("GET", f"{path}/wait", error_response(text, 404, status=200)),
+        exchange("GET", path, sync_response(failed)),
+    ]
+
+
+def snapshot_delete_fails_with_500(call: Call) -> None:
+    gone = call["interactions"][0]
+    text = 'Failed creating "Deleting storage volume snapshot" operation record: Failed fetching entity reference: '
+    gone["response"] = error_response(f'{text}No such entity "{gone["request"]["path"]}?project=bosh"', 500)
+
+
+def _started(call: Call, request: dict[str, Any], resource: str, *, kind: str) -> tuple[dict[str, Any], str]:
+    """The answer that begins an operation on this resource, and the operation's path."""
+    path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, request_line(request) + call['at'])}"
+    operation = {
+        "id": path.rsplit("/", 1)[1],
+        "class": "task",
+        "description": "Changing storage volume",
+        "created_at": call["at"],
+        "updated_at": call["at"],
+        "status": "Running",
+        "status_code": 103,
+        "resources": {kind: [resource]},
+        "metadata": None,
+        "may_cancel": False,
+        "err": "",
+        "location": "none",
+    }
+    body = {
+        **sync_response(operation)["body"],
+        "type": "async",
+        "status": "Operation created",
+        "status_code": 100,
+        "operation": path,
+    }
+    return {"status": 202, "headers": {**JSON, "Location": path}, "body": body}, path
+
+
+AGENT = error_response("LXD VM agent isn't currently running", 500)
+
+
+def agent_not_running(call: Call) -> None:
+    """Attaching works, and is refused all the same; the next look shows the disk."""
+    if "PATCH" not in [one["request"]["method"] for one in call["interactions"]]:
+        return
+    at = first(call, "PATCH", "/instances/")
+    patch = call["interactions"][at]
+    looked = copy.deepcopy(call["interactions"][at - 1])
+    looked["response"]["body"]["metadata"]["devices"].update(patch["request"]["body"]["devices"])
+    patch["response"] = copy.deepcopy(AGENT)
+    call["interactions"].insert(at + 1, looked)
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+DEADLINE = error_response("context deadline exceeded", 500, status=200)
+LOST = {"type": "NoResponse", "brief": "https://127.0.0.1:8443 gave no answer: Connection aborted"}
+REFUSED = {"type": "Unreachable", "brief": "no connection to https://127.0.0.1:8443: Connection refused"}
+
+
+def creation(call: Call) -> tuple[int, str, str]:
+    """In a create_vm: the index of the wait for the instance, the operation's path, the instance's path."""
+    at = first(call, "POST", "^/1.0/instances$")
+    name = call["interactions"][at]["request"]["body"]["name"]
+    return at + 1, call["interactions"][at]["response"]["body"]["operation"], f"/1.0/instances/{name}"
+
+
+def state(call: Call, **changes: Any) -> dict[str, Any]:
+    """The instance's creation with its state changed."""
+    at, _, _ = creation(call)
+    return sync_response({**call["interactions"][at]["response"]["body"]["metadata"], **changes})
+
+
+RUNNING = {"status": "Running", "status_code": 103}
+
+
+def wait_times_out_with_error(call: Call) -> None:
+    at, operation, _ = creation(call)
+    call["interactions"][at:at] = [
+        exchange("GET", f"{operation}/wait", DEADLINE, ms=30000),
+        exchange("GET", operation, state(call, **RUNNING)),
+    ]
+
+
+def wait_times_out_with_state(call: Call) -> None:
+    at, operation, _ = creation(call)
+    call["interactions"].insert(at, exchange("GET", f"{operation}/wait", state(call, **RUNNING), ms=30000))
+
+
+def instance_runs(call: Call, path: str) -> Exchange:
+    metadata = {"name": path.rsplit("/", 1)[1], **RUNNING, "type": "virtual-machine", "location": "none"}
+    return exchange("GET", path, sync_response(metadata))
+
+
+def operation_not_found(call: Call) -> None:
+    at, operation, path = creation(call)
+    call["interactions"][at : at + 1] = [
+        exchange("GET", f"{operation}/wait", error_response("Operation not found", 404)),
+        exchange("GET", "/1.0/operations", sync_response({})),
+        instance_runs(call, path),
+        instance_runs(call, path),
+    ]
+
+
+def operation_cancelled(call: Call) -> None:
+    at, operation, path = creation(call)
+    ended = state(call, status="Cancelled", status_code=401)
+    call["interactions"][at:] = [exchange("GET", f"{operation}/wait", ended), *_nothing_left(call, path)]
+
+
+def _nothing_left(call: Call, path: str) -> list[Exchange]:
+    """What the clean-up after a failed creation meets when the server has undone its own part: only the volumes."""
+    posts = [one["request"] for one in call["interactions"] if one["request"]["method"] == "POST"]
+    made = [post for post in posts if POOL_VOLUMES in post["path"]]
+    volumes = sorted(post["headers"].get("X-LXD-name") or post["body"]["name"] for post in made)
+    pools = sync_response([{"name": "default"}])
+    return [
+        exchange("GET", path, error_response("Instance not found", 404)),
+        exchange("GET", "/1.0/storage-pools", pools),
+        *(
+            exchange("DELETE", f"/1.0/storage-pools/default{POOL_VOLUMES}/{name}", sync_response({}))
+            for name in volumes
+        ),
+    ]
+
+
+def response_lost_while_operation_runs(call: Call) -> None:
+    at, _, path = creation(call)
+    running = sync_response({"running": [{**state(call, **RUNNING)["body"]["metadata"]}]})
+    post, wait = call["interactions"][at - 1], call["interactions"][at]
+    post.pop("response")
+    post["error"] = LOST
+    call["interactions"][at : at + 1] = [
+        exchange("GET", "/1.0/operations", running),
+        wait,
+        instance_runs(call, path),
+        instance_runs(call, path),
+    ]
+
+
+def response_lost_and_name_taken(call: Call) -> None:
+    """The volume is not there yet at the first look, and is there when it is made once more."""
+    [made] = call["interactions"]
+    path, name = made["request"]["path"], made["request"]["body"]["name"]
+    volume = sync_response({**made["request"]["body"], "used_by": [], "location": "none", "project": "bosh"})
+    operations = exchange("GET", "/1.0/operations", sync_response({}))
+    call["interactions"] = [
+        exchange("POST", path, error=LOST),
+        operations,
+        exchange("GET", f"{path}/{name}", error_response("Storage pool volume not found", 404)),
+        exchange("POST", path, error_response("Volume by that name already exists", 409)),
+        operations,
+        exchange("GET", f"{path}/{name}", volume),
+    ]
+
+
+def precondition_failed(call: Call) -> None:
+    at = first(call, "PATCH", "/instances/")
+    path = call["interactions"][at]["request"]["path"]
+    looked = copy.deepcopy(call["interactions"][at - 1])
+    text = f"ETag doesn't match: {'ab' * 32} vs {looked['response']['headers']['ETag'].strip(chr(34))}"
+    looked["response"]["headers"]["ETag"] = f'"{"ab" * 32}"'
+    call["interactions"][at:at] = [exchange("PATCH", path, error_response(text, 412)), looked]
+
+
+def server_unreachable(call: Call) -> None:
+    path = call["interactions"][0]["request"]["path"]
+    call["interactions"] = [exchange("GET", path, error=REFUSED, repeat=True)]
+
+
+BAD_GATEWAY = {"status": 502, "headers": {"Content-Type": "text/html"}, "text": "<html><h1>502 Bad Gateway</h1></html>"}
+
+
+def no_space(call: Call) -> None:
+    [made] = call["interactions"]
+    path, name = made["request"]["path"], made["request"]["body"]["name"]
+    call["interactions"] = [
+        exchange("POST", path, error_response("Failed creating volume: no space left on device", 500)),
+        exchange("DELETE", f"{path}/{name}", error_response("Storage pool volume not found", 404)),
+    ]
