@@ -34,7 +34,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     def refuse(self: socket.socket, address: object) -> None:
         if self.family != socket.AF_UNIX:
             pytest.fail(f"this test connects to {address}; to allow that, request the fixture network")
-        connect(self, address)  # type: ignore[arg-type]
+        connect(self, address)  # type: ignore[arg-type]  # the type of addresses is private
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
@@ -95,7 +95,7 @@ def wire(clock: ManualClock) -> Iterator[Wire]:
 def log() -> Log:
     """A log that writes to memory; read it with `log.stream.getvalue()`."""
     log = Log("test", level="debug", stream=io.StringIO())
-    log.stream = log._stream  # type: ignore[attr-defined]
+    log.stream = log._stream  # type: ignore[attr-defined]  # for tests only
     return log
 
 

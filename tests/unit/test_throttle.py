@@ -135,7 +135,7 @@ def test_reads_a_duration(text: str | int | float, seconds: float) -> None:
 )
 def test_rejects_an_invalid_duration(text: object) -> None:
     with pytest.raises(ValueError, match="2m, 90s, 1h30m, 500ms or a number of seconds"):
-        throttle.duration(text)  # type: ignore[arg-type]
+        throttle.duration(text)  # type: ignore[arg-type]  # the wrong type is the test
 
 
 def test_does_nothing_when_disabled(tmp_path: Path) -> None:
