@@ -140,7 +140,7 @@ def test_a_member_that_is_not_there_is_told(cluster, tiny):
     ):
         with pytest.raises(Refused, match=says):
             cluster.make_vm(tiny, "10.245.0.90", {**VM, **properties}, **network)
-    with pytest.raises(Refused, match="cluster list.*target"):
+    with pytest.raises(Refused, match=r"cluster list.*target"):
         cluster.cpi.call("create_disk", 16, {"target": "node3"}, None)
 
 

@@ -110,7 +110,7 @@ def test_a_wrong_project_or_pool_is_an_error_and_not_a_missing_disk_or_vm(cpi, s
 def test_nobody_listening_says_where(cpi):
     cpi.config["server"]["url"] = "https://127.0.0.1:1"
     process = cpi.start("has_vm", "vm-1")
-    with pytest.raises(Refused, match="no connection to https://127.0.0.1:1: Connection refused") as refused:
+    with pytest.raises(Refused, match=r"no connection to https://127.0.0.1:1: Connection refused") as refused:
         cpi.run_operation(process, "has_vm", 0)
     assert "core.https_address" in refused.value.message
 

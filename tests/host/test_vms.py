@@ -185,7 +185,7 @@ def test_two_vms_with_one_address_fail_the_second(host, cpi, stemcell_cids):
 
 
 def test_a_stemcell_that_is_gone_says_so(cpi):
-    with pytest.raises(Refused, match="there is no stemcell img-1.*upload-stemcell"):
+    with pytest.raises(Refused, match=r"there is no stemcell img-1.*upload-stemcell"):
         create(cpi, "img-1")
 
 

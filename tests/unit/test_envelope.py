@@ -47,9 +47,9 @@ def test_goes_by_the_type_not_by_the_status(replies):
 
 
 def test_raises_wait_ended_for_an_error_under_200(replies):
-    with pytest.raises(WaitEnded, match="^context deadline exceeded$"):
+    with pytest.raises(WaitEnded, match=r"^context deadline exceeded$"):
         read(replies.error_with_http_200())
-    with pytest.raises(WaitEnded, match="^no reason given$"):
+    with pytest.raises(WaitEnded, match=r"^no reason given$"):
         read(replies.error_with_http_200(""))
 
 
@@ -67,7 +67,7 @@ def test_raises_wait_ended_for_an_error_under_200(replies):
     ],
 )
 def test_maps_the_status_of_an_unknown_text(replies, status, error):
-    with pytest.raises(errors.ServerError, match="^reading x: odd$") as raised:
+    with pytest.raises(errors.ServerError, match=r"^reading x: odd$") as raised:
         read(replies.error("odd", status))
     assert type(raised.value) is error
 
@@ -108,13 +108,13 @@ def test_never_maps_a_foreign_response_to_not_found(body, status, error):
 
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":'], ids=["arrays", "objects"])
 def test_reports_a_body_nested_too_deeply(bracket):
-    with pytest.raises(errors.UnexpectedResponse, match="^reading x: "):
+    with pytest.raises(errors.UnexpectedResponse, match=r"^reading x: "):
         read(HttpResponse(200, {}, bracket * 200_000))
 
 
 def test_reports_an_empty_body():
     with pytest.raises(
-        errors.ServerError, match="reading x: the response .HTTP 200. is not from LXD or Incus: an empty body$"
+        errors.ServerError, match=r"reading x: the response .HTTP 200. is not from LXD or Incus: an empty body$"
     ):
         read(HttpResponse(200, {}, b" \n"))
 

@@ -89,7 +89,7 @@ def test_rejects_a_wrong_number_of_arguments(call, name):
     "name", ["create_network", "delete_network", "current_vm_id", "configure_networks", "__init__", "x" * 1000]
 )
 def test_unknown_method_is_not_implemented(call, name):
-    with pytest.raises(errors.MethodNotImplemented, match="^this CPI has no method ") as raised:
+    with pytest.raises(errors.MethodNotImplemented, match=r"^this CPI has no method ") as raised:
         call(name)
     assert len(raised.value.brief) < 100
 
@@ -152,7 +152,7 @@ def test_context_overrides_the_configuration(call, wire, replies):
 
 
 def test_rejects_an_unknown_context_property(call):
-    with pytest.raises(errors.ConfigError, match="unknown property server.projekt"):
+    with pytest.raises(errors.ConfigError, match=r"unknown property server.projekt"):
         call("has_vm", "vm-1", context={"projekt": "other"})
 
 
@@ -165,7 +165,7 @@ def test_logs_the_number_of_requests_of_a_failed_call(call, wire, replies, log):
 
 def test_ends_at_the_deadline_of_the_method(call, wire, clock, replies):
     wire.script(("GET /1.0/instances/vm-1", lambda: clock.sleep(600) or replies.error("Instance not found", 404)))
-    with pytest.raises(errors.DeadlineExceeded, match="^delete_vm did not finish within 600 seconds$"):
+    with pytest.raises(errors.DeadlineExceeded, match=r"^delete_vm did not finish within 600 seconds$"):
         call("delete_vm", "vm-1")
 
 
