@@ -162,7 +162,7 @@ def test_one_request_creates_and_starts_the_vm(create, wire, script_look_ups, re
     }
     label = wire.request_to(f"PATCH /1.0/instances/{cid}")
     assert label.body == {"description": "made by BOSH", "config": {"user.bosh.state": "created"}}
-    ephemeral = wire.request_to(f"POST {VOLUMES}")
+    ephemeral = wire.requests_to(f"POST {VOLUMES}")[0]
     assert ephemeral.body["config"] == {
         "user.bosh.director_uuid": "d1r",
         "user.bosh.created_at": "2026-01-31T10:00:00Z",
