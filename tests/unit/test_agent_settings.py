@@ -8,7 +8,7 @@ import pytest
 from bosh_lxd_cpi.guest.agent_settings import agent_settings
 
 
-def settings(**changed: Any) -> dict[str, Any]:
+def settings(**overrides: Any) -> dict[str, Any]:
     return agent_settings(
         **{
             "agent_id": "a-1",
@@ -19,12 +19,12 @@ def settings(**changed: Any) -> dict[str, Any]:
             "ntp": ["t1"],
             "ephemeral": True,
             "kind": "incus",
-            **changed,
+            **overrides,
         }
     )
 
 
-def test_all_that_the_agent_learns():
+def test_settings_are_complete():
     assert settings() == {
         "agent_id": "a-1",
         "vm": {"name": "vm-1", "id": "vm-1"},
@@ -40,17 +40,18 @@ def test_all_that_the_agent_learns():
     }
 
 
-def test_without_ephemeral_disk_none_is_named():
+def test_ephemeral_disk_is_optional():
     assert settings(ephemeral=False)["disks"]["ephemeral"] is None
 
 
 @pytest.mark.parametrize("kind", ["lxd", "incus"])
-def test_paths_are_those_of_this_kind_of_server(kind):
-    found = settings(kind=kind)["disks"]
-    assert found["system"].endswith(f"_{kind}_root") and found["ephemeral"].endswith(f"_{kind}_ephemeral")
+def test_paths_depend_on_kind_of_server(kind):
+    disks = settings(kind=kind)["disks"]
+    assert disks["system"].endswith(f"_{kind}_root")
+    assert disks["ephemeral"].endswith(f"_{kind}_ephemeral")
 
 
-def test_the_environment_goes_through_untouched():
+def test_env_is_passed_on_unchanged():
     env = {
         "bosh": {"mbus": {"cert": {"ca": "x\n"}}, "blobstores": [{"provider": "dav"}], "password": "*"},
         "odd": [None, 5],

@@ -206,8 +206,8 @@ def test_responds_to_every_input(home, request_bytes, kind, message):
         (None, "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
         (b"{", "neither JSON nor YAML"),
-        (b"[]", "must hold a mapping"),
-        (b"", "must hold a mapping, not NoneType"),
+        (b"[]", "must contain an object"),
+        (b"", "must contain an object"),
         (b"{}", "server.url must be https://HOST:8443 or unix:///PATH; agent.mbus is missing"),
     ],
 )

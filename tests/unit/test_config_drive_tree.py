@@ -5,11 +5,11 @@ import pytest
 from bosh_lxd_cpi.guest.config_drive import tree
 
 
-def test_no_files_make_an_empty_root_directory():
+def test_root_directory_is_empty_without_files():
     assert tree.directories([]) == {"": []}
 
 
-def test_directories_come_level_by_level_with_their_paths_sorted():
+def test_directories_are_sorted_by_level():
     directories = tree.directories(["z/y/x", "a", "b/d/f", "b/c", "z/w"])
     assert list(directories.items()) == [
         ("", ["a", "b", "z"]),
@@ -20,18 +20,18 @@ def test_directories_come_level_by_level_with_their_paths_sorted():
     ]
 
 
-def test_a_path_is_a_directory_and_a_name():
+def test_joins_and_splits_paths():
     assert [tree.join("", "a"), tree.join("a/b", "c")] == ["a", "a/b/c"]
     assert [tree.parent(""), tree.parent("a"), tree.parent("a/b/c")] == ["", "", "a/b"]
 
 
-def test_the_longest_name_is_accepted():
+def test_accepts_longest_name():
     name = "n" * tree.NAME_MAX
     assert tree.directories([name]) == {"": [name]}
 
 
 @pytest.mark.parametrize(
-    "paths, sentence",
+    "paths, message",
     [
         ([""], "path '' must be relative and without empty components"),
         (["/etc/passwd"], "path '/etc/passwd' must be relative and without empty components"),
@@ -47,7 +47,7 @@ def test_the_longest_name_is_accepted():
         (["a/b/c", "a/b"], "'a/b' is both a file and a directory"),
     ],
 )
-def test_a_path_that_no_file_system_holds_is_refused(paths, sentence):
+def test_rejects_unsupported_paths(paths, message):
     with pytest.raises(ValueError) as raised:
         tree.directories(paths)
-    assert str(raised.value) == sentence
+    assert str(raised.value) == message

@@ -10,7 +10,7 @@ from bosh_lxd_cpi.errors import ConfigError
 
 @pytest.fixture
 def read(tmp_path):
-    """The tree in a file with this text."""
+    """Return the tree in a file with this content."""
 
     def read(text):
         (tmp_path / "cpi.json").write_text(text, encoding="utf-8")
@@ -28,7 +28,7 @@ def read(tmp_path):
         "\ufeffserver: {url: 'unix:///run/lxd'}\nagent: {mbus: nats://a}",
     ],
 )
-def test_the_file_may_be_json_or_yaml_with_or_without_the_jobs_name(read, text):
+def test_reads_json_and_yaml_with_or_without_job_name(read, text):
     assert read(text) == {"server": {"url": "unix:///run/lxd"}, "agent": {"mbus": "nats://a"}}
 
 
@@ -39,38 +39,38 @@ def test_the_file_may_be_json_or_yaml_with_or_without_the_jobs_name(read, text):
         ("a: b: c", "neither JSON nor YAML at line 1"),
         ("a: 2026-02-31", "neither JSON nor YAML"),
         ("\x00", "neither JSON nor YAML"),
-        ("", "must hold a mapping, not NoneType"),
-        ("[]", "must hold a mapping, not list"),
-        ("text", "must hold a mapping, not str"),
+        ("", "must contain an object"),
+        ("[]", "must contain an object"),
+        ("text", "must contain an object"),
         ("? [a]\n: b", "neither JSON nor YAML at line 1"),
         ("!!python/object:os.system {}", "neither JSON"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_refused(read, text, message):
+def test_rejects_invalid_file(read, text, message):
     with pytest.raises(ConfigError, match=message):
         read(text)
 
 
 @pytest.mark.parametrize(
-    "own, expected",
+    "properties, agent",
     [
         ({}, {"mbus": "nats://a", "ntp": ["t"]}),
         ({"agent": {"mbus": "nats://b"}}, {"mbus": "nats://b", "ntp": ["t"]}),
         ({"agent": "wrong"}, "wrong"),
     ],
 )
-def test_properties_of_a_manifest_hold_what_concerns_all_jobs_beside_lxd_cpi(read, own, expected):
-    """As `bosh interpolate --path /cloud_provider/properties` prints them."""
+def test_reads_properties_of_a_manifest(read, properties, agent):
+    """The format of `bosh interpolate --path /cloud_provider/properties`."""
     server = {"url": "unix:///run/lxd"}
     tree = {
-        "lxd_cpi": {"server": server, **own},
+        "lxd_cpi": {"server": server, **properties},
         "agent": {"mbus": "nats://a", "blobstore": {}},
         "ntp": ["t"],
         "blobstore": {},
     }
-    assert read(json.dumps(tree)) == {"server": server, "agent": expected}
+    assert read(json.dumps(tree)) == {"server": server, "agent": agent}
 
 
 @pytest.mark.parametrize("short, name", sorted(sources.SHORT_NAMES.items()))
-def test_short_names_stand_for_server_properties_in_a_context(short, name):
-    assert sources.of_context({short: "x", "request_id": "cpi-1"}, ("server",)) == {"server": {name: "x"}}
+def test_context_may_use_short_names(short, name):
+    assert sources.from_context({short: "x", "request_id": "cpi-1"}, ("server",)) == {"server": {name: "x"}}

@@ -1,4 +1,4 @@
-"""Names and hints in guest/disks; what is done with them on a server is proven on one."""
+"""Devices and hints; tests/host uses them on servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VOLUMES = {
     "config": {"type": "disk", "pool": "fast", "source": "vol-c-1"},
     "persistent-1": {"type": "disk", "pool": "fast", "source": "vol-p-2"},
     "p0123456789ab": {"type": "disk", "pool": "fast", "source": "vol-p-1"},
-    "theirs": {"type": "disk", "pool": "fast", "source": "somebodys"},
+    "data": {"type": "disk", "pool": "fast", "source": "data"},
     "share": {"type": "disk", "path": "/mnt", "source": "/vol-e-1"},
     "odd": {"type": "unix-char", "source": "vol-p-3"},
 }
@@ -35,26 +35,26 @@ def test_serial_numbers_are_short_enough_for_every_server(name):
         ("persistent-1", "incus", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_incus_persistent--1"),
     ],
 )
-def test_the_path_in_the_guest_is_by_id(device, kind, path):
+def test_path_in_guest_is_by_id(device, kind, path):
     assert disks.path(device, kind=kind) == path
     assert disks.hint(device, kind=kind) == {"path": path}
 
 
-def test_devices_for_volumes_and_for_the_root_disk():
+def test_devices_of_volumes_and_root_disk():
     assert disks.volume_device("fast", "vol-p-1") == {"type": "disk", "pool": "fast", "source": "vol-p-1"}
     assert disks.root_device("fast", 10240) == {"type": "disk", "path": "/", "pool": "fast", "size": "10240MiB"}
     assert disks.root_device("fast", 0) == {"type": "disk", "path": "/", "pool": "fast"}
 
 
-def test_the_devices_of_a_disk_are_found_under_any_name():
+def test_finds_devices_of_a_disk_by_source():
     assert disks.devices_of(VOLUMES, "vol-p-1") == ["p0123456789ab"]
     assert disks.devices_of(VOLUMES, "vol-p-2") == ["persistent-1"]
     assert disks.devices_of(VOLUMES, "vol-p-3") == [] == disks.devices_of({}, "vol-p-1")
 
 
-def test_persistent_disks_are_told_by_the_names_of_their_volumes():
+def test_finds_persistent_disks_by_volume_name():
     assert disks.persistent_disks(VOLUMES) == ["vol-p-1", "vol-p-2"]
 
 
-def test_only_a_vms_own_volumes_go_with_it():
+def test_deletes_only_own_volumes_with_a_vm():
     assert list(disks.volumes_to_delete(VOLUMES)) == [("slow", "vol-e-1"), ("fast", "vol-c-1")]

@@ -24,7 +24,7 @@ def config(stemcell: str = "bosh-openstack-kvm-ubuntu-jammy 1.5", dialect: str =
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("line", ["jammy", "bionic", "xenial", "trusty"])
-def test_old_stemcells_boot_by_bios(line, dialect):
+def test_old_stemcell_lines_use_bios(line, dialect):
     assert config(f"bosh-openstack-kvm-ubuntu-{line}-go_agent 1.5", dialect) == BIOS[dialect]
 
 
@@ -32,39 +32,39 @@ def test_old_stemcells_boot_by_bios(line, dialect):
 @pytest.mark.parametrize(
     "stemcell", ["bosh-openstack-kvm-ubuntu-noble 1.5", "bosh-openstack-kvm-ubuntu-resolute 1.5", "mine", ""]
 )
-def test_all_others_boot_by_uefi_and_are_not_signed(stemcell, dialect):
+def test_other_stemcells_use_uefi_without_secure_boot(stemcell, dialect):
     assert config(stemcell, dialect) == UEFI[dialect]
 
 
-def test_a_fresh_answer_is_given_every_time():
+def test_returns_a_new_dict():
     config()["security.csm"] = "changed"
     assert config() == BIOS["security.csm"]
 
 
-def test_the_operators_options_for_a_line_replace_ours():
+def test_override_replaces_options_of_the_cpi():
     assert config(jammy={"limits.cpu.pin_strategy": "auto"}, default={"a": "b"}) == {"limits.cpu.pin_strategy": "auto"}
 
 
-def test_default_stands_for_all_other_lines():
+def test_default_override_applies_to_other_lines():
     assert config("noble", jammy={"a": "b"}, default={"c": "d"}) == {"c": "d"}
     assert config("noble", jammy={"a": "b"}) == UEFI["security.csm"]
 
 
-def test_an_empty_override_means_no_options_at_all():
+def test_empty_override_sets_no_options():
     assert config(jammy={}) == {}
 
 
-def test_the_longest_word_that_fits_wins():
+def test_longest_matching_override_applies():
     assert config(ubuntu={"a": "1"}, **{"ubuntu-jammy": {"a": "2"}, "jammy": {"a": "3"}}) == {"a": "2"}
 
 
-def test_the_word_default_in_a_stemcells_name_means_nothing():
+def test_default_does_not_match_stemcell_name():
     assert config("my-default-jammy", default={"a": "1"}, jammy={"a": "2"}) == {"a": "2"}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
-    "written, meant",
+    "override, firmware_options",
     [
         ({"security.csm": "true", "security.secureboot": "false"}, BIOS),
         ({"security.csm": "true"}, BIOS),
@@ -75,25 +75,25 @@ def test_the_word_default_in_a_stemcells_name_means_nothing():
         ({"security.csm": "false", "security.secureboot": "false"}, UEFI),
     ],
 )
-def test_options_written_for_another_server_are_translated(written, meant, dialect):
-    found = config(dialect=dialect, default={**written, "other": "kept"})
-    assert found.pop("other") == "kept"
-    if dialect == "security.csm" and "security.csm" in written:
-        assert found == written  # its own words stay as they are
+def test_translates_override_to_dialect(override, firmware_options, dialect):
+    options = config(dialect=dialect, default={**override, "other": "x"})
+    assert options.pop("other") == "x"
+    if dialect == "security.csm" and "security.csm" in override:
+        assert options == override
     else:
-        assert found == meant[dialect]
+        assert options == firmware_options[dialect]
 
 
-def test_secure_boot_is_what_remains_when_nothing_else_is_said():
+def test_secure_boot_applies_without_csm():
     assert config(dialect="boot.mode", default={"security.secureboot": "true"}) == SECURE["boot.mode"]
 
 
-def test_of_both_ways_to_say_it_boot_mode_wins_where_it_is_known():
+def test_boot_mode_takes_precedence():
     both = {"boot.mode": "bios", "security.secureboot": "false"}
     assert config(dialect="boot.mode", default=both) == both
 
 
-def test_what_the_operator_gave_is_left_as_it_was():
-    given = {"security.csm": "true", "security.secureboot": "false"}
-    config(dialect="boot.mode", default=given)
-    assert given == {"security.csm": "true", "security.secureboot": "false"}
+def test_does_not_change_overrides():
+    override = {"security.csm": "true", "security.secureboot": "false"}
+    config(dialect="boot.mode", default=override)
+    assert override == {"security.csm": "true", "security.secureboot": "false"}

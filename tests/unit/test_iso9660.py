@@ -1,4 +1,4 @@
-"""The image is judged by others' readers: blkid (util-linux), isoinfo (genisoimage), xorriso."""
+"""Other programs read the images: blkid (util-linux), isoinfo (genisoimage), xorriso."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CONFIG_DRIVE = {"ec2/latest/meta-data.json": b"{}", "ec2/latest/user-data": b'{"
 def run(*command: str | Path) -> str:
     if not shutil.which(command[0]):
         pytest.skip(f"{command[0]} is missing: install genisoimage, xorriso and util-linux")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def write(directory: Path, files: dict[str, bytes], label: str = "config-2") -> Path:
@@ -31,7 +31,7 @@ def write(directory: Path, files: dict[str, bytes], label: str = "config-2") -> 
 
 
 def extract(image: Path) -> dict[str, bytes]:
-    """What xorriso finds in the image; it complains and fails where structures contradict each other."""
+    """Return the files that xorriso reads. It fails if structures of the image are inconsistent."""
     target = image.parent / "extracted"
     run(
         "xorriso",
@@ -70,24 +70,24 @@ def random_tree(rng: random.Random) -> dict[str, bytes]:
     return files or {"file": b""}
 
 
-def test_linux_sees_the_label_as_given(tmp_path):
+def test_label_keeps_its_case(tmp_path):
     image = write(tmp_path, CONFIG_DRIVE, label="config-2")
     assert run("blkid", "-p", "-o", "value", "-s", "TYPE", "-s", "LABEL", image).split() == ["config-2", "iso9660"]
 
 
-def test_a_label_may_have_32_characters(tmp_path):
+def test_label_may_have_32_characters(tmp_path):
     label = "Config_2." * 3 + "12345"
     assert run("blkid", "-p", "-o", "value", "-s", "LABEL", write(tmp_path, {}, label=label)) == label + "\n"
 
 
 @pytest.mark.parametrize("label", ["", "x" * 33, "config 2", "c\u00f6nfig", "config-2\n", "a/b"])
-def test_a_label_that_does_not_fit_is_refused(label):
-    with pytest.raises(ValueError, match="label .* must be 1 to 32 of the characters"):
+def test_rejects_unsupported_label(label):
+    with pytest.raises(ValueError, match=r"label .* must be 1 to 32 of the characters"):
         iso9660.image({}, label=label)
 
 
-def test_a_bad_path_is_refused():
-    with pytest.raises(ValueError, match="must not contain '..'"):
+def test_rejects_unsupported_path():
+    with pytest.raises(ValueError, match=r"must not contain '..'"):
         iso9660.image({"../a": b""}, label="config-2")
 
 
@@ -108,8 +108,8 @@ def test_files_and_directories_are_for_root_only(tmp_path):
     ]
 
 
-def test_records_keep_the_rules_that_readers_forgive():
-    """ECMA-119 9.1 and 9.3: even lengths, names in order, files with a version, extents inside the image."""
+def test_records_follow_ecma_119():
+    """ECMA-119 9.1 and 9.3, which readers do not check: even lengths, sorted names, versions, extents in the image."""
     image = iso9660.image({"b": b"", "c": b"", "even": b"", "z/odd": b""}, label="config-2")
     record, identifiers = image[20 * 2048 : 21 * 2048], []
     while record[0]:
@@ -124,12 +124,12 @@ def test_records_keep_the_rules_that_readers_forgive():
     assert sorted(name for _, name in identifiers) == [name for _, name in identifiers]
 
 
-def test_isoinfo_reads_a_file_by_its_rock_ridge_name(tmp_path):
+def test_isoinfo_reads_file_by_rock_ridge_name(tmp_path):
     image = write(tmp_path, CONFIG_DRIVE)
     assert run("isoinfo", "-R", "-x", "/ec2/latest/user-data", "-i", image) == '{"agent_id": "x"}\n' * 200
 
 
-def test_both_path_tables_name_the_same_directories(tmp_path):
+def test_both_path_tables_have_the_same_directories(tmp_path):
     image = write(tmp_path, {"a/b/c/file": b"", "a/d/file": b"", "e/file": b""})
     data = image.read_bytes()
     descriptor = data[16 * 2048 : 17 * 2048]
@@ -145,16 +145,16 @@ def test_both_path_tables_name_the_same_directories(tmp_path):
         tables.append(rows)
     assert tables[0] == tables[1]
     assert [parent for _, parent, _ in tables[0]] == [1, 1, 1, 2, 2, 4]
-    shown = [line.split() for line in run("isoinfo", "-p", "-i", image).splitlines()[2:]]  # the root has no name
-    assert [(int(sector, 16), int(parent), name.encode()) for _, parent, sector, name in shown] == tables[0][1:]
+    isoinfo_rows = [line.split() for line in run("isoinfo", "-p", "-i", image).splitlines()[2:]]  # the root has no name
+    assert [(int(sector, 16), int(parent), name.encode()) for _, parent, sector, name in isoinfo_rows] == tables[0][1:]
 
 
-def test_a_directory_spills_into_further_sectors(tmp_path):
+def test_directory_may_need_several_sectors(tmp_path):
     files = {f"many/{number:04}-{'n' * (number % 120)}": b"%d" % number for number in range(1500)}
     assert extract(write(tmp_path, files)) == files
 
 
-def test_path_tables_spill_into_further_sectors(tmp_path):
+def test_path_tables_may_need_several_sectors(tmp_path):
     files = {f"{number}/{number}": b"%d" % number for number in range(300)}
     assert extract(write(tmp_path, files)) == files
 
@@ -164,7 +164,7 @@ def test_directories_may_be_deeper_than_eight_levels(tmp_path):
     assert extract(write(tmp_path, files)) == files
 
 
-def test_large_and_empty_files_stay_whole(tmp_path):
+def test_keeps_large_and_empty_files(tmp_path):
     files = {"large": random.Random(1).randbytes(5 * 1024 * 1024 + 1), "empty": b"", "zz-last-and-empty": b""}
     image = write(tmp_path, files)
     assert extract(image) == files
@@ -172,17 +172,17 @@ def test_large_and_empty_files_stay_whole(tmp_path):
     assert image.stat().st_size == sectors * 2048
 
 
-def test_30_random_trees_survive(tmp_path):
+def test_random_trees_are_read_back(tmp_path):
     for seed in range(30):
         files = random_tree(random.Random(seed))
         assert extract(write(tmp_path, files)) == files, f"seed {seed}"
 
 
-def test_equal_files_in_any_order_give_equal_bytes():
+def test_bytes_do_not_depend_on_order_of_files():
     files = random_tree(random.Random(7))
     assert iso9660.image(files, label="x") == iso9660.image(dict(reversed(files.items())), label="x")
 
 
-def test_a_config_drive_is_small():
+def test_config_drive_is_small():
     files = {"ec2/latest/meta-data.json": bytes(4096), "ec2/latest/user-data": bytes(4096)}
     assert len(iso9660.image(files, label="config-2")) < 100 * 1024

@@ -25,7 +25,7 @@ class FixedClock(Clock):
         return "".join(self._random.choice("0123456789abcdef") for _ in range(digits))
 
 
-# -- UUIDs ---------------------------------------------------------------------------------------------------------------
+# -- UUIDs ---------------------------------------------------------------------------------------------------------
 
 
 def test_id_contains_time_and_director():
@@ -71,7 +71,7 @@ def test_other_names_have_no_origin(name):
     assert naming.origin(name) is None
 
 
-# -- CIDs ----------------------------------------------------------------------------------------------------------------
+# -- CIDs ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_snapshot_cid_contains_disk_and_snapshot():
     assert naming.split_snapshot_cid("vol-p-1") is None
 
 
-# -- devices and locks ---------------------------------------------------------------------------------------------------
+# -- devices and locks ---------------------------------------------------------------------------------------------
 
 
 def test_device_name_depends_on_disk_cid_only():

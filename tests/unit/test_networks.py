@@ -1,60 +1,73 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from bosh_lxd_cpi.errors import CloudError, InvalidProperties
-from bosh_lxd_cpi.guest import networks
-from bosh_lxd_cpi.guest.networks import Nic
+from bosh_lxd_cpi.guest.networks import NetworkPlan, Nic, ResolvedNetworks
 
 UUID = "01a2030b-da83-8001-9150-733ab989ac49"
-BRIDGE = {
+BRIDGE: dict[str, Any] = {
     "name": "lxdbr0",
     "managed": True,
     "type": "bridge",
     "config": {"ipv4.address": "10.0.0.1/24", "ipv6.address": "none"},
 }
-DUAL = {**BRIDGE, "config": {"ipv4.address": "10.0.0.1/24", "ipv6.address": "fd00::1/64", "ipv6.dhcp.stateful": "true"}}
-UNMANAGED = {"name": "br0", "managed": False, "type": "bridge", "config": {}}
+DUAL_STACK: dict[str, Any] = {
+    **BRIDGE,
+    "config": {"ipv4.address": "10.0.0.1/24", "ipv6.address": "fd00::1/64", "ipv6.dhcp.stateful": "true"},
+}
+UNMANAGED: dict[str, Any] = {"name": "br0", "managed": False, "type": "bridge", "config": {}}
 
 
-def manual(ip: str = "10.0.0.5", **more: Any) -> dict[str, Any]:
+def manual(ip: Any = "10.0.0.5", **more: Any) -> dict[str, Any]:
     return {"type": "manual", "ip": ip, "netmask": "255.255.255.0", "gateway": "10.0.0.1", **more}
 
 
-def nics(given: Any, default: str = "lxdbr0", uuid: str = UUID) -> list[Nic]:
-    return networks.nics(given, default=default, uuid=uuid)
+def plan(networks: Any, *, default_network: str = "lxdbr0", vm_uuid: str = UUID) -> NetworkPlan:
+    return NetworkPlan.build(networks, default_network=default_network, vm_uuid=vm_uuid)
 
 
-def device(network: dict[str, Any], known: dict[str, Any] = BRIDGE) -> dict[str, str]:
-    """The device of a VM's only network, but for what all devices have."""
-    [nic] = nics({"a": network}, default=known["name"])
-    found = networks.devices([nic], {known["name"]: known})["eth0"]
-    assert {found.pop("type"), found.pop("name"), found.pop("hwaddr")} == {"nic", "eth0", nic.mac}
-    return found
+def nics(networks: Any, **options: str) -> list[Nic]:
+    return list(plan(networks, **options).nics)
 
 
-# -- NICs ----------------------------------------------------------------------------------------------------------------
+def resolve(networks: Any, bridge: Mapping[str, Any] = BRIDGE, *, assignment: str = "static") -> ResolvedNetworks:
+    return plan(networks).resolve({"lxdbr0": bridge}, assignment=assignment)
 
 
-def test_networks_are_taken_in_sorted_order_whatever_order_they_come_in():
-    one, two, three = manual("10.0.0.1"), manual("10.0.0.2"), {"type": "dynamic"}
-    found = nics({"c": three, "a": one, "b": two})
-    assert [(nic.device, list(nic.networks)) for nic in found] == [("eth0", ["a"]), ("eth1", ["b"]), ("eth2", ["c"])]
-    assert nics({"a": one, "b": two, "c": three}) == found
+def device(network: dict[str, Any], server_network: dict[str, Any] = BRIDGE) -> dict[str, str]:
+    """Return the device of a VM's only network, without the keys that all devices have."""
+    name = server_network["name"]
+    one = plan({"a": network}, default_network=name)
+    eth0 = one.resolve({name: server_network}).devices["eth0"]
+    assert {eth0.pop("type"), eth0.pop("name"), eth0.pop("hwaddr")} == {"nic", "eth0", one.nics[0].mac}
+    return eth0
 
 
-def test_macs_are_our_own_unicast_local_and_always_the_same():
-    found = [nic.mac for nic in nics({"a": manual(), "b": manual("10.0.0.6")})]
-    assert all(re.fullmatch(r"06(:[0-9a-f]{2}){5}", mac) for mac in found)
-    assert len({*found, *(nic.mac for nic in nics({"a": manual()}, uuid="another"))}) == 3
-    assert found == [nic.mac for nic in nics({"a": manual(), "b": manual("10.0.0.6")})]
+# -- NICs ----------------------------------------------------------------------------------------------------------
 
 
-def test_networks_of_one_nic_group_share_a_nic():
-    found = nics(
+def test_nics_are_in_order_of_network_names():
+    first, second, third = manual("10.0.0.1"), manual("10.0.0.2"), {"type": "dynamic"}
+    result = nics({"c": third, "a": first, "b": second})
+    assert [(nic.device, list(nic.networks)) for nic in result] == [("eth0", ["a"]), ("eth1", ["b"]), ("eth2", ["c"])]
+    assert nics({"a": first, "b": second, "c": third}) == result
+
+
+def test_mac_addresses_are_local_unique_and_stable():
+    networks = {"a": manual(), "b": manual("10.0.0.6")}
+    macs = [nic.mac for nic in nics(networks)]
+    assert all(re.fullmatch(r"06(:[0-9a-f]{2}){5}", mac) for mac in macs)
+    assert len({*macs, *(nic.mac for nic in nics({"a": manual()}, vm_uuid="another"))}) == 3
+    assert macs == [nic.mac for nic in nics(networks)]
+
+
+def test_networks_with_the_same_nic_group_share_a_nic():
+    result = nics(
         {
             "b": manual("fd00::5", nic_group="1", netmask="ffff:ffff:ffff:ffff::", gateway="fd00::1"),
             "a": manual(nic_group=1),
@@ -62,16 +75,16 @@ def test_networks_of_one_nic_group_share_a_nic():
             "d": manual("10.0.0.10"),
         }
     )
-    assert [list(nic.networks) for nic in found] == [["a", "b"], ["c"], ["d"]]
-    assert (found[0].address(4), found[0].address(6)) == ("10.0.0.5", "fd00::5")
+    assert [list(nic.networks) for nic in result] == [["a", "b"], ["c"], ["d"]]
+    assert (result[0].address(4), result[0].address(6)) == ("10.0.0.5", "fd00::5")
 
 
-def test_a_nic_group_called_like_another_network_does_not_swallow_it():
+def test_nic_group_may_have_the_name_of_another_network():
     assert [list(nic.networks) for nic in nics({"a": manual(nic_group="b"), "b": manual("10.0.0.6")})] == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize("nic_group", [None, ""])
-def test_no_nic_group_means_a_nic_of_its_own(nic_group):
+def test_networks_without_nic_group_have_their_own_nic(nic_group):
     assert len(nics({"a": manual(nic_group=nic_group), "b": manual("10.0.0.6", nic_group=nic_group)})) == 2
 
 
@@ -83,103 +96,105 @@ def test_no_nic_group_means_a_nic_of_its_own(nic_group):
         ({"target": "m1"}, {"target": "m2"}),
         ({"mac_filtering": True}, {"name": "x"}),
     ],
+    ids=["names", "additional mtu", "targets", "different keys"],
 )
-def test_networks_that_share_a_nic_must_want_the_same_of_it(first, second):
+def test_rejects_shared_nic_with_different_properties(first, second):
+    networks = {
+        "a": manual(nic_group="1", cloud_properties=first),
+        "b": manual("10.0.0.6", nic_group="1", cloud_properties=second),
+    }
     with pytest.raises(
         InvalidProperties, match="networks a, b share a NIC, so their cloud_properties must be the same"
     ):
-        nics(
-            {
-                "a": manual(nic_group="1", cloud_properties=first),
-                "b": manual("10.0.0.6", nic_group="1", cloud_properties=second),
-            }
-        )
+        plan(networks)
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_what_one_of_them_wants_holds_for_the_nic(order):
-    given = {"name": "x", "mtu": 1400, "target": "m1"}
-    [nic] = nics(
+def test_properties_of_one_network_apply_to_shared_nic(order):
+    result = plan(
         {
-            order[0]: manual(nic_group="1", cloud_properties=given),
+            order[0]: manual(nic_group="1", cloud_properties={"name": "x", "mtu": 1400, "target": "m1"}),
             order[1]: manual("10.0.0.6", nic_group="1", cloud_properties={}),
         }
     )
-    assert (nic.parent, nic.properties.mtu, networks.target([nic], "")) == ("x", 1400, "m1")
+    [nic] = result.nics
+    assert (nic.parent, nic.properties.mtu, result.target("")) == ("x", 1400, "m1")
 
 
-def test_the_network_of_the_vm_or_the_server_is_used_where_none_is_named():
-    found = nics(
+def test_default_network_is_used_without_name():
+    result = plan(
         {
             "a": manual(),
             "b": manual("10.0.0.6", cloud_properties={"name": "ovn1"}),
             "c": {"type": "dynamic", "cloud_properties": None},
         }
     )
-    assert [nic.parent for nic in found] == ["lxdbr0", "ovn1", "lxdbr0"]
+    assert [nic.parent for nic in result.nics] == ["lxdbr0", "ovn1", "lxdbr0"]
+    assert result.parents == {"lxdbr0", "ovn1"}
 
 
-def test_a_network_that_is_named_needs_no_default():
-    assert nics({"a": manual(cloud_properties={"name": "x"})}, default="")[0].parent == "x"
+def test_default_network_is_optional_with_name():
+    assert nics({"a": manual(cloud_properties={"name": "x"})}, default_network="")[0].parent == "x"
+
+
+def test_rejects_network_without_name_and_default():
+    with pytest.raises(InvalidProperties, match="network a: no LXD network to connect to") as raised:
+        plan({"a": manual()}, default_network="")
+    assert raised.value.code == "no_network_name"
 
 
 @pytest.mark.parametrize(
-    "key, value, of",
+    "key, value, items",
     [
-        ("dns", "8.8.8.8", "texts"),
-        ("dns", [8], "texts"),
-        ("default", {"a": "b"}, "texts"),
-        ("default", [None], "texts"),
-        ("routes", ["a"], "mappings"),
-        ("routes", "a", "mappings"),
+        ("dns", "8.8.8.8", "strings"),
+        ("dns", [8], "strings"),
+        ("default", {"a": "b"}, "strings"),
+        ("default", [None], "strings"),
+        ("routes", ["a"], "objects"),
+        ("routes", "a", "objects"),
     ],
 )
 @pytest.mark.parametrize("kind", ["manual", "dynamic", "vip"])
-def test_lists_that_are_none_are_refused(kind, key, value, of):
-    with pytest.raises(InvalidProperties, match=f"^network a: {key} must be a list of {of}$"):
-        nics({"a": {**(manual() if kind == "manual" else {}), "type": kind, key: value}})
+def test_rejects_lists_of_wrong_type(kind, key, value, items):
+    with pytest.raises(InvalidProperties, match=f"^network a: {key} must be a list of {items}$"):
+        plan({"a": {**(manual() if kind == "manual" else {}), "type": kind, key: value}})
 
 
 @pytest.mark.parametrize("value", [None, []])
-def test_empty_lists_are_fine(value):
+def test_accepts_empty_lists(value):
     assert nics({"a": manual(dns=value, default=value, routes=value)})
 
 
-def test_no_network_at_all_is_refused():
-    with pytest.raises(InvalidProperties, match="network a: no LXD network to connect to") as raised:
-        nics({"a": manual()}, default="")
-    assert "server.network_name" in raised.value.hint
-
-
-def test_a_vip_without_address_is_harmless_and_has_no_nic():
+def test_vip_without_address_has_no_nic():
     assert [nic.device for nic in nics({"a": {"type": "vip"}, "b": manual()})] == ["eth0"]
 
 
-def test_a_vip_with_address_would_lead_nowhere():
-    with pytest.raises(
-        InvalidProperties, match="network a: LXD has no floating addresses, so the vip 1.2.3.4 would lead nowhere"
-    ):
-        nics({"a": {"type": "vip", "ip": "1.2.3.4"}})
+def test_rejects_vip_with_address():
+    message = "network a: the server has no floating addresses for the vip 1.2.3.4"
+    with pytest.raises(InvalidProperties, match=re.escape(message)) as raised:
+        plan({"a": {"type": "vip", "ip": "1.2.3.4"}})
+    assert raised.value.code == "no_vip"
 
 
-def test_no_networks_make_no_nics():
+def test_accepts_no_networks():
     assert nics({}) == []
 
 
-@pytest.mark.parametrize("given", [None, [], "text", {"a": None}, {"a": "text"}, {"a": []}, 5])
-def test_networks_that_are_none_are_refused(given):
-    with pytest.raises(InvalidProperties, match="networks must be a mapping of mappings"):
-        nics(given)
+@pytest.mark.parametrize("networks", [None, [], "text", {"a": None}, {"a": "text"}, {"a": []}, 5])
+def test_rejects_networks_of_wrong_type(networks):
+    with pytest.raises(InvalidProperties, match="networks must be an object of objects"):
+        plan(networks)
 
 
 @pytest.mark.parametrize("kind", ["static", "Manual", 5, ["manual"]])
-def test_an_unknown_type_is_refused(kind):
-    with pytest.raises(InvalidProperties, match=f"network a: unknown type {re.escape(repr(kind))}"):
-        nics({"a": {"type": kind}})
+def test_rejects_unknown_network_type(kind):
+    with pytest.raises(InvalidProperties, match=f"network a: unknown type {re.escape(repr(kind))}") as raised:
+        plan({"a": {"type": kind}})
+    assert raised.value.code == "network_type"
 
 
 @pytest.mark.parametrize("kind", [None, ""])
-def test_no_type_means_manual(kind):
+def test_default_network_type_is_manual(kind):
     assert nics({"a": {**manual(), "type": kind}})[0].address(4) == "10.0.0.5"
 
 
@@ -187,106 +202,108 @@ def test_no_type_means_manual(kind):
 @pytest.mark.parametrize(
     "value", ["10.0.0", "10.0.0.256", "10.0.0.5/24", " 10.0.0.5", "x", 42, True, 1.5, ["10.0.0.5"], {"a": "b"}]
 )
-def test_an_address_that_is_none_is_refused(key, value):
+def test_rejects_invalid_addresses(key, value):
     with pytest.raises(InvalidProperties, match=f"network a: {key} {re.escape(repr(value))} is not an IP address"):
-        nics({"a": {**manual(), key: value}})
+        plan({"a": {**manual(), key: value}})
 
 
 @pytest.mark.parametrize("value", [None, "", 0])
-def test_a_manual_network_needs_an_address_but_no_gateway(value):
-    with pytest.raises(InvalidProperties, match="network a: ip .* is not an IP address"):
-        nics({"a": manual(ip=value)})
+def test_manual_network_requires_only_an_address(value):
+    with pytest.raises(InvalidProperties, match=r"network a: ip .* is not an IP address"):
+        plan({"a": manual(ip=value)})
     assert nics({"a": manual(gateway=value, netmask=value)})[0].address(4) == "10.0.0.5"
 
 
-def test_a_missing_address_is_refused_in_the_same_words():
+def test_rejects_manual_network_without_address():
     with pytest.raises(InvalidProperties, match="network a: ip None is not an IP address"):
-        nics({"a": {"type": "manual"}})
+        plan({"a": {"type": "manual"}})
 
 
-def test_the_stale_address_of_a_dynamic_network_counts_for_nothing():
+def test_ignores_address_of_dynamic_network():
     [nic] = nics({"a": {"type": "dynamic", "ip": "10.0.0.5", "netmask": "junk"}})
     assert (nic.address(4), nic.address(6)) == ("", "")
 
 
-def test_unknown_cloud_properties_are_refused_by_name():
+def test_rejects_unknown_cloud_properties():
     with pytest.raises(InvalidProperties, match="network a cloud_properties: unknown key nmae"):
-        nics({"a": manual(cloud_properties={"nmae": "x"})})
+        plan({"a": manual(cloud_properties={"nmae": "x"})})
+
+
+# -- target --------------------------------------------------------------------------------------------------------
+
+
+def targeted(first: str, second: str) -> NetworkPlan:
+    return plan(
+        {"a": manual(cloud_properties={"target": first}), "b": manual("10.0.0.6", cloud_properties={"target": second})}
+    )
 
 
 @pytest.mark.parametrize(
-    "vm, first, second, agreed",
+    "vm, first, second, target",
     [("", "", "", ""), ("m1", "", "", "m1"), ("", "m1", "", "m1"), ("m1", "m1", "m1", "m1"), ("", "m1", "m1", "m1")],
 )
-def test_vm_and_networks_agree_on_a_target(vm, first, second, agreed):
-    found = nics(
-        {"a": manual(cloud_properties={"target": first}), "b": manual("10.0.0.6", cloud_properties={"target": second})}
-    )
-    assert networks.target(found, vm) == agreed
+def test_returns_target_of_vm_and_networks(vm, first, second, target):
+    assert targeted(first, second).target(vm) == target
 
 
 @pytest.mark.parametrize(
-    "vm, first, second, told",
+    "vm, first, second, targets",
     [("m1", "m2", "", "m1, m2"), ("", "m1", "m2", "m1, m2"), ("m3", "m1", "m2", "m1, m2, m3")],
 )
-def test_different_targets_are_refused(vm, first, second, told):
-    found = nics(
-        {"a": manual(cloud_properties={"target": first}), "b": manual("10.0.0.6", cloud_properties={"target": second})}
-    )
-    with pytest.raises(InvalidProperties, match=f"VM and networks name different targets: {told}$"):
-        networks.target(found, vm)
+def test_rejects_different_targets(vm, first, second, targets):
+    with pytest.raises(InvalidProperties, match=f"VM and networks have different targets: {targets}$"):
+        targeted(first, second).target(vm)
 
 
-# -- devices -------------------------------------------------------------------------------------------------------------
+# -- devices -------------------------------------------------------------------------------------------------------
 
 
-def test_a_managed_network_is_named_and_keeps_the_address():
+def test_managed_bridge_reserves_the_address():
     assert device(manual()) == {"network": "lxdbr0", "ipv4.address": "10.0.0.5"}
 
 
-def test_a_dynamic_network_reserves_nothing():
+def test_dynamic_network_reserves_no_address():
     assert device({"type": "dynamic", "ip": "10.0.0.5"}) == {"network": "lxdbr0"}
 
 
-def test_an_ipv6_address_is_kept_where_dhcp_gives_out_ipv6_addresses():
-    assert device(manual("fd00::5"), DUAL) == {"network": "lxdbr0", "ipv6.address": "fd00::5"}
-    assert device(manual("fd00::5"), {**DUAL, "config": {**DUAL["config"], "ipv6.dhcp.stateful": "false"}}) == {
-        "network": "lxdbr0"
-    }
-    assert device(manual("fd00::5"), {**DUAL, "config": {"ipv6.address": "fd00::1/64"}}) == {"network": "lxdbr0"}
+def test_ipv6_address_is_reserved_with_stateful_dhcp():
+    stateless = {**DUAL_STACK, "config": {**DUAL_STACK["config"], "ipv6.dhcp.stateful": "false"}}
+    assert device(manual("fd00::5"), DUAL_STACK) == {"network": "lxdbr0", "ipv6.address": "fd00::5"}
+    assert device(manual("fd00::5"), stateless) == {"network": "lxdbr0"}
+    assert device(manual("fd00::5"), {**DUAL_STACK, "config": {"ipv6.address": "fd00::1/64"}}) == {"network": "lxdbr0"}
 
 
-def test_both_addresses_of_a_shared_nic_are_kept():
-    found = nics({"a": manual(nic_group="1"), "b": manual("fd00::5", nic_group="1")})
-    kept = networks.devices(found, {"lxdbr0": DUAL})["eth0"]
-    assert (kept["ipv4.address"], kept["ipv6.address"]) == ("10.0.0.5", "fd00::5")
+def test_shared_nic_reserves_addresses_of_both_versions():
+    eth0 = resolve({"a": manual(nic_group="1"), "b": manual("fd00::5", nic_group="1")}, DUAL_STACK).devices["eth0"]
+    assert (eth0["ipv4.address"], eth0["ipv6.address"]) == ("10.0.0.5", "fd00::5")
 
 
 @pytest.mark.parametrize(
     "config",
     [{}, {"ipv4.address": "none"}, {"ipv4.address": ""}, {"ipv4.address": "10.0.0.1/24", "ipv4.dhcp": "false"}, None],
+    ids=["empty", "none", "empty address", "dhcp off", "null"],
 )
-def test_without_dhcp_the_server_cannot_keep_an_address(config):
+def test_no_address_is_reserved_without_dhcp(config):
     assert device(manual(), {**BRIDGE, "config": config}) == {"network": "lxdbr0"}
 
 
 @pytest.mark.parametrize(
-    "kind, kept", [("bridge", True), ("ovn", True), ("physical", False), ("macvlan", False), ("sriov", False)]
+    "kind, is_reserved", [("bridge", True), ("ovn", True), ("physical", False), ("macvlan", False), ("sriov", False)]
 )
-def test_only_bridges_and_ovn_keep_addresses(kind, kept):
-    assert ("ipv4.address" in device(manual(), {**BRIDGE, "type": kind})) is kept
+def test_only_bridge_and_ovn_reserve_addresses(kind, is_reserved):
+    assert ("ipv4.address" in device(manual(), {**BRIDGE, "type": kind})) is is_reserved
 
 
-def test_an_unmanaged_bridge_is_a_parent_and_keeps_nothing():
+def test_unmanaged_bridge_is_a_parent_without_reservation():
     assert device(manual(), UNMANAGED) == {"nictype": "bridged", "parent": "br0"}
     assert device(manual(), {**UNMANAGED, "config": BRIDGE["config"]}) == {"nictype": "bridged", "parent": "br0"}
 
 
-def test_any_other_interface_of_the_host_is_shared_by_macvlan():
+def test_other_interfaces_of_the_host_use_macvlan():
     assert device(manual(), {**UNMANAGED, "type": "physical"}) == {"nictype": "macvlan", "parent": "br0"}
 
 
-def test_a_bridge_of_another_project_is_a_parent_that_keeps_the_address():
+def test_bridge_of_default_project_is_a_parent_with_reservation():
     assert device(manual(), {**BRIDGE, "foreign": True}) == {
         "nictype": "bridged",
         "parent": "lxdbr0",
@@ -294,14 +311,19 @@ def test_a_bridge_of_another_project_is_a_parent_that_keeps_the_address():
     }
 
 
-def test_a_network_that_the_server_has_not_is_an_error_that_says_what_to_do():
-    with pytest.raises(CloudError, match="the server has no network lxdbr0") as raised:
-        networks.devices(nics({"a": manual()}), {"other": BRIDGE})
-    assert "network list" in raised.value.hint
+@pytest.mark.parametrize(
+    "server_networks",
+    [{"other": BRIDGE}, {"lxdbr0": {**BRIDGE, "type": "loopback"}}],
+    ids=["missing", "loopback"],
+)
+def test_rejects_network_that_the_server_does_not_have(server_networks):
+    with pytest.raises(CloudError, match="the server has no network lxdbr0 for VMs") as raised:
+        plan({"a": manual()}).resolve(server_networks)
+    assert raised.value.code == "no_network"
 
 
-def test_options_of_the_network_become_options_of_the_device():
-    given = {
+def test_properties_become_options_of_the_device():
+    properties = {
         "vlan": 7,
         "security_groups": ["web", "db"],
         "mac_filtering": True,
@@ -309,7 +331,7 @@ def test_options_of_the_network_become_options_of_the_device():
         "ipv6_filtering": False,
         "port_isolation": True,
     }
-    assert device({"type": "dynamic", "cloud_properties": given}) == {
+    assert device({"type": "dynamic", "cloud_properties": properties}) == {
         "network": "lxdbr0",
         "vlan": "7",
         "security.acls": "web,db",
@@ -319,36 +341,32 @@ def test_options_of_the_network_become_options_of_the_device():
     }
 
 
-def test_a_nic_with_an_mtu_of_its_own_names_its_bridge_as_parent_because_one_of_a_network_inherits_it():
-    given = {"type": "dynamic", "cloud_properties": {"mtu": 1400}}
-    assert device(given, UNMANAGED) == {"nictype": "bridged", "parent": "br0", "mtu": "1400"}
-    assert device(given) == {"nictype": "bridged", "parent": "lxdbr0", "mtu": "1400"}
+def test_nic_with_mtu_uses_the_bridge_as_parent():
+    """A NIC with the key `network` inherits the MTU of the network."""
+    network = {"type": "dynamic", "cloud_properties": {"mtu": 1400}}
+    assert device(network, UNMANAGED) == {"nictype": "bridged", "parent": "br0", "mtu": "1400"}
+    assert device(network) == {"nictype": "bridged", "parent": "lxdbr0", "mtu": "1400"}
     assert device(manual(cloud_properties={"mtu": 1400}))["ipv4.address"]
 
 
-def test_every_value_of_a_device_is_a_text():
-    given = manual(cloud_properties={"mtu": 1400, "vlan": 7, "mac_filtering": True, "security_groups": [5]})
-    assert all(
-        isinstance(value, str) for value in device(given, {**UNMANAGED, "managed": True, "foreign": True}).values()
-    )
+def test_values_of_devices_are_strings():
+    properties = {"mtu": 1400, "vlan": 7, "mac_filtering": True, "security_groups": [5]}
+    values = device(manual(cloud_properties=properties), {**UNMANAGED, "managed": True, "foreign": True}).values()
+    assert all(isinstance(value, str) for value in values)
 
 
-# -- the agent -----------------------------------------------------------------------------------------------------------
+# -- agent networks ------------------------------------------------------------------------------------------------
 
 
-def settings(given: dict[str, Any], by_dhcp: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
-    return networks.for_agent(given, nics(given), set(by_dhcp))
-
-
-def test_the_agent_is_told_what_it_knows_and_the_mac():
-    given = manual(
+def test_agent_network_contains_agent_keys_and_mac():
+    network = manual(
         dns=["8.8.8.8"],
         default=["dns", "gateway"],
         prefix="32",
         cloud_properties={"name": "lxdbr0"},
         routes=[{"a": "b"}],
     )
-    assert settings({"a": given}) == {
+    assert resolve({"a": network}).agent_networks == {
         "a": {
             "type": "manual",
             "ip": "10.0.0.5",
@@ -357,77 +375,84 @@ def test_the_agent_is_told_what_it_knows_and_the_mac():
             "dns": ["8.8.8.8"],
             "default": ["dns", "gateway"],
             "routes": [{"a": "b"}],
-            "mac": nics({"a": given})[0].mac,
+            "mac": nics({"a": network})[0].mac,
             "preconfigured": False,
         }
     }
 
 
 @pytest.mark.parametrize(
-    "given, bridge, names",
+    "networks, bridge, names",
     [
-        ({"a": manual(), "b": manual("fd00::5")}, BRIDGE, {"a"}),
-        ({"b": manual("fd00::5")}, DUAL, {"b"}),
-        ({"a": manual()}, UNMANAGED, set()),
-        ({"a": manual(), "b": {"type": "dynamic", "ip": "10.0.0.9"}}, BRIDGE, {"a"}),
-        ({"a": manual(nic_group=1), "b": manual("10.0.0.9", nic_group=1)}, BRIDGE, {"a"}),
+        pytest.param({"a": manual(), "b": manual("fd00::5")}, BRIDGE, {"a"}, id="one of two"),
+        pytest.param({"b": manual("fd00::5")}, DUAL_STACK, {"b"}, id="ipv6"),
+        pytest.param({"a": manual()}, UNMANAGED, set(), id="unmanaged"),
+        pytest.param({"a": manual(), "b": {"type": "dynamic", "ip": "10.0.0.9"}}, BRIDGE, {"a"}, id="with dynamic"),
+        pytest.param({"a": manual(nic_group=1), "b": manual("10.0.0.9", nic_group=1)}, BRIDGE, {"a"}, id="shared nic"),
     ],
 )
-def test_dhcp_is_left_to_give_out_only_what_the_server_keeps(given, bridge, names):
-    assert networks.reserved(nics(given), {"lxdbr0": bridge}) == names
+def test_dhcp_assigns_only_reserved_addresses(networks, bridge, names):
+    answer = resolve(networks, bridge, assignment="dhcp").answer
+    assert {name for name in networks if answer[name]["type"] == "dynamic" != networks[name]["type"]} == names
 
 
-def test_a_dynamic_network_asks_dhcp():
-    assert settings({"a": {"type": "dynamic", "dns": None}})["a"] == {
+def test_dynamic_network_uses_dhcp():
+    network = {"type": "dynamic", "dns": None}
+    assert resolve({"a": network}).agent_networks["a"] == {
         "type": "dynamic",
         "use_dhcp": True,
-        "mac": nics({"a": {"type": "dynamic"}})[0].mac,
+        "mac": nics({"a": network})[0].mac,
         "preconfigured": False,
     }
 
 
-def test_a_manual_network_whose_address_the_server_hands_out_asks_dhcp_too():
-    found = settings({"a": manual(), "b": manual("10.0.0.6")}, ("a",))
-    assert (found["a"]["type"], found["a"]["use_dhcp"], found["a"]["ip"]) == ("dynamic", True, "10.0.0.5")
-    assert (found["b"]["type"], "use_dhcp" in found["b"]) == ("manual", False)
+def test_manual_network_with_reserved_address_uses_dhcp():
+    agent = resolve({"a": manual(), "b": manual("fd00::6")}, assignment="dhcp").agent_networks
+    assert (agent["a"]["type"], agent["a"]["use_dhcp"], agent["a"]["ip"]) == ("dynamic", True, "10.0.0.5")
+    assert (agent["b"]["type"], "use_dhcp" in agent["b"]) == ("manual", False)
 
 
-def test_a_network_without_type_is_manual_to_the_agent():
-    assert (
-        settings({"a": {"ip": "10.0.0.5"}})["a"]["type"]
-        == settings({"a": {**manual(), "type": None}})["a"]["type"]
-        == "manual"
-    )
+@pytest.mark.parametrize("network", [{"ip": "10.0.0.5"}, {**manual(), "type": None}], ids=["missing", "null"])
+def test_agent_network_without_type_is_manual(network):
+    assert resolve({"a": network}).agent_networks["a"]["type"] == "manual"
 
 
-def test_a_vip_goes_to_the_agent_without_a_mac():
-    assert settings({"a": {"type": "vip"}, "b": manual()})["a"] == {"type": "vip", "preconfigured": False}
+def test_vip_has_no_mac():
+    assert resolve({"a": {"type": "vip"}, "b": manual()}).agent_networks["a"] == {"type": "vip", "preconfigured": False}
 
 
-def test_of_several_static_networks_on_a_nic_the_one_with_the_gateway_has_the_mac_and_others_are_aliases():
-    given = {
+def test_other_static_networks_of_a_nic_are_aliases():
+    """The static network with the default gateway has the MAC address."""
+    networks = {
         "a": manual("10.0.0.5", nic_group="1"),
         "b": manual("10.0.0.6", nic_group="1", default=["dns", "gateway"]),
         "c": manual("10.0.0.7", nic_group="1"),
         "d": manual("10.0.0.8"),
     }
-    found = settings(given)
-    group, other = nics(given)
-    assert [found[name].get("mac") for name in "abcd"] == [None, group.mac, None, other.mac]
-    assert [found[name].get("alias") for name in "abcd"] == ["eth0:1", None, "eth0:2", None]
+    agent = resolve(networks).agent_networks
+    shared, single = nics(networks)
+    assert [agent[name].get("mac") for name in "abcd"] == [None, shared.mac, None, single.mac]
+    assert [agent[name].get("alias") for name in "abcd"] == ["eth0:1", None, "eth0:2", None]
 
 
-def test_dynamic_networks_on_a_shared_nic_are_no_aliases():
-    found = settings({"a": {"type": "dynamic", "nic_group": "1"}, "b": manual(nic_group="1")})
-    assert ("alias" in found["a"], "alias" in found["b"], found["a"]["mac"]) == (False, False, found["b"]["mac"])
+def test_dynamic_networks_of_a_nic_are_not_aliases():
+    agent = resolve({"a": {"type": "dynamic", "nic_group": "1"}, "b": manual(nic_group="1")}).agent_networks
+    assert agent["a"]["mac"] == agent["b"]["mac"]
+    assert "alias" not in {*agent["a"], *agent["b"]}
 
 
-def test_a_network_that_dhcp_assigns_leaves_the_mac_to_the_static_one_beside_it():
-    found = settings({"a": manual(nic_group="1", default=["gateway"]), "b": manual("10.0.0.6", nic_group="1")}, ("a",))
-    assert "alias" not in found["b"] and found["b"]["mac"] == found["a"]["mac"]
+def test_static_network_next_to_dhcp_has_the_mac():
+    networks = {"a": manual(nic_group="1", default=["gateway"]), "b": manual("10.0.0.6", nic_group="1")}
+    agent = resolve(networks, assignment="dhcp").agent_networks
+    assert "alias" not in agent["b"]
+    assert agent["b"]["mac"] == agent["a"]["mac"]
 
 
-def test_the_answer_is_what_was_asked_for_but_dynamic_where_dhcp_assigns():
-    given = {"a": manual(x="y"), "b": manual("10.0.0.6"), "v": {"type": "vip"}}
-    assert networks.answer(given, {"b"}) == {"a": given["a"], "b": {**given["b"], "type": "dynamic"}, "v": given["v"]}
-    assert given["b"]["type"] == "manual"
+# -- answer --------------------------------------------------------------------------------------------------------
+
+
+def test_answer_contains_networks_of_the_request():
+    networks = {"a": manual("fd00::5", x="y"), "b": manual("10.0.0.6"), "v": {"type": "vip"}}
+    assert resolve(networks).answer == networks
+    assert resolve(networks, assignment="dhcp").answer == {**networks, "b": {**networks["b"], "type": "dynamic"}}
+    assert networks["b"]["type"] == "manual"

@@ -12,40 +12,6 @@ from bosh_lxd_cpi.runtime import director_registry
 from bosh_lxd_cpi.runtime.clock import Clock
 
 UUID = "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"
-
-
-def test_remembers_each_director_once(tmp_path):
-    for uuid in (UUID, "other", UUID):
-        director_registry.remember(str(tmp_path), uuid)
-    assert director_registry.known(str(tmp_path)) == [UUID, "other"]
-
-
-def test_ignores_locks_and_slots(tmp_path):
-    (tmp_path / "slot-1").touch()
-    (tmp_path / f"creating-vm-{UUID}").touch()
-    assert director_registry.known(str(tmp_path)) == []
-
-
-@pytest.mark.parametrize("uuid", ["", "../../etc/passwd", "a/b", ".", "a\n", "ü", "x" * 65, "a\0b"])
-def test_ignores_invalid_uuids(tmp_path, uuid):
-    inside = tmp_path / "locks"
-    inside.mkdir()
-    director_registry.remember(str(inside), uuid)
-    assert list(inside.iterdir()) == [] and list(tmp_path.iterdir()) == [inside]
-
-
-def test_ignores_an_unusable_directory(tmp_path):
-    (tmp_path / "file").touch()
-    director_registry.remember(str(tmp_path / "file"), UUID)
-    assert director_registry.known(str(tmp_path / "file")) == director_registry.known(str(tmp_path / "missing")) == []
-
-
-def test_does_not_follow_symbolic_links(tmp_path):
-    (tmp_path / f"director-{UUID}").symlink_to(tmp_path / "elsewhere")
-    director_registry.remember(str(tmp_path), UUID)
-    assert not (tmp_path / "elsewhere").exists()
-
-
 OTHER = "516f8ee1-0000-4000-8000-000000000000"
 BOTH = {naming.director_digest(UUID): UUID, naming.director_digest(OTHER): OTHER}
 

@@ -1,4 +1,4 @@
-"""The files are judged by qemu-img: nothing else decides what qcow2 is."""
+"""qemu-img checks the files, as the reference implementation of qcow2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi.errors import CloudError
+from bosh_lxd_cpi.errors import InvalidStemcell
 from bosh_lxd_cpi.stemcell import qcow2
 
 CLUSTER = qcow2.CLUSTER
@@ -20,29 +20,29 @@ MIB = 1 << 20
 def qemu_img(*arguments: str | Path) -> str:
     if not shutil.which("qemu-img"):
         pytest.skip("qemu-img is missing: install qemu-utils")
-    done = subprocess.run(["qemu-img", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    result = subprocess.run(["qemu-img", *arguments], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
-def pieces(raw: bytes, length: int) -> list[bytes]:
-    return [raw[at : at + length] for at in range(0, len(raw), length)]
+def split(raw: bytes, length: int) -> list[bytes]:
+    return [raw[start : start + length] for start in range(0, len(raw), length)]
 
 
-def converted(raw: bytes, length: int = MIB) -> bytes:
-    used = qcow2.used_clusters(pieces(raw, length))
-    whole = b"".join(qcow2.stream(pieces(raw, length), used, len(raw)))
-    assert len(whole) == qcow2.size(used, len(raw))
-    return whole
+def convert(raw: bytes, length: int = MIB) -> bytes:
+    used = qcow2.used_clusters(split(raw, length))
+    image = b"".join(qcow2.convert(split(raw, length), used, len(raw)))
+    assert len(image) == qcow2.converted_size(used, len(raw))
+    return image
 
 
 def check(path: Path) -> dict[str, int]:
-    found = json.loads(qemu_img("check", "--output=json", "-f", "qcow2", path))
-    assert found.get("leaks", 0) == found.get("corruptions", 0) == found["check-errors"] == 0, found
-    return found
+    report = json.loads(qemu_img("check", "--output=json", "-f", "qcow2", path))
+    assert report.get("leaks", 0) == report.get("corruptions", 0) == report["check-errors"] == 0, report
+    return report
 
 
-def test_random_disks_become_files_that_qemu_finds_sound_and_equal(tmp_path):
+def test_converts_random_disks_correctly(tmp_path):
     for seed in range(12):
         rng = random.Random(seed)
         parts = [
@@ -51,27 +51,27 @@ def test_random_disks_become_files_that_qemu_finds_sound_and_equal(tmp_path):
         ]
         raw = b"".join(parts)
         (tmp_path / "raw").write_bytes(raw)
-        (tmp_path / "qcow2").write_bytes(converted(raw, rng.choice([512, 4096, CLUSTER - 512, MIB])))
+        (tmp_path / "qcow2").write_bytes(convert(raw, rng.choice([512, 4096, CLUSTER - 512, MIB])))
         check(tmp_path / "qcow2")
         qemu_img("compare", "-f", "raw", "-F", "qcow2", tmp_path / "raw", tmp_path / "qcow2")
 
 
-def test_an_empty_disk_takes_tables_only(tmp_path):
-    (tmp_path / "qcow2").write_bytes(converted(bytes(10 * MIB)))
+def test_empty_disk_needs_tables_only(tmp_path):
+    (tmp_path / "qcow2").write_bytes(convert(bytes(10 * MIB)))
     assert check(tmp_path / "qcow2").get("allocated-clusters", 0) == 0
     assert json.loads(qemu_img("info", "--output=json", tmp_path / "qcow2"))["virtual-size"] == 10 * MIB
     assert (tmp_path / "qcow2").stat().st_size == 4 * CLUSTER
 
 
-def test_only_clusters_that_hold_anything_are_stored(tmp_path):
+def test_stores_only_clusters_with_data(tmp_path):
     raw = bytearray(100 * CLUSTER)
     raw[0] = raw[5 * CLUSTER - 1] = raw[99 * CLUSTER] = 1
-    (tmp_path / "qcow2").write_bytes(converted(bytes(raw)))
+    (tmp_path / "qcow2").write_bytes(convert(bytes(raw)))
     assert check(tmp_path / "qcow2")["allocated-clusters"] == 3
 
 
 @pytest.mark.parametrize(
-    "clusters, last",
+    "clusters, all_used",
     [
         (qcow2.ENTRIES - 1, False),
         (qcow2.ENTRIES, True),
@@ -85,90 +85,94 @@ def test_only_clusters_that_hold_anything_are_stored(tmp_path):
         (qcow2.ENTRIES * 8, False),
     ],
 )
-def test_tables_grow_where_they_must(tmp_path, clusters, last):
-    """Every cluster used, or only the last: around the ends of L2 tables and refcount blocks. The data is left a hole."""
-    used = [True] * clusters if last else [False] * (clusters - 1) + [True]
+def test_tables_grow_with_number_of_clusters(tmp_path, clusters, all_used):
+    """Every cluster is used, or only the last one, around the ends of L2 tables and refcount blocks."""
+    used = [True] * clusters if all_used else [False] * (clusters - 1) + [True]
     tables = qcow2._tables(used, clusters * CLUSTER)
-    with Path(tmp_path / "qcow2").open("wb") as file:
+    with (tmp_path / "qcow2").open("wb") as file:
         file.write(tables)
-        file.truncate(qcow2.size(used, clusters * CLUSTER))
+        file.truncate(qcow2.converted_size(used, clusters * CLUSTER))
     assert check(tmp_path / "qcow2")["allocated-clusters"] == sum(used)
 
 
-def test_every_length_of_the_refcount_tables_is_sound(tmp_path):
+def test_refcount_blocks_are_correct_around_their_end(tmp_path):
     for clusters in range(qcow2.REFCOUNTS - 12, qcow2.REFCOUNTS + 3):
         tables = qcow2._tables([True] * clusters, clusters * CLUSTER)
-        with Path(tmp_path / "qcow2").open("wb") as file:
+        with (tmp_path / "qcow2").open("wb") as file:
             file.write(tables)
             file.truncate(len(tables) + clusters * CLUSTER)
         check(tmp_path / "qcow2")
 
 
-def test_a_size_that_ends_inside_a_cluster_is_kept(tmp_path):
+def test_keeps_size_that_ends_inside_a_cluster(tmp_path):
     raw = b"x" * (CLUSTER + 512)
-    (tmp_path / "qcow2").write_bytes(converted(raw))
+    (tmp_path / "qcow2").write_bytes(convert(raw))
     assert json.loads(qemu_img("info", "--output=json", tmp_path / "qcow2"))["virtual-size"] == CLUSTER + 512
 
 
-def test_the_first_cluster_is_a_qcow2_header():
-    whole = converted(b"x" * CLUSTER)
-    qcow2.check(whole)
-    assert qcow2.HEADER.unpack(whole[: qcow2.HEADER_SIZE])[:2] == (b"QFI\xfb", 2)
+def test_first_cluster_is_a_qcow2_header():
+    image = convert(b"x" * CLUSTER)
+    qcow2.validate(image)
+    assert qcow2.HEADER.unpack(image[: qcow2.HEADER.size])[:2] == (b"QFI\xfb", 2)
 
 
 @pytest.mark.parametrize("length", [1, 511, 512, CLUSTER - 1, CLUSTER, CLUSTER + 1, 10 * CLUSTER])
-def test_how_the_disk_is_cut_into_chunks_changes_nothing(length):
+def test_result_does_not_depend_on_chunk_size(length):
     raw = random.Random(length).randbytes(3 * CLUSTER) + bytes(CLUSTER) + b"end"
-    assert converted(raw, max(length, 512)) == converted(raw, MIB)
-    assert qcow2.used_clusters(pieces(raw[:2000], length if length < 2000 else 2000)) == [True]
+    assert convert(raw, max(length, 512)) == convert(raw, MIB)
+    assert qcow2.used_clusters(split(raw[:2000], length if length < 2000 else 2000)) == [True]
 
 
 @pytest.mark.parametrize("second", [b"x" * CLUSTER, b"x" * 3 * CLUSTER, b""])
-def test_a_disk_that_changed_between_the_two_readings_is_refused(second):
+def test_rejects_disk_that_changes_between_reads(second):
     used = qcow2.used_clusters([b"x" * 2 * CLUSTER])
-    with pytest.raises(CloudError, match="changed while it was read"):
-        list(qcow2.stream([second] if second else [], used, 2 * CLUSTER))
+    with pytest.raises(InvalidStemcell, match="changed while it was read"):
+        list(qcow2.convert([second] if second else [], used, 2 * CLUSTER))
 
 
-def test_data_where_there_was_none_before_is_not_lost_unseen():
+def test_rejects_new_data_in_empty_cluster():
     used = qcow2.used_clusters([b"x" * CLUSTER + bytes(CLUSTER)])
-    with pytest.raises(CloudError, match="changed while it was read"):
-        list(qcow2.stream([b"x" * CLUSTER + bytes(CLUSTER - 1) + b"x"], used, 2 * CLUSTER))
+    with pytest.raises(InvalidStemcell, match="changed while it was read"):
+        list(qcow2.convert([b"x" * CLUSTER + bytes(CLUSTER - 1) + b"x"], used, 2 * CLUSTER))
 
 
-def test_a_qcow2_file_of_qemus_own_is_accepted(tmp_path):
+def test_accepts_images_of_qemu(tmp_path):
     for compat in "0.10", "1.1":
         qemu_img("create", "-q", "-f", "qcow2", "-o", f"compat={compat}", tmp_path / compat, "1M")
-        qcow2.check((tmp_path / compat).read_bytes()[:1000])
+        qcow2.validate((tmp_path / compat).read_bytes()[:1000])
 
 
 @pytest.mark.parametrize(
-    "header", [b"", b"QFI", b"QFI\xfa", b"\x00" * 100, b"KDMV" + bytes(100), b"conectix", b"\x53\x46\x51"]
+    "header",
+    [b"", b"QFI", b"QFI\xfa", bytes(100), b"KDMV" + bytes(100), b"conectix", b"SFQ"],
+    ids=["empty", "short", "other magic", "zeros", "VMDK", "VHD", "reversed"],
 )
-def test_what_is_not_qcow2_is_refused_with_its_first_bytes(header):
-    with pytest.raises(CloudError, match="root.img is not qcow2: it starts with b'") as raised:
-        qcow2.check(header)
-    assert repr(header[:4]) in raised.value.message and "disk_format: raw" in raised.value.hint
+def test_rejects_other_formats_with_first_bytes(header):
+    with pytest.raises(InvalidStemcell, match=r"root.img is not qcow2: it starts with b'") as raised:
+        qcow2.validate(header)
+    assert repr(header[:4]) in raised.value.brief
+    assert raised.value.code == "not_qcow2"
 
 
-def test_a_file_that_needs_another_is_refused(tmp_path):
+def test_rejects_image_with_backing_file(tmp_path):
     qemu_img("create", "-q", "-f", "raw", tmp_path / "base", "1M")
     qemu_img("create", "-q", "-f", "qcow2", "-b", tmp_path / "base", "-F", "raw", tmp_path / "top")
-    with pytest.raises(CloudError, match="needs a backing file"):
-        qcow2.check((tmp_path / "top").read_bytes()[:1000])
+    with pytest.raises(InvalidStemcell, match="needs a backing file"):
+        qcow2.validate((tmp_path / "top").read_bytes()[:1000])
 
 
 @pytest.mark.parametrize(
-    "at, value, told",
+    "offset, value, message",
     [
         (8, (1).to_bytes(8, "big"), "needs a backing file"),
         (32, (2).to_bytes(4, "big"), "is encrypted"),
         (72, (4).to_bytes(8, "big"), "has its data in another file"),
     ],
+    ids=["backing file", "encryption", "external data"],
 )
-def test_what_a_server_could_not_read_whole_is_refused(at, value, told):
+def test_rejects_images_that_servers_cannot_read(offset, value, message):
     header = bytearray(b"QFI\xfb\x00\x00\x00\x03" + bytes(96))
-    qcow2.check(bytes(header))
-    header[at : at + len(value)] = value
-    with pytest.raises(CloudError, match=told):
-        qcow2.check(bytes(header))
+    qcow2.validate(bytes(header))
+    header[offset : offset + len(value)] = value
+    with pytest.raises(InvalidStemcell, match=message):
+        qcow2.validate(bytes(header))

@@ -4,11 +4,11 @@ import pytest
 
 from bosh_lxd_cpi.runtime.suggest import did_you_mean
 
-KNOWN = ["root_disk", "ephemeral_disk", "cpu", "ram"]
+NAMES = ["root_disk", "ephemeral_disk", "cpu", "ram"]
 
 
 @pytest.mark.parametrize(
-    "word, near",
+    "name, suggestion",
     [
         ("root-disk", "root_disk"),
         ("ephemeral_dsik", "ephemeral_disk"),
@@ -17,10 +17,10 @@ KNOWN = ["root_disk", "ephemeral_disk", "cpu", "ram"]
         ("rams", "ram"),
     ],
 )
-def test_a_misspelt_name_is_recognised(word, near):
-    assert did_you_mean(word, KNOWN) == f" (did you mean {near}?)"
+def test_suggests_most_similar_name(name, suggestion):
+    assert did_you_mean(name, NAMES) == f" (did you mean {suggestion}?)"
 
 
-@pytest.mark.parametrize("word", ["zzz", "", 5, None])
-def test_otherwise_all_names_are_shown_in_order(word):
-    assert did_you_mean(word, KNOWN) == " (known: cpu, ephemeral_disk, ram, root_disk)"
+@pytest.mark.parametrize("name", ["zzz", "", 5, None])
+def test_lists_all_names_without_similar_one(name):
+    assert did_you_mean(name, NAMES) == " (valid names: cpu, ephemeral_disk, ram, root_disk)"

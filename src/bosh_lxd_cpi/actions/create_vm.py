@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.context import Context, parse_cid
-from bosh_lxd_cpi.guest import agent_settings, disks, firmware, networks
+from bosh_lxd_cpi.guest import agent_settings, disks, firmware
 from bosh_lxd_cpi.guest.cloud_properties import VmProperties, parse_vm_properties
 from bosh_lxd_cpi.guest.config_drive import drive
-from bosh_lxd_cpi.guest.networks import Nic
+from bosh_lxd_cpi.guest.networks import NetworkPlan
 from bosh_lxd_cpi.lxd.features import Features
 from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.model import labels, naming
@@ -69,7 +69,7 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
     properties = parse_vm_properties(cloud_properties)
     uuid = context.new_id()
     default_network = properties.network or context.config.server.network_name
-    nics = networks.nics(bosh_networks, default=default_network, uuid=uuid)
+    networks = NetworkPlan.build(bosh_networks, default_network=default_network, vm_uuid=uuid)
     cid = naming.vm_cid(uuid)
     kept: list[str] = []
     try:
@@ -79,8 +79,7 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
             agent_id=agent_id,
             stemcell_cid=stemcell_cid,
             properties=properties,
-            bosh_networks=bosh_networks,
-            nics=nics,
+            networks=networks,
             env=env or {},
         )
         with context.exclusive(cid), context.rollback() as rollback:
@@ -126,8 +125,7 @@ def _plan(
     agent_id: str,
     stemcell_cid: str,
     properties: VmProperties,
-    bosh_networks: Any,
-    nics: list[Nic],
+    networks: NetworkPlan,
     env: dict[str, Any],
 ) -> tuple[Plan, dict[str, Any]]:
     """Read what is needed from the server, and decide. Also return the networks for BOSH."""
@@ -136,16 +134,15 @@ def _plan(
     if not features.has_virtual_machines:
         raise errors.CloudError(f"the server at {server.url} cannot run virtual machines", code="no_vms")
     image, stemcell = _stemcell(context, stemcell_cid)
-    server_networks = read_networks(context, {nic.parent for nic in nics})
-    devices = networks.devices(nics, server_networks)
-    by_dhcp = networks.reserved(nics, server_networks) if server.managed_network_assignment == "dhcp" else set()
+    server_networks = read_networks(context, networks.parents)
+    resolved = networks.resolve(server_networks, assignment=server.managed_network_assignment)
     settings = agent_settings.agent_settings(
         agent_id=agent_id,
         vm_cid=cid,
-        networks=networks.for_agent(bosh_networks, nics, by_dhcp),
+        networks=resolved.agent_networks,
         env=env,
         mbus=config.agent.mbus,
-        ntp=list(config.agent.ntp),
+        ntp=config.agent.ntp,
         ephemeral=bool(properties.ephemeral_disk),
         kind=features.kind,
     )
@@ -156,8 +153,8 @@ def _plan(
         properties=properties,
         features=features,
         image=image,
-        nics=devices,
-        drive=drive.configured(settings, config.agent_config),
+        nics=resolved.devices,
+        drive=drive.build(settings, config.agent_config),
         pool=pool,
         instance_config={
             **boot,
@@ -167,9 +164,9 @@ def _plan(
             **context.owner_labels(),
         },
         ephemeral_pool=properties.ephemeral_storage_pool or pool,
-        target=networks.target(nics, properties.target) or server.target,
+        target=networks.target(properties.target) or server.target,
     )
-    return plan, networks.answer(bosh_networks, by_dhcp)
+    return plan, resolved.answer
 
 
 def _stemcell(context: Context, cid: str) -> tuple[str, str]:

@@ -59,7 +59,7 @@ def forget_disk(context: Context, vm: str, disk: str) -> None:
             context,
             pool,
             new,
-            content=drive.configured(settings, context.config.agent_config),
+            content=drive.build(settings, context.config.agent_config),
             features=features,
             target=instance.location if features.is_clustered else "",
         )

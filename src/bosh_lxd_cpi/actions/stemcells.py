@@ -112,7 +112,7 @@ def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
         first = next(chunks, b"")
         if stemcell.disk_format == "raw" and first[:4] != qcow2.MAGIC:
             return _upload_raw(context, path, stemcell)
-        qcow2.check(first)
+        qcow2.validate(first)
         return _send(context, stemcell, rootfs=_chain(first, chunks), size=image.size, created=image.created)
 
 
@@ -121,7 +121,7 @@ def _upload_raw(context: Context, path: str, stemcell: StemcellProperties) -> st
         context.log.info("the stemcell is raw: reading it once to find out which parts of it are empty")
         used = qcow2.used_clusters(image.chunks())
     with tarball.open_image(path) as image:
-        rootfs, size = qcow2.stream(image.chunks(), used, image.size), qcow2.size(used, image.size)
+        rootfs, size = qcow2.convert(image.chunks(), used, image.size), qcow2.converted_size(used, image.size)
         return _send(context, stemcell, rootfs=rootfs, size=size, created=image.created)
 
 

@@ -1,1 +1,1 @@
-"""The job's properties."""
+"""The configuration: the job's properties, from a file and a request's context."""

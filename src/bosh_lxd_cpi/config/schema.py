@@ -1,15 +1,15 @@
-"""The job's property tree as one frozen value.
+"""The configuration as one immutable value.
 
-The file is JSON or YAML, key for key the properties under `lxd_cpi.` in the job spec. The properties of a cpi-config
-arrive with every request, flat at the top level of its context, and overlay the file for that one call. In the file an
-unknown key is only warned about, so that a new release still starts with an old file; in the context it is refused,
-because it was meant to send this very call elsewhere.
+The file is JSON or YAML and contains the properties under `lxd_cpi.` of the job spec. The properties of a cpi-config
+are in the context of every request, at its top level, and replace those of the file for this call. An unknown property
+in the file causes a warning, so that a new release works with an old file. In the context it is an error, because it
+could be meant to select another server.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi.config import sources
@@ -18,7 +18,7 @@ from bosh_lxd_cpi.runtime.suggest import did_you_mean
 
 
 class Server(NamedTuple):
-    """Where the VMs are to live."""
+    """The LXD or Incus server, and what it uses for VMs by default."""
 
     type: str = ""
     url: str = ""
@@ -34,18 +34,18 @@ class Server(NamedTuple):
     target: str = ""
     managed_network_assignment: str = "static"
     predeploy_stemcell: bool = False
-    instance_config: dict[str, dict[str, str]] = {}
+    instance_config: Mapping[str, Mapping[str, str]] = {}
 
 
 class Agent(NamedTuple):
-    """What every agent is told."""
+    """Settings for every BOSH agent."""
 
     mbus: str = ""
     ntp: tuple[str, ...] = ()
 
 
 class AgentConfig(NamedTuple):
-    """How the config drive looks."""
+    """Format and content of the config drive."""
 
     type: str = "CDROM"
     label: str = "config-2"
@@ -58,7 +58,7 @@ DURATIONS = ("throttle_config.hold", "throttle_config.wait")
 
 
 class ThrottleConfig(NamedTuple):
-    """How many calls may make the server work at once; durations are texts such as 2m."""
+    """Limits for concurrent calls. Durations are strings such as 2m."""
 
     enabled: bool = False
     path: str = ""
@@ -68,13 +68,13 @@ class ThrottleConfig(NamedTuple):
 
 
 class Capture(NamedTuple):
-    """Where to record calls; empty means not at all."""
+    """The directory for recorded calls. If it is empty, calls are not recorded."""
 
     path: str = ""
 
 
 class Config(NamedTuple):
-    """Everything that an operator may set."""
+    """All properties that an operator can set."""
 
     server: Server = Server()
     agent: Agent = Agent()
@@ -84,17 +84,17 @@ class Config(NamedTuple):
     log_level: str = "info"
     keep_failed_vms: bool = False
     director_uuid: str = ""
-    """Whose resources bin/cleanup may remove; a call says itself which director it comes from."""
+    """For bin/cleanup: the director whose resources it removes. A call contains the UUID of its director."""
 
     def secrets(self) -> tuple[str, ...]:
-        """Values that must never be seen in a log, an answer or a capture."""
+        """Return the values that must not occur in logs, responses and recordings."""
         return (self.server.tls_client_key, self.agent.mbus)
 
     def lock_directory(self) -> str:
-        """Return the directory of the lock files of all calls on this machine.
+        """Return the directory with the locks of all calls on this machine.
 
-        Without throttle_config.path it is $TMPDIR/lxd_cpi, which all workers of a director share, with and without BPM
-        (docs/development/bosh-contract.md §1.7). If the path names the Go CPI's socket, it is a directory beside it.
+        The default is $TMPDIR/lxd_cpi, which all workers of a director share, with and without BPM
+        (docs/development/bosh-contract.md §1.7). For the path of the Go CPI's socket it is a directory next to it.
         """
         from bosh_lxd_cpi.runtime.throttle import directory
 
@@ -102,7 +102,7 @@ class Config(NamedTuple):
         return directory(path) if path else os.path.join(os.environ.get("TMPDIR") or "/tmp", "lxd_cpi")
 
 
-SECTIONS: dict[str, type] = {
+SECTIONS: dict[str, Any] = {
     "server": Server,
     "agent": Agent,
     "agent_config": AgentConfig,
@@ -118,15 +118,14 @@ CHOICES = {
 
 
 def load(path: str, context: dict[str, Any] | None = None, warn: Callable[[str], object] = lambda text: None) -> Config:
-    """The configuration in a file, overlaid by a request's context.
+    """Return the configuration in a file, with the properties in a request's context.
 
-    Raises ConfigError with every fault at once; `warn` is told of unknown keys in the file.
+    `warn` is called for every unknown property in the file. Raises ConfigError with all errors at once.
     """
-    config, faults = examine(path, context, warn)
-    if faults:
+    config, problems = examine(path, context, warn)
+    if problems:
         raise ConfigError(
-            f"the configuration in {path} has faults: " + "; ".join(faults),
-            hint="bin/doctor shows what each property must be",
+            f"the configuration in {path} is invalid: {'; '.join(problems)}", code="invalid_configuration", file=path
         )
     return config
 
@@ -134,122 +133,143 @@ def load(path: str, context: dict[str, Any] | None = None, warn: Callable[[str],
 def examine(
     path: str, context: dict[str, Any] | None = None, warn: Callable[[str], object] = lambda text: None
 ) -> tuple[Config, list[str]]:
-    """As `load`, but with every fault beside a configuration that has defaults in their place.
+    """Return the configuration, with defaults for invalid properties, and what is wrong with them.
 
-    Raises ConfigError only for a file that cannot be read.
+    Raises ConfigError only if the file cannot be read.
     """
-    tree = sources.read(path)
-    faults: list[str] = []
-    values = _values(tree, faults, unknown=lambda text: warn(f"{path}: {text}"))
-    theirs: list[str] = []
-    overlaid = _values(sources.of_context(context or {}, Config._fields), theirs, unknown=theirs.append)
-    faults += [f"{fault} (from the cpi-config, by the request's context)" for fault in theirs]
-    if {"tls_ca_cert", "insecure_skip_verify"} & overlaid.get("server", {}).keys():  # it says itself what to believe
+    problems: list[str] = []
+    values = _parse(sources.read(path), problems, unknown=lambda text: warn(f"{path}: {text}"))
+    context_problems: list[str] = []
+    context_tree = sources.from_context(context or {}, Config._fields)
+    overrides = _parse(context_tree, context_problems, unknown=context_problems.append)
+    problems += [f"{problem} (from the cpi-config, by the request's context)" for problem in context_problems]
+    if {"tls_ca_cert", "insecure_skip_verify"} & overrides.get("server", {}).keys():
+        # A context that says how to verify its server does not inherit the certificate of the file's server.
         values.get("server", {}).pop("tls_server_cert", None)
-    for section, properties in overlaid.items():
+    for section, properties in overrides.items():
         values[section] = {**values.get(section, {}), **properties} if isinstance(properties, dict) else properties
     config = Config(**{name: SECTIONS[name](**value) if name in SECTIONS else value for name, value in values.items()})
-    return config, list(dict.fromkeys(faults + _missing(config)))
+    return config, list(dict.fromkeys(problems + _missing(config)))
 
 
-def _values(tree: dict[str, Any], faults: list[str], unknown: Callable[[str], object]) -> dict[str, Any]:
-    """The known properties of a tree with their values checked and converted."""
+def _parse(tree: dict[str, Any], problems: list[str], unknown: Callable[[str], object]) -> dict[str, Any]:
+    """Return the valid properties of a tree. Append to `problems`, and call `unknown` for unknown properties."""
     values: dict[str, Any] = {}
-    for name, given in tree.items():
-        if name in SECTIONS and isinstance(given, dict):
-            section = SECTIONS[name]
-            values[name] = {
-                key: _value(f"{name}.{key}", value, section._field_defaults[key], faults)
-                for key, value in given.items()
-                if key in section._fields and value is not None
-            }
-            for key in (key for key in given if key not in section._fields):
-                unknown(f"unknown property {name}.{key}{did_you_mean(key, section._fields)}")
+    for name, value in tree.items():
+        if name in SECTIONS and isinstance(value, dict):
+            values[name] = _parse_section(name, value, problems, unknown)
         elif name in SECTIONS:
-            if given is not None:
-                faults.append(f"{name} must be a mapping")
+            if value is not None:
+                problems.append(f"{name} must be an object")
         elif name in Config._fields:
-            if given is not None:
-                values[name] = _value(name, given, Config._field_defaults[name], faults)
+            if value is not None:
+                values[name] = _parse_value(name, value, Config._field_defaults[name], problems)
         else:
             unknown(f"unknown property {name}{did_you_mean(name, Config._fields)}")
     return values
 
 
-def _value(name: str, given: Any, default: Any, faults: list[str]) -> Any:
-    """A value in the type of its default; go-lxd-cpi's job writes booleans and numbers as texts, which is accepted."""
+def _parse_section(
+    name: str, properties: dict[str, Any], problems: list[str], unknown: Callable[[str], object]
+) -> dict[str, Any]:
+    section = SECTIONS[name]
+    values = {
+        key: _parse_value(f"{name}.{key}", value, section._field_defaults[key], problems)
+        for key, value in properties.items()
+        if key in section._fields and value is not None
+    }
+    for key in properties:
+        if key not in section._fields:
+            unknown(f"unknown property {name}.{key}{did_you_mean(key, section._fields)}")
+    return values
+
+
+def _parse_value(name: str, value: Any, default: Any, problems: list[str]) -> Any:
+    """Return a value in the type of its default. The Go CPI's job writes booleans and numbers as strings."""
+    problem = ""
     if isinstance(default, bool):
-        if str(given).lower() in ("true", "false"):
-            return str(given).lower() == "true"
-        faults.append(f"{name} must be true or false")
+        if str(value).lower() in ("true", "false"):
+            return str(value).lower() == "true"
+        problem = f"{name} must be true or false"
     elif isinstance(default, int):
-        text = str(given)
-        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
-            return int(text)
-        faults.append(f"{name} must be a positive number")
+        digits = str(value)
+        if digits.isascii() and digits.isdigit() and len(digits) < 10 and int(digits) > 0:
+            return int(digits)
+        problem = f"{name} must be a positive number"
     elif isinstance(default, tuple):
-        given = [given] if isinstance(given, str) and given else given or []
-        if isinstance(given, list) and all(isinstance(item, str) for item in given):
-            return tuple(given)
-        faults.append(f"{name} must be a list of texts")
+        items = [value] if isinstance(value, str) and value else value or []
+        if isinstance(items, list) and all(isinstance(item, str) for item in items):
+            return tuple(items)
+        problem = f"{name} must be a list of strings"
     elif isinstance(default, dict):
-        return _instance_config(name, given, faults)
-    elif isinstance(given, (str, int, float)) and not isinstance(given, bool):
-        if given == "":
-            return default
-        if name in CHOICES and str(given) not in CHOICES[name]:
-            faults.append(f"{name} must be one of {', '.join(filter(None, CHOICES[name]))}")
-        if name in DURATIONS:
-            _check_duration(name, given, faults)
-        return str(given)
+        return _parse_instance_config(name, value, problems)
     else:
-        faults.append(f"{name} must be a text")
+        return _parse_string(name, value, default, problems)
+    problems.append(problem)
     return default
 
 
-def _check_duration(name: str, given: Any, faults: list[str]) -> None:
+def _parse_string(name: str, value: Any, default: Any, problems: list[str]) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        problems.append(f"{name} must be a string")
+        return default
+    if value == "":
+        return default
+    if name in CHOICES and str(value) not in CHOICES[name]:
+        problems.append(f"{name} must be one of {', '.join(filter(None, CHOICES[name]))}")
+    if name in DURATIONS:
+        _check_duration(name, value, problems)
+    return str(value)
+
+
+def _check_duration(name: str, value: str | int | float, problems: list[str]) -> None:
     from bosh_lxd_cpi.runtime.throttle import duration
 
     try:
-        duration(given)
+        duration(value)
     except ValueError as failure:
-        faults.append(f"{name}: {failure}")
+        problems.append(f"{name}: {failure}")
 
 
-def _instance_config(name: str, given: Any, faults: list[str]) -> dict[str, dict[str, str]]:
-    if isinstance(given, dict) and all(isinstance(keys, dict) for keys in given.values()):
-        if all(isinstance(value, (str, int, float)) for keys in given.values() for value in keys.values()):
-            return {str(line): {str(key): _text(value) for key, value in keys.items()} for line, keys in given.items()}
-    faults.append(f"{name} must map stemcell lines to instance options, and those to texts")
+def _parse_instance_config(name: str, value: Any, problems: list[str]) -> dict[str, dict[str, str]]:
+    """Return instance options by stemcell line."""
+    if isinstance(value, dict) and all(isinstance(options, dict) for options in value.values()):
+        options_of_all = [option for options in value.values() for option in options.values()]
+        if all(isinstance(option, (str, int, float)) for option in options_of_all):
+            return {
+                str(line): {str(key): _option(option) for key, option in options.items()}
+                for line, options in value.items()
+            }
+    problems.append(f"{name} must be an object of stemcell lines with objects of instance options, which are strings")
     return {}
 
 
-def _text(value: Any) -> str:
+def _option(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _missing(config: Config) -> list[str]:
     server = config.server
-    faults = []
+    problems = []
     if not server.url.startswith(("https://", "unix://")):
-        faults.append(
+        problems.append(
             "server.url must be https://HOST:8443 or unix:///PATH" + (f", not {server.url}" if server.url else "")
         )
     elif server.url.startswith("https://"):
-        faults += [
+        problems += [
             f"server.{name} is missing" for name in ("tls_client_cert", "tls_client_key") if not getattr(server, name)
         ]
     if not config.agent.mbus:
-        faults.append("agent.mbus is missing")
-    return faults
+        problems.append("agent.mbus is missing")
+    return problems
 
 
-def pem(text: str) -> str:
-    """PEM text as it is, or from the file that the text names. Raises ConfigError."""
-    if "-----BEGIN" in text:
-        return text
+def pem(value: str) -> str:
+    """Return a PEM string, or the content of the file with this path. Raises ConfigError."""
+    if "-----BEGIN" in value:
+        return value
     try:
-        with open(os.path.expanduser(text), encoding="utf-8") as file:
+        with open(os.path.expanduser(value), encoding="utf-8") as file:
             return file.read()
     except (OSError, ValueError) as failure:
-        raise ConfigError(f"expected PEM text or the path of a PEM file: {failure}") from failure
+        raise ConfigError(f"a certificate or key is neither PEM nor the path of a PEM file: {failure}") from failure

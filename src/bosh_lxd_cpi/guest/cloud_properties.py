@@ -1,4 +1,7 @@
-"""cloud_properties as frozen values: every fault is refused, by name, before anything is made."""
+"""cloud_properties of VMs, disks, networks and stemcells as immutable values.
+
+Every invalid property is rejected, with its name, before anything is created.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,16 @@ from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime.suggest import did_you_mean
 
 INSTANCE_TYPE = re.compile(r"(?:c(?P<cpu>[0-9]{1,20}(?:\.[0-9]+)?))?-?(?:m(?P<ram>[0-9]{1,20}(?:\.[0-9]+)?))?")
-MOST_MIB = 1 << 40
-"""An exbibyte: nothing larger is a disk size, it is a mistake."""
-MOST_CPUS = 4096
-MOST_MTU, MOST_VLAN = 65535, 4094
+"""`c2-m4`: number of CPUs and GiB of memory. The length limit keeps the numbers finite."""
+MAX_MIB = 1 << 40
+"""One EiB. A larger size is an error in the manifest."""
+MAX_CPUS = 4096
+MAX_MTU, MAX_VLAN = 65535, 4094
 
 OWNED_CONFIG = re.compile(
     r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*|security\.protection\.delete", re.DOTALL
 )
-"""Instance options that the CPI or the server itself writes, and one that keeps BOSH from deleting what it made."""
+"""Instance options that the CPI or the server sets, and one that prevents BOSH from deleting the VM."""
 
 
 class VmProperties(NamedTuple):
@@ -41,9 +45,10 @@ class VmProperties(NamedTuple):
     tags: Mapping[str, str] = {}
 
     def limits(self) -> dict[str, str]:
-        """limits.cpu and limits.memory. `cpu` and `ram` win over the instance type's `c` (CPUs) and `m` (GiB).
+        """Return limits.cpu and limits.memory.
 
-        The server's own reading of `c2-m4` differs by version (LXD 5.0 takes m4 for 4096 MB), so it is not asked.
+        `cpu` and `ram` take precedence over the numbers in `instance_type`. The CPI interprets `c2-m4` itself, because
+        the result of the server depends on its version: LXD 5.0 makes 4096 MB of m4.
         """
         match = INSTANCE_TYPE.fullmatch(self.instance_type)
         cpu, ram = self.cpu, self.ram
@@ -53,7 +58,7 @@ class VmProperties(NamedTuple):
         return {**({"limits.cpu": str(cpu)} if cpu else {}), **({"limits.memory": f"{ram}MiB"} if ram else {})}
 
     def named_type(self) -> str:
-        """An instance type such as `aws:t2.micro`, which only the server can look up."""
+        """Return an instance type such as `aws:t2.micro`, which only the server knows, or an empty string."""
         return "" if INSTANCE_TYPE.fullmatch(self.instance_type) else self.instance_type
 
 
@@ -81,7 +86,7 @@ class NetworkProperties(NamedTuple):
 
 
 class StemcellProperties(NamedTuple):
-    """cloud_properties of a stemcell; `disk` is MiB. Keys that say nothing to LXD are left aside."""
+    """cloud_properties of a stemcell, without the keys that do not matter to LXD. `disk` is MiB."""
 
     name: str = ""
     version: str = ""
@@ -94,135 +99,167 @@ class StemcellProperties(NamedTuple):
     image_fingerprint: str = ""
 
 
-Value = TypeVar("Value")
+Properties = TypeVar("Properties", VmProperties, DiskProperties, NetworkProperties, StemcellProperties)
 
 
-def parse_vm_properties(given: Any) -> VmProperties:
-    """Raises InvalidProperties."""
-    properties = _read(VmProperties, given, "VM")
+def parse_vm_properties(document: Any) -> VmProperties:
+    """Return the cloud_properties of a VM. Raises InvalidProperties."""
+    properties = _parse(VmProperties, document, "VM")
     for key in properties.config:
         if OWNED_CONFIG.fullmatch(key):
             raise InvalidProperties(
-                f"VM cloud_properties: config.{key} is not for operators to set",
-                hint="Use instance_type or cpu and ram, and tags",
+                f"VM cloud_properties: config.{key} cannot be set, because the CPI or the server sets it",
+                code="owned_option",
+                key=key,
             )
     for name, device in properties.devices.items():
         if naming.RESERVED_DEVICES.fullmatch(name):
             raise InvalidProperties(
-                f"VM cloud_properties: a device called {name} is made by the CPI itself", hint="Choose another name"
+                f"VM cloud_properties: the device name {name} is reserved for the CPI", code="owned_device", device=name
             )
         if "type" not in device:
             raise InvalidProperties(f"VM cloud_properties: devices.{name} has no type")
+    _validate_limits(properties)
+    return properties
+
+
+def _validate_limits(properties: VmProperties) -> None:
     limits = properties.limits()
-    if (
-        int(limits.get("limits.cpu", 0)) > MOST_CPUS
-        or int(limits.get("limits.memory", "0").removesuffix("MiB")) > MOST_MIB
-    ):
-        raise InvalidProperties(f"VM cloud_properties: no server has that much: {limits}")
-    if properties.instance_type and not properties.named_type() and not properties.limits():
+    cpu, ram = int(limits.get("limits.cpu", 0)), int(limits.get("limits.memory", "0").removesuffix("MiB"))
+    if cpu > MAX_CPUS or ram > MAX_MIB:
         raise InvalidProperties(
-            f"VM cloud_properties: instance_type {properties.instance_type!r} names no size",
-            hint="Write it like c2-m4: CPUs and GiB",
+            f"VM cloud_properties: {cpu} CPUs and {ram} MiB of memory are more than {MAX_CPUS} CPUs and {MAX_MIB} MiB"
         )
+    if properties.instance_type and not properties.named_type() and not limits:
+        raise InvalidProperties(
+            f"VM cloud_properties: instance_type {properties.instance_type!r} contains no size", code="instance_type"
+        )
+
+
+def parse_disk_properties(document: Any) -> DiskProperties:
+    """Return the cloud_properties of a persistent disk. Raises InvalidProperties."""
+    properties = _parse(DiskProperties, document, "disk")
+    for key in properties.config:
+        if key == "size" or key.startswith(labels.PREFIX):
+            raise InvalidProperties(f"disk cloud_properties: config.{key} cannot be set, because the CPI sets it")
     return properties
 
 
-def parse_disk_properties(given: Any) -> DiskProperties:
-    """Raises InvalidProperties."""
-    properties = _read(DiskProperties, given, "disk")
-    if owned := next((key for key in properties.config if key == "size" or key.startswith(labels.PREFIX)), None):
-        raise InvalidProperties(f"disk cloud_properties: config.{owned} is set by the CPI itself")
+def parse_network_properties(document: Any, name: str) -> NetworkProperties:
+    """Return the cloud_properties of the network with this name. Raises InvalidProperties."""
+    properties = _parse(NetworkProperties, document, f"network {name}")
+    for key, value, maximum in ("mtu", properties.mtu, MAX_MTU), ("vlan", properties.vlan, MAX_VLAN):
+        if value > maximum:
+            raise InvalidProperties(f"network {name} cloud_properties: {key} must be at most {maximum}, not {value}")
     return properties
 
 
-def parse_network_properties(given: Any, name: str) -> NetworkProperties:
-    """Raises InvalidProperties."""
-    properties = _read(NetworkProperties, given, f"network {name}")
-    for key, most in ("mtu", MOST_MTU), ("vlan", MOST_VLAN):
-        if getattr(properties, key) > most:
-            raise InvalidProperties(f"network {name} cloud_properties: {key} can be {most} at most")
-    return properties
+def parse_stemcell_properties(document: Any) -> StemcellProperties:
+    """Return the cloud_properties of a stemcell. Raises InvalidProperties.
+
+    Unknown keys are ignored, because every stemcell has some for other CPIs.
+    """
+    properties = _object(document, "stemcell")
+    return _parse(
+        StemcellProperties,
+        {key: value for key, value in properties.items() if key in StemcellProperties._fields},
+        "stemcell",
+    )
 
 
-def parse_stemcell_properties(given: Any) -> StemcellProperties:
-    """Raises InvalidProperties. Unknown keys pass: every stemcell has a few that are not for us."""
-    known = {key: value for key, value in _mapping(given, "stemcell").items() if key in StemcellProperties._fields}
-    return _read(StemcellProperties, known, "stemcell")
-
-
-def parse_size(given: Any, what: str) -> int:
-    """A size in MiB. Raises InvalidProperties."""
-    size = _number(given, what)
-    if not 0 < size <= MOST_MIB:
-        raise InvalidProperties(f"{what} must be between 1 and {MOST_MIB} MiB, not {given}")
+def parse_size(value: Any, name: str) -> int:
+    """Return a size in MiB. `name` stands for it in the error message. Raises InvalidProperties."""
+    size = _integer(value, name)
+    if not 0 < size <= MAX_MIB:
+        raise InvalidProperties(f"{name} must be from 1 to {MAX_MIB} MiB, not {value}")
     return size
 
 
-def _mapping(given: Any, what: str) -> dict[str, Any]:
-    if given is None:
+def _object(document: Any, owner: str) -> dict[str, Any]:
+    if document is None:
         return {}
-    if not isinstance(given, dict):
-        raise InvalidProperties(f"{what} cloud_properties must be a mapping, not {type(given).__name__}")
-    return given
+    if not isinstance(document, dict):
+        raise InvalidProperties(f"{owner} cloud_properties must be an object, not {_type_of(document)}")
+    return document
 
 
-def _read(kind: type[Value], given: Any, what: str) -> Value:
-    defaults: dict[str, Any] = kind._field_defaults  # type: ignore[attr-defined]
-    known = {name: _maps if name == "devices" else READERS[type(default)] for name, default in defaults.items()}
+def _parse(kind: type[Properties], document: Any, owner: str) -> Properties:
+    """Return the properties in a document. A null value means the default."""
+    parsers = {name: _parser(name, default) for name, default in kind._field_defaults.items()}
     values = {}
-    for key, value in _mapping(given, what).items():
-        if key not in known:
-            raise InvalidProperties(f"{what} cloud_properties: unknown key {key}{did_you_mean(key, known)}")
+    for key, value in _object(document, owner).items():
+        if key not in parsers:
+            raise InvalidProperties(f"{owner} cloud_properties: unknown key {key}{did_you_mean(key, parsers)}")
         if value is not None:
-            values[key] = known[key](value, f"{what} cloud_properties: {key}")
+            values[key] = parsers[key](value, f"{owner} cloud_properties: {key}")
     return kind(**values)
 
 
-def _word(given: Any, what: str) -> str:
-    if isinstance(given, (int, float)) and not isinstance(given, bool):
-        given = str(given)
-    if not isinstance(given, str):
-        raise InvalidProperties(f"{what} must be a text, not {type(given).__name__}")
-    return given
+def _parser(name: str, default: Any) -> Callable[[Any, str], Any]:
+    return _objects_of_strings if name == "devices" else PARSERS[type(default)]
 
 
-def _number(given: Any, what: str) -> int:
-    if isinstance(given, str) and given.isascii() and given.isdigit():
-        given = int(given[:20])
-    if isinstance(given, float) and given.is_integer():
-        given = int(given)
-    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= MOST_MIB:
-        raise InvalidProperties(f"{what} must be a whole number from 0 to {MOST_MIB}, not {str(given)[:40]!r}")
-    return given
+def _type_of(value: Any) -> str:
+    """Return the JSON type of a value, with its article."""
+    if isinstance(value, bool):
+        return "a boolean"
+    names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
 
 
-def _boolean(given: Any, what: str) -> bool:
-    if str(given).lower() not in ("true", "false"):
-        raise InvalidProperties(f"{what} must be true or false")
-    return str(given).lower() == "true"
+def _string(value: Any, name: str) -> str:
+    """Return a string. Numbers are accepted, because YAML authors often leave out the quotes."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise InvalidProperties(f"{name} must be a string, not {_type_of(value)}")
+    return value
 
 
-def _words(given: Any, what: str) -> tuple[str, ...]:
-    if not isinstance(given, list):
-        raise InvalidProperties(f"{what} must be a list of texts")
-    return tuple(_word(item, what) for item in given)
+def _integer(value: Any, name: str) -> int:
+    number = value
+    if isinstance(number, str) and number.isascii() and number.isdigit():
+        number = int(number[:20])  # enough digits for a number that is too large
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_MIB:
+        raise InvalidProperties(f"{name} must be a whole number from 0 to {MAX_MIB}, not {str(value)[:40]!r}")
+    return number
 
 
-def _texts(given: Any, what: str) -> dict[str, str]:
-    """LXD's own maps hold texts only; YAML writers leave out the quotes."""
-    if not isinstance(given, dict):
-        raise InvalidProperties(f"{what} must be a mapping of texts")
+def _boolean(value: Any, name: str) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise InvalidProperties(f"{name} must be true or false")
+    return str(value).lower() == "true"
+
+
+def _strings(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise InvalidProperties(f"{name} must be a list of strings")
+    return tuple(_string(item, name) for item in value)
+
+
+def _object_of_strings(value: Any, name: str) -> dict[str, str]:
+    """Return an object whose values are strings, as the server requires. Booleans become `true` and `false`."""
+    if not isinstance(value, dict):
+        raise InvalidProperties(f"{name} must be an object of strings")
     return {
-        str(key): str(value).lower() if isinstance(value, bool) else _word(value, f"{what}.{key}")
-        for key, value in given.items()
+        str(key): str(item).lower() if isinstance(item, bool) else _string(item, f"{name}.{key}")
+        for key, item in value.items()
     }
 
 
-def _maps(given: Any, what: str) -> dict[str, dict[str, str]]:
-    if not isinstance(given, dict):
-        raise InvalidProperties(f"{what} must be a mapping of mappings")
-    return {str(key): _texts(value, f"{what}.{key}") for key, value in given.items()}
+def _objects_of_strings(value: Any, name: str) -> dict[str, dict[str, str]]:
+    if not isinstance(value, dict):
+        raise InvalidProperties(f"{name} must be an object of objects")
+    return {str(key): _object_of_strings(item, f"{name}.{key}") for key, item in value.items()}
 
 
-READERS: dict[type, Callable[[Any, str], Any]] = {str: _word, int: _number, bool: _boolean, tuple: _words, dict: _texts}
-"""By the type of a property's default."""
+PARSERS: dict[type, Callable[[Any, str], Any]] = {
+    str: _string,
+    int: _integer,
+    bool: _boolean,
+    tuple: _strings,
+    dict: _object_of_strings,
+}
+"""How to parse a property, by the type of its default."""

@@ -1,7 +1,7 @@
-"""The directors that make calls from this machine, as empty files beside the locks.
+"""The UUIDs of the directors that call the CPI on this machine, as empty files in the lock directory.
 
-No property holds a director's UUID: the director makes one up when it first starts. Each call brings it along, so
-create_vm notes it here, and cleanup reads it.
+No property contains the UUID of a director, because the director generates it at its first start. Every call contains
+it, so create_vm records it here and cleanup reads it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ UUID = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 def remember(directory: str, uuid: str) -> None:
-    """Note that `uuid` makes calls here, as an empty file beside the locks. Where that cannot be, cleanup has to be told."""
+    """Record the UUID of a director. Without a usable directory nothing is recorded, and cleanup needs --director."""
     if UUID.fullmatch(uuid):
         with contextlib.suppress(OSError):
             os.close(os.open(os.path.join(directory, PREFIX + uuid), os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660))
 
 
-def known(directory: str) -> list[str]:
-    """The UUIDs of the directors that made VMs from this machine."""
+def directors(directory: str) -> list[str]:
+    """Return the UUIDs of the directors that created VMs from this machine."""
     try:
         names = os.listdir(directory)
     except OSError:
         return []
     return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+
+
+known = directors

@@ -1,14 +1,14 @@
-"""The help that a misspelt name deserves."""
+"""Suggestions for misspelt names in error messages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """A text to append to an error: the nearest known name, or all of them."""
+def did_you_mean(name: object, valid_names: Iterable[str]) -> str:
+    """Return the end of an error message: the most similar valid name, or all valid names."""
     import difflib
 
-    known = sorted(known)
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"
+    candidates = sorted(valid_names)
+    similar = difflib.get_close_matches(str(name), candidates, n=1, cutoff=0.5)
+    return f" (did you mean {similar[0]}?)" if similar else f" (valid names: {', '.join(candidates)})"

@@ -1,1 +1,1 @@
-"""File formats of stemcells. Needs no server."""
+"""File formats of stemcells. No module here uses the server."""

@@ -1,7 +1,7 @@
-"""qcow2, as far as a stemcell needs it: recognise it, and write it around a raw disk without a temporary file.
+"""The qcow2 format: validate an image, and convert a raw disk without a temporary file.
 
-The tables of a qcow2 file come before the data and say which clusters are there, so a raw image is read twice: once to
-see which clusters hold only zeros, once to send the others.
+The tables of a qcow2 file precede the data and say which clusters exist. So a raw image is read twice: first to find
+the clusters that are not empty, then to send them.
 """
 
 from __future__ import annotations
@@ -10,85 +10,89 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 
-from bosh_lxd_cpi.errors import CloudError
+from bosh_lxd_cpi.errors import InvalidStemcell
 
 MAGIC = b"QFI\xfb"
 HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
-HEADER_SIZE = HEADER.size
 CLUSTER_BITS = 16
 CLUSTER = 1 << CLUSTER_BITS
 ZEROS = bytes(CLUSTER)
 ENTRIES = CLUSTER // 8
-"""Entries in an L1, L2 or refcount table cluster."""
+"""Entries in a cluster of an L1, L2 or refcount table."""
 REFCOUNTS = CLUSTER // 2
-"""Entries in a refcount block: 16 bits each."""
+"""Entries in a refcount block, 16 bits each."""
 COPIED = 1 << 63
+"""Flag of a cluster that has one reference."""
 EXTERNAL_DATA = 1 << 2
+"""Incompatible feature bit of an image with its data in another file."""
 
 
-def check(header: bytes) -> None:
-    """Refuse what the server could not convert. Raises CloudError."""
+def validate(header: bytes) -> None:
+    """Check the first bytes of an image. Raises InvalidStemcell if the server cannot convert the image."""
     if header[:4] != MAGIC:
-        raise CloudError(
-            f"the stemcell's root.img is not qcow2: it starts with {header[:4]!r}",
-            hint="Upload an openstack-qcow2 stemcell; a raw one must say disk_format: raw",
-        )
+        raise InvalidStemcell(f"the stemcell's root.img is not qcow2: it starts with {header[:4]!r}", code="not_qcow2")
     if len(header) >= 16 and int.from_bytes(header[8:16], "big"):
-        raise CloudError("the stemcell's root.img needs a backing file, which no server has")
+        raise InvalidStemcell("the stemcell's root.img needs a backing file, which the server does not have")
     if len(header) >= 36 and int.from_bytes(header[32:36], "big"):
-        raise CloudError("the stemcell's root.img is encrypted")
+        raise InvalidStemcell("the stemcell's root.img is encrypted")
     version = int.from_bytes(header[4:8], "big")
     if version >= 3 and len(header) >= 80 and int.from_bytes(header[72:80], "big") & EXTERNAL_DATA:
-        raise CloudError("the stemcell's root.img has its data in another file, which no server has")
+        raise InvalidStemcell("the stemcell's root.img has its data in another file, which the server does not have")
 
 
 def used_clusters(chunks: Iterable[bytes]) -> list[bool]:
-    """For every cluster of a raw image, whether it holds anything but zeros."""
-    return [_holds_data(cluster) for cluster in _clusters(chunks)]
+    """Return for every cluster of a raw image whether it contains anything but zeros."""
+    return [_has_data(cluster) for cluster in _clusters(chunks)]
 
 
-def size(used: list[bool], virtual_size: int) -> int:
-    """Bytes that `stream` will give."""
+def converted_size(used: list[bool], virtual_size: int) -> int:
+    """Return the size in bytes of the file that `convert` yields."""
     return len(_tables(used, virtual_size)) + sum(used) * CLUSTER
 
 
-def stream(chunks: Iterable[bytes], used: list[bool], virtual_size: int) -> Iterator[bytes]:
-    """A qcow2 (compat 0.10) file of a raw image whose used clusters are known. Raises CloudError if it changed."""
+def convert(chunks: Iterable[bytes], used: list[bool], virtual_size: int) -> Iterator[bytes]:
+    """Yield a qcow2 file (compat 0.10) for a raw image.
+
+    `used` is the result of `used_clusters`, and `virtual_size` the size of the image in bytes. Raises InvalidStemcell
+    if the image changed since `used_clusters` read it.
+    """
     yield _tables(used, virtual_size)
-    for cluster, wanted in zip_longest(_clusters(chunks), used):
-        if cluster is None or wanted is None or _holds_data(cluster) > wanted:
-            raise CloudError("the stemcell's tarball changed while it was read")
-        if wanted:
+    for cluster, is_used in zip_longest(_clusters(chunks), used):
+        if cluster is None or is_used is None or (_has_data(cluster) and not is_used):
+            raise InvalidStemcell("the stemcell's tarball changed while it was read")
+        if is_used:
             yield cluster.ljust(CLUSTER, b"\0")
 
 
 def _tables(used: list[bool], virtual_size: int) -> bytes:
-    """Header, refcount table, refcount blocks, L1 table and L2 tables; the data clusters follow in order."""
-    groups = [used[at : at + ENTRIES] for at in range(0, len(used), ENTRIES)]
+    """Return header, refcount table, refcount blocks, L1 table and L2 tables. The used clusters follow in order."""
+    groups = [used[start : start + ENTRIES] for start in range(0, len(used), ENTRIES)]
+    l2_tables = sum(any(group) for group in groups)
     l1_clusters = -(-len(groups) // ENTRIES) or 1
-    fixed = 1 + l1_clusters + sum(any(group) for group in groups) + sum(used)
+    fixed = 1 + l1_clusters + l2_tables + sum(used)
     blocks = table_clusters = 1
     while blocks * REFCOUNTS < fixed + blocks + table_clusters:
         blocks += 1
         table_clusters = -(-blocks // ENTRIES)
-    l1_at = 1 + table_clusters + blocks
-    l2_at = l1_at + l1_clusters
-    data_at = l2_at + sum(any(group) for group in groups)
-    total = data_at + sum(used)
+    l1_start = 1 + table_clusters + blocks
+    l2_start = l1_start + l1_clusters
+    data_start = l2_start + l2_tables
+    total = data_start + sum(used)
 
     header = HEADER.pack(
-        MAGIC, 2, 0, 0, CLUSTER_BITS, virtual_size, 0, len(groups), l1_at * CLUSTER, CLUSTER, table_clusters, 0, 0
+        MAGIC, 2, 0, 0, CLUSTER_BITS, virtual_size, 0, len(groups), l1_start * CLUSTER, CLUSTER, table_clusters, 0, 0
     )
     refcount_table = _table(((1 + table_clusters + block) * CLUSTER for block in range(blocks)), table_clusters)
     refcounts = struct.pack(f">{total}H", *[1] * total).ljust(blocks * CLUSTER, b"\0")
-    l1, l2 = [], []
+    l1: list[int] = []
+    l2: list[bytes] = []
     for group in groups:
-        l1.append((l2_at + len(l2)) * CLUSTER | COPIED if any(group) else 0)
+        l1.append((l2_start + len(l2)) * CLUSTER | COPIED if any(group) else 0)
         if any(group):
             entries = []
-            for wanted in group:
-                entries.append(data_at * CLUSTER | COPIED if wanted else 0)
-                data_at += wanted
+            for is_used in group:
+                entries.append(data_start * CLUSTER | COPIED if is_used else 0)
+                data_start += is_used
             l2.append(_table(entries, 1))
     return header.ljust(CLUSTER, b"\0") + refcount_table + refcounts + _table(l1, l1_clusters) + b"".join(l2)
 
@@ -98,17 +102,17 @@ def _table(entries: Iterable[int], clusters: int) -> bytes:
     return packed.ljust(clusters * CLUSTER, b"\0")
 
 
-def _holds_data(cluster: bytes) -> bool:
+def _has_data(cluster: bytes) -> bool:
     return cluster != ZEROS[: len(cluster)]
 
 
 def _clusters(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
+    buffer = b""
     for chunk in chunks:
-        rest += chunk
-        whole = len(rest) - len(rest) % CLUSTER
-        for at in range(0, whole, CLUSTER):
-            yield rest[at : at + CLUSTER]
-        rest = rest[whole:]
-    if rest:
-        yield rest
+        buffer += chunk
+        complete = len(buffer) - len(buffer) % CLUSTER
+        for start in range(0, complete, CLUSTER):
+            yield buffer[start : start + CLUSTER]
+        buffer = buffer[complete:]
+    if buffer:
+        yield buffer

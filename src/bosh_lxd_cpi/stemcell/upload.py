@@ -1,4 +1,4 @@
-"""A stemcell as the multipart upload that makes it a virtual-machine image, in constant memory."""
+"""The multipart request body that imports a stemcell as a virtual-machine image, in constant memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 def metadata(*, architecture: str, created: int, properties: Mapping[str, str]) -> bytes:
-    """Return a tar archive with metadata.yaml. Equal stemcells give equal bytes, so they have equal fingerprints.
+    """Return the tar with metadata.yaml. Equal arguments give equal bytes, so equal stemcells have equal fingerprints.
 
-    It always has `properties`: without them, a properties header can crash the daemon (docs/development/lxd-api.md §3).
+    `created` is in Unix seconds. The document always contains `properties`, because a properties header for an image
+    without them crashes the daemon (docs/development/lxd-api.md §3). The server rejects a creation_date of 0.
     """
     document = {"architecture": architecture, "creation_date": max(created, 1), "properties": dict(properties)}
     content = json.dumps(document, sort_keys=True).encode()  # JSON is YAML
@@ -25,10 +26,10 @@ def metadata(*, architecture: str, created: int, properties: Mapping[str, str]) 
 
 
 class Upload:
-    """The body of POST /1.0/images: metadata first, then a disk image of known size.
+    """The body of POST /1.0/images: metadata, then a disk image.
 
-    The part called rootfs.img is what makes it a virtual machine's image. `fingerprint` is the image's own, known when
-    the body has been read to its end.
+    The part with the name rootfs.img makes it the image of a virtual machine. `size` is the size of the disk image in
+    bytes. `progress` is called with the percentage at every tenth.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Upload:
         self._metadata, self._rootfs, self._size, self._progress = metadata, rootfs, size, progress
         self._hash = hashlib.sha256()
         self.finished = False
+        """Whether the body has been read to its end."""
         self._heads = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n".encode()
@@ -48,18 +50,19 @@ class Upload:
 
     @property
     def fingerprint(self) -> str:
+        """The fingerprint of the image, if the body has been read to its end."""
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[bytes]:
         self._hash.update(self._metadata)
         yield self._heads[0] + self._metadata + b"\r\n" + self._heads[1]
-        done = tenths = 0
+        sent = tenths = 0
         for chunk in self._rootfs:
             self._hash.update(chunk)
             yield chunk
-            done += len(chunk)
-            if done * 10 // self._size > tenths:
-                tenths = done * 10 // self._size
+            sent += len(chunk)
+            if sent * 10 // self._size > tenths:
+                tenths = sent * 10 // self._size
                 self._progress(tenths * 10)
         self.finished = True
         yield self._tail

@@ -1,4 +1,4 @@
-"""The drive that carries the agent settings into the VM; written once, attached for the VM's life."""
+"""The config drive, which carries the agent settings into the VM. It is written once and stays attached."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ from bosh_lxd_cpi.config.schema import AgentConfig
 from bosh_lxd_cpi.errors import ConfigError
 
 
-def configured(settings: dict[str, Any], look: AgentConfig) -> bytes:
-    """The drive as the job's properties want it to look. Raises ConfigError."""
+def build(settings: dict[str, Any], agent_config: AgentConfig) -> bytes:
+    """Return the image of a config drive as the configuration describes it. Raises ConfigError."""
     return image(
-        settings, kind=look.type, label=look.label, metadata_path=look.metadata_path, userdata_path=look.userdata_path
+        settings,
+        kind=agent_config.type,
+        label=agent_config.label,
+        metadata_path=agent_config.metadata_path,
+        userdata_path=agent_config.userdata_path,
     )
 
 
-def image(settings: dict[str, Any], *, kind: str, label: str, metadata_path: str, userdata_path: str) -> bytes:
-    """The drive's bytes, the same for the same settings: ISO9660 for kind CDROM, FAT for FAT32.
+configured = build
 
-    The metadata file only has to exist: without it the agent looks for an SSH key over HTTP, for minutes.
-    Raises ConfigError for a label or path that the file system does not allow.
+
+def image(settings: dict[str, Any], *, kind: str, label: str, metadata_path: str, userdata_path: str) -> bytes:
+    """Return the image of a config drive with these agent settings. Equal arguments give equal bytes.
+
+    It is an ISO9660 file system for the kind CDROM and a FAT file system for FAT32. The metadata file must exist,
+    because without it the agent looks for an SSH key over HTTP for minutes. Raises ConfigError for a label or path that
+    the file system does not support.
     """
     files = {metadata_path: b"{}", userdata_path: json.dumps(settings, sort_keys=True).encode()}
     if kind == "FAT32":
-        from bosh_lxd_cpi.guest.config_drive.fat import image as build
+        from bosh_lxd_cpi.guest.config_drive.fat import image as build_image
     else:
-        from bosh_lxd_cpi.guest.config_drive.iso9660 import image as build
+        from bosh_lxd_cpi.guest.config_drive.iso9660 import image as build_image
     try:
-        return build(files, label=label)
+        return build_image(files, label=label)
     except ValueError as failure:
-        raise ConfigError(f"agent_config makes no config drive: {failure}") from None
+        raise ConfigError(f"the config drive cannot be built from agent_config: {failure}") from None

@@ -1,8 +1,8 @@
 """A FAT12 image with long file names, without a partition table (Microsoft's FAT specification 1.03, "fatgen103").
 
-Layout in sectors: boot sector, allocation table twice, root directory, then clusters with directories and files.
-FAT12 is what keeps the image at 1 MiB; Linux mounts it as vfat like its bigger brothers. Short names are mere numbers
-behind a tilde, which long names must not contain: they live in the same name space.
+Layout in sectors: boot sector, two allocation tables, root directory, then clusters with directories and files. FAT12
+allows an image of 1 MiB; Linux mounts it as vfat. Short names are a tilde and a number. Long names must not contain a
+tilde, because both kinds of names share one name space.
 """
 
 from __future__ import annotations
@@ -16,25 +16,29 @@ from bosh_lxd_cpi.guest.config_drive import tree
 
 SECTOR = 512
 MIB = 1024 * 1024
-MAX_CLUSTERS = 4084 - 16  # FAT16 begins above 4084, but readers miscount: blkid by two, the specification warns of 16
-TABLE_SECTORS = 12  # room for MAX_CLUSTERS at a byte and a half each
+MAX_CLUSTERS = 4084 - 16
+"""FAT16 begins above 4084 clusters, but readers miscount: blkid by 2, and the specification warns of 16."""
+TABLE_SECTORS = 12
+"""Sectors of an allocation table with MAX_CLUSTERS entries of 12 bits."""
 LABEL, DIRECTORY, FILE = 0x08, 0x10, 0x20
-DATE = 1 << 5 | 1  # 1980-01-01 in every image: equal content makes equal bytes
+"""File attributes."""
+DATE = 1 << 5 | 1
+"""1980-01-01, constant so that equal content gives equal bytes."""
 
 
 def image(files: Mapping[str, bytes], *, label: str) -> bytes:
-    """A file system with `files` (relative path -> content) in whole MiB; equal arguments give equal bytes.
+    """Return a file system with `files`, contents by relative path. Its size is a multiple of 1 MiB.
 
-    `label` becomes upper case, as FAT labels are. Raises ValueError for a label or path that the file system cannot
-    hold, for more than 4068 files and directories, and for more content than about 127 MiB.
+    Equal arguments give equal bytes. The label is converted to upper case, as FAT requires. Raises ValueError for a
+    label or path that FAT does not support, for more than 4068 files and directories, and for more than about 127 MiB.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,11}", label):
         raise ValueError(f"FAT label {label!r} must be 1 to 11 of the characters A-Z a-z 0-9 _ -")
     volume_label = label.upper().encode().ljust(11)
     directories = tree.directories(files)
     paths = [*directories, *sorted(files)]
-    _check(paths)
-    first_cluster = dict.fromkeys(paths, 0)  # stays 0 for empty files and for the root directory, outside the clusters
+    _validate(paths)
+    first_cluster = dict.fromkeys(paths, 0)  # 0 for empty files, and for the root directory outside of the clusters
 
     def content(path: str) -> bytes:
         if path in files:
@@ -46,7 +50,7 @@ def image(files: Mapping[str, bytes], *, label: str) -> bytes:
             head = _entry(volume_label, LABEL)
         return head + _entries(directories[path], files, first_cluster)
 
-    sizes = {path: len(content(path)) for path in paths}  # first clusters don't change them
+    sizes = {path: len(content(path)) for path in paths}  # sizes do not depend on first clusters
     root_sectors = -(-sizes.pop("") // SECTOR)
     cluster_size, lengths = _clusters(sizes)
     table = [0xFF8, 0xFFF]
@@ -63,7 +67,7 @@ def image(files: Mapping[str, bytes], *, label: str) -> bytes:
     return (_boot_sector(volume_label, size, cluster_size, root_sectors, zlib.crc32(body)) + body).ljust(size, b"\0")
 
 
-def _check(paths: Collection[str]) -> None:
+def _validate(paths: Collection[str]) -> None:
     if len(paths) > MAX_CLUSTERS:
         raise ValueError(f"{len(paths)} files and directories are too many for FAT12")
     spellings: dict[str, str] = {}
@@ -71,20 +75,20 @@ def _check(paths: Collection[str]) -> None:
         if re.search(r'["*:<>?\\|~]|(^|/) |[ .](/|$)', path):
             raise ValueError(f"path {path!r} has a character or ending that FAT does not allow")
         if spellings.setdefault(path.lower(), path) != path:
-            raise ValueError(f"{spellings[path.lower()]!r} and {path!r} are the same to FAT")
+            raise ValueError(f"{spellings[path.lower()]!r} and {path!r} are the same name on FAT")
 
 
 def _clusters(sizes: Mapping[str, int]) -> tuple[int, dict[str, int]]:
-    """The smallest cluster size (bytes) with which everything fits, and how many clusters each path then takes."""
+    """Return the smallest sufficient cluster size in bytes, and the number of clusters of each path."""
     for cluster_size in (SECTOR << shift for shift in range(7)):
         lengths = {path: -(-size // cluster_size) for path, size in sizes.items()}
         if sum(lengths.values()) <= MAX_CLUSTERS:
             return cluster_size, lengths
-    raise ValueError(f"{sum(sizes.values())} bytes in files and directories are too much for FAT12")
+    raise ValueError(f"{sum(sizes.values())} bytes in files and directories are too many for FAT12")
 
 
 def _pack12(table: list[int]) -> bytes:
-    pairs = zip(table[::2], [*table[1::2], 0])
+    pairs = zip(table[::2], [*table[1::2], 0], strict=False)
     return b"".join((low | high << 12).to_bytes(3, "little") for low, high in pairs)
 
 
@@ -134,7 +138,7 @@ def _entry(short_name: bytes, attribute: int, cluster: int = 0, size: int = 0) -
 
 
 def _long_name(name: str, short_name: bytes) -> bytes:
-    """The entries that precede a short name's own: 13 characters of the long name each, the last ones first."""
+    """Return the entries before the entry of a short name: 13 characters of the long name each, in reverse order."""
     checksum = 0
     for byte in short_name:
         checksum = ((checksum & 1) << 7) + (checksum >> 1) + byte & 0xFF

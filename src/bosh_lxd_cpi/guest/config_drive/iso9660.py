@@ -1,8 +1,8 @@
 """An ISO9660 image with Rock Ridge names (ECMA-119, IEEE P1281 "SUSP", IEEE P1282 "RRIP").
 
-Layout in sectors: 16 unused, volume descriptor, its terminator, path table twice, directories, files.
-ISO9660's own names are mere numbers, thereby unique and in order; Rock Ridge carries the real ones. Directories may be
-deeper than ECMA-119's eight levels, as `mkisofs -D` makes them: Linux does not mind.
+Layout in sectors: 16 unused, volume descriptor, terminator, two path tables, directories, files. The ISO9660 names are
+numbers, so that they are unique and sorted; the Rock Ridge names are the real ones. Directories may be deeper than the
+eight levels of ECMA-119, as with `mkisofs -D`, because Linux supports it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from bosh_lxd_cpi.guest.config_drive import tree
 
 SECTOR = 2048
 FIRST_TABLE = 18
-FILE_MODE = 0o100400  # the settings hold secrets: for root only
-DIRECTORY_MODE = 0o40500
-DATE = bytes([80, 1, 1, 0, 0, 0, 0])  # 1980-01-01 in every image: equal content makes equal bytes
+"""Sector of the first path table."""
+FILE_MODE, DIRECTORY_MODE = 0o100400, 0o40500
+"""For root only, because the agent settings contain secrets."""
+DATE = bytes([80, 1, 1, 0, 0, 0, 0])
+"""1980-01-01, constant so that equal content gives equal bytes."""
 LONG_DATE = b"1980010100000000\0"
 NO_DATE = b"0" * 16 + b"\0"
-ROCK_RIDGE = b"SP\x07\x01\xbe\xef\0" + b"ER\x12\x01\x0a\0\0\x01RRIP_1991A"  # announced by the first record of all
+ROCK_RIDGE = b"SP\x07\x01\xbe\xef\0" + b"ER\x12\x01\x0a\0\0\x01RRIP_1991A"
+"""Announces Rock Ridge, in the first record of the root directory."""
 
 
 class Node(NamedTuple):
-    """A file or directory; sector and size (bytes) are 0 until the layout is known."""
+    """A file or directory. Sector and size in bytes are 0 until the layout is computed."""
 
     identifier: bytes
     mode: int
@@ -35,10 +38,10 @@ class Node(NamedTuple):
 
 
 def image(files: Mapping[str, bytes], *, label: str) -> bytes:
-    """A file system with `files` (relative path -> content), owned by root; equal arguments give equal bytes.
+    """Return a file system with `files`, contents by relative path, owned by root. Equal arguments give equal bytes.
 
-    The volume id is `label` as given: ECMA-119 knows no lower case there, but Linux shows it in /dev/disk/by-label.
-    Raises ValueError for a label or a path that the file system cannot hold.
+    The label is not converted to upper case as ECMA-119 requires, because Linux shows it in /dev/disk/by-label and the
+    agent looks for it there. Raises ValueError for a label or path that the file system does not support.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", label):
         raise ValueError(f"ISO9660 label {label!r} must be 1 to 32 of the characters A-Z a-z 0-9 _ . -")
@@ -51,7 +54,7 @@ def image(files: Mapping[str, bytes], *, label: str) -> bytes:
         nodes[path] = Node(b"%08d.;1" % number, FILE_MODE, links=1)
 
     sector = FIRST_TABLE + 2 * _sectors(_path_table(directories, nodes, "<"))
-    for path, node in list(nodes.items()):  # a size does not depend on sectors, so their zeros do for measuring
+    for path, node in list(nodes.items()):  # sizes do not depend on the sectors, which are still 0
         data = files[path] if path in files else _directory(path, directories[path], nodes)
         nodes[path] = node._replace(sector=sector, size=len(data))
         sector += _sectors(data)
@@ -64,7 +67,7 @@ def image(files: Mapping[str, bytes], *, label: str) -> bytes:
 
 
 def _sectors(data: bytes) -> int:
-    return max(1, -(-len(data) // SECTOR))  # one for an empty file too: its extent must lie inside the image
+    return max(1, -(-len(data) // SECTOR))  # at least one, so that the extent of an empty file lies inside the image
 
 
 def _both16(number: int) -> bytes:
@@ -91,7 +94,7 @@ def _volume_descriptor(label: str, sectors: int, tables: list[bytes], root: Node
             struct.pack("<II", FIRST_TABLE, 0),
             struct.pack(">II", FIRST_TABLE + _sectors(tables[0]), 0),
             _record(root.identifier, root),
-            b" " * (4 * 128 + 3 * 37),  # names of the set, publisher, preparer, application and of three files
+            b" " * (4 * 128 + 3 * 37),  # identifiers of the set, publisher, preparer, application and of three files
             LONG_DATE,
             LONG_DATE,
             NO_DATE,
@@ -102,7 +105,7 @@ def _volume_descriptor(label: str, sectors: int, tables: list[bytes], root: Node
 
 
 def _path_table(directories: Iterable[str], nodes: Mapping[str, Node], byte_order: str) -> bytes:
-    """All directories, each with the number of its parent."""
+    """Return a table of all directories, each with the number of its parent."""
     numbers = {path: number for number, path in enumerate(directories, 1)}
     table = b""
     for path in numbers:
@@ -112,24 +115,25 @@ def _path_table(directories: Iterable[str], nodes: Mapping[str, Node], byte_orde
 
 
 def _directory(path: str, children: list[str], nodes: Mapping[str, Node]) -> bytes:
-    """The records of a directory in whole sectors, none of them across the border of two."""
-    itself, parent = nodes[path], nodes[tree.parent(path)]
+    """Return the records of a directory, padded to whole sectors. No record crosses the boundary of a sector."""
+    node, parent = nodes[path], nodes[tree.parent(path)]
     records = [
-        _record(b"\0", itself, (b"" if path else ROCK_RIDGE) + _attributes(itself)),
+        _record(b"\0", node, (b"" if path else ROCK_RIDGE) + _attributes(node)),
         _record(b"\x01", parent, _attributes(parent)),
     ]
-    for node, child in sorted((nodes[child], child) for child in children):
+    for child_node, child in sorted((nodes[child], child) for child in children):
         name = child.rpartition("/")[2].encode()
-        records.append(_record(node.identifier, node, _attributes(node) + b"NM" + bytes([5 + len(name), 1, 0]) + name))
+        attributes = _attributes(child_node) + b"NM" + bytes([5 + len(name), 1, 0]) + name
+        records.append(_record(child_node.identifier, child_node, attributes))
     data = b""
     for record in records:
-        room = -len(data) % SECTOR
-        data += record if len(record) <= room else bytes(room) + record
+        free = -len(data) % SECTOR
+        data += record if len(record) <= free else bytes(free) + record
     return data + bytes(-len(data) % SECTOR)
 
 
 def _attributes(node: Node) -> bytes:
-    """Rock Ridge's PX: mode, links, user, group."""
+    """Return the Rock Ridge entry PX: mode, links, user, group."""
     return b"PX\x24\x01" + _both32(node.mode) + _both32(node.links) + _both32(0) + _both32(0)
 
 

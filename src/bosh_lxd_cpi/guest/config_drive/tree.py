@@ -1,34 +1,35 @@
-"""The directories implied by a set of file paths: what both file systems of the config drive start from."""
+"""The directories in a set of file paths. Both file systems of the config drive use them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-NAME_MAX = 128  # always fits into one ISO9660 directory record together with its Rock Ridge attributes
+NAME_MAX = 128
+"""A name of this length fits into one ISO9660 directory record together with its Rock Ridge attributes."""
 
 
 def join(directory: str, name: str) -> str:
-    """The path of `name` in `directory`; the root directory is the empty string."""
+    """Return the path of `name` in `directory`. The root directory is the empty string."""
     return f"{directory}/{name}" if directory else name
 
 
 def parent(path: str) -> str:
-    """The directory of `path`; that of the root directory is the root directory."""
+    """Return the directory of `path`. The parent of the root directory is the root directory."""
     return path.rpartition("/")[0]
 
 
 def directories(files: Iterable[str]) -> dict[str, list[str]]:
-    """The paths in every directory of a tree, sorted; the directories themselves come level by level.
+    """Return the sorted paths in every directory of a tree, the directories level by level.
 
-    `files` are relative paths. Raises ValueError for a path that is absolute, has an empty, dotted, overlong or
-    non-ASCII component, or is both a file and a directory.
+    `files` are relative paths. Raises ValueError for a path that is absolute, is both a file and a directory, or has a
+    component that is empty, `.`, `..`, too long or not ASCII.
     """
     files = set(files)
     children: dict[str, set[str]] = {"": set()}
     for file in sorted(files):
         directory = ""
         for name in file.split("/"):
-            _check(name, file)
+            _validate(name, file)
             path = join(directory, name)
             children.setdefault(directory, set()).add(path)
             directory = path
@@ -41,7 +42,7 @@ def directories(files: Iterable[str]) -> dict[str, list[str]]:
     return {directory: sorted(children[directory]) for directory in levels}
 
 
-def _check(name: str, path: str) -> None:
+def _validate(name: str, path: str) -> None:
     if not name:
         raise ValueError(f"path {path!r} must be relative and without empty components")
     if name in (".", ".."):
