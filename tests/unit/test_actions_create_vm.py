@@ -9,7 +9,7 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import create_vm
-from bosh_lxd_cpi.guest import networks
+from bosh_lxd_cpi.guest.networks import NetworkPlan
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime import locks
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
@@ -133,7 +133,7 @@ def test_one_request_creates_and_starts_the_vm(create, wire, script_look_ups, re
         }
     )
     body = wire.request_to("POST /1.0/instances").body
-    [nic] = networks.nics(NETWORKS, default="lxdbr0", uuid=uuid)
+    [nic] = NetworkPlan.build(NETWORKS, default_network="lxdbr0", vm_uuid=uuid).nics
     assert body == {
         "name": cid,
         "type": "virtual-machine",
@@ -175,7 +175,7 @@ def test_config_drive_has_the_mac_of_the_device(create, wire, script_look_ups, r
     wire.script(*changes(cid, replies))
     create(env={"bosh": {"group": "g"}})
     drive = wire.request_to(f"POST {VOLUMES}")
-    [nic] = networks.nics(NETWORKS, default="lxdbr0", uuid=uuid)
+    [nic] = NetworkPlan.build(NETWORKS, default_network="lxdbr0", vm_uuid=uuid).nics
     assert drive.headers["X-LXD-type"] == "iso" and drive.headers["X-LXD-name"] == f"vol-c-{uuid}"
     for value in nic.mac, "agent-1", cid, "nats://nats:pass@10.0.0.6:4222", '"group": "g"', "HARDDISK_incus_root":
         assert value.encode() in drive.body

@@ -28,6 +28,3 @@ def directors(directory: str) -> list[str]:
     except OSError:
         return []
     return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
-
-
-known = directors

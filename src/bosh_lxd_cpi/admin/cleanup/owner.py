@@ -46,7 +46,7 @@ def director_of_this_machine(config: Config, directors: Mapping[str, str]) -> st
     In this order: the property director_uuid; the only director whose calls ran here; the only director with resources
     on the server, without the owner of this VM.
     """
-    callers = director_registry.known(config.lock_directory())
+    callers = director_registry.directors(config.lock_directory())
     if config.director_uuid or len(callers) == 1:
         return naming.director_digest(config.director_uuid or callers[0])
     candidates = directors.keys() - {_owner_of_this_vm()} or directors.keys()

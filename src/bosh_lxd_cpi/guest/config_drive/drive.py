@@ -20,9 +20,6 @@ def build(settings: dict[str, Any], agent_config: AgentConfig) -> bytes:
     )
 
 
-configured = build
-
-
 def image(settings: dict[str, Any], *, kind: str, label: str, metadata_path: str, userdata_path: str) -> bytes:
     """Return the image of a config drive with these agent settings. Equal arguments give equal bytes.
 

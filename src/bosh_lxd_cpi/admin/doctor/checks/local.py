@@ -45,7 +45,7 @@ def configuration(
         except errors.ConfigError as failure:
             results.append(_config_error(context, failure, file))
     try:
-        drive.configured({}, context.config.agent_config)
+        drive.build({}, context.config.agent_config)
     except errors.ConfigError as failure:
         results.append(_config_error(context, failure, file))
     yield from results or [context.ok(check, file)]
