@@ -343,7 +343,7 @@ def test_rejects_an_invalid_pin(pin):
 
 @pytest.mark.parametrize("pin", ["ab" * 31, "ab" * 33, "zz" * 32, "/no/such/file"])
 def test_reads_a_pin_from_a_file(pin, pki):
-    with pytest.raises(errors.ConfigError, match="expected PEM text or the path of a PEM file"):
+    with pytest.raises(errors.ConfigError, match="neither PEM nor the path of a PEM file"):
         connection_settings(
             schema.Server(
                 url="https://lxd",
