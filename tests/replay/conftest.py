@@ -1,4 +1,4 @@
-"""The fixtures, played back and looked at: no server, no root, no network, no Linux."""
+"""Tests of the fixtures. They need no server, root, network or Linux."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any connection fails the test; the stemcell is where it was recorded."""
+    """Fail the test on any connection, and run it in the directory in which the stemcell was recorded."""
 
     def refuse(self: socket.socket, address: object) -> None:
-        pytest.fail(f"a replay connects to {address}")
+        pytest.fail(f"the replay connects to {address}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.chdir(ROOT)

@@ -1,8 +1,8 @@
-"""A recorded session served over real mTLS on loopback, to a CPI that makes names of its own.
+"""A server for bin/demo --replay: serves a recorded session over mTLS on the loopback interface.
 
-Ids, hashes, MACs and times of the live requests stand for those of the recording: the first request that has one says
-which is which, and every answer is told with the live ones. Everything else in a request must be as recorded, in order;
-only the bytes of the stemcell and of the config drive, which depend on these, are not compared.
+The CPI generates other ids, MAC addresses and times than the recorded ones. The server maps each recorded value to the
+value at the same place of the request, and replaces it in later responses. All other parts of a request must be as
+recorded, in the recorded order. The bytes of stemcells and config drives are not compared, because they contain ids.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHUNK = 1 << 16
 
 
 class Served(NamedTuple):
-    """What a client of the replaying server needs, by the names of the job's properties; certificates are files."""
+    """Properties of the CPI for this server. The certificates are paths."""
 
     url: str
     tls_client_cert: str
@@ -43,40 +43,40 @@ class Served(NamedTuple):
 
 
 class Session:
-    """The recording, how far it has been played, and what its names are called now."""
+    """The recording, the number of replayed exchanges, and the values that replace the recorded ones."""
 
     def __init__(self, fixture: dict[str, Any]) -> None:
         self.fixture = fixture
         self.interactions = [one for call in fixture["calls"] for one in call["interactions"]]
         self.played = 0
-        self.fault = ""
-        self._names: dict[str, str] = {}
+        self.mismatch = ""
+        self._values: dict[str, str] = {}
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The recorded response to the next request, or a refusal that shows how the request differs."""
-        if not self.fault and self.played < len(self.interactions):
-            one = self.interactions[self.played]
-            recorded, live = _text(one["request"]), _text(asked)
+    def respond(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the recorded response to the next request, or an error response that shows the difference."""
+        if not self.mismatch and self.played < len(self.interactions):
+            interaction = self.interactions[self.played]
+            recorded, live = _text(interaction["request"]), _text(request)
             if self._learn(recorded, live):
                 self.played += 1
-                return json.loads(self.now(json.dumps(one["response"])))
+                return json.loads(self.with_current_values(json.dumps(interaction["response"])))
             diff = difflib.unified_diff(
-                self.now(recorded).splitlines(), live.splitlines(), "recorded", "asked", lineterm=""
+                self.with_current_values(recorded).splitlines(), live.splitlines(), "recorded", "now", lineterm=""
             )
-            self.fault = f"the request differs from exchange {self.played + 1} of the recording:\n" + "\n".join(diff)
-        self.fault = self.fault or f"the recording is over, and was asked for {asked['method']} {asked['path']}"
-        body = {"type": "error", "error": f"This is a replay: {self.fault}", "error_code": 400, "metadata": None}
+            self.mismatch = f"the request differs from exchange {self.played + 1} of the recording:\n" + "\n".join(diff)
+        self.mismatch = self.mismatch or f"{request['method']} {request['path']} comes after the end of the recording"
+        body = {"type": "error", "error": f"This is a replay: {self.mismatch}", "error_code": 400, "metadata": None}
         return {"status": 400, "headers": {"Content-Type": "application/json"}, "body": body}
 
-    def now(self, text: str) -> str:
-        """A text of the recording with the names of today."""
-        return TOKEN.sub(lambda found: self._names.get(found[0], found[0]), text)
+    def with_current_values(self, text: str) -> str:
+        """Return recorded text with the current values."""
+        return TOKEN.sub(lambda found: self._values.get(found[0], found[0]), text)
 
-    def _learn(self, recorded: str, asked: str) -> bool:
-        if TOKEN.sub("#", recorded) != TOKEN.sub("#", asked):
+    def _learn(self, recorded: str, current: str) -> bool:
+        if TOKEN.sub("#", recorded) != TOKEN.sub("#", current):
             return False
-        pairs = list(zip(TOKEN.findall(recorded), TOKEN.findall(asked), strict=True))
-        return all(self._names.setdefault(old, new) == new for old, new in pairs if "T" not in old)
+        pairs = list(zip(TOKEN.findall(recorded), TOKEN.findall(current), strict=True))
+        return all(self._values.setdefault(old, new) == new for old, new in pairs if "T" not in old)
 
 
 def _text(request: dict[str, Any]) -> str:
@@ -87,17 +87,17 @@ def _text(request: dict[str, Any]) -> str:
 
 
 class Guest:
-    """The guest of the recording: what it told then, with the names of today."""
+    """The guest of the recording. Returns the recorded reports with the current values."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     def stemcell(self, scratch: Path) -> tuple[str, dict[str, Any]]:
-        """An empty one: nothing will boot from it."""
+        """Return the path of a disk image without a system, and the recorded stemcell properties."""
         return str(fixtures.DIRECTORY / "image"), self.session.fixture["calls"][0]["stdin"]["arguments"][1]
 
     def first_report(self, vm: str, progress: Any) -> dict[str, Any]:
-        return json.loads(self.session.now(json.dumps(self.session.fixture["guest"]["report"])))
+        return json.loads(self.session.with_current_values(json.dumps(self.session.fixture["guest"]["report"])))
 
     def find(self, path: str) -> str:
         return str(self.session.fixture["guest"]["found"])
@@ -105,7 +105,7 @@ class Guest:
 
 @contextlib.contextmanager
 def serving(session: Session, directory: Path) -> Iterator[Served]:
-    """Serve a session until the context ends, with keys that live no longer. Raises RuntimeError without openssl."""
+    """Serve a session within a context, with temporary keys. Raises RuntimeError if openssl is missing."""
     for name in ("server", "client"):
         create_certificate(directory / f"{name}.crt", directory / f"{name}.key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -127,9 +127,9 @@ def serving(session: Session, directory: Path) -> Iterator[Served]:
 
 
 def create_certificate(certificate: Path, key: Path) -> None:
-    """A self-signed certificate for two days. Raises RuntimeError."""
+    """Create a self-signed certificate for two days. Raises RuntimeError if openssl is missing."""
     if not shutil.which("openssl"):
-        raise RuntimeError("a certificate is to be made, and there is no openssl command on this machine")
+        raise RuntimeError("cannot create a certificate: this machine has no openssl command")
     subprocess.run(
         [
             "openssl",
@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = b"" if streamed else self.rfile.read(length)
         while streamed and length > 0:
             length -= len(self.rfile.read(min(CHUNK, length)))
-        asked = request_record(
+        request = request_record(
             self.command,
             target.path,
             query=dict(parse_qsl(target.query)),
@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
             body=body if body or streamed else None,
             redactor=Redactor(),
         )
-        response = self.session.answer(asked)
+        response = self.session.respond(request)
         content = json.dumps(response["body"]).encode()
         self.send_response(response["status"])
         for name, value in {**response["headers"], "Content-Length": str(len(content))}.items():
@@ -184,4 +184,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815  named by http.server
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -43,12 +43,12 @@ class World(Director):
         self.captures.append(self.directory / f"call-{len(self.captures):03}")
         return {**super().environment(), "BOSH_LXD_CPI_CAPTURE": str(self.captures[-1])}
 
-    def refused(self, method: str, *arguments: Any) -> Refused:
+    def call_fails(self, method: str, *arguments: Any) -> Refused:
         """Return the error of a call that must fail."""
         try:
             result = self.call(method, *arguments)
-        except Refused as refused:
-            return refused
+        except Refused as error:
+            return error
         raise AssertionError(f"{method} should fail, but returned {result}")
 
     @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""What can be changed in a recorded call: the answers of other servers, and of servers in trouble.
+"""Changes of the responses in a recorded call: responses of other servers, and of servers with a fault.
 
-A change is a function that takes a recorded call and puts other answers in it. The requests that go with them are not
-its business: they are what the CPI asks when it gets these answers, see synthetic.py.
+A change is a function that modifies the responses of a recorded call in place. It does not modify the requests:
+synthetic.py records the requests that the CPI sends for these responses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JSON = {"Content-Type": "application/json"}
 POOL_VOLUMES = "/volumes/custom"
 
 
-# -- answers ----------------------------------------------------------------------------------------------------------
+# -- responses ----------------------------------------------------------------------------------------------------------
 
 
 def sync_response(metadata: Any) -> dict[str, Any]:
@@ -37,19 +37,18 @@ def sync_response(metadata: Any) -> dict[str, Any]:
     return {"status": 200, "headers": JSON, "body": body}
 
 
-def error_response(text: str, code: int, *, status: int = 0) -> dict[str, Any]:
-    """A error_response; `status` is the HTTP status if that is another than the code."""
-    body = {"type": "error", "error": text, "error_code": code, "metadata": None, "status": "", "status_code": 0}
+def error_response(message: str, code: int, *, status: int = 0) -> dict[str, Any]:
+    """Return an error response. `status` is the HTTP status if it differs from the code."""
+    body = {"type": "error", "error": message, "error_code": code, "metadata": None, "status": "", "status_code": 0}
     return {"status": status or code, "headers": JSON, "body": body}
 
 
 def exchange(method: str, path: str, response: dict[str, Any] | None = None, *, ms: int = 5, **more: Any) -> Exchange:
-    answered = {"response": response} if response else {}
-    return {"request": {"method": method, "path": path}, "ms": ms, **answered, **more}
+    return {"request": {"method": method, "path": path}, "ms": ms, **({"response": response} if response else {}), **more}
 
 
 def first(call: Call, method: str, pattern: str) -> int:
-    """The index of the first exchange with this method and path."""
+    """Return the index of the first exchange with this method and a path that matches the pattern."""
     return next(
         index
         for index, one in enumerate(call["interactions"])
@@ -57,13 +56,13 @@ def first(call: Call, method: str, pattern: str) -> int:
     )
 
 
-def insert_responses(method: str, pattern: str, *answers: dict[str, Any]) -> Change:
-    """The first such request gets these answers before the recorded one."""
+def insert_responses(method: str, pattern: str, *responses: dict[str, Any]) -> Change:
+    """Return a change that inserts responses before the recorded one of the first such request."""
 
     def change(call: Call) -> None:
         at = first(call, method, pattern)
         path = call["interactions"][at]["request"]["path"]
-        call["interactions"][at:at] = [exchange(method, path, answer) for answer in answers]
+        call["interactions"][at:at] = [exchange(method, path, response) for response in responses]
 
     return change
 
@@ -71,8 +70,8 @@ def insert_responses(method: str, pattern: str, *answers: dict[str, Any]) -> Cha
 # -- other servers ----------------------------------------------------------------------------------------------------
 
 
-Text = tuple[str, str]
-LXD_TEXTS = (
+Replacement = tuple[str, str]
+LXD_MESSAGES = (
     ("Storage pool volume not found", "Storage volume not found"),
     ("Image alias not found", "Not Found"),
     (
@@ -81,42 +80,42 @@ LXD_TEXTS = (
     ),
     ("Failed initializing", "Failed initialising"),
 )
-LXD_68_TEXTS = (
-    *LXD_TEXTS,
+LXD_68_MESSAGES = (
+    *LXD_MESSAGES,
     ("isn't supported", "is not supported"),
     ("Failed to fetch", "Failed fetching"),
     ('Requested profile "(.*)" doesn\'t exist', r'Profile "\1" not found in project "bosh"'),
 )
 
 
-def lxd(version: str, *extensions: str, texts: tuple[Text, ...] = LXD_TEXTS) -> Change:
-    """The server says that it is an LXD with these extensions more; texts are LXD's, as 5.21.7 and 6.9 have them."""
+def lxd(version: str, *extensions: str, messages: tuple[Replacement, ...] = LXD_MESSAGES) -> Change:
+    """Return a change to an LXD server with further extensions. The messages are those of LXD 5.21.7 and 6.9."""
 
     def change(call: Call) -> None:
         call["config"]["server"]["type"] = "lxd"
         for one in call["interactions"]:
             body = one.get("response", {}).get("body", {})
             if body.get("type") == "error":
-                body["error"] = _in_other_words(body["error"], texts)
+                body["error"] = _replaced(body["error"], messages)
             for operation in _operations(one):
-                operation["err"] = _in_other_words(operation["err"], texts)
+                operation["err"] = _replaced(operation["err"], messages)
             if one["request"]["path"] == "/1.0":
                 metadata = body["metadata"]
                 metadata["environment"].update(server="lxd", server_version=version)
-                known = [name for name in metadata["api_extensions"] if "incus" not in name]
-                metadata["api_extensions"] = [*known, *extensions]
+                common = [name for name in metadata["api_extensions"] if "incus" not in name]
+                metadata["api_extensions"] = [*common, *extensions]
 
     return change
 
 
-def _in_other_words(text: str, texts: tuple[Text, ...]) -> str:
-    for pattern, words in texts:
-        text = re.sub(pattern, words, text)
+def _replaced(text: str, messages: tuple[Replacement, ...]) -> str:
+    for pattern, replacement in texts:
+        text = re.sub(pattern, replacement, text)
     return text
 
 
 def _operations(one: Exchange) -> list[dict[str, Any]]:
-    """The operations that an answer shows or lists."""
+    """Return the operations in a response."""
     metadata = one.get("response", {}).get("body", {}).get("metadata")
     if one["request"]["path"] == "/1.0/operations":
         return [operation for group in metadata.values() for operation in group]
@@ -124,14 +123,14 @@ def _operations(one: Exchange) -> list[dict[str, Any]]:
 
 
 def project_exists(call: Call) -> None:
-    """LXD answers 404 for an instance of a project that is none, too: then the CPI looks whether there is one."""
+    """Add the response to GET of the project. The CPI reads it, because LXD returns 404 for a missing project too."""
     if call["stdin"]["method"] == "has_vm" and call["interactions"][-1]["response"]["status"] == 404:
         project = sync_response({"name": "bosh", "config": {}, "description": ""})
         call["interactions"].append(exchange("GET", "/1.0/projects/bosh", project))
 
 
 def volume_changes_are_operations(call: Call) -> None:
-    """Every change of a volume that succeeded at once is an operation that has to be waited for."""
+    """Replace each synchronous change of a volume by an operation and a wait for it."""
     changed = []
     for one in call["interactions"]:
         request, response = one["request"], one.get("response", {})
@@ -147,7 +146,7 @@ def volume_changes_are_operations(call: Call) -> None:
 
 
 def operations_have_entity_url(call: Call) -> None:
-    """An operation has no resources; its metadata has the URL of what it works on, or of the project."""
+    """Move the URL of an operation's object, or of the project, from its resources to its metadata."""
     for one in call["interactions"]:
         for operation in _operations(one):
             urls = [url for group in (operation["resources"] or {}).values() for url in group]
@@ -156,7 +155,7 @@ def operations_have_entity_url(call: Call) -> None:
 
 
 def snapshot_operation_fails(call: Call) -> None:
-    """That a snapshot is gone is found by the operation that is to delete it."""
+    """Let the operation that deletes a snapshot fail, because the snapshot does not exist."""
     request = call["interactions"][0]["request"]
     *_, pool, _, _, volume, _, snapshot = request["path"].split("/")
     text = (
@@ -173,13 +172,14 @@ def snapshot_operation_fails(call: Call) -> None:
 
 
 def snapshot_delete_fails_with_500(call: Call) -> None:
-    gone = call["interactions"][0]
+    """Let the DELETE of a missing snapshot fail before there is an operation."""
+    deletion = call["interactions"][0]
     text = 'Failed creating "Deleting storage volume snapshot" operation record: Failed fetching entity reference: '
-    gone["response"] = error_response(f'{text}No such entity "{gone["request"]["path"]}?project=bosh"', 500)
+    deletion["response"] = error_response(f'{text}No such entity "{deletion["request"]["path"]}?project=bosh"', 500)
 
 
 def _started(call: Call, request: dict[str, Any], resource: str, *, kind: str) -> tuple[dict[str, Any], str]:
-    """The answer that begins an operation on this resource, and the operation's path."""
+    """Return the response that starts an operation on a resource, and the path of the operation."""
     path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, request_line(request) + call['at'])}"
     operation = {
         "id": path.rsplit("/", 1)[1],
@@ -209,33 +209,33 @@ AGENT = error_response("LXD VM agent isn't currently running", 500)
 
 
 def agent_not_running(call: Call) -> None:
-    """Attaching works, and is refused all the same; the next look shows the disk."""
+    """Let the PATCH that attaches a disk fail after it succeeded. The next response contains the disk."""
     if "PATCH" not in [one["request"]["method"] for one in call["interactions"]]:
         return
     at = first(call, "PATCH", "/instances/")
     patch = call["interactions"][at]
-    looked = copy.deepcopy(call["interactions"][at - 1])
-    looked["response"]["body"]["metadata"]["devices"].update(patch["request"]["body"]["devices"])
+    instance = copy.deepcopy(call["interactions"][at - 1])
+    instance["response"]["body"]["metadata"]["devices"].update(patch["request"]["body"]["devices"])
     patch["response"] = copy.deepcopy(AGENT)
-    call["interactions"].insert(at + 1, looked)
+    call["interactions"].insert(at + 1, instance)
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 DEADLINE = error_response("context deadline exceeded", 500, status=200)
-LOST = {"type": "NoResponse", "brief": "https://127.0.0.1:8443 gave no answer: Connection aborted"}
-REFUSED = {"type": "Unreachable", "brief": "no connection to https://127.0.0.1:8443: Connection refused"}
+LOST = {"type": "NoResponse", "brief": "https://127.0.0.1:8443 did not respond: Connection aborted"}
+REFUSED = {"type": "Unreachable", "brief": "cannot connect to https://127.0.0.1:8443: Connection refused"}
 
 
 def creation(call: Call) -> tuple[int, str, str]:
-    """In a create_vm: the index of the wait for the instance, the operation's path, the instance's path."""
+    """Return, for a create_vm, the index of the wait for the instance, and the paths of operation and instance."""
     at = first(call, "POST", "^/1.0/instances$")
     name = call["interactions"][at]["request"]["body"]["name"]
     return at + 1, call["interactions"][at]["response"]["body"]["operation"], f"/1.0/instances/{name}"
 
 
 def state(call: Call, **changes: Any) -> dict[str, Any]:
-    """The instance's creation with its state changed."""
+    """Return the response with the operation that creates the instance in another state."""
     at, _, _ = creation(call)
     return sync_response({**call["interactions"][at]["response"]["body"]["metadata"], **changes})
 
@@ -274,14 +274,14 @@ def operation_not_found(call: Call) -> None:
 def operation_cancelled(call: Call) -> None:
     at, operation, path = creation(call)
     ended = state(call, status="Cancelled", status_code=401)
-    call["interactions"][at:] = [exchange("GET", f"{operation}/wait", ended), *_nothing_left(call, path)]
+    call["interactions"][at:] = [exchange("GET", f"{operation}/wait", ended), *_rollback(call, path)]
 
 
-def _nothing_left(call: Call, path: str) -> list[Exchange]:
-    """What the clean-up after a failed creation meets when the server has undone its own part: only the volumes."""
+def _rollback(call: Call, path: str) -> list[Exchange]:
+    """Return the exchanges of the rollback after a failed creation: the instance is missing, the volumes exist."""
     posts = [one["request"] for one in call["interactions"] if one["request"]["method"] == "POST"]
-    made = [post for post in posts if POOL_VOLUMES in post["path"]]
-    volumes = sorted(post["headers"].get("X-LXD-name") or post["body"]["name"] for post in made)
+    volume_posts = [post for post in posts if POOL_VOLUMES in post["path"]]
+    volumes = sorted(post["headers"].get("X-LXD-name") or post["body"]["name"] for post in volume_posts)
     pools = sync_response([{"name": "default"}])
     return [
         exchange("GET", path, error_response("Instance not found", 404)),
@@ -308,10 +308,10 @@ def response_lost_while_operation_runs(call: Call) -> None:
 
 
 def response_lost_and_name_taken(call: Call) -> None:
-    """The volume is not there yet at the first look, and is there when it is made once more."""
-    [made] = call["interactions"]
-    path, name = made["request"]["path"], made["request"]["body"]["name"]
-    volume = sync_response({**made["request"]["body"], "used_by": [], "location": "none", "project": "bosh"})
+    """Let the volume be missing at first, and exist when it is created again."""
+    [post] = call["interactions"]
+    path, name = post["request"]["path"], post["request"]["body"]["name"]
+    volume = sync_response({**post["request"]["body"], "used_by": [], "location": "none", "project": "bosh"})
     operations = exchange("GET", "/1.0/operations", sync_response({}))
     call["interactions"] = [
         exchange("POST", path, error=LOST),
@@ -326,10 +326,10 @@ def response_lost_and_name_taken(call: Call) -> None:
 def precondition_failed(call: Call) -> None:
     at = first(call, "PATCH", "/instances/")
     path = call["interactions"][at]["request"]["path"]
-    looked = copy.deepcopy(call["interactions"][at - 1])
-    text = f"ETag doesn't match: {'ab' * 32} vs {looked['response']['headers']['ETag'].strip(chr(34))}"
-    looked["response"]["headers"]["ETag"] = f'"{"ab" * 32}"'
-    call["interactions"][at:at] = [exchange("PATCH", path, error_response(text, 412)), looked]
+    instance = copy.deepcopy(call["interactions"][at - 1])
+    text = f"ETag doesn't match: {'ab' * 32} vs {instance['response']['headers']['ETag'].strip(chr(34))}"
+    instance["response"]["headers"]["ETag"] = f'"{"ab" * 32}"'
+    call["interactions"][at:at] = [exchange("PATCH", path, error_response(text, 412)), instance]
 
 
 def server_unreachable(call: Call) -> None:
@@ -341,8 +341,8 @@ BAD_GATEWAY = {"status": 502, "headers": {"Content-Type": "text/html"}, "text": 
 
 
 def no_space(call: Call) -> None:
-    [made] = call["interactions"]
-    path, name = made["request"]["path"], made["request"]["body"]["name"]
+    [post] = call["interactions"]
+    path, name = post["request"]["path"], post["request"]["body"]["name"]
     call["interactions"] = [
         exchange("POST", path, error_response("Failed creating volume: no space left on device", 500)),
         exchange("DELETE", f"{path}/{name}", error_response("Storage pool volume not found", 404)),

@@ -7,6 +7,7 @@ delete are deleted after it, unrecorded.
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -87,13 +88,13 @@ def stemcell_without_name(world: World) -> None:
 def stemcell_light(world: World) -> None:
     cid = world.call("create_stemcell", "", {"name": "light", "version": "1", "image_alias": world.stemcell})
     world.call("delete_stemcell", cid)
-    world.refused("create_stemcell", "", {"image_alias": NOWHERE})
+    world.call_fails("create_stemcell", "", {"image_alias": NOWHERE})
 
 
 @scenario
 def stemcell_refused(world: World) -> None:
-    world.refused("create_stemcell", "tests/fixtures/nothing-here", JAMMY | {"version": "2.2"})
-    world.refused("create_stemcell", "setup.cfg", JAMMY | {"version": "2.2"})
+    world.call_fails("create_stemcell", "tests/fixtures/nothing-here", JAMMY | {"version": "2.2"})
+    world.call_fails("create_stemcell", "setup.cfg", JAMMY | {"version": "2.2"})
 
 
 @scenario
@@ -164,7 +165,7 @@ def vm_by_uefi(world: World) -> None:
 @scenario
 def vm_refused(world: World) -> None:
     more = {**SMALL, "ephemeral_disk": 64}
-    world.refused("create_vm", "agent-1", f"img-{GONE}", SMALL, {"default": manual_network(IP)}, [], environment())
+    world.call_fails("create_vm", "agent-1", f"img-{GONE}", SMALL, {"default": manual_network(IP)}, [], environment())
     for properties in (
         {**more, "root_disk": 16},
         {**more, "ephemeral_storage_pool": NOWHERE},
@@ -172,24 +173,25 @@ def vm_refused(world: World) -> None:
         {**more, "config": {"no.such.key": "1"}},
         {"instance_typ": "c1-m1"},
     ):
-        world.refused("create_vm", *create_vm_arguments(world, properties))
+        world.call_fails("create_vm", *create_vm_arguments(world, properties))
     for network in (
         manual_network("192.0.2.7"),
         manual_network(IP, cloud_properties={"name": NOWHERE}),
         manual_network("10.245.0.1"),
     ):
-        world.refused("create_vm", *create_vm_arguments(world, more, {"default": network}))
+        world.call_fails("create_vm", *create_vm_arguments(world, more, {"default": network}))
 
 
 @scenario
 def vm_address_taken(world: World) -> None:
     with unrecorded(world):
         taken = create_vm(world)
-    world.refused("create_vm", *create_vm_arguments(world))
+    world.call_fails("create_vm", *create_vm_arguments(world))
     with world.configured(keep_failed_vms=True):
-        failed_vm = world.refused("create_vm", *create_vm_arguments(world)).message.partition("so vm-")[2].split()[0]
+        message = world.call_fails("create_vm", *create_vm_arguments(world)).message
+        failed_vm = re.search(r"creating (vm-[0-9a-f-]+)", message)[1]
     world.call("delete_vm", taken)
-    world.call("delete_vm", f"vm-{failed_vm}")
+    world.call("delete_vm", failed_vm)
 
 
 @scenario
@@ -203,11 +205,11 @@ def vm_missing(world: World) -> None:
         ("get_disks",),
         ("detach_disk", f"vol-p-{GONE}"),
     ):
-        world.refused(method, cid, *arguments)
+        world.call_fails(method, cid, *arguments)
     with unrecorded(world):
         deleted, disk = create_vm(world, {**SMALL, "ephemeral_disk": 64}), world.call("create_disk", 16, {}, None)
         world.client("delete", "--force", deleted)
-    world.refused("attach_disk", deleted, disk)
+    world.call_fails("attach_disk", deleted, disk)
     world.call("delete_vm", deleted)
 
 
@@ -237,7 +239,7 @@ def disk(world: World) -> None:
         world.call("set_disk_metadata", cid, {"deployment": deployment, "instance_group": "db", "instance_index": 0})
     for size in (32, 32):
         world.call("resize_disk", cid, size)
-    world.refused("resize_disk", cid, 16)
+    world.call_fails("resize_disk", cid, 16)
     world.call("update_disk", cid, 48, {})
     for method in ("delete_disk", "has_disk", "delete_disk"):
         world.call(method, cid)
@@ -253,7 +255,7 @@ def disk_attached(world: World) -> None:
     world.call("get_disks", vm)
     world.call("set_disk_metadata", cid, {"deployment": "cf"})
     for method, *arguments in (("attach_disk", other, cid), ("delete_disk", cid), ("resize_disk", cid, 32)):
-        world.refused(method, *arguments)
+        world.call_fails(method, *arguments)
     for _ in range(2):
         world.call("detach_disk", vm, cid)
     world.call("get_disks", vm)
@@ -299,7 +301,7 @@ def disk_missing(world: World) -> None:
         ("set_disk_metadata", cid, {}),
         ("snapshot_disk", cid, {}),
     ):
-        world.refused(method, *arguments)
+        world.call_fails(method, *arguments)
 
 
 @scenario
@@ -307,10 +309,10 @@ def disk_in_another_pool(world: World) -> None:
     world.client("storage", "create", "second", "dir")
     cid = world.call("create_disk", 16, {"storage_pool": "second"}, None)
     world.call("has_disk", cid)
-    world.refused("update_disk", cid, 16, {"storage_pool": "default"})
+    world.call_fails("update_disk", cid, 16, {"storage_pool": "default"})
     world.call("delete_disk", cid)
     world.client("storage", "delete", "second")
-    world.refused("create_disk", 16, {"storage_pool": NOWHERE}, None)
+    world.call_fails("create_disk", 16, {"storage_pool": NOWHERE}, None)
 
 
 # -- the server -------------------------------------------------------------------------------------------------------
@@ -319,22 +321,22 @@ def disk_in_another_pool(world: World) -> None:
 @scenario
 def project_missing(world: World) -> None:
     with world.configured("server", project_name=NOWHERE):
-        world.refused("create_disk", 16, {}, None)
-        world.refused("create_vm", *create_vm_arguments(world))
+        world.call_fails("create_disk", 16, {}, None)
+        world.call_fails("create_vm", *create_vm_arguments(world))
 
 
 @scenario
 def certificate_not_trusted(world: World) -> None:
     certificate, key = world.untrusted_certificate()
     with world.configured("server", tls_client_cert=certificate, tls_client_key=key):
-        world.refused("has_vm", f"vm-{GONE}")
-        world.refused("create_vm", *create_vm_arguments(world))
+        world.call_fails("has_vm", f"vm-{GONE}")
+        world.call_fails("create_vm", *create_vm_arguments(world))
 
 
 @scenario
 def certificate_mismatch(world: World) -> None:
     with world.configured("server", tls_server_cert="00" * 32):
-        world.refused("has_vm", f"vm-{GONE}")
+        world.call_fails("has_vm", f"vm-{GONE}")
 
 
 @scenario

@@ -1,7 +1,7 @@
-"""Fixtures derived from recorded ones: for servers that the test host does not have, and faults that none gives.
+"""Fixtures derived from recordings, for servers that test hosts do not have, and for faults.
 
-Each is a row of TABLE: the recording it comes from, what is changed in the server's answers, and how that is known.
-What is asked of the changed answers is what the CPI asks when it gets them. bin/record derives them anew.
+Each row of TABLE names a recording, the change of the server's responses, and the source for the change. The requests
+of a derived fixture are those that the CPI sends when it gets the changed responses. `bin/record --derive` writes them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.recording.player import Mismatch, Player, ReplayClock, request_line
 from tests.replay.response_changes import (
     BAD_GATEWAY,
-    LXD_68_TEXTS,
+    LXD_68_MESSAGES,
     POOL_VOLUMES,
     Call,
     Change,
@@ -45,13 +45,13 @@ class Row(NamedTuple):
     server: str
     scenario: str
     base: str
-    """Server and scenario of the recording, and after # the number of the one call to take, else all."""
+    """Server and scenario of the recording, and after # the number of a call if only that call is used."""
     change: str
     source: str
     changes: tuple[Change, ...]
 
 
-LXD_521 = "LXD 5.21 in name, version and texts; ISO volumes, start in create and security.csm are as recorded"
+LXD_521 = "LXD 5.21 in name, version and error messages; the responses to ISO volumes, start in create and security.csm are as recorded"
 FACTS_521 = (
     "canonical/lxd stable-5.21: shared/version/api.go (custom_volume_iso, instance_create_start, security_csm)"
     "; seen on LXD 5.21.7"
@@ -69,7 +69,7 @@ AGENT = "LXD 5.20 to 5.21.2 and 6.1: lxd/instance/drivers/driver_qemu.go, the ev
 BROKEN = "a connection that breaks after the request"
 
 V521, V66 = lxd("5.21.7"), lxd("6.6", "storage_and_profile_operations")
-V69 = lxd("6.9", "storage_and_profile_operations", "instance_boot_mode", texts=LXD_68_TEXTS)
+V69 = lxd("6.9", "storage_and_profile_operations", "instance_boot_mode", messages=LXD_68_MESSAGES)
 
 TABLE = (
     Row("lxd-5.21", "vm", "incus/vm", LXD_521, FACTS_521, (V521, project_exists)),
@@ -79,7 +79,7 @@ TABLE = (
         "lxd-5.21",
         "disk_attached",
         "incus/disk_attached",
-        "attaching works, and is refused because no agent runs",
+        "the PATCH that attaches the disk succeeds, but returns an error because no agent runs",
         AGENT,
         (lxd("5.21.2"), agent_not_running),
     ),
@@ -87,7 +87,7 @@ TABLE = (
         "lxd-5.21",
         "snapshot_missing",
         "incus/disk_snapshots#3",
-        "the operation that is to delete it fails",
+        "the operation that deletes the snapshot fails",
         f"lxd/storage_volumes_snapshot.go; {WAIT}; seen on LXD 5.21.7",
         (V521, snapshot_operation_fails),
     ),
@@ -121,7 +121,7 @@ TABLE = (
         "lxd-6.9",
         "response_lost_while_operation_runs",
         "incus/vm#0",
-        "no answer to the creation; the list of operations shows it in an operation's metadata",
+        "no response to the creation; the list of operations contains it, with the instance in its metadata",
         FACTS_69,
         (V69, volume_changes_are_operations, response_lost_while_operation_runs, operations_have_entity_url),
     ),
@@ -129,7 +129,7 @@ TABLE = (
         "lxd-6.9",
         "snapshot_missing",
         "incus/disk_snapshots#3",
-        "HTTP 500: no operation for what there is not",
+        "HTTP 500 instead of an operation, because the snapshot does not exist",
         FACTS_69,
         (V69, snapshot_delete_fails_with_500),
     ),
@@ -153,15 +153,15 @@ TABLE = (
         "faults",
         "operation_not_found",
         "incus/vm#0",
-        "the operation is not found, the instance runs",
-        "operations are forgotten five seconds after their end, and with a restart",
+        "the operation is not found, but the instance runs",
+        "operations are removed five seconds after their end, and by a restart",
         (operation_not_found,),
     ),
     Row(
         "faults",
         "operation_cancelled",
         "incus/vm#0",
-        "the operation ends as Cancelled, without a text",
+        "the operation ends as Cancelled, without an error message",
         "shared/api/status_code.go: 401",
         (operation_cancelled,),
     ),
@@ -169,7 +169,7 @@ TABLE = (
         "faults",
         "response_lost_while_operation_runs",
         "incus/vm#0",
-        "no answer to the creation; the list of operations shows it",
+        "no response to the creation; the list of operations contains it",
         BROKEN,
         (response_lost_while_operation_runs,),
     ),
@@ -177,7 +177,7 @@ TABLE = (
         "faults",
         "response_lost_and_name_taken",
         "incus/disk#0",
-        "no answer; the volume is not there, then its name is taken, then it is there",
+        "no response; the volume is missing, then its name is taken, then the volume exists",
         BROKEN,
         (response_lost_and_name_taken,),
     ),
@@ -185,7 +185,7 @@ TABLE = (
         "faults",
         "precondition_failed",
         "incus/disk_attached#0",
-        "the first PATCH is refused with HTTP 412",
+        "the first PATCH fails with HTTP 412",
         "util.EtagCheck",
         (precondition_failed,),
     ),
@@ -193,7 +193,7 @@ TABLE = (
         "faults",
         "database_locked",
         "incus/disk#0",
-        "the first POST is refused with HTTP 500, database is locked",
+        "the first POST fails with HTTP 500, database is locked",
         "internal/server/db/query/retry.go",
         (insert_responses("POST", POOL_VOLUMES, error_response("database is locked", 500)),),
     ),
@@ -201,7 +201,7 @@ TABLE = (
         "faults",
         "server_starting",
         "incus/vm#1",
-        "twice HTTP 503 before the answer",
+        "two responses with HTTP 503 before the recorded one",
         "cmd/incusd/daemon.go",
         (insert_responses("GET", "/instances/", *[error_response("Daemon is starting up", 503)] * 2),),
     ),
@@ -209,7 +209,7 @@ TABLE = (
         "faults",
         "no_space",
         "incus/disk#0",
-        "the volume cannot be made: no space left on device",
+        "the volume cannot be created: no space left on device",
         "errno ENOSPC",
         (no_space,),
     ),
@@ -225,44 +225,42 @@ TABLE = (
         "faults",
         "proxy_responds_502",
         "incus/vm#1",
-        "HTTP 502 with HTML before the answer",
+        "HTTP 502 with HTML before the recorded response",
         "any reverse proxy",
         (insert_responses("GET", "/instances/", BAD_GATEWAY),),
     ),
 )
 
 
-class Deriving(Player):
-    """Gives the changed answers in their order, and keeps what was asked for them."""
+class DerivingPlayer(Player):
+    """Returns the changed responses in their order, and records the requests for them."""
 
     def __init__(self, interactions: list[Exchange], clock: ReplayClock) -> None:
         super().__init__(interactions, clock)
-        self.kept: list[Exchange] = []
+        self.derived: list[Exchange] = []
 
-    def _play(self, asked: Exchange) -> Exchange:
+    def _play(self, request: Exchange) -> Exchange:
         if self._next == len(self.interactions):
-            raise Mismatch(f"asked beyond the changed answers: {request_line(asked)}")
-        given = self.interactions[self._next]
-        if request_line(asked) != request_line(given["request"]):
-            raise Mismatch(
-                f"asked {request_line(asked)}, where the changed answers have {request_line(given['request'])}"
-            )
-        self._next += not given.get("repeat")
-        outcome = {key: given[key] for key in ("response", "error") if key in given}
-        self.kept.append(
+            raise Mismatch(f"request after the last changed response: {request_line(request)}")
+        changed = self.interactions[self._next]
+        if request_line(request) != request_line(changed["request"]):
+            raise Mismatch(f"request {request_line(request)}, but the next response is for {request_line(changed['request'])}")
+        self._next += not changed.get("repeat")
+        outcome = {key: changed[key] for key in ("response", "error") if key in changed}
+        self.derived.append(
             {
-                "n": len(self.kept) + 1,
+                "n": len(self.derived) + 1,
                 "t_ms": round(self._clock.monotonic() * 1000),
-                "ms": given["ms"],
-                "request": asked,
+                "ms": changed["ms"],
+                "request": request,
                 **outcome,
             }
         )
-        return self.kept[-1]
+        return self.derived[-1]
 
 
 def derive(row: Row, base: dict[str, Any]) -> dict[str, Any]:
-    """The fixture that a row makes of its base. Raises Mismatch if the CPI does not ask for all the changed answers."""
+    """Return the fixture that a row derives from its base. Raises Mismatch if a changed response is not requested."""
     path, mark, number = row.base.partition("#")
     calls = copy.deepcopy([base["calls"][int(number)]] if number else base["calls"])
     return {
@@ -278,9 +276,9 @@ def _derived(call: Call, row: Row) -> Call:
     for change in row.changes:
         change(call)
     clock = ReplayClock(**call["clock"])
-    player = Deriving(call["interactions"], clock)
-    answer, _ = replay.run(call, clock, player)
-    left = [one for one in call["interactions"][player._next :] if not one.get("repeat")]
-    if left:
-        raise Mismatch(f"not asked for: {request_line(left[0]['request'])}; the answer is {answer}")
-    return {**call, "stdout": answer, "duration_ms": round(clock.monotonic() * 1000), "interactions": player.kept}
+    player = DerivingPlayer(call["interactions"], clock)
+    response, _ = replay.run(call, clock, player)
+    remaining = [one for one in call["interactions"][player._next :] if not one.get("repeat")]
+    if remaining:
+        raise Mismatch(f"not requested: {request_line(remaining[0]['request'])}; the response is {response}")
+    return {**call, "stdout": response, "duration_ms": round(clock.monotonic() * 1000), "interactions": player.derived}

@@ -1,4 +1,4 @@
-"""The demo without a server: the real bin/cpi over real mTLS, against a recording."""
+"""The demo without a server: the real bin/cpi over mTLS against a recording."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def played() -> demo_server.Session:
 
 
 @needs_openssl
-def test_the_demo_replays_the_whole_recording_and_says_so():
+def test_demo_replays_the_whole_recording():
     demo = subprocess.run(
         [sys.executable, "-m", "tests.host.demo", "--replay"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -37,7 +37,7 @@ def test_the_demo_replays_the_whole_recording_and_says_so():
     assert "The guest reported what it was told." in demo.stdout
 
 
-def test_where_no_test_host_is_possible_the_demo_is_a_replay(monkeypatch, capsys):
+def test_demo_is_a_replay_without_a_test_host(monkeypatch, capsys):
     monkeypatch.setattr(demo, "possible", lambda: "there is no root")
     monkeypatch.setattr(demo, "show_recording", lambda scratch: 0)
     for name in ("SERVER_URL", "LXD_URL"):
@@ -47,7 +47,7 @@ def test_where_no_test_host_is_possible_the_demo_is_a_replay(monkeypatch, capsys
 
 
 @needs_openssl
-def test_a_client_without_the_certificate_is_told_nothing(played, tmp_path):
+def test_rejects_a_client_without_certificate(played, tmp_path):
     with demo_server.serving(played, tmp_path) as served:
         context = ssl.create_default_context(cafile=served.tls_server_cert)
         context.check_hostname = False
@@ -56,29 +56,29 @@ def test_a_client_without_the_certificate_is_told_nothing(played, tmp_path):
     assert played.played == 0
 
 
-def test_what_is_called_otherwise_today_is_so_in_the_answers(played):
+def test_responses_contain_the_current_values(played):
     first = played.interactions[0]["request"]
-    assert played.answer(first) == played.interactions[0]["response"]
+    assert played.respond(first) == played.interactions[0]["response"]
     posts = [(at, one) for at, one in enumerate(played.interactions) if one["request"]["path"] == "/1.0/images/aliases"]
     played.played, recorded = posts[0]
-    asked = json.loads(json.dumps(recorded["request"]).replace(recorded["request"]["body"]["target"], "ab" * 32))
-    assert played.answer(asked)["status"] == 201
-    assert played.now(recorded["request"]["body"]["target"]) == "ab" * 32
+    request = json.loads(json.dumps(recorded["request"]).replace(recorded["request"]["body"]["target"], "ab" * 32))
+    assert played.respond(request)["status"] == 201
+    assert played.with_current_values(recorded["request"]["body"]["target"]) == "ab" * 32
 
 
-def test_another_request_is_refused_with_the_difference(played):
-    asked = copy.deepcopy(played.interactions[0]["request"])
-    asked["query"]["project"] = "another"
-    answer = played.answer(asked)
-    assert (answer["status"], played.played) == (400, 0)
-    assert '+  "project": "another"' in answer["body"]["error"]
-    assert played.answer(played.interactions[0]["request"])["status"] == 400, "from then on nothing is answered"
+def test_responds_to_another_request_with_the_difference(played):
+    request = copy.deepcopy(played.interactions[0]["request"])
+    request["query"]["project"] = "another"
+    response = played.respond(request)
+    assert (response["status"], played.played) == (400, 0)
+    assert '+  "project": "another"' in response["body"]["error"]
+    assert played.respond(played.interactions[0]["request"])["status"] == 400, "every later request fails too"
 
 
-def test_a_name_that_stands_for_two_is_refused(played):
+def test_rejects_two_values_for_one_recorded_value(played):
     at = next(at for at, one in enumerate(played.interactions) if one["request"]["path"] == "/1.0/instances")
     played.played = at
-    asked = copy.deepcopy(played.interactions[at]["request"])
-    volume = asked["body"]["devices"]["config"]
+    request = copy.deepcopy(played.interactions[at]["request"])
+    volume = request["body"]["devices"]["config"]
     volume["source"] = "vol-c-00000000-0000-8000-8000-000000000000"
-    assert played.answer(asked)["status"] == 400
+    assert played.respond(request)["status"] == 400

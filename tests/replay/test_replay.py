@@ -1,4 +1,4 @@
-"""Every recorded call, made again by the real code: the same requests in the same order, the same answer."""
+"""Replays every recorded call with the real code: the same requests in the same order, and the same response."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ ALL = [
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_calls_ask_and_answer_as_recorded(name, offline):
-    faults = {
+def test_requests_and_responses_are_as_recorded(name, offline):
+    differences = {
         number: outcome.differences
         for number, call in enumerate(fixtures.load(*name.split("/"))["calls"])
         if (outcome := replay.play(call)).differences
     }
-    assert faults == {}, "\n".join(text for texts in faults.values() for text in texts)
+    assert differences == {}, "\n".join(text for texts in differences.values() for text in texts)
 
 
 @pytest.mark.parametrize("server", RECORDED)
-def test_every_method_is_recorded_with_success_and_most_with_failure(server):
+def test_every_method_is_recorded_with_success_and_failure(server):
     calls = [call for name in ALL if name.startswith(f"{server}/") for call in fixtures.load(*name.split("/"))["calls"]]
     succeeded = {call["stdin"]["method"] for call in calls if not call["stdout"]["error"]}
-    refused = {call["stdin"]["method"] for call in calls if call["stdout"]["error"]}
+    failed = {call["stdin"]["method"] for call in calls if call["stdout"]["error"]}
     assert succeeded == set(methods.METHODS)
-    assert set(methods.METHODS) - refused <= {"delete_stemcell", "delete_vm", "has_disk", "delete_snapshot"}
+    assert set(methods.METHODS) - failed <= {"delete_stemcell", "delete_vm", "has_disk", "delete_snapshot"}
 
 
 @pytest.mark.parametrize("server", RECORDED)
@@ -50,14 +50,14 @@ def test_every_scenario_is_recorded_on_every_server(server):
     }
 
 
-def test_another_request_is_noticed(offline):
+def test_reports_another_request(offline):
     call = fixtures.load("incus", "vm")["calls"][0]
     call["stdin"]["arguments"][0] = "agent-2"
-    [fault] = replay.play(call).differences
-    assert '+  "sha256"' in fault and "recorded request 5" in fault, "another agent id is another drive"
+    [difference] = replay.play(call).differences
+    assert '+  "sha256"' in difference and "recorded request 5" in difference, "the config drive contains the agent id"
 
 
-def test_a_request_too_few_is_noticed(offline):
+def test_reports_a_missing_request(offline):
     call = fixtures.load("incus", "vm")["calls"][0]
     call["interactions"].append(call["interactions"][-1])
     assert replay.play(call).differences == [

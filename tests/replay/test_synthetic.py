@@ -1,4 +1,4 @@
-"""The derived fixtures: how many there are, that they are derived and not written, and what the CPI does with them."""
+"""The derived fixtures: their number, their derivation, and the requests of the CPI in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def requests(server, scenario, method, part):
     ]
 
 
-def test_they_are_counted():
+def test_number_of_derived_fixtures():
     marked = Counter(
         path.parent.name for path in fixtures.paths() if fixtures.load(path.parent.name, path.stem)["synthetic"]
     )
@@ -29,7 +29,7 @@ def test_they_are_counted():
     assert recorded >= 3 * sum(marked.values())
 
 
-def test_they_are_listed_in_the_documentation():
+def test_documentation_lists_derived_fixtures():
     page = (fixtures.DIRECTORY.parents[1] / "docs/capture.md").read_text(encoding="utf-8")
     for row in synthetic.TABLE:
         assert f"| {row.server} | {row.scenario} | {row.base} | {row.change} | {row.source} |" in page
@@ -37,7 +37,7 @@ def test_they_are_listed_in_the_documentation():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_what_its_row_makes_of_its_base(name, offline):
+def test_derives_the_same_fixture(name, offline):
     row = synthetic.TABLE[NAMES.index(name)]
     base = fixtures.load(*row.base.partition("#")[0].split("/"))
     assert base["synthetic"] is None
@@ -60,17 +60,17 @@ def test_firmware_is_chosen_by_extension(server, scenario, firmware):
     assert chosen == firmware
 
 
-def test_lxd_names_the_disks_in_its_guests():
-    answers = [
+def test_disk_hints_on_lxd():
+    hints = [
         call["stdout"]["result"]
         for call in fixtures.load("lxd-5.21", "disk_attached")["calls"]
         if call["stdin"]["method"] == "attach_disk" and not call["stdout"]["error"]
     ]
-    assert len(answers) == 2
-    assert all(answer["path"].startswith("/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_p") for answer in answers)
+    assert len(hints) == 2
+    assert all(hint["path"].startswith("/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_p") for hint in hints)
 
 
-def test_changes_of_volumes_are_waited_for_when_they_are_operations():
+def test_waits_for_changes_of_volumes():
     changes = [
         one
         for call in fixtures.load("lxd-6.6", "disk")["calls"]
@@ -82,20 +82,20 @@ def test_changes_of_volumes_are_waited_for_when_they_are_operations():
 
 
 @pytest.mark.parametrize("server", ["lxd-5.21", "lxd-6.9"])
-def test_a_snapshot_that_is_gone_is_no_error_in_whatever_words(server):
+def test_delete_snapshot_succeeds_for_a_missing_snapshot(server):
     [call] = fixtures.load(server, "snapshot_missing")["calls"]
     assert call["stdout"]["error"] is None
-    assert len(requests(server, "snapshot_missing", "GET", "/1.0/storage-pools")) == 1, "other pools are looked in, too"
+    assert len(requests(server, "snapshot_missing", "GET", "/1.0/storage-pools")) == 1, "the CPI looks in other pools too"
 
 
-def test_lxd_6_9_refuses_as_the_others_do():
-    def refusals(server):
+def test_errors_on_lxd_6_9_are_those_on_incus():
+    def error_types(server):
         return [call["stdout"]["error"]["type"] for call in fixtures.load(server, "vm_refused")["calls"]]
 
-    assert refusals("lxd-6.9") == refusals("incus")
+    assert error_types("lxd-6.9") == error_types("incus")
 
 
-def test_the_operation_of_a_lost_answer_is_waited_for_when_only_its_metadata_says_what_it_is_for():
+def test_finds_the_operation_of_a_lost_response_by_metadata():
     server, scenario = "lxd-6.9", "response_lost_while_operation_runs"
     [post] = requests(server, scenario, "POST", "/1.0/instances")
     [call] = fixtures.load(server, scenario)["calls"]
@@ -123,16 +123,16 @@ def test_the_operation_of_a_lost_answer_is_waited_for_when_only_its_metadata_say
         ("proxy_responds_502", None),
     ],
 )
-def test_a_fault_ends_well_or_with_the_right_error(scenario, error):
+def test_result_of_a_fault(scenario, error):
     [call] = fixtures.load("faults", scenario)["calls"]
-    found = call["stdout"]["error"]
-    assert (found and found["type"].removeprefix("Bosh::Clouds::")) == error
+    error_document = call["stdout"]["error"]
+    assert (error_document and error_document["type"].removeprefix("Bosh::Clouds::")) == error
     assert call["duration_ms"] < 90_000
 
 
-def test_a_change_that_the_cpi_does_not_ask_for_is_none(offline):
+def test_rejects_a_response_that_is_not_requested(offline):
     row = next(row for row in synthetic.TABLE if row.scenario == "database_locked")
     more = response_changes.exchange("GET", "/1.0")
-    unasked = row._replace(changes=(*row.changes, lambda call: call["interactions"].append(more)))
-    with pytest.raises(synthetic.Mismatch, match="not asked for"):
-        synthetic.derive(unasked, fixtures.load("incus", "disk"))
+    changed = row._replace(changes=(*row.changes, lambda call: call["interactions"].append(more)))
+    with pytest.raises(synthetic.Mismatch, match="not requested"):
+        synthetic.derive(changed, fixtures.load("incus", "disk"))
