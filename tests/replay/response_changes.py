@@ -21,7 +21,7 @@ JSON = {"Content-Type": "application/json"}
 POOL_VOLUMES = "/volumes/custom"
 
 
-# -- responses ----------------------------------------------------------------------------------------------------------
+# -- responses --------------------------------------------------------------------------------------------------------
 
 
 def sync_response(metadata: Any) -> dict[str, Any]:
@@ -44,15 +44,20 @@ def error_response(message: str, code: int, *, status: int = 0) -> dict[str, Any
 
 
 def exchange(method: str, path: str, response: dict[str, Any] | None = None, *, ms: int = 5, **more: Any) -> Exchange:
-    return {"request": {"method": method, "path": path}, "ms": ms, **({"response": response} if response else {}), **more}
+    return {
+        "request": {"method": method, "path": path},
+        "ms": ms,
+        **({"response": response} if response else {}),
+        **more,
+    }
 
 
 def first(call: Call, method: str, pattern: str) -> int:
     """Return the index of the first exchange with this method and a path that matches the pattern."""
     return next(
         index
-        for index, one in enumerate(call["interactions"])
-        if one["request"]["method"] == method and re.search(pattern, one["request"]["path"])
+        for index, interaction in enumerate(call["interactions"])
+        if interaction["request"]["method"] == method and re.search(pattern, interaction["request"]["path"])
     )
 
 
@@ -93,13 +98,13 @@ def lxd(version: str, *extensions: str, messages: tuple[Replacement, ...] = LXD_
 
     def change(call: Call) -> None:
         call["config"]["server"]["type"] = "lxd"
-        for one in call["interactions"]:
-            body = one.get("response", {}).get("body", {})
+        for interaction in call["interactions"]:
+            body = interaction.get("response", {}).get("body", {})
             if body.get("type") == "error":
                 body["error"] = _replaced(body["error"], messages)
-            for operation in _operations(one):
+            for operation in _operations(interaction):
                 operation["err"] = _replaced(operation["err"], messages)
-            if one["request"]["path"] == "/1.0":
+            if interaction["request"]["path"] == "/1.0":
                 metadata = body["metadata"]
                 metadata["environment"].update(server="lxd", server_version=version)
                 common = [name for name in metadata["api_extensions"] if "incus" not in name]
@@ -109,15 +114,15 @@ def lxd(version: str, *extensions: str, messages: tuple[Replacement, ...] = LXD_
 
 
 def _replaced(text: str, messages: tuple[Replacement, ...]) -> str:
-    for pattern, replacement in texts:
+    for pattern, replacement in messages:
         text = re.sub(pattern, replacement, text)
     return text
 
 
-def _operations(one: Exchange) -> list[dict[str, Any]]:
+def _operations(interaction: Exchange) -> list[dict[str, Any]]:
     """Return the operations in a response."""
-    metadata = one.get("response", {}).get("body", {}).get("metadata")
-    if one["request"]["path"] == "/1.0/operations":
+    metadata = interaction.get("response", {}).get("body", {}).get("metadata")
+    if interaction["request"]["path"] == "/1.0/operations":
         return [operation for group in metadata.values() for operation in group]
     return [metadata] if isinstance(metadata, dict) and metadata.get("class") == "task" else []
 
@@ -132,23 +137,23 @@ def project_exists(call: Call) -> None:
 def volume_changes_are_operations(call: Call) -> None:
     """Replace each synchronous change of a volume by an operation and a wait for it."""
     changed = []
-    for one in call["interactions"]:
-        request, response = one["request"], one.get("response", {})
+    for interaction in call["interactions"]:
+        request, response = interaction["request"], interaction.get("response", {})
         is_change = request["method"] != "GET" and "/volumes/custom" in request["path"]
         if not is_change or response.get("body", {}).get("type") != "sync":
-            changed.append(one)
+            changed.append(interaction)
             continue
         resource = request["path"] if request["method"] != "POST" else f"{request['path']}/{request['body']['name']}"
         started, path = _started(call, request, resource, kind="storage_volumes")
         done = {**started["body"]["metadata"], "status": "Success", "status_code": 200}
-        changed.extend([{**one, "response": started}, exchange("GET", f"{path}/wait", sync_response(done))])
+        changed.extend([{**interaction, "response": started}, exchange("GET", f"{path}/wait", sync_response(done))])
     call["interactions"] = changed
 
 
 def operations_have_entity_url(call: Call) -> None:
     """Move the URL of an operation's object, or of the project, from its resources to its metadata."""
-    for one in call["interactions"]:
-        for operation in _operations(one):
+    for interaction in call["interactions"]:
+        for operation in _operations(interaction):
             urls = [url for group in (operation["resources"] or {}).values() for url in group]
             metadata = {**(operation["metadata"] or {}), "entity_url": (urls or ["/1.0/projects/bosh"])[0]}
             operation.update(resources={}, metadata=metadata, err_code=500 if operation["err"] else 0)
@@ -210,7 +215,7 @@ AGENT = error_response("LXD VM agent isn't currently running", 500)
 
 def agent_not_running(call: Call) -> None:
     """Let the PATCH that attaches a disk fail after it succeeded. The next response contains the disk."""
-    if "PATCH" not in [one["request"]["method"] for one in call["interactions"]]:
+    if "PATCH" not in [interaction["request"]["method"] for interaction in call["interactions"]]:
         return
     at = first(call, "PATCH", "/instances/")
     patch = call["interactions"][at]
@@ -279,7 +284,9 @@ def operation_cancelled(call: Call) -> None:
 
 def _rollback(call: Call, path: str) -> list[Exchange]:
     """Return the exchanges of the rollback after a failed creation: the instance is missing, the volumes exist."""
-    posts = [one["request"] for one in call["interactions"] if one["request"]["method"] == "POST"]
+    posts = [
+        interaction["request"] for interaction in call["interactions"] if interaction["request"]["method"] == "POST"
+    ]
     volume_posts = [post for post in posts if POOL_VOLUMES in post["path"]]
     volumes = sorted(post["headers"].get("X-LXD-name") or post["body"]["name"] for post in volume_posts)
     pools = sync_response([{"name": "default"}])

@@ -51,7 +51,10 @@ class Row(NamedTuple):
     changes: tuple[Change, ...]
 
 
-LXD_521 = "LXD 5.21 in name, version and error messages; the responses to ISO volumes, start in create and security.csm are as recorded"
+LXD_521 = (
+    "LXD 5.21 in name, version and error messages; the responses to ISO volumes, start in create and security.csm are"
+    " as recorded"
+)
 FACTS_521 = (
     "canonical/lxd stable-5.21: shared/version/api.go (custom_volume_iso, instance_create_start, security_csm)"
     "; seen on LXD 5.21.7"
@@ -244,7 +247,9 @@ class DerivingPlayer(Player):
             raise Mismatch(f"request after the last changed response: {request_line(request)}")
         changed = self.interactions[self._next]
         if request_line(request) != request_line(changed["request"]):
-            raise Mismatch(f"request {request_line(request)}, but the next response is for {request_line(changed['request'])}")
+            raise Mismatch(
+                f"request {request_line(request)}, but the next response is for {request_line(changed['request'])}"
+            )
         self._next += not changed.get("repeat")
         outcome = {key: changed[key] for key in ("response", "error") if key in changed}
         self.derived.append(

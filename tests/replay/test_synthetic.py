@@ -85,7 +85,9 @@ def test_waits_for_changes_of_volumes():
 def test_delete_snapshot_succeeds_for_a_missing_snapshot(server):
     [call] = fixtures.load(server, "snapshot_missing")["calls"]
     assert call["stdout"]["error"] is None
-    assert len(requests(server, "snapshot_missing", "GET", "/1.0/storage-pools")) == 1, "the CPI looks in other pools too"
+    assert len(requests(server, "snapshot_missing", "GET", "/1.0/storage-pools")) == 1, (
+        "the CPI looks in other pools too"
+    )
 
 
 def test_errors_on_lxd_6_9_are_those_on_incus():
