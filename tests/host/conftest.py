@@ -57,7 +57,7 @@ def pytest_configure() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Last comes the test that reads all that the CPI wrote during the others."""
-    items.sort(key=lambda item: item.name == "test_nothing_that_the_cpi_ever_wrote_holds_a_secret")
+    items.sort(key=lambda item: item.name == "test_no_output_of_the_run_contains_secrets")
 
 
 @pytest.fixture(scope="session")

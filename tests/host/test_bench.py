@@ -14,7 +14,7 @@ def result(host, tmp_path_factory):
     return outcome
 
 
-def test_every_method_of_a_life_is_measured(host, result):
+def test_measures_every_method(host, result):
     assert len(result["calls"]) == 17 and set(LOOKUPS) < result["calls"].keys()
     assert {
         method for method, one in result["calls"].items() if not (one["requests"] and one["bytes"] and one["cpu"])
@@ -28,7 +28,7 @@ def test_every_method_of_a_life_is_measured(host, result):
     ]
 
 
-def test_our_share_is_that_of_importing_the_library_and_a_little_more(result):
+def test_cpu_time_is_within_limits(result):
     """By the processors' time, which other load on the machine does not change, and with a tenth for chance."""
     ratios = {
         "info": result["info"]["ratio"] / MOST_INFO,

@@ -171,7 +171,7 @@ def second_pool(host, workshop):
 
 
 @pytest.mark.every_server
-def test_what_nobody_uses_goes_and_everything_else_stays(host, cpi, workshop, second_pool):
+def test_removes_unused_resources_only(host, cpi, workshop, second_pool):
     stopped, running, young, complete = (f"vm-{uuid()}", f"vm-{uuid()}", f"vm-{uuid(age=0)}", f"vm-{uuid()}")
     old = {
         workshop.volume(f"vol-c-{uuid()}"),
@@ -218,7 +218,7 @@ def test_what_nobody_uses_goes_and_everything_else_stays(host, cpi, workshop, se
 
 
 @pytest.mark.every_server
-def test_an_image_goes_when_it_has_lost_its_last_cid(host, cpi, image, workshop):
+def test_removes_image_without_stemcell_cids(host, cpi, image, workshop):
     second = cpi.call("create_stemcell", str(cpi.directory / "image"), STEMCELL)
     workshop.query("DELETE", f"/1.0/images/aliases/{second}")
     before = names(host)
@@ -232,7 +232,7 @@ def test_an_image_goes_when_it_has_lost_its_last_cid(host, cpi, image, workshop)
     assert len(gone) == 64 and f"removed image {gone} (no alias, " in told
 
 
-def test_a_failure_is_told_and_stops_nothing(host, cpi, workshop):
+def test_reports_failure_and_continues(host, cpi, workshop):
     protected = f"vm-{uuid()}"
     workshop.vm(protected, state="creating", **{"security.protection.delete": "true"})
     drive = workshop.volume(f"vol-c-{uuid()}")
@@ -245,7 +245,7 @@ def test_a_failure_is_told_and_stops_nothing(host, cpi, workshop):
     assert "removed 1, " in done.stdout and done.stdout.endswith(", failed 1\n")
 
 
-def test_it_takes_nothing_of_several_directors_before_it_knows_whose(host, cpi, workshop):
+def test_requires_director_if_there_are_several(host, cpi, workshop):
     mine, others = workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-c-{uuid(director=OTHER)}")
     before = names(host)
     done = cleanup(cpi)
@@ -268,7 +268,7 @@ def test_it_takes_nothing_of_several_directors_before_it_knows_whose(host, cpi, 
     assert f"for director {UUID}\n" in succeed(cleanup(cpi, "--director", UUID[:8].upper()))
 
 
-def test_beside_create_envs_director_it_knows_whose_calls_run_on_this_machine(host, cpi, image, workshop):
+def test_detects_director_of_create_env(host, cpi, image, workshop):
     mine, others = workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-c-{uuid(director=OTHER)}")
     vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
     cpi.call("delete_vm", vm)
@@ -281,7 +281,7 @@ def test_beside_create_envs_director_it_knows_whose_calls_run_on_this_machine(ho
 
 
 @pytest.mark.every_server
-def test_the_list_shows_everything_and_which_disks_are_orphans(host, cpi, image, workshop):
+def test_lists_all_resources_and_orphan_disks(host, cpi, image, workshop):
     before = names(host)
     vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
     try:
@@ -336,7 +336,7 @@ def test_the_list_shows_everything_and_which_disks_are_orphans(host, cpi, image,
     assert of_another == []
 
 
-def test_a_persistent_disk_goes_only_by_name_and_only_without_a_vm(host, cpi, image, workshop):
+def test_deletes_persistent_disk_only_by_name_and_detached(host, cpi, image, workshop):
     disk = cpi.call("create_disk", 16, {}, None)
     workshop.made.append(f"/1.0/storage-pools/default/volumes/custom/{disk}")
     workshop.vm(f"vm-{uuid()}", state="created", volumes=False)
@@ -367,7 +367,7 @@ def test_a_persistent_disk_goes_only_by_name_and_only_without_a_vm(host, cpi, im
 
 
 @pytest.mark.every_server
-def test_what_a_killed_create_vm_leaves_is_all_found(host, cpi, image, workshop):
+def test_finds_everything_after_killed_create_vm(host, cpi, image, workshop):
     """Killed while its request number 1, 2, 3 ... was under way, which the server carried out all the same."""
     before, left = names(host), {}
     for stop in itertools.count(1):
@@ -411,7 +411,7 @@ def wait_until_idle(workshop: Workshop) -> None:
         quiet = 0 if running else quiet + 1
 
 
-def test_cleaning_up_all_the_time_breaks_no_creation(host, cpi, image, workshop, tmp_path):
+def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, workshop, tmp_path):
     runs, over = [], threading.Event()
     cpi.config["throttle_config"] = {"path": str(tmp_path / "locks")}
 

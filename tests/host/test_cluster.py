@@ -112,14 +112,14 @@ def nothing_left(request, cluster):
     assert inventory(cluster.first) == before
 
 
-def test_vms_run_where_they_are_sent_with_all_that_belongs_to_them(cluster, vms):
+def test_places_vm_and_its_volumes_on_target(cluster, vms):
     for node, vm in vms.items():
         assert cluster.where(vm[-36:]) == {("vm-", node), ("vol-e-", node), ("vol-c-", node)}
         seen = cluster.guests[node].now(IPS[node])
         assert seen["errors"] == [] and seen["vm"]["id"] == vm and seen["disks"]["ephemeral"]["size"] == 64 << 20
 
 
-def test_a_vm_goes_to_its_group_or_where_the_server_likes(cluster, tiny):
+def test_places_vm_in_cluster_group_or_by_scheduler(cluster, tiny):
     member = cluster.server.ask("GET", "/1.0/cluster/members/node2")
     cluster.server.ask("POST", "/1.0/cluster/groups", {"name": "rack2"})
     cluster.server.ask("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default", "rack2"]})
@@ -132,7 +132,7 @@ def test_a_vm_goes_to_its_group_or_where_the_server_likes(cluster, tiny):
     cluster.server.ask("DELETE", "/1.0/cluster/groups/rack2")
 
 
-def test_a_member_that_is_not_there_is_told(cluster, tiny):
+def test_reports_unknown_member(cluster, tiny):
     for properties, network, says in (
         ({"target": "node3"}, {}, "on node3.*cluster list"),
         ({"target": "@nobody"}, {}, "nobody"),
@@ -144,7 +144,7 @@ def test_a_member_that_is_not_there_is_told(cluster, tiny):
         cluster.cpi.call("create_disk", 16, {"target": "node3"}, None)
 
 
-def test_a_disk_follows_its_vm_with_its_contents_and_snapshots(cluster, vms):
+def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
     cpi, guests = cluster.cpi, cluster.guests
     disk = cpi.call("create_disk", 64, {}, vms["node2"])
     assert cluster.where(disk[-36:]) == {("vol-p-", "node1")}, "where it was asked for"
@@ -177,7 +177,7 @@ def test_a_disk_follows_its_vm_with_its_contents_and_snapshots(cluster, vms):
     assert cpi.call("has_disk", disk) is False
 
 
-def test_a_disk_is_made_where_its_vm_is_once_the_cpi_is_told_of_targets(cluster, vms, tmp_path):
+def test_creates_disk_on_member_of_vm_if_targets_are_used(cluster, vms, tmp_path):
     director = cluster.director(tmp_path, target="@default")
     for cpi, properties in ((director, {}), (cluster.cpi, {"target": "node1"})):
         disk = cpi.call("create_disk", 64, properties, vms["node2"])
@@ -189,7 +189,7 @@ def test_a_disk_is_made_where_its_vm_is_once_the_cpi_is_told_of_targets(cluster,
     cluster.cpi.call("delete_disk", disk)
 
 
-def test_a_vm_is_looked_after_from_another_member(cluster, vms):
+def test_manages_vm_through_another_member(cluster, vms):
     cpi, guests = cluster.cpi, cluster.guests["node2"]
     assert cpi.call("has_vm", vms["node2"]) is True
     cpi.call("set_vm_metadata", vms["node2"], {"deployment": "d", "job": "db", "index": "0"})
@@ -200,7 +200,7 @@ def test_a_vm_is_looked_after_from_another_member(cluster, vms):
 
 
 @pytest.mark.parametrize("asked", NODES)
-def test_a_vm_is_made_and_deleted_by_way_of_any_member(cluster, tiny, tmp_path, asked):
+def test_creates_and_deletes_vm_through_any_member(cluster, tiny, tmp_path, asked):
     cpi = cluster.director(tmp_path, url=clusters.url(asked))
     for node in NODES:
         vm = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": node}, cpi=cpi)
@@ -209,7 +209,7 @@ def test_a_vm_is_made_and_deleted_by_way_of_any_member(cluster, tiny, tmp_path, 
         assert cpi.call("has_vm", vm) is False and cluster.where(vm[-36:]) == set()
 
 
-def test_what_a_vanished_vm_left_on_another_member_goes(cluster, tiny):
+def test_deletes_volumes_of_missing_vm_on_another_member(cluster, tiny):
     vm = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": "node2"})
     server.client(cluster.first.name, "--project", cluster.first.project, "delete", "--force", vm)
     assert cluster.where(vm[-36:]) == {("vol-e-", "node2"), ("vol-c-", "node2")}
@@ -217,7 +217,7 @@ def test_what_a_vanished_vm_left_on_another_member_goes(cluster, tiny):
     assert cluster.where(vm[-36:]) == set()
 
 
-def test_a_stemcell_is_deployed_ahead_on_the_member_that_is_targeted(cluster, tmp_path):
+def test_predeploys_stemcell_on_target(cluster, tmp_path):
     cpi = cluster.director(tmp_path / "cpi", target="node2", predeploy_stemcell=True)
     stemcell = cpi.call("create_stemcell", str(stemcell_image(tmp_path, mib=17)), {**STEMCELL, "version": "2"})
     fingerprint = cluster.server.ask("GET", f"/1.0/images/aliases/{stemcell}")["target"]
@@ -237,7 +237,7 @@ def uuid(seconds_ago: float) -> str:
     return naming.new_id(Ago(), UUID)
 
 
-def test_cleanup_sees_all_members_and_takes_equal_names_apart(cluster, vms):
+def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
     old, young = uuid(7200), uuid(0)
     for node in NODES:
         for name in (f"vol-c-{old}", f"vol-e-{young}"):
@@ -268,7 +268,7 @@ def doctor(cpi: Director, *arguments: str) -> list[tuple[str, str, str]]:
     return [(one["check"], one["status"], one["message"]) for one in json.loads(done.stdout)]
 
 
-def test_doctor_knows_the_members(cluster, tmp_path):
+def test_doctor_lists_members(cluster, tmp_path):
     assert ("cluster", "ok", "2 members online: node1, node2") in doctor(cluster.cpi)
     told = doctor(cluster.director(tmp_path, target="node3"))
     assert [one for one in told if one[1] != "ok"] == [
@@ -277,13 +277,13 @@ def test_doctor_knows_the_members(cluster, tmp_path):
 
 
 @pytest.mark.long
-def test_doctor_proves_a_member(cluster, tmp_path):
+def test_doctor_tests_member(cluster, tmp_path):
     told = doctor(cluster.director(tmp_path, target="node2"), "--deep")
     assert {status for _, status, _ in told} == {"ok"} and told[-1] == ("deep", "ok", "all resources are removed")
 
 
 @pytest.mark.long
-def test_a_member_that_is_down_is_told_and_holds_nothing_up(cluster, tiny, tmp_path):
+def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
     cpi = cluster.director(tmp_path)
     cpi.program = impatient(tmp_path, 2, answer=15)
     here, there = (
@@ -331,7 +331,7 @@ def world(cluster, tmp_path):
 
 
 @pytest.mark.long
-def test_a_move_that_was_cut_short_is_finished_or_taken_back_by_the_next_call(cluster, world):
+def test_next_call_recovers_interrupted_migration(cluster, world):
     node = cluster.server.ask("GET", f"/1.0/instances/{world.shared_vm}")["location"]
     other = next(one for one in NODES if one != node)
     world.power("stop")

@@ -49,7 +49,7 @@ def stranger(tmp_path):
 
 
 @pytest.mark.every_server
-def test_the_server_is_verified_by_pin_authority_or_on_request_not_at_all(host, cpi):
+def test_verifies_server_by_pin_or_ca_or_not_at_all(host, cpi):
     pem = Path(host.server_cert).read_text(encoding="utf-8")
     digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
     colons = ":".join(digest[at : at + 2] for at in range(0, 64, 2)).upper()
@@ -67,20 +67,20 @@ def test_the_server_is_verified_by_pin_authority_or_on_request_not_at_all(host, 
         assert cpi.call("has_vm", "vm-1") is False, settings
 
 
-def test_a_server_that_cannot_be_verified_is_told_nothing(host, cpi):
+def test_sends_no_request_to_unverified_server(host, cpi):
     wrong = refusal(cpi, tls_server_cert="00" * 32)
     assert "not the pinned one" in wrong.message and "tls_server_cert" in wrong.message
     unknown = refusal(cpi, tls_server_cert="")
     assert "cannot be verified" in unknown.message and "tls_server_cert" in unknown.message
 
 
-def test_key_material_that_is_none_is_named(cpi):
+def test_rejects_invalid_keys_by_name(cpi):
     assert "tls_client_key" in refusal(cpi, tls_client_key="-----BEGIN RUBBISH-----\n").message
     assert "tls_client_cert is missing" in refusal(cpi, tls_client_cert="").message
 
 
 @pytest.mark.every_server
-def test_an_untrusted_certificate_says_how_to_trust_it(host, cpi, stranger, stemcell_cids):
+def test_untrusted_certificate_error_explains_how_to_trust(host, cpi, stranger, stemcell_cids):
     assert "config trust add" in refusal(cpi, **stranger).message
     with pytest.raises(Refused, match="config trust add"):
         cpi.call(
@@ -99,7 +99,7 @@ def test_an_untrusted_certificate_says_how_to_trust_it(host, cpi, stranger, stem
     ("setting", "value", "says"),
     [("project_name", "nope", "project create nope"), ("storage_pool_name", "nope", "storage list")],
 )
-def test_a_wrong_project_or_pool_is_an_error_and_not_a_missing_disk_or_vm(cpi, setting, value, says):
+def test_wrong_project_or_pool_is_an_error(cpi, setting, value, says):
     cpi.config["server"][setting] = value
     for method, cid in (("has_disk", "vol-p-1"), *([("has_vm", "vm-1")] if setting == "project_name" else [])):
         with pytest.raises(Refused, match=says) as refused:
@@ -107,7 +107,7 @@ def test_a_wrong_project_or_pool_is_an_error_and_not_a_missing_disk_or_vm(cpi, s
         assert refused.value.type == "Bosh::Clouds::CloudError"
 
 
-def test_nobody_listening_says_where(cpi):
+def test_refused_connection_names_the_address(cpi):
     cpi.config["server"]["url"] = "https://127.0.0.1:1"
     process = cpi.start("has_vm", "vm-1")
     with pytest.raises(Refused, match=r"no connection to https://127.0.0.1:1: Connection refused") as refused:
@@ -116,7 +116,7 @@ def test_nobody_listening_says_where(cpi):
 
 
 @pytest.mark.every_server
-def test_a_unix_socket_serves_as_well(host, cpi):
+def test_connects_over_unix_socket(host, cpi):
     socket = Path(host.server_cert).parent / "unix.socket"
     cpi.config["server"] |= {
         "url": f"unix://{socket}",
@@ -129,7 +129,7 @@ def test_a_unix_socket_serves_as_well(host, cpi):
     cpi.call("delete_disk", disk)
 
 
-def test_the_context_of_a_request_leads_to_another_server(host, cpi):
+def test_request_context_selects_another_server(host, cpi):
     elsewhere = {"url": cpi.config["server"]["url"], "project": "default", "storage_pool": host.pool}
     cpi.config["server"] |= {"url": "https://127.0.0.1:1", "project_name": "nope"}
     cpi.context = elsewhere
@@ -144,7 +144,7 @@ def test_the_context_of_a_request_leads_to_another_server(host, cpi):
         cpi.call("has_disk", disk)
 
 
-def test_no_key_material_and_no_secret_is_left_or_said(cpi, stemcell_cids, tmp_path):
+def test_writes_no_keys_or_secrets(cpi, stemcell_cids, tmp_path):
     env = environment(mbus={"cert": {"private_key": "-----BEGIN KEY-----\nc2VjcmV0LWtleS1saW5l\n-----END KEY-----\n"}})
     env["bosh"]["password"] = "a-password-hash"
     cpi.config["log_level"] = "debug"
@@ -183,7 +183,7 @@ def test_no_key_material_and_no_secret_is_left_or_said(cpi, stemcell_cids, tmp_p
 
 
 @pytest.mark.every_server
-def test_a_restarting_server_is_waited_for(host, cpi):
+def test_waits_for_restarting_server(host, cpi):
     server.stop_daemon(host.name)
     process = cpi.start("create_disk", 16, {}, None)
     server.start_daemon(host.name)

@@ -50,7 +50,7 @@ def volume(host, cid):
 
 
 @pytest.mark.every_server
-def test_three_disks_keep_their_hints_and_contents_through_detach_and_reboot(cpi, vm, make_disk, guests):
+def test_disks_keep_hints_and_contents_after_detach_and_reboot(cpi, vm, make_disk, guests):
     boot = guests.wait(IP)["boot_id"]
     disks = [make_disk(size) for size in (64, 96, 128)]
     hints = [cpi.call("attach_disk", vm, disk)["path"] for disk in disks]
@@ -77,7 +77,7 @@ def test_three_disks_keep_their_hints_and_contents_through_detach_and_reboot(cpi
 
 
 @pytest.mark.every_server
-def test_attaching_and_detaching_again_changes_nothing(cpi, vm, make_disk):
+def test_attach_and_detach_are_idempotent(cpi, vm, make_disk):
     disk = make_disk(vm_cid=vm)
     assert cpi.call("get_disks", vm) == []
     hint = cpi.call("attach_disk", vm, disk)
@@ -90,7 +90,7 @@ def test_attaching_and_detaching_again_changes_nothing(cpi, vm, make_disk):
 
 
 @pytest.mark.every_server
-def test_a_disk_that_another_vm_has_is_refused(host, cpi, vm, make_disk, stemcell_cids):
+def test_rejects_disk_attached_to_another_vm(host, cpi, vm, make_disk, stemcell_cids):
     disk = make_disk()
     other, _ = cpi.call(
         "create_vm",
@@ -111,7 +111,7 @@ def test_a_disk_that_another_vm_has_is_refused(host, cpi, vm, make_disk, stemcel
 
 
 @pytest.mark.every_server
-def test_disks_that_are_missing(cpi, vm):
+def test_missing_disks(cpi, vm):
     missing = f"vol-p-{NOWHERE}"
     assert cpi.call("has_disk", missing) is False
     assert cpi.call("delete_disk", missing) is None
@@ -134,7 +134,7 @@ def test_disks_that_are_missing(cpi, vm):
 
 
 @pytest.mark.every_server
-def test_growing_and_shrinking(host, cpi, vm, make_disk):
+def test_resizes_disk(host, cpi, vm, make_disk):
     disk = make_disk(64)
     assert cpi.call("has_disk", disk) is True and cpi.last.requests == 1
     cpi.call("resize_disk", disk, 128)
@@ -159,7 +159,7 @@ def test_growing_and_shrinking(host, cpi, vm, make_disk):
 
 
 @pytest.mark.every_server
-def test_disk_metadata_and_snapshots_of_a_disk_in_use(host, cpi, vm, make_disk):
+def test_disk_metadata_and_snapshots_of_attached_disk(host, cpi, vm, make_disk):
     disk = make_disk()
     cpi.call("attach_disk", vm, disk)
     cpi.call(
@@ -185,7 +185,7 @@ def test_disk_metadata_and_snapshots_of_a_disk_in_use(host, cpi, vm, make_disk):
     cpi.call("detach_disk", vm, disk)
 
 
-def test_disks_in_another_pool_are_found_there(host, cpi, vm):
+def test_finds_disks_in_another_pool(host, cpi, vm):
     server.client(host.name, "storage", "create", "second", "dir")
     try:
         disk = cpi.call("create_disk", 32, {"storage_pool": "second", "config": {"user.owner": "me"}}, None)
@@ -215,7 +215,7 @@ def test_disks_in_another_pool_are_found_there(host, cpi, vm):
     ],
     ids=str,
 )
-def test_absurd_disks_are_refused_before_anything_is_made(cpi, arguments):
+def test_rejects_invalid_disk_before_any_change(cpi, arguments):
     with pytest.raises(Refused) as refused:
         cpi.call("create_disk", *arguments)
     assert refused.value.type == "Bosh::Clouds::CloudError"
@@ -234,7 +234,7 @@ def full_pool(host):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_a_full_pool_is_no_disk_space_and_keeps_nothing(cpi, stemcell_cids, full_pool):
+def test_full_pool_raises_no_disk_space_and_leaves_nothing(cpi, stemcell_cids, full_pool):
     with pytest.raises(Refused) as refused:
         cpi.call(
             "create_vm",

@@ -148,7 +148,7 @@ def trust(doctor: Doctor, *restrictions: str) -> None:
 
 
 @pytest.mark.every_server
-def test_a_server_on_which_everything_works_passes(host, doctor):
+def test_passes_on_working_server(host, doctor):
     plan = ("--cidr", host.cidr, "--gateway", host.gateway, "--ip", "10.245.0.6")
     findings = doctor.examine(*plan)
     assert {one["status"] for one in findings} == {"ok"}
@@ -185,12 +185,12 @@ def test_a_server_on_which_everything_works_passes(host, doctor):
 
 
 @pytest.mark.every_server
-def test_an_untrusted_certificate(doctor, stranger):
+def test_untrusted_certificate(doctor, stranger):
     doctor.apply(doctor.complaint("trust", "fail")["hint"])
     assert doctor.complaints() == []
 
 
-def test_an_expired_certificate(doctor, client, tmp_path):
+def test_expired_certificate(doctor, client, tmp_path):
     doctor.cpi.config["server"] |= certificate(tmp_path, days=-1)
     complaint = doctor.complaint("client certificate", "fail")
     assert "expired on" in complaint["message"]
@@ -199,7 +199,7 @@ def test_an_expired_certificate(doctor, client, tmp_path):
     client("config", "trust", "remove", digest(tmp_path / "bosh.crt"))
 
 
-def test_a_certificate_restricted_to_another_project(doctor, stranger):
+def test_certificate_restricted_to_another_project(doctor, stranger):
     trust(doctor, "--restricted", "--projects", "default")
     complaint = doctor.complaint("trust", "fail")
     assert "restricted to projects: default; bosh is not" in complaint["message"]
@@ -223,7 +223,7 @@ def test_a_certificate_restricted_to_another_project(doctor, stranger):
         ),
     ],
 )
-def test_something_that_is_not_there(doctor, client, setting, check, says, undo):
+def test_missing_resource(doctor, client, setting, check, says, undo):
     doctor.cpi.config["server"][setting] = "doctored"
     complaint = doctor.complaint(check, "fail")
     assert complaint["message"] == says
@@ -234,7 +234,7 @@ def test_something_that_is_not_there(doctor, client, setting, check, says, undo)
         client(*undo)
 
 
-def test_a_project_without_images_of_its_own(doctor, client):
+def test_project_without_images_feature(doctor, client):
     server.client(doctor.host.name, "project", "create", "doctored", "-c", "features.images=false")
     try:
         doctor.cpi.config["server"]["project_name"] = "doctored"
@@ -246,7 +246,7 @@ def test_a_project_without_images_of_its_own(doctor, client):
         client("project", "delete", "doctored")
 
 
-def test_a_restricted_and_a_full_project(doctor, client):
+def test_restricted_and_full_project(doctor, client):
     server.client(
         doctor.host.name, "project", "create", "doctored", "-c", "restricted=true", "-c", "limits.virtual-machines=0"
     )
@@ -263,7 +263,7 @@ def test_a_restricted_and_a_full_project(doctor, client):
         client("project", "delete", "doctored")
 
 
-def test_a_stopped_daemon(doctor):
+def test_stopped_daemon(doctor):
     server.stop_daemon(doctor.host.name)
     try:
         began = time.monotonic()
@@ -276,7 +276,7 @@ def test_a_stopped_daemon(doctor):
 
 
 @pytest.mark.every_server
-def test_a_server_that_does_not_listen(host, doctor, client):
+def test_server_without_https_address(host, doctor, client):
     server.client(host.name, "config", "unset", "core.https_address")
     try:
         doctor.apply(doctor.complaint("address", "fail")["hint"])
@@ -293,7 +293,7 @@ def test_a_server_that_does_not_listen(host, doctor, client):
         ({"tls_server_cert": "", "insecure_skip_verify": True}, "warn", "not verified", 2),
     ],
 )
-def test_a_server_certificate_that_proves_nothing(host, doctor, settings, status, says, count):
+def test_invalid_server_certificate(host, doctor, settings, status, says, count):
     doctor.cpi.config["server"] |= settings
     complaint = doctor.complaint("server certificate", status)
     real = digest(host.server_cert)
@@ -303,7 +303,7 @@ def test_a_server_certificate_that_proves_nothing(host, doctor, settings, status
     assert doctor.complaints() == []
 
 
-def test_a_full_pool_a_slow_one_and_one_for_tiny_roots(doctor, client):
+def test_pool_problems(doctor, client):
     name = doctor.host.name
     server.client(name, "storage", "create", "tiny", "btrfs", "size=300MiB", "volume.size=1GiB")
     server.client(name, "storage", "create", "plain", "dir")
@@ -325,7 +325,7 @@ def test_a_full_pool_a_slow_one_and_one_for_tiny_roots(doctor, client):
             client("storage", "delete", pool)
 
 
-def test_a_server_without_support_for_virtual_machines(host, doctor):
+def test_server_without_vm_support(host, doctor):
     subprocess.run(inside(host.name, "rm", "/dev/kvm"), check=True)
     try:
         server.restart(host.name)
@@ -340,7 +340,7 @@ def test_a_server_without_support_for_virtual_machines(host, doctor):
     assert doctor.complaints() == []
 
 
-def test_a_network_that_does_not_fit_the_manifest(doctor, client):
+def test_network_does_not_match_manifest(doctor, client):
     server.client(
         doctor.host.name,
         "network",
@@ -363,7 +363,7 @@ def test_a_network_that_does_not_fit_the_manifest(doctor, client):
         client("network", "delete", "doctored")
 
 
-def test_an_address_that_cannot_be_had(doctor, cpi, stemcell_cids):
+def test_unavailable_address(doctor, cpi, stemcell_cids):
     vm, _ = cpi.call(
         "create_vm",
         "a",
@@ -387,7 +387,7 @@ def test_an_address_that_cannot_be_had(doctor, cpi, stemcell_cids):
         cpi.call("delete_vm", vm)
 
 
-def test_who_holds_the_locks(doctor, tmp_path):
+def test_lists_lock_holders(doctor, tmp_path):
     doctor.cpi.config["throttle_config"] = {"enabled": True, "path": str(tmp_path / "slots"), "limit": 3}
     assert json.loads(doctor.run("--locks", "--json").stdout) == []
     settings = throttle.Settings(True, str(tmp_path / "slots"), 3, 0.0, 1.0)
@@ -402,7 +402,7 @@ def test_who_holds_the_locks(doctor, tmp_path):
         assert any("2 of 3 throttle slots held" in one["message"] for one in doctor.examine())
 
 
-def test_what_was_left_behind(host, doctor, client):
+def test_lists_leftover_resources(host, doctor, client):
     class Ago(Clock):
         def time(self) -> float:
             return time.time() - 7200
@@ -429,20 +429,20 @@ def test_what_was_left_behind(host, doctor, client):
 
 
 @pytest.mark.every_server
-def test_the_proof_makes_everything_and_leaves_nothing(doctor):
+def test_smoke_test_leaves_nothing(doctor):
     deep = [one for one in doctor.examine("--deep") if one["check"].startswith("deep")]
     assert [one["check"] for one in deep] == ["deep jammy"] * STEPS + ["deep noble"] * STEPS + ["deep"]
     assert {one["status"] for one in deep} == {"ok"}
     assert all(re.search(r": \d+\.\d s$", one["message"]) for one in deep[:-1])
 
 
-def test_the_proof_with_a_certificate_for_this_project_only(doctor, stranger):
+def test_smoke_test_with_restricted_certificate(doctor, stranger):
     trust(doctor, "--restricted", "--projects", doctor.host.project)
     deep = [one for one in doctor.examine("--deep") if one["check"].startswith("deep")]
     assert len(deep) == 2 * STEPS + 1 and {one["status"] for one in deep} == {"ok"}
 
 
-def test_the_proof_goes_on_with_the_other_firmware(doctor):
+def test_smoke_test_continues_with_other_firmware(doctor):
     doctor.cpi.config["server"]["instance_config"] = {"jammy": {"no.such.key": "1"}}
     complaint = doctor.complaint("deep jammy", "fail", "--deep")
     assert "create a VM" in complaint["message"] and "no.such.key" in complaint["message"]
@@ -461,7 +461,7 @@ def test_the_proof_goes_on_with_the_other_firmware(doctor):
         (STEPS + 3, 0.0, signal.SIGINT),
     ],
 )
-def test_the_proof_interrupted_anywhere_leaves_nothing(doctor, steps, pause, number):
+def test_interrupted_smoke_test_leaves_nothing(doctor, steps, pause, number):
     process = subprocess.Popen(
         doctor.command("--deep"),
         env=doctor.cpi.environment(),
@@ -484,7 +484,7 @@ def test_the_proof_interrupted_anywhere_leaves_nothing(doctor, steps, pause, num
     assert told == "doctor: stopped, cleaning up ...\n" or (told, steps) == ("", 0)  # before anything was begun
 
 
-def test_what_keeps_it_from_running(doctor):
+def test_errors_that_prevent_checks(doctor):
     for arguments in (("--config", "/nowhere"), ("--no-such-option",), ("--cidr", "x")):
         done = doctor.run(*arguments)
         assert done.returncode == 2 and done.stdout == "" and done.stderr

@@ -160,7 +160,7 @@ def play(world: World, scenario: Callable[[World], Outcome], fault: ErrorPattern
 
 @pytest.mark.parametrize("fault", SLICE[1])
 @pytest.mark.parametrize("method", SLICE[0])
-def test_a_fault_at_any_request_leaves_nothing_behind(world, method, fault):
+def test_fault_leaves_nothing(world, method, fault):
     world.power("stop")  # so that disks come and go at once
     assert list(sweep(world, method, ERROR_PATTERNS[fault]))
 
@@ -189,13 +189,13 @@ def results(request: pytest.FixtureRequest) -> Iterator[Results]:
 @pytest.mark.long
 @pytest.mark.parametrize("fault", ERROR_PATTERNS)
 @pytest.mark.parametrize("method", SCENARIOS)
-def test_every_fault_at_any_request_leaves_nothing_behind(world, results, method, fault):
+def test_every_fault_leaves_nothing(world, results, method, fault):
     world.power("start")
     results[method, fault] = list(sweep(world, method, ERROR_PATTERNS[fault]))
 
 
 @pytest.mark.long
-def test_no_call_fails_where_the_documentation_says_that_it_succeeds(results, request):
+def test_results_match_documentation(results, request):
     if request.config.getoption("--write-docs"):
         DOCUMENT.write_text(HEAD + "".join(table(method, results) for method in SCENARIOS), "utf-8")
     documented, seen = (

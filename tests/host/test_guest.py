@@ -195,7 +195,7 @@ def uefi(boot: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory)
     )
 
 
-def test_a_bios_machine_reports_the_settings_it_was_given_and_what_it_made_of_them(bios: Machine) -> None:
+def test_bios_machine_reports_settings_and_networks(bios: Machine) -> None:
     seen = bios.wait()
     assert seen["errors"] == []
     assert (seen["agent_id"], seen["user_data"], seen["meta_data"]) == ("agent-1", settings(NETWORK), {})
@@ -209,7 +209,7 @@ def test_a_bios_machine_reports_the_settings_it_was_given_and_what_it_made_of_th
     assert seen["networks"]["default"]["gateway"] == "10.0.2.2"
 
 
-def test_every_disk_is_reported_with_size_serial_and_links(bios: Machine) -> None:
+def test_reports_disk_size_serial_and_links(bios: Machine) -> None:
     seen = bios.wait()
     system, ephemeral = seen["disks"]["system"], seen["disks"]["ephemeral"]
     assert (system["path"], system["size"]) == (SYSTEM, 512 * MIB)
@@ -220,12 +220,12 @@ def test_every_disk_is_reported_with_size_serial_and_links(bios: Machine) -> Non
     assert seen["by_label"]["config-2"] == "/dev/sr0"
 
 
-def test_the_console_carries_the_report_too(bios: Machine) -> None:
+def test_prints_report_to_console(bios: Machine) -> None:
     seen = bios.wait()
     assert report.from_console(bios.console())["boot_id"] == seen["boot_id"]
 
 
-def test_a_disk_plugged_in_shows_keeps_its_mark_and_goes_when_unplugged(bios: Machine, tmp_path: Path) -> None:
+def test_reports_hot_plugged_disk(bios: Machine, tmp_path: Path) -> None:
     bios.wait()
     path = empty(tmp_path / "extra", 100 * MIB)
     serial = Path(EXTRA).name.removeprefix("scsi-0QEMU_QEMU_HARDDISK_")
@@ -246,13 +246,13 @@ def test_a_disk_plugged_in_shows_keeps_its_mark_and_goes_when_unplugged(bios: Ma
         bios.ask("resolve", path=EXTRA)
 
 
-def test_a_reboot_is_a_new_boot(bios: Machine) -> None:
+def test_reboot_changes_boot_id(bios: Machine) -> None:
     before = bios.wait()
     assert bios.ask("reboot") == "reboot"
     assert bios.wait(not_boot=before["boot_id"])["agent_id"] == "agent-1"
 
 
-def test_a_uefi_machine_reads_a_fat_drive_and_gets_addresses_by_dhcp_and_ipv6(uefi: Machine) -> None:
+def test_uefi_machine_reads_fat_drive_and_uses_dhcp_and_ipv6(uefi: Machine) -> None:
     seen = uefi.wait()
     assert seen["errors"] == []
     assert (seen["firmware"], seen["secureboot"], seen["cpus"]) == ("uefi", False, 2)
@@ -266,11 +266,11 @@ def test_a_uefi_machine_reads_a_fat_drive_and_gets_addresses_by_dhcp_and_ipv6(ue
     assert "floating" not in seen["networks"]
 
 
-def test_a_missing_ephemeral_disk_is_said_and_not_made_up(uefi: Machine) -> None:
+def test_reports_missing_ephemeral_disk(uefi: Machine) -> None:
     assert "leads to no device" in uefi.wait()["disks"]["ephemeral"]["error"]
 
 
-def test_a_machine_without_a_config_drive_says_so_and_obeys_its_power_button(boot: Callable[..., Machine]) -> None:
+def test_without_config_drive_reports_error_and_powers_off(boot: Callable[..., Machine]) -> None:
     machine = boot()
     seen = on_console(machine, "GUEST-REPORT-END")
     assert len(seen["errors"]) == 1 and seen["errors"][0].startswith("no config drive")

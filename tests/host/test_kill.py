@@ -20,7 +20,7 @@ def reached(world: World, at: int) -> bool:
 
 @pytest.mark.parametrize("method", ["attach_disk", "detach_disk"])
 @pytest.mark.parametrize("fault", [KILLED, STOPPED], ids=lambda fault: fault.name)
-def test_a_disk_is_where_it_was_or_where_it_should_be_and_the_same_call_once_more_gets_it_there(world, method, fault):
+def test_repeated_call_completes_interrupted_attach_or_detach(world, method, fault):
     world.power("stop")
     at = 1
     while at == 1 or reached(world, at - 1):
@@ -43,7 +43,7 @@ def test_a_disk_is_where_it_was_or_where_it_should_be_and_the_same_call_once_mor
 
 
 @pytest.mark.long
-def test_what_a_killed_create_vm_leaves_is_cleaned_up(world):
+def test_cleanup_removes_remains_of_killed_create_vm(world):
     at = 1
     while at == 1 or reached(world, at - 1):
         before = world.server.names()
@@ -74,12 +74,12 @@ def stop(world: World, at: int) -> None:
 
 
 @pytest.mark.parametrize("at", [4, 7])
-def test_a_create_vm_that_is_asked_to_stop_undoes_what_it_did_and_answers(world, at):
+def test_sigterm_rolls_back_create_vm(world, at):
     stop(world, at)
 
 
 @pytest.mark.long
-def test_so_does_one_that_is_asked_at_any_other_request(world):
+def test_sigterm_rolls_back_create_vm_at_any_request(world):
     at = 1
     while at == 1 or reached(world, at - 1):
         stop(world, at)

@@ -100,18 +100,18 @@ def stemcell(cpi: Director, tmp_path: Path) -> Iterator[str]:
     cpi.call("delete_stemcell", cid)
 
 
-def test_twelve_callers_get_right_answers_for_twenty_seconds(caller, stemcell, tmp_path):
+def test_twelve_callers_for_twenty_seconds(caller, stemcell, tmp_path):
     assert load(caller, stemcell, tmp_path / "slots", workers=12, seconds=20) > 12
 
 
 @pytest.mark.long
-def test_fifty_callers_get_right_answers_for_five_minutes(caller, stemcell, tmp_path):
+def test_fifty_callers_for_five_minutes(caller, stemcell, tmp_path):
     assert load(caller, stemcell, tmp_path / "slots", workers=50, seconds=300) > 50
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("disk_format", ["qcow2", "raw"])
-def test_a_large_stemcell_is_never_held(host: server.Facts, caller, tmp_path, disk_format):
+def test_large_stemcell_is_never_in_memory(host: server.Facts, caller, tmp_path, disk_format):
     """5 GiB, of which 1.5 GiB are data."""
     image = large_stemcell(tmp_path, disk_format)
     director = caller()

@@ -22,7 +22,7 @@ def second_network(ip, **more):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_two_guests_on_two_networks_report_what_they_got(cpi, stemcell_cids, guests):
+def test_two_guests_on_two_networks(cpi, stemcell_cids, guests):
     vms = {}
     for number in (41, 42):
         networks = {"b-second": second_network(f"10.246.0.{number}"), "a-first": manual_network(f"10.245.0.{number}")}
@@ -50,7 +50,7 @@ def leased(host, hostname_or_mac, network="boshbr0"):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_a_dynamic_network_gets_its_address_by_dhcp(host, cpi, stemcell_cids, guests):
+def test_dynamic_network_uses_dhcp(host, cpi, stemcell_cids, guests):
     stale = {
         "type": "dynamic",
         "ip": "192.0.2.1",
@@ -77,7 +77,7 @@ def wait_for_lease(host, guests, mac):
     return guests.wait(leased(host, mac)[0])
 
 
-def test_managed_network_assignment_dhcp_reserves_the_planned_address(host, cpi, stemcell_cids, guests):
+def test_managed_dhcp_reserves_address(host, cpi, stemcell_cids, guests):
     cpi.config["server"]["managed_network_assignment"] = "dhcp"
     cid, answer = create(cpi, stemcell_cids, {"net": manual_network("10.245.0.44")})
     seen = guests.wait("10.245.0.44")
@@ -89,7 +89,7 @@ def test_managed_network_assignment_dhcp_reserves_the_planned_address(host, cpi,
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_ipv4_and_ipv6_share_a_nic_by_nic_group(cpi, stemcell_cids, guests):
+def test_nic_group_shares_nic_for_ipv4_and_ipv6(cpi, stemcell_cids, guests):
     six = {
         "type": "manual",
         "ip": "fd42:b05b::46",
@@ -112,9 +112,7 @@ def test_ipv4_and_ipv6_share_a_nic_by_nic_group(cpi, stemcell_cids, guests):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")  # Incus 7 has no such projects without OVN
-def test_a_bridge_that_the_project_hides_is_found_in_the_default_project(
-    host, cpi, stemcell_cids, guests, guest_stemcell
-):
+def test_finds_bridge_in_default_project(host, cpi, stemcell_cids, guests, guest_stemcell):
     server.client(
         host.name,
         "project",
@@ -149,7 +147,7 @@ def test_a_bridge_that_the_project_hides_is_found_in_the_default_project(
         server.client(host.name, "project", "delete", "hidden")
 
 
-def test_an_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, guests):
+def test_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, guests):
     import subprocess
 
     inside = server.netns_command(host.name)
@@ -176,7 +174,7 @@ def test_an_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, gues
     ],
     ids=["vip", "bad address", "misspelt", "type"],
 )
-def test_networks_that_cannot_be_served_are_refused_before_anything_is_made(cpi, stemcell_cids, network, says):
+def test_rejects_unsupported_network_before_any_change(cpi, stemcell_cids, network, says):
     with pytest.raises(Refused, match=says):
         create(cpi, stemcell_cids, {"net": network})
     assert cpi.last.requests == 0

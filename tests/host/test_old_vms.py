@@ -118,7 +118,7 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_an_old_vm_lives_on(host, cpi, guests, old_vm, old_disk, tmp_path):
+def test_manages_vm_of_go_cpi(host, cpi, guests, old_vm, old_disk, tmp_path):
     boot = guests.wait(IP)["boot_id"]
     assert cpi.call("has_vm", old_vm) is True
     assert cpi.call("get_disks", old_vm) == [old_disk]
@@ -141,7 +141,7 @@ def test_an_old_vm_lives_on(host, cpi, guests, old_vm, old_disk, tmp_path):
     cpi.call("delete_disk", old_disk)
 
 
-def test_an_old_snapshot_is_deleted_by_its_cid(host, cpi, old_disk):
+def test_deletes_snapshot_of_go_cpi(host, cpi, old_disk):
     name = f"snap-{uuid.UUID(int=10)}"
     query(host, "POST", f"/1.0/storage-pools/default/volumes/custom/{old_disk}/snapshots", {"name": name})
     cpi.call("delete_snapshot", f"{old_disk}_{name}")
@@ -149,7 +149,7 @@ def test_an_old_snapshot_is_deleted_by_its_cid(host, cpi, old_disk):
     cpi.call("delete_disk", old_disk)
 
 
-def test_an_old_stemcell_is_found_by_its_description_and_deleted_with_its_last_alias(host, cpi, stemcell_cids, guests):
+def test_deletes_stemcell_of_go_cpi_with_last_alias(host, cpi, stemcell_cids, guests):
     """go-lxd-cpi gives aliases the same description as images; an alias without any still boots the right way."""
     target = json.loads(query(host, "GET", f"/1.0/images/aliases/{stemcell_cids['jammy']}"))["target"]
     old = f"img-{uuid.UUID(int=11)}"

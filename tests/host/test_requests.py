@@ -134,14 +134,14 @@ def live(call: Recorder, image: Path, *, stop: Callable[[str], object]) -> None:
 
 
 @pytest.mark.every_server
-def test_each_method_keeps_within_its_budget(host, calls):
+def test_methods_stay_within_request_budget(host, calls):
     budget = {title: most + MORE.get(host.kind, {}).get(title, 0) for title, most in BUDGET.items()}
     assert calls.keys() == budget.keys()
     assert {title: len(lines(seen)) for title, seen in calls.items() if len(lines(seen)) > budget[title]} == {}
 
 
 @pytest.mark.every_server
-def test_every_request_of_every_method_is_documented(host, calls, request):
+def test_requests_match_documentation(host, calls, request):
     text = DOCUMENT.read_text("utf-8") if DOCUMENT.exists() else ""
     parts = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
     title, rows = TITLES[host.kind], table(calls)
@@ -179,7 +179,7 @@ def lines(seen: list[Exchange]) -> list[str]:
     return re.sub(r"(?m)^(.*\n.*/wait\n)\1+", r"\1", text).splitlines()
 
 
-def test_what_was_asked_again_counts_once():
+def test_counts_repeated_requests_once():
     asked = [
         "GET /",
         "POST /a",

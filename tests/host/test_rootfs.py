@@ -28,7 +28,7 @@ def trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_tree_is_built_once(trees):
+def test_builds_once(trees):
     first = rootfs.build("lxd")
     (first / "kept").touch()
     assert rootfs.build("lxd") == first == rootfs.path("lxd")
@@ -36,7 +36,7 @@ def test_a_tree_is_built_once(trees):
     assert (first / "packages").read_text(encoding="utf-8").split() == list(kinds.KINDS["lxd"].packages)
 
 
-def test_a_changed_recipe_gets_a_tree_of_its_own_and_ends_the_old_one(trees, monkeypatch):
+def test_changed_recipe_replaces_rootfs(trees, monkeypatch):
     old = rootfs.build("lxd")
     monkeypatch.setattr(rootfs, "RECIPE", rootfs.RECIPE + "\n# changed")
     new = rootfs.build("lxd")
@@ -44,7 +44,7 @@ def test_a_changed_recipe_gets_a_tree_of_its_own_and_ends_the_old_one(trees, mon
     assert (new.exists(), old.exists()) == (True, False)
 
 
-def test_a_tree_that_a_host_runs_from_is_kept(trees, monkeypatch):
+def test_keeps_rootfs_in_use(trees, monkeypatch):
     old = rootfs.build("lxd")
     monkeypatch.setattr(rootfs, "RECIPE", rootfs.RECIPE + "\n# changed")
     hold = f"mount --bind {old} {old} && echo held && read line"
@@ -56,7 +56,7 @@ def test_a_tree_that_a_host_runs_from_is_kept(trees, monkeypatch):
         holder.communicate(b"\n")
 
 
-def test_a_failed_build_leaves_no_tree_and_shows_the_end_of_its_log(trees, monkeypatch):
+def test_failed_build_leaves_nothing_and_shows_log(trees, monkeypatch):
     monkeypatch.setattr(rootfs, "RECIPE", 'mkdir "$TREE"; echo "no such suite" >&2; exit 1')
     with pytest.raises(machine.HostError, match=r"the lxd tree failed; the end of .*/lxd\.log:\n  no such suite"):
         rootfs.build("lxd")
@@ -72,7 +72,7 @@ def is_mounted_anywhere(folder: Path) -> bool:
     return found
 
 
-def test_an_interrupted_build_leaves_nothing_running_and_is_begun_anew(trees, monkeypatch):
+def test_interrupted_build_stops_and_restarts(trees, monkeypatch):
     slow = 'mkdir -p "$TREE/proc"; mount -t proc proc "$TREE/proc"; echo mounted; test -e "$TREE/../go" || sleep 600'
     monkeypatch.setattr(rootfs, "RECIPE", slow)
     with subprocess.Popen([sys.executable, "-c", BUILD_FAST, trees, slow], stderr=subprocess.DEVNULL) as builder:
@@ -84,7 +84,7 @@ def test_an_interrupted_build_leaves_nothing_running_and_is_begun_anew(trees, mo
     assert rootfs.build("lxd").exists()
 
 
-def test_two_at_once_build_it_only_once(trees):
+def test_concurrent_builds_build_once(trees):
     recipe = 'mkdir "$TREE"; sleep 0.5; echo built >> "$TREE/../count"'
     command = [sys.executable, "-c", BUILD_FAST, trees, recipe]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}

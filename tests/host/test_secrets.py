@@ -85,7 +85,7 @@ def refusal(director: Director, method: str, *arguments: Any) -> str:
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_a_life_with_captures_and_errors_gives_nothing_away(host, cpi, tmp_path, level):
+def test_lifecycle_with_captures_and_errors_writes_no_secrets(host, cpi, tmp_path, level):
     cpi.config |= {
         "log_level": level,
         "capture": {"path": str(tmp_path / "captures")},
@@ -110,13 +110,13 @@ def test_a_life_with_captures_and_errors_gives_nothing_away(host, cpi, tmp_path,
     assert leaks(cpi) == []
 
 
-def test_a_leak_would_be_found(tmp_path):
+def test_detects_leak(tmp_path):
     director = Director({"server": {"tls_client_key": KEY}}, tmp_path)
     (tmp_path / "lock").write_text("held by nats://u:MIIEowIBAAKCAQEAsecretline1111@h", encoding="utf-8")
     assert leaks(director) == [f"{tmp_path}/lock: MIIEowIBAAKC..."]
     Director.every.remove(director)
 
 
-def test_nothing_that_the_cpi_ever_wrote_holds_a_secret():
+def test_no_output_of_the_run_contains_secrets():
     """Runs after all others of this run."""
     assert [leak for director in Director.every for leak in leaks(director)] == []

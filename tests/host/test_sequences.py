@@ -33,7 +33,7 @@ def give(cpi, vm, disk):
 
 
 @pytest.mark.every_server
-def test_create_env_grows_its_disk_by_migration_and_is_deleted(cpi, create, guests):
+def test_create_env_resizes_disk_by_migration_and_is_deleted(cpi, create, guests):
     vm = create()
     disk = cpi.call("create_disk", 64, {}, vm)
     hint = give(cpi, vm, disk)
@@ -59,7 +59,7 @@ def test_create_env_grows_its_disk_by_migration_and_is_deleted(cpi, create, gues
 
 
 @pytest.mark.every_server
-def test_cloud_check_brings_a_lost_vm_back_with_its_disk(host, cpi, create, guests):
+def test_cloud_check_recreates_missing_vm_with_its_disk(host, cpi, create, guests):
     vm = create()
     disk = cpi.call("create_disk", 64, {}, vm)
     hint = give(cpi, vm, disk)
@@ -98,7 +98,7 @@ def test_hard_stop_and_start_with_snapshots_enabled(cpi, create, guests):
     cpi.call("delete_disk", disk)
 
 
-def test_a_failed_create_can_be_repeated_with_the_same_address(cpi, create, stemcell_cids, guests):
+def test_failed_create_can_be_repeated_with_same_address(cpi, create, stemcell_cids, guests):
     with pytest.raises(Refused):
         cpi.call(
             "create_vm",

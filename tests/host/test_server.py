@@ -79,7 +79,7 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-def test_a_host_answers_the_client_certificate_at_its_url(own):
+def test_url_accepts_client_certificate(own):
     done = run(
         *server.netns_command(own.name),
         sys.executable,
@@ -93,7 +93,7 @@ def test_a_host_answers_the_client_certificate_at_its_url(own):
     assert done.stdout.strip() == "trusted"
 
 
-def test_it_has_the_pool_the_project_and_the_bridges_it_promises(own):
+def test_has_pool_project_and_bridges(own):
     assert query(own.name, f"/1.0/storage-pools/{own.pool}")["driver"] == own.driver == "dir"
     features = query(own.name, f"/1.0/projects/{own.project}")["config"]
     assert {key: features[f"features.{key}"] for key in ("images", "profiles", "storage.volumes")} == {
@@ -107,22 +107,22 @@ def test_it_has_the_pool_the_project_and_the_bridges_it_promises(own):
     assert (second["ipv4.address"], second["ipv6.address"]) == ("10.246.0.1/24", "fd42:b05b::1/64")
 
 
-def test_it_can_run_virtual_machines(own):
+def test_supports_virtual_machines(own):
     assert "qemu" in query(own.name, "/1.0")["environment"]["driver"]
 
 
-def test_coming_up_twice_is_the_same_host(own):
+def test_up_is_idempotent(own):
     assert server.up("incus", name=own.name, pool="dir") == own == server.facts(own.name)
     assert own.name in server.names()
 
 
-def test_a_name_in_use_is_refused_to_another_kind_of_server(own):
+def test_rejects_name_of_another_kind(own):
     with pytest.raises(server.HostError, match="exists as incus with a dir pool"):
         server.up("lxd", name=own.name, pool="dir")
 
 
 @pytest.mark.parametrize("hard", [False, True])
-def test_a_restarted_daemon_finds_its_virtual_machines_running(own, hard):
+def test_vms_survive_daemon_restart(own, hard):
     server.client(own.name, "create", "--empty", "--vm", "runner", "--project", own.project)
     server.client(own.name, "start", "runner", "--project", own.project)
     before = query(own.name, f"/1.0/instances/runner/state?project={own.project}")
@@ -132,7 +132,7 @@ def test_a_restarted_daemon_finds_its_virtual_machines_running(own, hard):
     server.client(own.name, "delete", "--force", "runner", "--project", own.project)
 
 
-def test_a_stopped_daemon_answers_nobody_until_it_is_started(own):
+def test_stops_and_starts_daemon(own):
     server.stop_daemon(own.name)
     assert not server.running(own.name)
     assert server.client(own.name, "query", "/1.0", check=False).returncode != 0
@@ -140,7 +140,7 @@ def test_a_stopped_daemon_answers_nobody_until_it_is_started(own):
     assert server.running(own.name)
 
 
-def test_a_daemon_that_does_not_come_up_is_reported_with_its_log(own):
+def test_reports_daemon_log_if_start_fails(own):
     database = pathlib.Path(own.server_cert).parent / "database/local.db"
     intact = database.read_bytes()
     server.stop_daemon(own.name)
@@ -151,7 +151,7 @@ def test_a_daemon_that_does_not_come_up_is_reported_with_its_log(own):
     server.start_daemon(own.name)
 
 
-def test_data_outlives_down_and_up(own):
+def test_keeps_data_after_down_and_up(own):
     server.client(own.name, "storage", "volume", "create", own.pool, "kept")
     server.down(own.name)
     assert not server.running(own.name)
@@ -160,7 +160,7 @@ def test_data_outlives_down_and_up(own):
     assert "kept" in server.client(own.name, "storage", "volume", "list", own.pool).stdout
 
 
-def test_a_killed_keeper_takes_everything_along_and_wiping_leaves_nothing(other):
+def test_killed_init_ends_all_processes_and_wipe_removes_everything(other):
     facts = server.up("lxd", name=other)
     server.client(other, "init", "--empty", "--vm", "runner", "--project", facts.project)
     server.client(other, "start", "runner", "--project", facts.project)
@@ -178,7 +178,7 @@ def test_a_killed_keeper_takes_everything_along_and_wiping_leaves_nothing(other)
     assert leftovers(other, pids) == []
 
 
-def test_wiping_ends_commands_in_the_hosts_network_but_not_its_caller(other):
+def test_wipe_ends_processes_in_namespace_except_caller(other):
     server.up("incus", name=other, pool="dir")
     pids = processes_of(other)
     with subprocess.Popen([*server.netns_command(other), "sleep", "600"]) as command:
@@ -188,7 +188,7 @@ def test_wiping_ends_commands_in_the_hosts_network_but_not_its_caller(other):
     assert leftovers(other, pids) == []
 
 
-def test_a_first_start_that_was_killed_does_not_hinder_the_next(other):
+def test_start_after_killed_first_start(other):
     command = [TESTHOST, "up", "incus", "--name", other, "--pool", "dir"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as begun:
         assert wait_until(lambda: (server.STATE / other / "var/server.crt").exists(), seconds=30)
@@ -196,14 +196,14 @@ def test_a_first_start_that_was_killed_does_not_hinder_the_next(other):
     assert server.up("incus", name=other, pool="dir").name == other
 
 
-def test_a_disposable_host_is_new_whatever_a_killed_run_left_and_is_gone_in_the_end(other):
+def test_temporary_host_starts_empty_and_is_removed(other):
     server.client(server.up("incus", name=other, pool="dir").name, "storage", "volume", "create", "default", "left")
     with server.disposable("incus", name=other, pool="dir") as facts:
         assert "left" not in server.client(other, "storage", "volume", "list", facts.pool).stdout
     assert leftovers(other, set()) == []
 
 
-def test_a_disposable_host_that_is_in_use_is_left_alone(own):
+def test_rejects_temporary_host_in_use(own):
     with pytest.raises(server.HostError, match="another run uses it"), server.disposable("incus", name=own.name):
         pass
     assert server.running(own.name)

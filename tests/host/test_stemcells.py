@@ -46,7 +46,7 @@ def images(host) -> list[dict]:
 
 
 @pytest.mark.every_server
-def test_equal_stemcells_share_one_image_until_the_last_is_deleted(host, cpi, qcow2):
+def test_equal_stemcells_share_image_until_last_is_deleted(host, cpi, qcow2):
     first = cpi.call("create_stemcell", qcow2, PROPERTIES)
     assert cpi.last.requests <= 5
     second = cpi.call("create_stemcell", qcow2, PROPERTIES, {"tags": {"a": "b"}})
@@ -66,7 +66,7 @@ def test_equal_stemcells_share_one_image_until_the_last_is_deleted(host, cpi, qc
 
 
 @pytest.mark.every_server
-def test_the_same_image_under_another_version_is_another_image_or_the_same(host, cpi, qcow2):
+def test_same_image_under_another_version(host, cpi, qcow2):
     cids = [cpi.call("create_stemcell", qcow2, {**PROPERTIES, "version": version}) for version in ("9.1", "1.9.1")]
     assert len(images(host)) == 2
     for cid in cids:
@@ -112,13 +112,13 @@ def damaged(tmp_path: Path, kind: str) -> str:
         ("missing", "cannot be read"),
     ],
 )
-def test_what_is_no_stemcell_is_refused_and_not_kept(host, cpi, tmp_path, kind, says):
+def test_rejects_invalid_stemcell_and_leaves_nothing(host, cpi, tmp_path, kind, says):
     with pytest.raises(Refused, match=says) as refused:
         cpi.call("create_stemcell", damaged(tmp_path, kind), PROPERTIES)
     assert refused.value.type == "Bosh::Clouds::CloudError"
 
 
-def test_a_large_stemcell_is_streamed_in_little_memory_with_progress(host, cpi, tmp_path):
+def test_streams_large_stemcell_with_progress(host, cpi, tmp_path):
     disk = tmp_path / "disk"
     with Path(disk).open("wb") as file:  # all the server looks at during import is the bytes
         file.write(b"QFI\xfb" + bytes(65532))
@@ -139,7 +139,7 @@ def test_a_large_stemcell_is_streamed_in_little_memory_with_progress(host, cpi, 
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_a_raw_stemcell_becomes_qcow2_on_the_way(host, cpi, guest_stemcell, tmp_path, guests):
+def test_converts_raw_stemcell_to_qcow2(host, cpi, guest_stemcell, tmp_path, guests):
     with tarfile.open(guest_stemcell["image"]) as tar:
         (tmp_path / "root.qcow2").write_bytes(tar.extractfile("root.img").read())
     subprocess.run(["qemu-img", "convert", "-O", "raw", tmp_path / "root.qcow2", tmp_path / "root.raw"], check=True)
@@ -166,7 +166,7 @@ def test_a_raw_stemcell_becomes_qcow2_on_the_way(host, cpi, guest_stemcell, tmp_
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_a_light_stemcell_uses_an_image_that_is_there_and_leaves_it_there(host, cpi, stemcell_cids, guests):
+def test_light_stemcell_uses_existing_image(host, cpi, stemcell_cids, guests):
     heavy = stemcell_cids["jammy"]
     listed = json.loads(server.client(host.name, "query", f"/1.0/images/aliases/{heavy}?project={host.project}").stdout)
     by_alias = cpi.call("create_stemcell", "", {"name": "light-jammy", "version": "1", "image_alias": heavy})
@@ -188,12 +188,12 @@ def test_a_light_stemcell_uses_an_image_that_is_there_and_leaves_it_there(host, 
         cpi.call("create_stemcell", "", {"image_alias": "nope"})
 
 
-def test_predeploying_leaves_no_vm(host, cpi, qcow2):
+def test_predeployment_leaves_no_vm(host, cpi, qcow2):
     cpi.config["server"]["predeploy_stemcell"] = True
     cpi.call("delete_stemcell", cpi.call("create_stemcell", qcow2, PROPERTIES))
 
 
-def test_a_killed_upload_leaves_nothing_that_stops_the_next(host, cpi, qcow2):
+def test_upload_succeeds_after_killed_upload(host, cpi, qcow2):
     process = cpi.start("create_stemcell", qcow2, PROPERTIES)
     process.kill()
     process.communicate()

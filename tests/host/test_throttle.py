@@ -77,10 +77,10 @@ def check(cpi: Director, stemcell: str, tmp_path: Path, *, number: int, limit: i
     assert max(create_at_once(cpi, stemcell, number, limit=0, directory=tmp_path)) == 0
 
 
-def test_four_vms_at_once_all_come_up_with_two_slots_and_without(cpi, stemcell_cids, tmp_path):
+def test_four_concurrent_vms_with_two_slots_and_without(cpi, stemcell_cids, tmp_path):
     check(cpi, stemcell_cids["jammy"], tmp_path, number=4, limit=2)
 
 
 @pytest.mark.long
-def test_twelve_vms_at_once_all_come_up_with_three_slots_and_without(cpi, stemcell_cids, tmp_path):
+def test_twelve_concurrent_vms_with_three_slots_and_without(cpi, stemcell_cids, tmp_path):
     check(cpi, stemcell_cids["jammy"], tmp_path, number=12, limit=3)

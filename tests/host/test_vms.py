@@ -33,7 +33,7 @@ def on_server(host, cid):
 
 
 @pytest.mark.every_server
-def test_a_vm_that_boots_by_bios_gets_what_it_was_promised(host, cpi, stemcell_cids, guests):
+def test_bios_vm_gets_its_resources_and_settings(host, cpi, stemcell_cids, guests):
     properties = {"instance_type": "c2-m0.5", "ephemeral_disk": 256, "root_disk": 1024}
     cid, answer = create(cpi, stemcell_cids["jammy"], properties)
     if host.type == "incus":
@@ -63,7 +63,7 @@ def test_a_vm_that_boots_by_bios_gets_what_it_was_promised(host, cpi, stemcell_c
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "incus7")
-def test_a_later_stemcell_boots_by_uefi_without_secure_boot(cpi, stemcell_cids, guests):
+def test_noble_stemcell_boots_by_uefi_without_secure_boot(cpi, stemcell_cids, guests):
     cid, _ = create(cpi, stemcell_cids["noble"], {"cpu": 1, "ram": 512})
     seen = guests.wait(IP)
     cpi.call("delete_vm", cid)
@@ -74,7 +74,7 @@ def test_a_later_stemcell_boots_by_uefi_without_secure_boot(cpi, stemcell_cids, 
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_the_config_drive_can_be_fat(cpi, stemcell_cids, guests):
+def test_fat_config_drive(cpi, stemcell_cids, guests):
     cpi.config["agent_config"] = {"type": "FAT32"}
     cid, _ = create(cpi, stemcell_cids["jammy"])
     seen = guests.wait(IP)
@@ -83,7 +83,7 @@ def test_the_config_drive_can_be_fat(cpi, stemcell_cids, guests):
     assert (seen["errors"], seen["vm"]["id"]) == ([], cid)
 
 
-def test_instance_config_overrides_the_firmware_by_stemcell_line(cpi, stemcell_cids, guests):
+def test_instance_config_overrides_firmware(cpi, stemcell_cids, guests):
     cpi.config["server"]["instance_config"] = {
         "jammy": {"security.secureboot": False},
         "default": {"security.csm": "true"},
@@ -95,7 +95,7 @@ def test_instance_config_overrides_the_firmware_by_stemcell_line(cpi, stemcell_c
 
 
 @pytest.mark.every_server
-def test_a_vm_is_rebooted_whether_it_runs_or_not_and_deleted_twice(host, cpi, stemcell_cids, guests):
+def test_reboots_running_and_stopped_vm_and_deletes_twice(host, cpi, stemcell_cids, guests):
     cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "ephemeral_disk": 64})
     disk = cpi.call("create_disk", 64, {}, cid)
     first = guests.wait(IP)["boot_id"]
@@ -116,7 +116,7 @@ def test_a_vm_is_rebooted_whether_it_runs_or_not_and_deleted_twice(host, cpi, st
 
 
 @pytest.mark.every_server
-def test_a_vm_is_deleted_by_several_calls_at_once(cpi, stemcell_cids):
+def test_concurrent_delete_vm(cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"])
     started = time.monotonic()
     for process in [cpi.start("delete_vm", cid) for _ in range(4)]:
@@ -125,7 +125,7 @@ def test_a_vm_is_deleted_by_several_calls_at_once(cpi, stemcell_cids):
 
 
 @pytest.mark.every_server
-def test_a_vm_made_for_a_caller_that_is_gone_does_not_stay(host, cpi, stemcell_cids):
+def test_deletes_vm_if_caller_is_gone(host, cpi, stemcell_cids):
     before = server.client(host.name, "list", "--project", host.project, "--format", "csv").stdout
     process = cpi.start(
         "create_vm", "agent", stemcell_cids["jammy"], SMALL, {"private": manual_network(IP)}, [], environment()
@@ -137,7 +137,7 @@ def test_a_vm_made_for_a_caller_that_is_gone_does_not_stay(host, cpi, stemcell_c
 
 
 @pytest.mark.every_server
-def test_a_vm_deleted_behind_our_back_leaves_nothing_after_delete_vm(host, cpi, stemcell_cids):
+def test_delete_vm_removes_volumes_of_missing_vm(host, cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "ephemeral_disk": 64})
     server.client(host.name, "delete", "--force", "--project", host.project, cid)
     assert cpi.call("has_vm", cid) is False
@@ -167,7 +167,7 @@ def test_a_vm_deleted_behind_our_back_leaves_nothing_after_delete_vm(host, cpi, 
     ],
     ids=lambda value: json.dumps(value)[:60],
 )
-def test_a_vm_that_cannot_be_made_leaves_nothing(host, cpi, stemcell_cids, change, error, says):
+def test_failed_create_vm_leaves_nothing(host, cpi, stemcell_cids, change, error, says):
     with pytest.raises(Refused) as refused:
         create(cpi, stemcell_cids["jammy"], **{"properties": {**SMALL, "ephemeral_disk": 64}, **change})
     assert refused.value.type == f"Bosh::Clouds::{error}"
@@ -176,7 +176,7 @@ def test_a_vm_that_cannot_be_made_leaves_nothing(host, cpi, stemcell_cids, chang
 
 
 @pytest.mark.every_server
-def test_two_vms_with_one_address_fail_the_second(host, cpi, stemcell_cids):
+def test_rejects_second_vm_with_same_address(host, cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"])
     with pytest.raises(Refused) as refused:
         create(cpi, stemcell_cids["jammy"])
@@ -184,13 +184,13 @@ def test_two_vms_with_one_address_fail_the_second(host, cpi, stemcell_cids):
     assert IP in refused.value.message and "who has it" in refused.value.message
 
 
-def test_a_stemcell_that_is_gone_says_so(cpi):
+def test_missing_stemcell(cpi):
     with pytest.raises(Refused, match=r"there is no stemcell img-1.*upload-stemcell"):
         create(cpi, "img-1")
 
 
 @pytest.mark.every_server
-def test_metadata_of_any_json_type_lands_on_a_running_vm(host, cpi, stemcell_cids):
+def test_sets_metadata_of_any_json_type(host, cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"])
     metadata = {
         "director": "d",
@@ -223,7 +223,7 @@ def test_metadata_of_any_json_type_lands_on_a_running_vm(host, cpi, stemcell_cid
     )
 
 
-def test_methods_on_a_missing_vm_fail_as_vm_not_found(cpi):
+def test_missing_vm_raises_vm_not_found(cpi):
     for method, *arguments in (("reboot_vm",), ("set_vm_metadata", {}), ("get_disks",)):
         with pytest.raises(Refused) as refused:
             cpi.call(method, "vm-01a2030b-da83-881f-9150-000000000000", *arguments)
@@ -232,7 +232,7 @@ def test_methods_on_a_missing_vm_fail_as_vm_not_found(cpi):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_a_vm_that_failed_to_start_is_kept_when_asked_for(host, cpi, stemcell_cids):
+def test_keeps_failed_vm_if_configured(host, cpi, stemcell_cids):
     taken, _ = create(cpi, stemcell_cids["jammy"])
     cpi.config["keep_failed_vms"] = True
     with pytest.raises(Refused, match=r"vm-\S+ is still there") as refused:

@@ -25,7 +25,7 @@ GOOD = {
 }
 
 
-def test_a_network_goes_to_the_interface_with_its_mac() -> None:
+def test_assigns_network_by_mac() -> None:
     wanted = {"b": {**MANUAL, "mac": "m2", "default": ["gateway"]}, "a": {"type": "dynamic", "mac": "m1"}}
     steps, faults = networks.plan(wanted, {"m1": "eth0", "m2": "eth1"})
     assert faults == []
@@ -35,28 +35,28 @@ def test_a_network_goes_to_the_interface_with_its_mac() -> None:
     ]
 
 
-def test_a_static_network_is_the_default_route_only_if_it_says_so() -> None:
+def test_static_network_is_default_route_only_if_requested() -> None:
     steps, _ = networks.plan({"a": {**MANUAL, "mac": "m1", "default": ["dns"]}}, {"m1": "eth0"})
     assert not steps[0].default
 
 
-def test_dhcp_gives_the_default_route_when_no_network_claims_it() -> None:
+def test_dhcp_sets_default_route_if_no_network_does() -> None:
     steps, _ = networks.plan({"a": {"type": "dynamic", "mac": "m1"}}, {"m1": "eth0"})
     assert steps[0].default
 
 
-def test_one_network_without_a_mac_takes_the_only_interface() -> None:
+def test_single_network_without_mac_uses_only_interface() -> None:
     steps, faults = networks.plan({"a": MANUAL, "v": {"type": "vip"}}, {"m1": "eth0"})
     assert [(step.network, step.ifname) for step in steps] == [("a", "eth0")] and not faults
 
 
-def test_a_mac_is_needed_as_soon_as_there_are_two_interfaces() -> None:
+def test_requires_mac_if_there_are_two_interfaces() -> None:
     steps, faults = networks.plan({"a": MANUAL}, {"m1": "eth0", "m2": "eth1"})
     assert len(faults) == 1 and "'a'" in faults[0]
     assert [(step.network, step.address) for step in steps] == [("", None), ("", None)]
 
 
-def test_a_mac_that_no_interface_has_is_a_fault_also_when_only_its_case_differs() -> None:
+def test_unknown_mac_is_an_error_even_if_only_case_differs() -> None:
     _, faults = networks.plan({"a": {**MANUAL, "mac": "00:AA"}}, {"00:aa": "eth0"})
     assert len(faults) == 1 and "no device found" in faults[0]
 
@@ -69,13 +69,13 @@ def test_a_mac_that_no_interface_has_is_a_fault_also_when_only_its_case_differs(
         (("dynamic", "dynamic"), 0),
     ],
 )
-def test_an_interface_has_room_for_one_static_network_or_any_number_by_dhcp(kinds: tuple[str, str], count: int) -> None:
+def test_interface_allows_one_static_or_many_dhcp_networks(kinds: tuple[str, str], count: int) -> None:
     wanted = {name: {**MANUAL, "type": kind, "mac": "m1"} for name, kind in zip("ab", kinds, strict=False)}
     _, faults = networks.plan(wanted, {"m1": "eth0"})
     assert len(faults) == count and all("eth0" in fault for fault in faults)
 
 
-def test_an_alias_is_one_more_address_on_a_static_interface() -> None:
+def test_alias_adds_address_to_static_interface() -> None:
     wanted = {
         "a": {**MANUAL, "alias": "eth0:1", "default": ["gateway"]},
         "b": {**MANUAL, "ip": "10.0.0.6", "mac": "m1"},
@@ -86,7 +86,7 @@ def test_an_alias_is_one_more_address_on_a_static_interface() -> None:
     assert not steps[1].default
 
 
-def test_an_alias_on_an_interface_without_a_static_address_is_a_fault() -> None:
+def test_alias_requires_static_address() -> None:
     wanted = {"a": {**MANUAL, "alias": "eth0:1"}, "b": {"type": "dynamic", "mac": "m1"}}
     steps, faults = networks.plan(wanted, {"m1": "eth0"})
     assert len(faults) == 1 and "'a'" in faults[0]
@@ -103,11 +103,11 @@ def test_an_alias_on_an_interface_without_a_static_address_is_a_fault() -> None:
         ({"type": "manual", "ip": "10.0.0.5", "prefix": "24"}, None),
     ],
 )
-def test_the_prefix_length_comes_from_the_netmask(network: dict[str, Any], address: str | None) -> None:
+def test_derives_prefix_length_from_netmask(network: dict[str, Any], address: str | None) -> None:
     assert networks.address(network) == address
 
 
-def test_good_settings_have_no_faults() -> None:
+def test_accepts_valid_settings() -> None:
     assert settings.faults(GOOD) == []
 
 
@@ -123,22 +123,22 @@ def test_good_settings_have_no_faults() -> None:
         ({"agent_id": 5}, "agent_id"),
     ],
 )
-def test_a_type_that_the_agent_cannot_decode_is_a_fault(change: dict[str, Any], fault: str) -> None:
+def test_rejects_types_the_agent_cannot_decode(change: dict[str, Any], fault: str) -> None:
     faults = settings.faults({**GOOD, **change})
     assert len(faults) == 1 and faults[0].startswith(f"{fault} is ")
 
 
-def test_a_path_like_dev_sdb_may_be_another_kind_of_disk() -> None:
+def test_sd_path_also_means_xvd_and_vd() -> None:
     assert disks.candidates("/dev/sdb1", "") == ["/dev/xvdb1", "/dev/vdb1", "/dev/sdb1"]
     assert disks.candidates("/dev/disk/by-id/x", "") == ["/dev/disk/by-id/x"]
 
 
-def test_a_hint_without_a_path_is_refused() -> None:
+def test_rejects_hint_without_path() -> None:
     with pytest.raises(LookupError, match="has no path"):
         disks.resolve({"volume_id": "1"}, seconds=0)
 
 
-def test_a_mark_is_read_back_and_replaces_the_one_before(tmp_path: Path) -> None:
+def test_mark_replaces_previous_mark(tmp_path: Path) -> None:
     file = tmp_path / "disk"
     file.write_bytes(b"\xff" * 2048)
     disks.mark(str(file), "a longer mark")
@@ -155,12 +155,12 @@ def test_a_mark_is_read_back_and_replaces_the_one_before(tmp_path: Path) -> None
         ({"user-data": b"[]"}, "is not a JSON object"),
     ],
 )
-def test_a_document_that_cannot_be_used_is_described(files: dict[str, bytes], fault: str) -> None:
+def test_describes_invalid_document(files: dict[str, bytes], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         config_drive.document(files, "user-data")
 
 
-def test_the_contents_of_a_drive_are_named_from_its_top(tmp_path: Path) -> None:
+def test_contents_use_relative_names(tmp_path: Path) -> None:
     (tmp_path / "ec2/latest").mkdir(parents=True)
     (tmp_path / "ec2/latest/user-data").write_bytes(b"{}")
     assert config_drive.contents(str(tmp_path)) == {"ec2/latest/user-data": b"{}"}
@@ -176,7 +176,7 @@ def test_the_contents_of_a_drive_are_named_from_its_top(tmp_path: Path) -> None:
         ("GET /echo?wrong=1 HTTP/1.1\r\n", "400", None),
     ],
 )
-def test_a_request_is_answered_by_its_verb(
+def test_dispatches_request_by_verb(
     monkeypatch: pytest.MonkeyPatch, request_text: str, status: str, answer: Any
 ) -> None:
     monkeypatch.setattr(disks, "settle", lambda: None)
@@ -185,7 +185,7 @@ def test_a_request_is_answered_by_its_verb(
     assert body == answer if status == "200" else "error" in body
 
 
-def test_only_the_power_key_going_down_is_the_power_button() -> None:
+def test_detects_power_key_press() -> None:
     def event(kind: int, code: int, value: int) -> bytes:
         return struct.pack("llHHi", 0, 0, kind, code, value)
 
@@ -193,7 +193,7 @@ def test_only_the_power_key_going_down_is_the_power_button() -> None:
     assert not service.power_pressed(event(1, 116, 0) + event(1, 30, 1))
 
 
-def test_the_last_whole_report_on_a_console_counts() -> None:
+def test_uses_last_complete_report_on_console() -> None:
     def shown(number: int) -> str:
         return "\r\n".join(["GUEST-REPORT-BEGIN", json.dumps({"boot_id": number}), "GUEST-REPORT-END", ""])
 
@@ -203,7 +203,7 @@ def test_the_last_whole_report_on_a_console_counts() -> None:
         report.from_console("SeaBIOS")
 
 
-def test_the_stemcell_is_packed_as_a_director_expects_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_packs_stemcell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cached").write_bytes(b"the image")
     monkeypatch.setattr(build, "image", lambda: tmp_path / "cached")
     name = "bosh-openstack-kvm-ubuntu-jammy-go_agent"
@@ -218,7 +218,7 @@ def test_the_stemcell_is_packed_as_a_director_expects_it(monkeypatch: pytest.Mon
     assert manifest["cloud_properties"]["name"] == name and manifest["cloud_properties"]["disk_format"] == "qcow2"
 
 
-def test_the_boot_record_starts_the_only_partition() -> None:
+def test_boot_record() -> None:
     sector = disk.boot_record(b"\x90" * 500)
     assert len(sector) == 512 and sector.endswith(b"\x55\xaa")
     active, kind, start, count = struct.unpack_from("<B3xB3xII", sector, 446)

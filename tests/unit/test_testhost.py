@@ -54,41 +54,41 @@ IOCTL, BIND, SETRLIMIT, PRLIMIT64, READ = 16, 49, 160, 302, 0
         ((READ, 7, 0x7FFF0000, 16), "allow"),
     ],
 )
-def test_the_filter_answers_for_the_kernel_only_where_it_must(call, expected):
+def test_filter_verdicts(call, expected):
     assert verdict(*call) == expected
 
 
-def test_the_filter_leaves_other_architectures_alone():
+def test_filter_allows_other_architectures():
     assert verdict(IOCTL, 7, 0x4008AF60, architecture=0x40000003) == "allow"
 
 
-def test_a_new_server_is_told_the_certificate_as_der():
+def test_sends_certificate_as_der():
     method, path, body = configuration.requests("dir", CERTIFICATE)[-1]
     assert (method, path, body["certificate"]) == ("POST", "/1.0/certificates", "AAEC")
 
 
-def test_only_a_btrfs_pool_needs_a_size():
+def test_sets_pool_size_for_btrfs_only():
     sizes = {driver: configuration.requests(driver, CERTIFICATE)[1][2]["config"] for driver in ("btrfs", "dir")}
     assert sizes == {"btrfs": {"size": "20GiB"}, "dir": {}}
 
 
-def test_each_kind_of_server_has_a_recipe_of_its_own():
+def test_recipes_differ_by_kind():
     assert len({rootfs.recipe_hash(kind) for kind in kinds.KINDS.values()}) == len(kinds.KINDS) == 3
 
 
-def test_without_root_it_says_so(monkeypatch):
+def test_requires_root(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
     assert machine.possible() == "a test host needs root"
 
 
-def test_elsewhere_than_on_linux_it_says_so(monkeypatch):
+def test_requires_linux(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert machine.possible() == "a test host needs Linux on x86-64"
 
 
-def test_its_qemu_emulates_and_leaves_vsock_out(tmp_path):
+def test_qemu_shim_selects_tcg_and_removes_vsock(tmp_path):
     shim = (HOST / "shims/qemu-system-x86_64").read_text(encoding="utf-8")
     program = tmp_path / "qemu"
     program.write_text(shim.replace("exec /usr/bin/qemu-system-x86_64", "printf '%s\\n'"), encoding="utf-8")
