@@ -104,8 +104,8 @@ def damaged(tmp_path: Path, kind: str) -> str:
     ("kind", "says"),
     [
         ("raw", "not qcow2"),
-        ("truncated", "not a whole gzip tar"),
-        ("other member", "no root.img"),
+        ("truncated", "not a complete gzipped tar"),
+        ("other member", "does not contain root.img"),
         ("no gzip", "gzip"),
         ("zeros", "root.img"),
         ("backing file", "backing file"),

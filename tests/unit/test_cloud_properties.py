@@ -275,7 +275,7 @@ def test_accepts_other_device_names(name):
 
 
 def test_rejects_device_without_type():
-    with pytest.raises(InvalidProperties, match="VM cloud_properties: devices.gpu has no type"):
+    with pytest.raises(InvalidProperties, match=r"VM cloud_properties: devices.gpu has no type"):
         parse_vm_properties({"devices": {"gpu": {"id": "0"}}})
 
 
@@ -362,5 +362,5 @@ def test_parses_sizes_in_mib(value, size):
 
 @pytest.mark.parametrize("value", [*INVALID_NUMBERS, 0, "0", None], ids=short)
 def test_rejects_invalid_sizes(value: Any):
-    with pytest.raises(InvalidProperties, match="^disk size must be "):
+    with pytest.raises(InvalidProperties, match=r"^disk size must be "):
         parse_size(value, "disk size")

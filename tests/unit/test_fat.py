@@ -161,7 +161,7 @@ def test_long_root_directory_stays_fat12(tmp_path):
 
 
 def test_rejects_too_much_content():
-    with pytest.raises(ValueError, match="^133300225 bytes in files and directories are too many for FAT12"):
+    with pytest.raises(ValueError, match=r"^133300225 bytes in files and directories are too many for FAT12"):
         fat.image({"large": bytes(4068 * 32768 + 1)}, label="config-2")
 
 
