@@ -190,9 +190,10 @@ def request(method: str, *arguments: Any) -> bytes:
 def serve_warm(home: str, config: str) -> int:
     """For every path of an image on stdin, live a life in this process and print what each call asked of the server."""
     sys.path.insert(0, home)
+    from bosh_lxd_cpi.actions.connection import connection_settings
     from bosh_lxd_cpi.config.schema import load
     from bosh_lxd_cpi.lxd.transport import HttpResponse, HttpTransport
-    from bosh_lxd_cpi.protocol import methods, rpc
+    from bosh_lxd_cpi.protocol import dispatch, rpc
     from bosh_lxd_cpi.runtime.clock import Clock
     from bosh_lxd_cpi.runtime.log import Log
 
@@ -208,19 +209,20 @@ def serve_warm(home: str, config: str) -> int:
                 self.bytes += len(body) if isinstance(body, bytes) else int(options["headers"]["Content-Length"])
             return answer
 
-    transport = Timed(load(config).server)
+    transport = Timed(connection_settings(load(config).server))
     transport.request("GET", "/1.0")
     for line in sys.stdin:
         calls: dict[str, Warm] = {}
 
         def call(method: str, *arguments: Any) -> Any:
             transport.seconds = transport.bytes = transport.requests = 0
-            result = methods.call(
+            result = dispatch.call(
                 rpc.parse(request(method, *arguments)),
                 config_path=config,
                 environ={},
                 log=Log("warm", level="error"),
-                world=(Clock(), transport),
+                clock=Clock(),
+                transport=transport,
             )
             calls[method] = Warm(transport.seconds, transport.requests, transport.bytes)
             return result

@@ -167,14 +167,14 @@ def show_recording(scratch: Path) -> int:
 
 
 def _client(settings: dict[str, Any]) -> Client:
+    from bosh_lxd_cpi.actions.connection import open_transport
     from bosh_lxd_cpi.config.schema import Server
     from bosh_lxd_cpi.lxd.client import Client
-    from bosh_lxd_cpi.lxd.transport import HttpTransport
     from bosh_lxd_cpi.runtime.clock import Clock, Deadline
     from bosh_lxd_cpi.runtime.log import Log
 
     return Client(
-        HttpTransport(Server(**settings)),
+        open_transport(Server(**settings)),
         project=settings.get("project_name", "default"),
         deadline=Deadline(Clock(), 2 * BOOT_SECONDS),
         log=Log("demo"),
@@ -188,15 +188,16 @@ def _console(client: Client, vm: str) -> str:
 
 def _network(client: Client, name: str | None) -> dict[str, Any]:
     """The network of that name, else the first managed one with IPv4. Raises HostError."""
+    from bosh_lxd_cpi import hints
     from bosh_lxd_cpi.errors import CpiError
 
     try:
-        for network in client.networks().metadata:
-            wanted = name in (None, network["name"])
-            if wanted and network["managed"] and network["config"].get("ipv4.address", "none") != "none":
-                return network
+        for network in client.networks():
+            has_subnet = network.managed and network.config.get("ipv4.address", "none") != "none"
+            if has_subnet and name in (None, network.name):
+                return network.document
     except CpiError as failure:
-        raise HostError(failure.message) from failure
+        raise HostError(hints.message(failure)) from failure
     raise HostError("the server has no managed network with IPv4 for the VM: set SERVER_NETWORK_NAME")
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi.config.schema import Server
 from bosh_lxd_cpi.guest import firmware
 from bosh_lxd_cpi.guest.agent_settings import agent_settings
 from bosh_lxd_cpi.guest.config_drive.drive import image
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.features import features as read_features
-from bosh_lxd_cpi.lxd.transport import HttpTransport
+from bosh_lxd_cpi.lxd.transport import ConnectionSettings, HttpTransport
 from bosh_lxd_cpi.lxd.volume_backup import volume_backup
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
@@ -71,14 +70,14 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
     )
     socket = Path(host.server_cert).parent / "unix.socket"
     client = Client(
-        HttpTransport(Server(url=f"unix://{socket}")),
+        HttpTransport(ConnectionSettings(url=f"unix://{socket}")),
         project=host.project,
         deadline=Deadline(Clock(), 60),
         log=Log("old"),
     )
-    features = read_features(client.server().metadata)
-    content = drive if features.iso_volumes else volume_backup(config, "default", drive)
-    operations.wait(client, client.import_volume("default", config, content, iso=features.iso_volumes), what="drive")
+    features = read_features(client.server())
+    content = drive if features.has_iso_volumes else volume_backup(config, "default", drive)
+    operations.wait(client, client.import_volume("default", config, content, iso=features.has_iso_volumes), what="drive")
     query(
         host,
         "POST",
