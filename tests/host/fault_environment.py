@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi.admin.cleanup import main
-from bosh_lxd_cpi.protocol import methods, rpc
+from bosh_lxd_cpi.protocol import dispatch, rpc
 from bosh_lxd_cpi.runtime.log import Log
 from tests.host import server
 from tests.host.director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
@@ -57,7 +57,7 @@ class Calm(Director):
     def call(self, method: str, *arguments: Any) -> Any:
         """The result of a call. Raises CpiError."""
         file = self.command()[-1]
-        return methods.call(
+        return dispatch.call(
             rpc.parse(self.request(method, *arguments)), config_path=file, environ=self.environment(), log=Log(method)
         )
 

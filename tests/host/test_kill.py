@@ -31,7 +31,7 @@ def test_repeated_call_completes_interrupted_attach_or_detach(world, method, fau
         outcome = world.attempt(method, world.shared_vm, disk)
         assert (outcome.error is None) == (fault == KILLED or not reached(world, at)), outcome
         if outcome.error:
-            assert (outcome.error.type, outcome.error.message) == ("Bosh::Clouds::CloudError", "stopped by SIGTERM")
+            assert (outcome.error.type, outcome.error.message) == ("Bosh::Clouds::CloudError", "the call was stopped by SIGTERM")
         world.server.wait_until_idle()
         assert world.calm.call("get_disks", world.shared_vm) in ([], [disk])
         world.calm.call(method, world.shared_vm, disk)
@@ -67,7 +67,7 @@ def stop(world: World, at: int) -> None:
     if reached(world, at):
         assert outcome.error, f"at {world.requests[at - 1]}"
         assert (outcome.error.type, outcome.error.ok_to_retry) == ("Bosh::Clouds::VMCreationFailed", True)
-        assert outcome.error.message == "stopped by SIGTERM"
+        assert outcome.error.message == "the call was stopped by SIGTERM"
     else:
         world.calm.call("delete_vm", outcome.result[0])
     assert world.server.names() == before, "without any cleaning up"

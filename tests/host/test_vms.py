@@ -181,7 +181,7 @@ def test_rejects_second_vm_with_same_address(host, cpi, stemcell_cids):
     with pytest.raises(Refused) as refused:
         create(cpi, stemcell_cids["jammy"])
     cpi.call("delete_vm", cid)
-    assert IP in refused.value.message and "who has it" in refused.value.message
+    assert IP in refused.value.message and "shows the instance with this address" in refused.value.message
 
 
 def test_missing_stemcell(cpi):
