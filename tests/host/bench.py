@@ -281,7 +281,7 @@ def evaluate(processes: Processes, warm: list[dict[str, Warm]], *, lives: int, o
     info = {**cost("info"), "ratio": middle(processes.ratios["info"])}
     calls: dict[str, dict[str, Any]] = {}
     for method in warm[0]:
-        own = [one.wall - life[method].server for one, life in zip(samples[method], warm)]
+        own = [one.wall - life[method].server for one, life in zip(samples[method], warm, strict=False)]
         calls[method] = {
             **cost(method),
             "ratio": middle(processes.ratios[method]),

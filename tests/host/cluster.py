@@ -21,7 +21,7 @@ FIRST, SECOND = ADDRESSES
 
 
 def up(kind: str, *, name: str, pool: str = "btrfs") -> dict[str, server.Facts]:
-    """Start a new cluster; its members' facts by their names. Raises HostError, and leaves nothing, if it does not form.
+    """Start a new cluster. Return the facts of its members by name. Raises HostError and leaves nothing behind.
 
     One of this name that a killed run left is wiped first.
     """

@@ -113,8 +113,8 @@ def own_server(own: dict[str, str | None]) -> Place:
     }
     settings = {
         "url": own["URL"],
-        "tls_client_cert": os.path.abspath(own["CLIENT_CERT"] or ""),
-        "tls_client_key": os.path.abspath(own["CLIENT_KEY"] or ""),
+        "tls_client_cert": Path(own["CLIENT_CERT"] or "").resolve(),
+        "tls_client_key": Path(own["CLIENT_KEY"] or "").resolve(),
         "tls_server_cert": certificate,
         "insecure_skip_verify": not certificate,
         **names,

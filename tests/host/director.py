@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 UUID = "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"
@@ -51,7 +51,7 @@ class Refused(Exception):
 class Director:
     """Makes calls with one configuration; `prefix` runs a command where the server can be reached."""
 
-    every: list[Director] = []
+    every: ClassVar[list[Director]] = []
     """All that there were in this run."""
 
     def __init__(
@@ -193,7 +193,7 @@ print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")],
 
 
 def weighed(directory: Path) -> Path:
-    """A bin/cpi for `Director` whose memory `peak` knows. What wait4 tells is no use: it counts the parent's before exec."""
+    """A bin/cpi for `Director` that records its peak memory. wait4 also counts the parent's memory before exec."""
     program = directory / "weighed-cpi"
     program.write_text(WEIGHED.format(root=ROOT), "utf-8")
     program.chmod(0o755)

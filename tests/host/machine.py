@@ -97,7 +97,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             say(f"waiting for another process to be done with {folder}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+            if os.path.samestat(os.fstat(descriptor), pathlib.Path(folder).stat()):
                 break
         os.close(descriptor)
     try:

@@ -131,6 +131,7 @@ def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        check=False,
     )
     assert MBUS_PASSWORD not in done.stdout + done.stderr and "PRIVATE KEY" not in done.stdout + done.stderr
     return done
@@ -269,7 +270,7 @@ def test_requires_director_if_there_are_several(host, cpi, workshop):
 
 
 def test_detects_director_of_create_env(host, cpi, image, workshop):
-    mine, others = workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-c-{uuid(director=OTHER)}")
+    mine, _others = workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-c-{uuid(director=OTHER)}")
     vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
     cpi.call("delete_vm", vm)
     before = names(host)
@@ -393,7 +394,7 @@ def killed_at(stop: int, host, cpi, image) -> tuple[list[str], bytes]:
     """Let a create_vm die at a request; answers all its requests, and the answer of one that had less of them."""
     path, direct = cpi.directory / f"relay-{stop}", cpi.config["server"]["url"]
     cpi.config["server"]["url"] = f"unix://{path}"
-    with Relay(path, Path(host.server_cert).parent / "unix.socket", stop=stop, stopped=lambda: process.kill()) as relay:
+    with Relay(path, Path(host.server_cert).parent / "unix.socket", stop=stop, stopped=lambda: process.kill()) as relay:  # noqa: PLW0108  assigned below
         process = cpi.start(
             "create_vm", "a", image, TINY, {"n": manual_network(f"10.245.0.{70 + stop}")}, [], environment()
         )

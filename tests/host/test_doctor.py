@@ -42,6 +42,7 @@ class Doctor:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            check=False,
         )
         assert MBUS_PASSWORD not in done.stdout + done.stderr and "PRIVATE KEY" not in done.stdout + done.stderr
         return done

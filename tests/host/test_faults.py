@@ -202,7 +202,11 @@ def test_results_match_documentation(results, request):
         list(rows(text)) for text in (DOCUMENT.read_text("utf-8"), "".join(table(one, results) for one in SCENARIOS))
     )
     assert [row[0] for row in seen] == [row[0] for row in documented]
-    assert [now for now, then in zip(seen, documented) if any(a == "error" != b for a, b in zip(now, then))] == []
+    assert [
+        now
+        for now, then in zip(seen, documented, strict=False)
+        if any(a == "error" != b for a, b in zip(now, then, strict=False))
+    ] == []
 
 
 HEAD = """\

@@ -31,7 +31,10 @@ def test_repeated_call_completes_interrupted_attach_or_detach(world, method, fau
         outcome = world.attempt(method, world.shared_vm, disk)
         assert (outcome.error is None) == (fault == KILLED or not reached(world, at)), outcome
         if outcome.error:
-            assert (outcome.error.type, outcome.error.message) == ("Bosh::Clouds::CloudError", "the call was stopped by SIGTERM")
+            assert (outcome.error.type, outcome.error.message) == (
+                "Bosh::Clouds::CloudError",
+                "the call was stopped by SIGTERM",
+            )
         world.server.wait_until_idle()
         assert world.calm.call("get_disks", world.shared_vm) in ([], [disk])
         world.calm.call(method, world.shared_vm, disk)

@@ -88,7 +88,7 @@ def load(caller: Callable[[], Director], stemcell: str, slots: Path, *, workers:
     with ThreadPoolExecutor(workers) as pool, watched(slots) as inside:
         directors = list(pool.map(work, range(workers)))
     assert max(inside) <= LIMIT and not throttle.holders(str(slots))
-    assert not [name for name in os.listdir(slots) if name.startswith(("ticket-", "creating-"))]
+    assert not [path for path in Path(slots).iterdir() if path.name.startswith(("ticket-", "creating-"))]
     assert max(peak(director) for director in directors) < MOST_MEMORY
     return sum(len(director.calls) for director in directors)
 

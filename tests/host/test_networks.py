@@ -28,7 +28,7 @@ def test_two_guests_on_two_networks(cpi, stemcell_cids, guests):
         networks = {"b-second": second_network(f"10.246.0.{number}"), "a-first": manual_network(f"10.245.0.{number}")}
         vms[number], answer = create(cpi, stemcell_cids, networks)
         assert answer == networks
-    for number, cid in vms.items():
+    for number in vms:
         seen = guests.wait(f"10.245.0.{number}")
         assert seen["errors"] == []
         assert f"10.245.0.{number}/24" in seen["networks"]["a-first"]["addresses"]

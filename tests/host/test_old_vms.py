@@ -77,7 +77,9 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
     )
     features = read_features(client.server())
     content = drive if features.has_iso_volumes else volume_backup(config, "default", drive)
-    operations.wait(client, client.import_volume("default", config, content, iso=features.has_iso_volumes), what="drive")
+    operations.wait(
+        client, client.import_volume("default", config, content, iso=features.has_iso_volumes), what="drive"
+    )
     query(
         host,
         "POST",

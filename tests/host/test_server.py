@@ -51,11 +51,11 @@ def processes_of(name: str) -> set[int]:
     """All processes of a host: those in its network and those in its process namespace."""
     keeper = processes.keeper(name)
     assert keeper
-    home = os.readlink(f"/proc/{keeper}/ns/pid")
+    home = pathlib.Path(f"/proc/{keeper}/ns/pid").readlink()
     found = {int(pid) for pid in run("ip", "netns", "pids", f"bosh-{name}").stdout.split()}
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if os.readlink(entry / "ns/pid") == home:
+            if pathlib.Path(entry / "ns/pid").readlink() == home:
                 found.add(int(entry.name))
     return found
 
@@ -191,7 +191,7 @@ def test_wipe_ends_processes_in_namespace_except_caller(other):
 def test_start_after_killed_first_start(other):
     command = [TESTHOST, "up", "incus", "--name", other, "--pool", "dir"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as begun:
-        assert wait_until(lambda: (server.STATE / other / "var/server.crt").exists(), seconds=30)
+        assert wait_until((server.STATE / other / "var/server.crt").exists, seconds=30)
         begun.kill()
     assert server.up("incus", name=other, pool="dir").name == other
 

@@ -158,7 +158,7 @@ def start(home: Path, config: Path) -> Iterator[Callable[[bytes], subprocess.Pop
 
 
 def until_it_waits(process: subprocess.Popen[bytes]) -> None:
-    """Until the process sleeps in the kernel: Python would notice a signal that comes just before only when it wakes up."""
+    """Wait until the process sleeps in the kernel. Python handles an earlier signal only when the sleep ends."""
     state = Path(f"/proc/{process.pid}/stat")
     while process.poll() is None and state.read_text(encoding="utf-8").rpartition(") ")[2][0] != "S":
         time.sleep(0.005)
@@ -293,7 +293,7 @@ def test_rolls_back_after_a_signal(start, daemon, real_time):
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_deletes_what_a_missing_caller_cannot_know(start, daemon, gone):
-    """`bosh create-env` ends at Ctrl-C, but the CPI is in a process group of its own (bosh-utils, exec_process_unix.go)."""
+    """`bosh create-env` ends at Ctrl-C. The CPI has its own process group (bosh-utils, exec_process_unix.go)."""
     process = start(ask("create_disk", 64, {}))
     disks = "/1.0/storage-pools/default/volumes/custom"
     assert daemon.next_request() == f"POST {disks}"

@@ -135,7 +135,8 @@ TEXTS = [
     ("Target cluster member is unavailable", errors.Busy, "member_offline"),
     ('Cluster member "m2" is offline', errors.Busy, "member_offline"),
     (
-        'Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443 ([dial tcp: connection refused])',
+        'Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443'
+        " ([dial tcp: connection refused])",
         errors.Busy,
         "member_offline",
     ),
@@ -145,8 +146,8 @@ TEXTS = [
     ("Certificate is restricted", errors.Forbidden, "forbidden"),
     ('User does not have permission for project "p"', errors.Forbidden, "forbidden"),
     (
-        'Cannot check permissions for entity type "storage_volume_snapshot" and entitlement "can_edit": No entitlements can be granted'
-        ' against entities of type "storage_volume_snapshot"',
+        'Cannot check permissions for entity type "storage_volume_snapshot" and entitlement "can_edit": No'
+        ' entitlements can be granted against entities of type "storage_volume_snapshot"',
         errors.Forbidden,
         "no_snapshots",
     ),
@@ -213,7 +214,8 @@ TEXTS = [
     ("Create restart operation: The instance is already stopped", errors.AlreadyInState, ""),
     ('Instance is busy running a "stop" operation', errors.Busy, ""),
     (
-        'Failed deleting subvolume "/a.iso": Failed to run: btrfs: exit status 1 (ERROR: Could not statfs: No such file or directory)',
+        'Failed deleting subvolume "/a.iso": Failed to run: btrfs: exit status 1 (ERROR: Could not statfs:'
+        " No such file or directory)",
         errors.Busy,
         "",
     ),

@@ -148,7 +148,7 @@ def test_raises_a_500_of_the_wait(client, wire, replies):
         wait(client, ASYNC, what="x")
 
 
-# -- finish --------------------------------------------------------------------------------------------------------------
+# run_operation
 
 
 def test_runs_a_change_to_its_end(client, wire, replies, make):

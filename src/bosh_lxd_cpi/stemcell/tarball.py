@@ -59,7 +59,7 @@ def open_image(path: str) -> Iterator[DiskImage]:
     with damage_as_error(path), gzip.open(path) as unzipped:
         reader = _LimitedReader(unzipped, MAX_BYTES_BEFORE_MEMBER)
         # typeshed requires more of a stream than tarfile uses
-        with tarfile.open(fileobj=reader, mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=reader, mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]  # typeshed wants IO[bytes]
             for member in tar:
                 if os.path.normpath(member.name) == MEMBER and member.isreg() and member.size > 0:
                     reader.remove_limit()

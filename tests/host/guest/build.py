@@ -21,9 +21,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-
 from tests.host.guest import disk, initramfs, packages
+
+HERE = Path(__file__).resolve().parent
 
 NAME, VERSION = "bosh-openstack-kvm-ubuntu-noble", "0.1"
 MANIFEST = """\
