@@ -244,6 +244,7 @@ def _create_instance(context: Context, plan: Plan, body: dict[str, Any]) -> None
         lambda: context.client.create_instance(body, target=plan.target if plan.features.is_clustered else ""),
         what=f"creating {plan.cid}",
         name=plan.cid,
+        pool=plan.pool,
         is_done=is_done,
     )
 

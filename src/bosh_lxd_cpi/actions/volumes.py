@@ -25,6 +25,7 @@ def create_volume(
         lambda: context.client.create_volume(pool, body, target=target),
         what=f"creating volume {name}",
         name=name,
+        pool=pool,
         is_done=lambda: exists(lambda: context.client.volume(pool, name)),
     )
 
@@ -47,6 +48,7 @@ def import_drive(
         lambda: context.client.import_volume(pool, name, body, iso=iso, target=target),
         what=f"creating config drive {name}",
         name=name,
+        pool=pool,
         is_done=start_over,
     )
 
@@ -58,6 +60,7 @@ def delete_volume(context: Context, pool: str, volume: str, *, target: str = "")
             lambda: context.client.delete_volume(pool, volume, target=target),
             what=f"deleting volume {volume}",
             name=volume,
+            pool=pool,
             is_done=lambda: not exists(lambda: context.client.volume(pool, volume, target=target)),
         )
     except errors.NotFound:

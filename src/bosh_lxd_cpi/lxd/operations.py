@@ -26,6 +26,7 @@ def run_operation(
     *,
     what: str,
     name: str = "",
+    pool: str = "",
     is_done: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Send a change and wait for its end. Return the operation's metadata, empty if there was no operation.
@@ -33,12 +34,12 @@ def run_operation(
     While another operation blocks it, the change is sent again under the client's retry policy. When the response or
     the operation is lost, this waits for operations on the object `name` and calls `is_done`; if the object is not in
     the requested state, the change is sent again. Without `is_done` the loss is raised. `what` names the change in
-    errors.
+    errors, `pool` the storage pool in their hints.
     """
     is_lost = False
     for attempt in client.retry.attempts(client.deadline):
         try:
-            return wait(client, request(), what=what)
+            return wait(client, request(), what=what, pool=pool)
         except (errors.NoResponse, errors.OperationNotFound, errors.AlreadyExists) as failure:
             name_is_taken = isinstance(failure, errors.AlreadyExists)
             if is_done is None or (name_is_taken and not is_lost):
@@ -57,25 +58,26 @@ def run_operation(
     raise errors.NoResponse(f"{what}: no attempt succeeded")  # the last attempt raises, so this is for the types
 
 
-def wait(client: Client, response: Response, *, what: str) -> dict[str, Any]:
+def wait(client: Client, response: Response, *, what: str, pool: str = "") -> dict[str, Any]:
     """Wait for the operation of a response and return its metadata. Raises the error that the operation ended with."""
     if response.operation:
-        return _wait(client, response.operation, what=what)
+        return _wait(client, response.operation, what=what, pool=pool)
     return {}
 
 
-def _wait(client: Client, path: str, *, what: str) -> dict[str, Any]:
+def _wait(client: Client, path: str, *, what: str, pool: str = "") -> dict[str, Any]:
+    fields = {"pool": pool} if pool else {}
     while True:
-        operation = _poll(client, path, what)
+        operation = _poll(client, path, what, fields)
         if operation.status_code == SUCCESS:
             return operation.metadata
         if operation.status_code > SUCCESS:
             text = operation.err or f"the operation ended with status {operation.status}"
-            raise error_for(text, status=operation.err_code or FAILURE, what=what, fields={})
+            raise error_for(text, status=operation.err_code or FAILURE, what=what, fields=fields)
         client.deadline.sleep(POLL_SECONDS)
 
 
-def _poll(client: Client, path: str, what: str) -> Operation:
+def _poll(client: Client, path: str, what: str, fields: dict[str, str]) -> Operation:
     """Return the operation after at most one slice of waiting."""
     seconds = max(1, min(WAIT_SLICE, int(client.deadline.remaining())))
     try:
@@ -86,7 +88,7 @@ def _poll(client: Client, path: str, what: str) -> Operation:
         except errors.NotFound:
             if "deadline exceeded" in ended.brief:
                 raise _not_found(what) from None
-            raise error_for(ended.brief, status=FAILURE, what=what, fields={}) from None
+            raise error_for(ended.brief, status=FAILURE, what=what, fields=fields) from None
     except errors.NotFound:
         raise _not_found(what) from None
 
