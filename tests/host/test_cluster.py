@@ -153,7 +153,7 @@ def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
     assert hint.rsplit("/", 1)[1] in guests["node2"].now(IPS["node2"])["by_id"]
     guests["node2"].ask(IPS["node2"], "mark", device=hint, text="written on node2")
     snapshot = cpi.call("snapshot_disk", disk, {"deployment": "d"})
-    with pytest.raises(Refused, match=f"attached to {vms['node2']} already. Detach it there first"):
+    with pytest.raises(Refused, match=f"already attached to {vms['node2']}. Detach the disk from that VM first"):
         cpi.call("attach_disk", vms["node1"], disk)
     cpi.call("detach_disk", vms["node2"], disk)
     cpi.call("set_disk_metadata", disk, {"deployment": "d"})

@@ -110,7 +110,7 @@ def test_wrong_project_or_pool_is_an_error(cpi, setting, value, says):
 def test_refused_connection_names_the_address(cpi):
     cpi.config["server"]["url"] = "https://127.0.0.1:1"
     process = cpi.start("has_vm", "vm-1")
-    with pytest.raises(Refused, match=r"no connection to https://127.0.0.1:1: Connection refused") as refused:
+    with pytest.raises(Refused, match=r"cannot connect to https://127.0.0.1:1: Connection refused") as refused:
         cpi.run_operation(process, "has_vm", 0)
     assert "core.https_address" in refused.value.message
 
