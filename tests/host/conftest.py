@@ -14,7 +14,7 @@ import pytest
 from tests.host import director as director_module
 from tests.host import server
 from tests.host.director import Director, configuration
-from tests.host.fault_environment import World
+from tests.host.fault_environment import FaultEnvironment
 from tests.host.guest import build, report
 from tests.host.proxy import Proxy
 
@@ -94,13 +94,13 @@ def stemcell_cids(
 
 
 @pytest.fixture(scope="module")
-def world(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def env(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultEnvironment]:
     """A stemcell and a VM on the server, and a proxy in front of it."""
-    directory = tmp_path_factory.mktemp("world")
+    directory = tmp_path_factory.mktemp("env")
     with Proxy(directory, host) as proxy:
-        world = World(host, directory, proxy)
-        yield world
-        world.close()
+        env = FaultEnvironment(host, directory, proxy)
+        yield env
+        env.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A real server with a stemcell and a VM on it, and calls that meet faults on their way there."""
+"""A real server with a stemcell and a VM, and CPI calls with injected faults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bosh_lxd_cpi.admin.cleanup import main
+from bosh_lxd_cpi.admin.cleanup.main import main
 from bosh_lxd_cpi.protocol import dispatch, rpc
 from bosh_lxd_cpi.runtime.log import Log
 from tests.host import server
@@ -17,100 +17,106 @@ from tests.host.director import ROOT, UUID, Director, Refused, configuration, en
 from tests.host.proxy import NONE, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
-LONGEST_CALL = 300
-"""Seconds after which a call counts as hanging."""
+MAX_CALL_SECONDS = 300
+"""Longest duration of a call; a longer one is stuck."""
 
-IMPATIENT = """\
+SHORT_TIMEOUTS = """\
 #!/bin/sh
-# bin/cpi, but it waits seconds for what may take half a minute: the tests would take hours otherwise.
+# bin/cpi with short timeouts and retries. With the real ones the tests take hours.
 exec {root}/.venv/bin/python3 -BIS -c '
 import os, sys
 sys.path.insert(0, "{root}")
 from bosh_lxd_cpi.protocol import cli
 cli._find_libraries()
-from bosh_lxd_cpi.lxd import client, operations
-client.PATIENCE = operations.PATIENCE = {patience}
+from bosh_lxd_cpi.lxd import client, operations, session
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
+session.Session.__init__.__kwdefaults__["retry"] = RetryPolicy(total_seconds={retry_seconds})
 operations.WAIT_SLICE, client.WAIT_MARGIN, client.UPLOAD_SECONDS = 10, 2, 4
-client.Client._send.__kwdefaults__["timeout"] = {answer}
+client.STORAGE_SECONDS = {read_seconds}
+session.Session.send.__kwdefaults__["timeout"] = {read_seconds}
 sys.exit(cli.main(sys.argv[1:], os.environ))' "$@"
 """
 
 
-def impatient(directory: Path, patience: int, *, answer: float = 4.0) -> Path:
-    """A bin/cpi that knocks at a closed door for `patience` seconds only, and waits `answer` seconds for what is no upload."""
-    program = directory / f"cpi-{patience}"
-    program.write_text(IMPATIENT.format(root=ROOT, patience=patience, answer=answer), "utf-8")
+def cpi_with_short_timeouts(directory: Path, retry_seconds: int, *, read_seconds: float = 4.0) -> Path:
+    """Return a program that retries for `retry_seconds` and waits `read_seconds` for a response, except for uploads."""
+    program = directory / f"cpi-{retry_seconds}"
+    text = SHORT_TIMEOUTS.format(root=ROOT, retry_seconds=retry_seconds, read_seconds=read_seconds)
+    program.write_text(text, "utf-8")
     program.chmod(0o755)
     return program
 
 
 class Outcome(NamedTuple):
-    """How a call ended; one that was killed has neither."""
+    """The result or the error of a call. A killed call has neither."""
 
     result: Any = None
     error: Refused | None = None
 
 
-class Calm(Director):
-    """A director whose calls meet no fault, and need no process."""
+class InProcessDirector(Director):
+    """A director that runs the calls in this process."""
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """The result of a call. Raises CpiError."""
+        """Return the result of a call. Raises CpiError."""
         file = self.command()[-1]
         return dispatch.call(
             rpc.parse(self.request(method, *arguments)), config_path=file, environ=self.environment(), log=Log(method)
         )
 
     def cleanup(self, *arguments: str) -> str:
-        """What bin/cleanup says."""
+        """Return the output of bin/cleanup."""
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            assert main.main(["--config", self.command()[-1], *arguments]) == main.DONE
+            assert main(["--config", self.command()[-1], *arguments]) == 0
         return output.getvalue()
 
 
-class World:
-    """A server with a stemcell on it, a director whose calls meet a fault and one whose calls do not."""
+class FaultEnvironment:
+    """A server with a stemcell, a director whose calls go through the proxy, and a director without faults.
+
+    Both use the proxy. `next_fault` is the fault and the number of the request that it affects.
+    """
 
     def __init__(self, host: server.Facts, directory: Path, proxy: Proxy) -> None:
         self.proxy, self.server = proxy, Connection(host)
         config = {**configuration(host, **proxy.settings()), "director_uuid": UUID}
         config["throttle_config"] = {"path": str(directory / "lxd_cpi")}
-        self.programs = {patience: impatient(directory, patience) for patience in (2, 10)}
-        self.troubled, self.calm = Director(config, directory), Calm(config, directory)
-        self.stemcell = self.calm.call("create_stemcell", str(stemcell_image(directory)), STEMCELL)
+        self.programs = {seconds: cpi_with_short_timeouts(directory, seconds) for seconds in (2, 10)}
+        self.faulty_director, self.director = Director(config, directory), InProcessDirector(config, directory)
+        self.stemcell = self.director.call("create_stemcell", str(stemcell_image(directory)), STEMCELL)
         self.other_image = str(stemcell_image(directory, mib=17))
         self._address = 10
         self.shared_vm = self.vm()
-        self.armed, self.requests = (NONE, 0), []
+        self.next_fault, self.requests = (NONE, 0), []
 
-    def attempt(self, method: str, *arguments: Any) -> Outcome:
-        """Make the call that meets the fault."""
-        fault, at = self.armed
-        self.troubled.program = self.programs[2 if fault.lasting else 10]
+    def call_with_fault(self, method: str, *arguments: Any) -> Outcome:
+        """Make a call with the fault `next_fault`."""
+        fault, at = self.next_fault
+        self.faulty_director.program = self.programs[2 if fault.lasting else 10]
         self.proxy.arm(fault, at, then=lambda: process.send_signal(fault.signal))
-        process = self.troubled.start(method, *arguments)
+        process = self.faulty_director.start(method, *arguments)
         try:
-            if process.wait(LONGEST_CALL) == -signal.SIGKILL:
+            if process.wait(MAX_CALL_SECONDS) == -signal.SIGKILL:
                 return Outcome()
-            return Outcome(self.troubled.run_operation(process, method, 0))
+            return Outcome(self.faulty_director.run_operation(process, method, 0))
         except Refused as refused:
             return Outcome(error=refused)
         finally:
             process.kill()
             process.communicate()
-            self.requests = [exchange.line for exchange in self.proxy.seen]
-            self.proxy.heal()
+            self.requests = [exchange.line for exchange in self.proxy.exchanges]
+            self.proxy.disarm()
 
     def power(self, action: str) -> None:
         """Stop or start the shared VM."""
         self.server.do("PUT", f"/1.0/instances/{self.shared_vm}/state", {"action": action, "force": action == "stop"})
 
     def disk(self) -> str:
-        return self.calm.call("create_disk", 16, {}, self.shared_vm)
+        return self.director.call("create_disk", 16, {}, self.shared_vm)
 
     def vm(self) -> str:
-        return self.calm.call(*self.vm_call())[0]
+        return self.director.call(*self.vm_call())[0]
 
     def vm_call(self) -> tuple[Any, ...]:
         self._address = 10 + (self._address + 1) % 200
@@ -125,15 +131,15 @@ class World:
         )
 
     def cleanup(self, *arguments: str) -> str:
-        """Clean up what nobody works at any more."""
+        """Run bin/cleanup once the server is idle and return its output."""
         self.server.wait_until_idle()
-        return self.calm.cleanup(*(arguments or ("--min-age", "0")))
+        return self.director.cleanup(*(arguments or ("--min-age", "0")))
 
-    def listed(self) -> list[dict[str, Any]]:
-        """What bin/cleanup lists."""
+    def list_resources(self) -> list[dict[str, Any]]:
+        """Return the resources that bin/cleanup lists."""
         return json.loads(self.cleanup("--list", "--json"))
 
     def close(self) -> None:
-        """Take away what the world is made of."""
-        self.calm.call("delete_vm", self.shared_vm)
-        self.calm.call("delete_stemcell", self.stemcell)
+        """Delete the stemcell and the VM."""
+        self.director.call("delete_vm", self.shared_vm)
+        self.director.call("delete_stemcell", self.stemcell)

@@ -25,7 +25,7 @@ REFUSED_SECONDS = 0.5
 """How long a refusal that passes lasts."""
 
 
-class ErrorPattern(NamedTuple):
+class Fault(NamedTuple):
     """What happens to a request."""
 
     name: str
@@ -42,26 +42,26 @@ class ErrorPattern(NamedTuple):
     restart: bool = False
     """Whether the daemon is killed once it has answered, and started again."""
     lasting: bool = False
-    """Whether it goes on until `heal`."""
+    """Whether it goes on until `disarm`."""
     signal: int = 0
     """What the process that asks gets once the server has answered."""
 
 
-NONE = ErrorPattern("none", delivered=True, answer="whole")
-ERROR_PATTERNS = {
+NONE = Fault("none", delivered=True, answer="whole")
+FAULTS = {
     fault.name: fault
     for fault in (
-        ErrorPattern("refused", answer="refused"),
-        ErrorPattern("cut before", reset=True),
-        ErrorPattern("cut after", delivered=True),
-        ErrorPattern("cut amid", delivered=True, answer="half"),
-        ErrorPattern("stalled", delivered=True, answer="late"),
-        ErrorPattern("503", answer="error", status=503, text="Daemon is starting up"),
-        ErrorPattern("locked", answer="error", status=500, text="Failed to begin transaction: database is locked"),
-        ErrorPattern("412", answer="error", status=412, text="Precondition failed"),
-        ErrorPattern("500", answer="error", status=500, text="Something that nobody has seen before"),
-        ErrorPattern("crash", delivered=True, restart=True),
-        ErrorPattern("gone", delivered=True, lasting=True),  # and those after it are not even delivered
+        Fault("refused", answer="refused"),
+        Fault("cut before", reset=True),
+        Fault("cut after", delivered=True),
+        Fault("cut amid", delivered=True, answer="half"),
+        Fault("stalled", delivered=True, answer="late"),
+        Fault("503", answer="error", status=503, text="Daemon is starting up"),
+        Fault("locked", answer="error", status=500, text="Failed to begin transaction: database is locked"),
+        Fault("412", answer="error", status=412, text="Precondition failed"),
+        Fault("500", answer="error", status=500, text="Something that nobody has seen before"),
+        Fault("crash", delivered=True, restart=True),
+        Fault("gone", delivered=True, lasting=True),  # and those after it are not even delivered
     )
 }
 
@@ -107,7 +107,7 @@ class Proxy:
 
     def __init__(self, directory: Path, host: server.Facts) -> None:
         """`directory` is for the certificate."""
-        self.seen: list[Exchange] = []
+        self.exchanges: list[Exchange] = []
         self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
         self._fault, self._at, self._signal = NONE, 0, lambda: None
         key, certificate = directory / "proxy.key", directory / "proxy.crt"
@@ -145,7 +145,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._deaf()
+        self._stop_listening()
 
     @property
     def url(self) -> str:
@@ -155,13 +155,13 @@ class Proxy:
         """The properties under `server` that lead a CPI here."""
         return {"url": self.url, "tls_server_cert": self.certificate}
 
-    def arm(self, fault: ErrorPattern, at: int, *, then: Callable[[], object] = lambda: None) -> None:
+    def arm(self, fault: Fault, at: int, *, then: Callable[[], object] = lambda: None) -> None:
         """Let this happen to request number `at` from now on, and count anew; `then` sends the fault's signal."""
-        self.seen, self._fault, self._at, self._signal = [], fault, at, then
+        self.exchanges, self._fault, self._at, self._signal = [], fault, at, then
         if at == 1:
             self._refuse()
 
-    def heal(self) -> None:
+    def disarm(self) -> None:
         """From now on all is well."""
         self._at = 0
         self._listen()
@@ -179,7 +179,7 @@ class Proxy:
             self._port, self._listener = listener.getsockname()[1], listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
-    def _deaf(self) -> None:
+    def _stop_listening(self) -> None:
         with self._lock:
             if self._listener:
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -196,9 +196,9 @@ class Proxy:
 
     def _refuse(self) -> bool:
         """Whether the next request shall find nobody."""
-        if self._fault.answer != "refused" or len(self.seen) + 1 != self._at:
+        if self._fault.answer != "refused" or len(self.exchanges) + 1 != self._at:
             return False
-        self._deaf()
+        self._stop_listening()
         threading.Timer(REFUSED_SECONDS, self._listen).start()
         return True
 
@@ -216,7 +216,7 @@ class Proxy:
 
     def _exchange(self, client: ssl.SSLSocket, request: _Request) -> bool:
         """Handle a request; answers whether the connection lives on."""
-        number = len(self.seen) + 1
+        number = len(self.exchanges) + 1
         hit = bool(self._at) and (number >= self._at if self._fault.lasting else number == self._at)
         fault = self._fault if hit and self._fault.answer != "refused" else NONE
         if fault.lasting and number > self._at:
@@ -224,12 +224,12 @@ class Proxy:
         try:
             status, headers, body = self._ask(request) if fault.delivered else (0, [], b"")
         except OSError:
-            status, headers, body, fault = 0, [], b"", ErrorPattern("daemon down")
-        self.seen.append(Exchange(request.method, request.path, status, len(request.body), len(body)))
+            status, headers, body, fault = 0, [], b"", Fault("daemon down")
+        self.exchanges.append(Exchange(request.method, request.path, status, len(request.body), len(body)))
         if hit and fault.signal:
             self._signal()
         if fault.restart:
-            self._deaf()
+            self._stop_listening()
             server.restart(self._host.name, hard=True)
             self._listen()
         if fault.answer == "error":

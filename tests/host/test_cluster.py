@@ -16,14 +16,14 @@ from tests.host import cluster as clusters
 from tests.host import server
 from tests.host.conftest import Guests, inventory
 from tests.host.director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
-from tests.host.fault_environment import World, impatient
-from tests.host.proxy import ErrorPattern, Proxy
+from tests.host.fault_environment import FaultEnvironment, cpi_with_short_timeouts
+from tests.host.proxy import Fault, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
 NODES = tuple(clusters.ADDRESSES)
 IPS = {"node1": "10.245.0.81", "node2": "10.245.0.82"}
 GUEST = {"instance_type": "c1-m0.375", "ephemeral_disk": 64}
-KILLED = ErrorPattern("killed", delivered=True, signal=signal.SIGKILL)
+KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
 
 
 class Cluster:
@@ -285,7 +285,7 @@ def test_doctor_tests_member(cluster, tmp_path):
 @pytest.mark.long
 def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
     cpi = cluster.director(tmp_path)
-    cpi.program = impatient(tmp_path, 2, answer=15)
+    cpi.program = cpi_with_short_timeouts(tmp_path, 2, read_seconds=15)
     here, there = (
         cluster.make_vm(tiny, f"10.245.0.9{number}", {**VM, "target": node}) for number, node in enumerate(NODES)
     )
@@ -325,32 +325,32 @@ def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
 
 
 @pytest.fixture
-def world(cluster, tmp_path):
+def env(cluster, tmp_path):
     with Proxy(tmp_path, cluster.first) as proxy:
-        yield World(cluster.first, tmp_path, proxy)
+        yield FaultEnvironment(cluster.first, tmp_path, proxy)
 
 
 @pytest.mark.long
-def test_next_call_recovers_interrupted_migration(cluster, world):
-    node = cluster.server.ask("GET", f"/1.0/instances/{world.shared_vm}")["location"]
+def test_next_call_recovers_interrupted_migration(cluster, env):
+    node = cluster.server.ask("GET", f"/1.0/instances/{env.shared_vm}")["location"]
     other = next(one for one in NODES if one != node)
-    world.power("stop")
+    env.power("stop")
     at, moved, doubled = 1, [], 0
-    while at == 1 or len(world.requests) >= at - 1:
-        disk = world.calm.call("create_disk", 16, {"target": other}, None)
-        snapshot = world.calm.call("snapshot_disk", disk, {})
-        world.armed = KILLED, at
-        world.attempt("attach_disk", world.shared_vm, disk)
-        world.server.wait_until_idle()
+    while at == 1 or len(env.requests) >= at - 1:
+        disk = env.director.call("create_disk", 16, {"target": other}, None)
+        snapshot = env.director.call("snapshot_disk", disk, {})
+        env.next_fault = KILLED, at
+        env.call_with_fault("attach_disk", env.shared_vm, disk)
+        env.server.wait_until_idle()
         copies = [volume["location"] for volume in cluster.volumes() if volume["name"] == disk]
         doubled += len(copies) == 2
-        assert world.calm.call("has_disk", disk) is True
-        world.calm.call("attach_disk", world.shared_vm, disk)
-        assert cluster.where(disk[-36:]) == {("vol-p-", node)}, f"killed at {world.requests[-1]}"
-        assert snapshot.rpartition("_")[2] in world.server.names()
-        moved.append((len(copies), world.requests[-1].partition("?")[0]))
-        world.calm.call("detach_disk", world.shared_vm, disk)
-        world.calm.call("delete_disk", disk)
+        assert env.director.call("has_disk", disk) is True
+        env.director.call("attach_disk", env.shared_vm, disk)
+        assert cluster.where(disk[-36:]) == {("vol-p-", node)}, f"killed at {env.requests[-1]}"
+        assert snapshot.rpartition("_")[2] in env.server.names()
+        moved.append((len(copies), env.requests[-1].partition("?")[0]))
+        env.director.call("detach_disk", env.shared_vm, disk)
+        env.director.call("delete_disk", disk)
         at += 1
     assert doubled and at > 12, moved
-    world.close()
+    env.close()

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.host.director import ROOT
-from tests.host.fault_environment import Outcome, World
-from tests.host.proxy import ERROR_PATTERNS, ErrorPattern
+from tests.host.fault_environment import FaultEnvironment, Outcome
+from tests.host.proxy import FAULTS, Fault
 from tests.host.tiny_stemcell import STEMCELL
 
 DOCUMENT = ROOT / "docs/reliability.md"
@@ -23,108 +23,108 @@ SLICE = ("create_disk", "attach_disk", "snapshot_disk"), ("refused", "cut after"
 # -- the scenarios: a call, the director's next move, and what has to be true then --------------------------------
 
 
-def create_stemcell(world: World) -> Outcome:
+def create_stemcell(env: FaultEnvironment) -> Outcome:
     other = {**STEMCELL, "version": "2"}  # as if it were another one
-    outcome = world.attempt("create_stemcell", world.other_image, other)
-    cid = outcome.result or world.calm.call("create_stemcell", world.other_image, other)
-    assert cid in world.server.names()
-    for untold in {resource["cid"] for resource in world.listed() if resource["kind"] == "image"} - {
+    outcome = env.call_with_fault("create_stemcell", env.other_image, other)
+    cid = outcome.result or env.director.call("create_stemcell", env.other_image, other)
+    assert cid in env.server.names()
+    for unreported in {resource["cid"] for resource in env.list_resources() if resource["kind"] == "image"} - {
         cid,
-        world.stemcell,
+        env.stemcell,
     }:
-        assert world.armed[0].name == "gone"
-        world.calm.call("delete_stemcell", untold)
-    world.calm.call("delete_stemcell", cid)
+        assert env.next_fault[0].name == "gone"
+        env.director.call("delete_stemcell", unreported)
+    env.director.call("delete_stemcell", cid)
     if outcome.error:
-        world.cleanup()
+        env.cleanup()
     return outcome
 
 
-def create_vm(world: World) -> Outcome:
-    before = world.server.names()
-    outcome = world.attempt(*world.vm_call())
+def create_vm(env: FaultEnvironment) -> Outcome:
+    before = env.server.names()
+    outcome = env.call_with_fault(*env.vm_call())
     if outcome.result:
         vm = outcome.result[0]
-        assert world.server.names() - before == {vm, vm.replace("vm-", "vol-e-"), vm.replace("vm-", "vol-c-")}
-        instance = world.server.ask("GET", f"/1.0/instances/{vm}")
+        assert env.server.names() - before == {vm, vm.replace("vm-", "vol-e-"), vm.replace("vm-", "vol-c-")}
+        instance = env.server.ask("GET", f"/1.0/instances/{vm}")
         assert (instance["status"], instance["config"]["user.bosh.state"]) == ("Running", "created")
-        world.calm.call("delete_vm", vm)
+        env.director.call("delete_vm", vm)
     else:
-        world.cleanup()
-    for untold in {name for name in world.server.names() - before if name.startswith("vm-")}:
-        fault, at = world.armed
-        assert outcome.error and fault.name == "gone" and world.requests[at - 1].startswith("PATCH")
-        assert untold in {resource["cid"] for resource in world.listed()}
-        world.calm.call("delete_vm", untold)
+        env.cleanup()
+    for unreported in {name for name in env.server.names() - before if name.startswith("vm-")}:
+        fault, at = env.next_fault
+        assert outcome.error and fault.name == "gone" and env.requests[at - 1].startswith("PATCH")
+        assert unreported in {resource["cid"] for resource in env.list_resources()}
+        env.director.call("delete_vm", unreported)
     return outcome
 
 
-def delete_vm(world: World) -> Outcome:
-    vm = world.vm()
-    outcome = world.attempt("delete_vm", vm)
+def delete_vm(env: FaultEnvironment) -> Outcome:
+    vm = env.vm()
+    outcome = env.call_with_fault("delete_vm", vm)
     if outcome.error:
-        world.calm.call("delete_vm", vm)
-    assert world.calm.call("has_vm", vm) is False
+        env.director.call("delete_vm", vm)
+    assert env.director.call("has_vm", vm) is False
     return outcome
 
 
-def attach_disk(world: World) -> Outcome:
-    disk = world.disk()
-    outcome = world.attempt("attach_disk", world.shared_vm, disk)
-    hint = outcome.result or world.calm.call("attach_disk", world.shared_vm, disk)
+def attach_disk(env: FaultEnvironment) -> Outcome:
+    disk = env.disk()
+    outcome = env.call_with_fault("attach_disk", env.shared_vm, disk)
+    hint = outcome.result or env.director.call("attach_disk", env.shared_vm, disk)
     assert hint["path"].startswith("/dev/disk/by-id/")
-    assert world.calm.call("get_disks", world.shared_vm) == [disk]
-    world.calm.call("detach_disk", world.shared_vm, disk)
-    world.calm.call("delete_disk", disk)
+    assert env.director.call("get_disks", env.shared_vm) == [disk]
+    env.director.call("detach_disk", env.shared_vm, disk)
+    env.director.call("delete_disk", disk)
     return outcome
 
 
-def detach_disk(world: World) -> Outcome:
-    disk = world.disk()
-    world.calm.call("attach_disk", world.shared_vm, disk)
-    outcome = world.attempt("detach_disk", world.shared_vm, disk)
+def detach_disk(env: FaultEnvironment) -> Outcome:
+    disk = env.disk()
+    env.director.call("attach_disk", env.shared_vm, disk)
+    outcome = env.call_with_fault("detach_disk", env.shared_vm, disk)
     if outcome.error:
-        world.calm.call("detach_disk", world.shared_vm, disk)
-    assert world.calm.call("get_disks", world.shared_vm) == []
-    world.calm.call("delete_disk", disk)
+        env.director.call("detach_disk", env.shared_vm, disk)
+    assert env.director.call("get_disks", env.shared_vm) == []
+    env.director.call("delete_disk", disk)
     return outcome
 
 
-def create_disk(world: World) -> Outcome:
-    before = world.server.names()
-    outcome = world.attempt("create_disk", 16, {}, world.shared_vm)
+def create_disk(env: FaultEnvironment) -> Outcome:
+    before = env.server.names()
+    outcome = env.call_with_fault("create_disk", 16, {}, env.shared_vm)
     if outcome.result:
-        assert world.server.names() - before == {outcome.result}
-        world.calm.call("delete_disk", outcome.result)
-    for untold in world.server.names() - before:
-        assert world.armed[0].name == "gone"
-        assert [resource["state"] for resource in world.listed() if resource["cid"] == untold] == ["orphan"]
-        world.cleanup("--delete-disk", untold)
+        assert env.server.names() - before == {outcome.result}
+        env.director.call("delete_disk", outcome.result)
+    for unreported in env.server.names() - before:
+        assert env.next_fault[0].name == "gone"
+        assert [resource["state"] for resource in env.list_resources() if resource["cid"] == unreported] == ["orphan"]
+        env.cleanup("--delete-disk", unreported)
     return outcome
 
 
-def resize_disk(world: World) -> Outcome:
-    disk = world.disk()
-    outcome = world.attempt("resize_disk", disk, 32)
+def resize_disk(env: FaultEnvironment) -> Outcome:
+    disk = env.disk()
+    outcome = env.call_with_fault("resize_disk", disk, 32)
     if outcome.error:
-        world.calm.call("resize_disk", disk, 32)
-    assert world.server.ask("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}")["config"]["size"] == "32MiB"
-    world.calm.call("delete_disk", disk)
+        env.director.call("resize_disk", disk, 32)
+    assert env.server.ask("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}")["config"]["size"] == "32MiB"
+    env.director.call("delete_disk", disk)
     return outcome
 
 
-def snapshot_disk(world: World) -> Outcome:
-    disk = world.disk()
-    before = world.server.names()
-    outcome = world.attempt("snapshot_disk", disk, {"deployment": "d"})
-    snapshot = outcome.result or world.calm.call("snapshot_disk", disk, {"deployment": "d"})
+def snapshot_disk(env: FaultEnvironment) -> Outcome:
+    disk = env.disk()
+    before = env.server.names()
+    outcome = env.call_with_fault("snapshot_disk", disk, {"deployment": "d"})
+    snapshot = outcome.result or env.director.call("snapshot_disk", disk, {"deployment": "d"})
     mine = {snapshot.partition("_")[2]}
-    too_much = world.server.names() - before - mine
-    world.calm.call("delete_snapshot", snapshot)
-    if too_much:  # only where the server could not be reached any more: it is listed, and goes with its disk
-        assert world.armed[0].name == "gone"
-        assert too_much <= {resource["cid"].partition("_")[2] for resource in world.listed()}
-    world.calm.call("delete_disk", disk)
+    extra = env.server.names() - before - mine
+    env.director.call("delete_snapshot", snapshot)
+    if extra:  # only where the server could not be reached any more: it is listed, and goes with its disk
+        assert env.next_fault[0].name == "gone"
+        assert extra <= {resource["cid"].partition("_")[2] for resource in env.list_resources()}
+    env.director.call("delete_disk", disk)
     return outcome
 
 
@@ -143,14 +143,14 @@ SCENARIOS = {
 }
 
 
-def play(world: World, scenario: Callable[[World], Outcome], fault: ErrorPattern, at: int) -> str:
+def play(env: FaultEnvironment, scenario: Callable[[FaultEnvironment], Outcome], fault: Fault, at: int) -> str:
     """Play a scenario with a fault; answers how it went, empty if there was no such request. Raises AssertionError."""
-    world.armed = (fault, at)
-    before = world.server.names()
-    outcome = scenario(world)
-    assert world.server.names() == before, f"{fault.name} at request {at}, {outcome}"
+    env.next_fault = (fault, at)
+    before = env.server.names()
+    outcome = scenario(env)
+    assert env.server.names() == before, f"{fault.name} at request {at}, {outcome}"
     if outcome.error is None:
-        return "ok" if len(world.requests) >= at else ""
+        return "ok" if len(env.requests) >= at else ""
     method = scenario.__name__
     kind = "VMCreationFailed" if method == "create_vm" else "CloudError"
     assert outcome.error.type == f"Bosh::Clouds::{kind}", outcome.error
@@ -160,16 +160,16 @@ def play(world: World, scenario: Callable[[World], Outcome], fault: ErrorPattern
 
 @pytest.mark.parametrize("fault", SLICE[1])
 @pytest.mark.parametrize("method", SLICE[0])
-def test_fault_leaves_nothing(world, method, fault):
-    world.power("stop")  # so that disks come and go at once
-    assert list(sweep(world, method, ERROR_PATTERNS[fault]))
+def test_fault_leaves_nothing(env, method, fault):
+    env.power("stop")  # so that disks come and go at once
+    assert list(sweep(env, method, FAULTS[fault]))
 
 
-def sweep(world: World, method: str, fault: ErrorPattern) -> Iterator[tuple[str, str]]:
+def sweep(env: FaultEnvironment, method: str, fault: Fault) -> Iterator[tuple[str, str]]:
     """The request and how the call went, for each of its requests."""
     at = 1
-    while how := play(world, SCENARIOS[method], fault, at):
-        yield world.requests[at - 1] if len(world.requests) >= at else "", how
+    while how := play(env, SCENARIOS[method], fault, at):
+        yield env.requests[at - 1] if len(env.requests) >= at else "", how
         at += 1
 
 
@@ -187,11 +187,11 @@ def results(request: pytest.FixtureRequest) -> Iterator[Results]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("fault", ERROR_PATTERNS)
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("method", SCENARIOS)
-def test_every_fault_leaves_nothing(world, results, method, fault):
-    world.power("start")
-    results[method, fault] = list(sweep(world, method, ERROR_PATTERNS[fault]))
+def test_every_fault_leaves_nothing(env, results, method, fault):
+    env.power("start")
+    results[method, fault] = list(sweep(env, method, FAULTS[fault]))
 
 
 @pytest.mark.long
@@ -245,9 +245,9 @@ had begun is taken back, and the answer says so.
 
 def table(method: str, results: Results) -> str:
     """A method's part of the document; a request that no fault met is one that this run did not come to."""
-    text = f"\n## {method}\n\n| request | {' | '.join(ERROR_PATTERNS)} |\n|---{'|---' * len(ERROR_PATTERNS)}|\n"
+    text = f"\n## {method}\n\n| request | {' | '.join(FAULTS)} |\n|---{'|---' * len(FAULTS)}|\n"
     for at, (line, _) in enumerate(results[method, "412"]):  # the fault that changes nothing of what comes before it
-        cells = [results[method, fault][at][1] if at < len(results[method, fault]) else "" for fault in ERROR_PATTERNS]
+        cells = [results[method, fault][at][1] if at < len(results[method, fault]) else "" for fault in FAULTS]
         text += f"| {at + 1}. `{line}` | {' | '.join(cells)} |\n"
     return text
 

@@ -69,9 +69,9 @@ class Recorder:
 
     def __call__(self, title: str, *arguments: Any) -> Any:
         """`title` is the method, and what is special about this call."""
-        del self.proxy.seen[:]
+        del self.proxy.exchanges[:]
         result = self.director.call(re.split("[ ,]", title)[0], *arguments)
-        self.calls[title] = list(self.proxy.seen)
+        self.calls[title] = list(self.proxy.exchanges)
         return result
 
 
