@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
 from tests.host import server
 from tests.host.director import configuration, environment, manual_network
 from tests.host.machine import HostError, possible
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 from tests.release import bosh_release
+
+ROOT = Path(__file__).resolve().parents[2]
 
 NOTHING, LIBRARY = "python3 -I -S -c pass", "python3 -I -S -c 'import urllib3'"
 LOOKUPS = ("has_vm", "has_disk", "get_disks")
@@ -115,7 +116,7 @@ def life(call: Callable[..., Any], image: Path) -> None:
 
 def install(directory: Path) -> Path:
     """The CPI as BOSH compiles it."""
-    if subprocess.run([ROOT / "bin/vendor", "--check"], capture_output=True).returncode:
+    if subprocess.run([ROOT / "bin/vendor", "--check"], capture_output=True, check=False).returncode:
         subprocess.run([ROOT / "bin/vendor"], check=True, stdout=sys.stderr)
     target = directory / "packages/bosh_lxd_cpi"
     target.mkdir(parents=True)
@@ -214,7 +215,7 @@ def serve_warm(home: str, config: str) -> int:
     for line in sys.stdin:
         calls: dict[str, Warm] = {}
 
-        def call(method: str, *arguments: Any) -> Any:
+        def call(method: str, *arguments: Any, calls: dict[str, Warm] = calls) -> Any:
             transport.seconds = transport.bytes = transport.requests = 0
             result = dispatch.call(
                 rpc.parse(request(method, *arguments)),

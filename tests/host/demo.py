@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Show the main job: a stemcell becomes a VM on a real server, the VM reports what it got, and all is taken away again.
+"""Show the main job: import a stemcell, create a VM on a real server, print the VM's own report, and delete everything.
 
-Without settings this starts a test host of its own, which needs root on x86-64 Linux, and removes it at the end. To use a
-server of yours, say where it is and with which certificate:
+Without settings this starts a test host, which needs root on x86-64 Linux, and removes it at the end. To use your own
+server, set its URL and a client certificate:
 
   SERVER_URL=https://server:8443 SERVER_CLIENT_CERT=client.crt SERVER_CLIENT_KEY=client.key bin/demo
 
@@ -134,9 +134,9 @@ def show_recording(scratch: Path) -> int:
     played = demo_server.Session(fixtures.load("demo", "session"))
     recorded = played.fixture["recorded"]
     print(
-        f"REPLAY. There is no server and no VM: the real bin/cpi talks over TLS to a recording of {recorded['server']['kind']}"
-        f" {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request must be as it was then; the stemcell is"
-        " an empty one, and the guest's report is that of then.",
+        "REPLAY. There is no server and no VM: the real bin/cpi talks over TLS to a recording of"
+        f" {recorded['server']['kind']} {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request has to"
+        " be the recorded one. The stemcell is empty, the guest's report is recorded.",
         flush=True,
     )
     network = played.fixture["calls"][1]["stdin"]["arguments"][3]["default"]
@@ -161,7 +161,8 @@ def show_recording(scratch: Path) -> int:
         raise HostError(str(failure)) from failure
     left = len(played.interactions) - played.played
     print(
-        f"\nThis was a replay of {played.played} recorded exchanges{f'; {left} more were not asked for' if left else ''}."
+        f"\nThis was a replay of {played.played} recorded exchanges"
+        f"{f'; {left} more were not requested' if left else ''}."
     )
     return status or int(bool(left))
 

@@ -210,36 +210,36 @@ def test_results_match_documentation(results, request):
 
 
 HEAD = """\
-# When something goes wrong
+# Reliability
 
-One request of one call meets one fault, on a real Incus 6.0, for every request of these methods and every fault. In
-each of the cases below the call ended in bounded time; an error had the type that lets the director do the right resource
-(create_vm: `VMCreationFailed` with `ok_to_retry`, except after an error that nobody knows); and after the director's
-next move, the same call once more where it makes one, and `bin/cleanup`, the server held nothing too much and nothing
-was lost. Times that the CPI waits were shortened to a few seconds for this. Written by
-`bin/test --long tests/host/test_faults.py --write-docs`.
+The test meets one request of one call with one fault, on a real Incus 6.0, for every request of these methods and every
+fault. In each case below, the call ended in bounded time. An error had the type that lets the director continue
+(create_vm: `VMCreationFailed` with `ok_to_retry`, except after an unknown error). After the director's next step, which
+is the same call once more where the director repeats it, and after `bin/cleanup`, nothing superfluous was left on the
+server, and nothing was lost. The test shortens the waiting times of the CPI to a few seconds. `bin/test --long
+tests/host/test_faults.py --write-docs` writes this page.
 
 | fault | what happens to the request |
 |---|---|
-| refused | nobody listens, for half a second |
-| cut before | the connection is reset, the server never hears of it |
-| cut after | the server does it, the connection closes without an answer |
-| cut amid | the server does it, the connection closes in the middle of the answer |
-| stalled | the server does it, the answer never comes, the connection stays open |
+| refused | the connection is refused, for half a second |
+| cut before | the connection is reset before the server receives the request |
+| cut after | the server processes it, the connection closes without a response |
+| cut amid | the server processes it, the connection closes in the middle of the response |
+| stalled | the server processes it, the response never arrives, the connection stays open |
 | 503 | `Daemon is starting up` instead |
 | locked | 500 `database is locked` instead |
 | 412 | `Precondition failed` instead |
-| 500 | an error that nobody has seen before instead |
-| crash | the server does it, then the daemon is killed, and started again |
-| gone | the server does it, and from then on cannot be reached any more; it can again for the next call |
+| 500 | an unknown error instead |
+| crash | the server processes it, then the daemon is killed and started again |
+| gone | the server processes it, and is unreachable until the next call |
 
-`ok`: the call succeeded all the same. `error`: it failed, cleanly. With `gone` after its last request, the call has
-made a stemcell, VM, persistent disk or snapshot that BOSH was never told about. Nothing tells it from one that BOSH
-knows, so it is not removed by itself; `bin/cleanup --list` shows it.
+`ok`: the call succeeded. `error`: the call failed and left nothing behind. With `gone` after its last request, the call
+has created a stemcell, VM, persistent disk or snapshot whose CID BOSH does not know. Nothing distinguishes it from one
+that BOSH knows, so it stays; `bin/cleanup --list` shows it.
 
-A caller may also go away: Ctrl-C ends `bosh create-env` at once, but not the CPI that it started. When nobody reads the
-answer any more, the stemcell, VM, disk or snapshot that was made is deleted again. SIGTERM ends a call at once: what it
-had begun is taken back, and the answer says so.
+The caller may end, too: Ctrl-C ends `bosh create-env` at once, but not the CPI that it started. If the CPI cannot write
+its response, it deletes the stemcell, VM, disk or snapshot that it created. SIGTERM ends a call at once: the call rolls
+back its changes and responds with an error.
 """
 
 

@@ -173,8 +173,8 @@ def table(calls: dict[str, list[Exchange]]) -> list[str]:
 
 
 def lines(seen: list[Exchange]) -> list[str]:
-    """The requests in general terms. A wait that was repeated is one, and so is a request sent again after its operation
-    failed: LXD 5.0 on a busy machine may do that to a creation."""
+    """Return the requests without names. A repeated wait counts once, and so does a request that is sent again after
+    its operation failed, which LXD 5.0 on a busy machine may do to a creation."""
     text = re.sub(r"(?m)^(.*/wait\n)\1+", r"\1", "".join(f"{exchange.line}\n" for exchange in seen))
     return re.sub(r"(?m)^(.*\n.*/wait\n)\1+", r"\1", text).splitlines()
 
