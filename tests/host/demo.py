@@ -135,8 +135,8 @@ def show_recording(scratch: Path) -> int:
     recorded = played.fixture["recorded"]
     print(
         "REPLAY. There is no server and no VM: the real bin/cpi talks over TLS to a recording of"
-        f" {recorded['server']['kind']} {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request has to be"
-        " the recorded one. The stemcell is empty, the guest's report is recorded.",
+        f" {recorded['server']['kind']} {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request"
+        " has to be the recorded one. The stemcell is empty, the guest's report is recorded.",
         flush=True,
     )
     network = played.fixture["calls"][1]["stdin"]["arguments"][3]["default"]
