@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measure the life of a VM, call by call, as a director lives it: each call is a process, with an `info` before it.
+"""Measure each CPI call in the lifecycle of a VM. Each call is a process after an `info` call, as with a director.
 
-A test host of its own is started; the CPI is installed as a release installs it. The server's own share of a call is
-the time that the same requests take from one process that is warm, with one connection; the rest is ours. It is
-compared to what Python takes to do nothing, and to import urllib3, measured between the calls. All figures are medians,
-but peak memory, which is the most there was, and at least what this program itself holds.
+The benchmark starts its own test host and installs the CPI as a release does. The server time of a call is the time
+that the same requests take from a running process with an open connection. The rest is CPI time. CPI time is compared
+to the time that Python takes to start, and to import urllib3, measured between the calls. All values are medians,
+except peak memory, which is the maximum and includes at least the memory of this program.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 from tests.release import bosh_release
 
 ROOT = Path(__file__).resolve().parents[2]
-
 NOTHING, LIBRARY = "python3 -I -S -c pass", "python3 -I -S -c 'import urllib3'"
 LOOKUPS = ("has_vm", "has_disk", "get_disks")
-MOST_INFO, MOST_LOOKUP, MOST = 2.1, 1.3, 1.5
-"""How much longer than NOTHING `info` may take, and than LIBRARY our own share of a look-up and of every other call."""
+MAX_INFO, MAX_LOOKUP, MAX_OTHER = 2.1, 1.3, 1.5
+"""Limits of CPU time: of `info` relative to NOTHING, of look-ups and of other calls relative to LIBRARY."""
 EMPTY = {
     "type": "virtual-machine",
     "source": {"type": "none"},
@@ -49,8 +48,8 @@ class Sample(NamedTuple):
     memory: int
 
 
-class Warm(NamedTuple):
-    """The same call from the warm process: what went over the wire."""
+class ServerTime(NamedTuple):
+    """The same call from the running process: server time in seconds, number of requests, bytes of bodies."""
 
     server: float
     requests: int
@@ -58,35 +57,42 @@ class Warm(NamedTuple):
 
 
 def main(argv: list[str]) -> int:
-    """Exit status: 0, 1 when a ratio is above its limit, 2 when nothing could be measured."""
+    """Return the exit status: 0, 1 if a ratio is above its limit, 2 if the benchmark could not run."""
     parser = argparse.ArgumentParser(
         prog="bin/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
-    parser.add_argument("--lives", type=int, default=10, help="how many lives to measure (default: %(default)s)")
+    parser.add_argument("--lives", type=int, default=10, help="number of lifecycles to measure (default: %(default)s)")
     parser.add_argument(
-        "--others", type=int, default=5, help="how many other instances and volumes are there (default: %(default)s)"
+        "--others",
+        type=int,
+        default=5,
+        help="number of other instances and volumes on the server (default: %(default)s)",
     )
     parser.add_argument("--host", default="bench", help="name of the test host (default: %(default)s)")
-    parser.add_argument("--warm", nargs=2, help=argparse.SUPPRESS)  # how it starts its warm self
-    asked = parser.parse_args(argv)
-    if asked.warm:
-        return serve_warm(*asked.warm)
+    parser.add_argument("--warm", nargs=2, help=argparse.SUPPRESS)  # the process for server times
+    options = parser.parse_args(argv)
+    if options.lives < 1:
+        parser.error("--lives must be at least 1")
+    if options.others < 0:
+        parser.error("--others must not be negative")
+    if options.warm:
+        return serve_warm(*options.warm)
     if reason := possible():
-        print(f"no test host is possible here: {reason}", file=sys.stderr)
+        print(f"this machine cannot run a test host: {reason}", file=sys.stderr)
         return 2
     try:
-        with server.disposable("incus", name=asked.host) as facts, tempfile.TemporaryDirectory() as scratch:
-            result = measure(facts, Path(scratch), lives=asked.lives, others=asked.others)
+        with server.disposable("incus", name=options.host) as facts, tempfile.TemporaryDirectory() as scratch:
+            result = measure(facts, Path(scratch), lives=options.lives, others=options.others)
     except HostError as failure:
         print(failure, file=sys.stderr)
         return 2
-    print(json.dumps(result, indent=1) if asked.json else table(result))
+    print(json.dumps(result, indent=1) if options.json else table(result))
     return 1 if result["too slow"] else 0
 
 
 def life(call: Callable[..., Any], image: Path) -> None:
-    """The calls that a director makes for a VM with a disk, from the stemcell to the end."""
+    """Make the calls of a director for a stemcell and a VM with a disk, from creation to deletion."""
     stemcell = call("create_stemcell", str(image), STEMCELL)
     vm, _ = call("create_vm", "agent", stemcell, VM, {"default": manual_network("10.245.0.61")}, [], environment())
     call(
@@ -115,7 +121,7 @@ def life(call: Callable[..., Any], image: Path) -> None:
 
 
 def install(directory: Path) -> Path:
-    """The CPI as BOSH compiles it."""
+    """Compile the packages of the release into a directory and return the home of the CPI."""
     if subprocess.run([ROOT / "bin/vendor", "--check"], capture_output=True, check=False).returncode:
         subprocess.run([ROOT / "bin/vendor"], check=True, stdout=sys.stderr)
     target = directory / "packages/bosh_lxd_cpi"
@@ -130,21 +136,25 @@ def install(directory: Path) -> Path:
 
 
 def sample(command: list[str], stdin: bytes, environ: dict[str, str]) -> tuple[Sample, bytes]:
-    """Run a process to its end; answers what it cost and its stdout."""
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken, Path(os.devnull).open("w") as null:
-        given.write(stdin)
-        given.seek(0)
+    """Run a process and return its cost and its stdout."""
+    with (
+        tempfile.TemporaryFile() as stdin_file,
+        tempfile.TemporaryFile() as stdout_file,
+        Path(os.devnull).open("w") as null,
+    ):
+        stdin_file.write(stdin)
+        stdin_file.seek(0)
         began = time.monotonic()
-        process = subprocess.Popen(command, stdin=given, stdout=taken, stderr=null, env=environ)
+        process = subprocess.Popen(command, stdin=stdin_file, stdout=stdout_file, stderr=null, env=environ)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
-        taken.seek(0)
-        return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss), taken.read()
+        stdout_file.seek(0)
+        return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss), stdout_file.read()
 
 
 class Processes:
-    """Every call a process of its own; keeps what each cost, and how much more CPU than what it is compared to."""
+    """Runs each call as a process, and records its cost and its CPU time relative to the reference."""
 
     def __init__(self, prefix: list[str], home: Path, config: Path, scratch: Path) -> None:
         self.samples: dict[str, list[Sample]] = {}
@@ -165,11 +175,11 @@ class Processes:
         }
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """The result of a call, after an `info` and the two that it is compared to."""
+        """Run the two reference processes, `info` and the call, and return the result of the call."""
         nothing, library = (self._keep(name, command, b"")[0] for name, command in self._base.items())
         info, _ = self._keep("info", self._cpi, request("info"))
         cost, answer = self._keep(method, self._cpi, request(method, *arguments))
-        # Each to its neighbour in time: what else the machine does meets both.
+        # Compare processes that run close together, so that other load affects both.
         self.ratios.setdefault("info", []).append(info.cpu / nothing.cpu)
         self.ratios.setdefault(method, []).append(cost.cpu / library.cpu)
         return json.loads(answer)["result"]
@@ -189,7 +199,7 @@ def request(method: str, *arguments: Any) -> bytes:
 
 
 def serve_warm(home: str, config: str) -> int:
-    """For every path of an image on stdin, live a life in this process and print what each call asked of the server."""
+    """For every image path on stdin, run a lifecycle in this process and print the server time of each call."""
     sys.path.insert(0, home)
     from bosh_lxd_cpi.actions.connection import connection_settings
     from bosh_lxd_cpi.config.schema import load
@@ -201,21 +211,22 @@ def serve_warm(home: str, config: str) -> int:
     class Timed(HttpTransport):
         seconds, bytes = 0.0, 0
 
-        def request(self, method: str, path: str, *, body: Any = None, **options: Any) -> HttpResponse:
+        def request(self, method: str, path: str, *, body: Any = None, **arguments: Any) -> HttpResponse:
             began = time.monotonic()
-            answer = super().request(method, path, body=body, **options)
+            answer = super().request(method, path, body=body, **arguments)
             self.seconds += time.monotonic() - began
             self.bytes += len(answer.body)
             if body:
-                self.bytes += len(body) if isinstance(body, bytes) else int(options["headers"]["Content-Length"])
+                self.bytes += len(body) if isinstance(body, bytes) else int(arguments["headers"]["Content-Length"])
             return answer
 
     transport = Timed(connection_settings(load(config).server))
     transport.request("GET", "/1.0")
+    calls: dict[str, ServerTime] = {}
     for line in sys.stdin:
-        calls: dict[str, Warm] = {}
+        calls.clear()
 
-        def call(method: str, *arguments: Any, calls: dict[str, Warm] = calls) -> Any:
+        def call(method: str, *arguments: Any) -> Any:
             transport.seconds = transport.bytes = transport.requests = 0
             result = dispatch.call(
                 rpc.parse(request(method, *arguments)),
@@ -225,7 +236,7 @@ def serve_warm(home: str, config: str) -> int:
                 clock=Clock(),
                 transport=transport,
             )
-            calls[method] = Warm(transport.seconds, transport.requests, transport.bytes)
+            calls[method] = ServerTime(transport.seconds, transport.requests, transport.bytes)
             return result
 
         life(call, Path(line.strip()))
@@ -237,10 +248,10 @@ def serve_warm(home: str, config: str) -> int:
 
 
 def measure(facts: server.Facts, scratch: Path, *, lives: int, others: int) -> dict[str, Any]:
-    """Live so many lives, in processes and in the warm process by turns."""
+    """Run the lifecycles, alternately as processes and in the running process."""
     home, image, config = install(scratch), stemcell_image(scratch), scratch / "cpi.json"
     config.write_text(json.dumps({**configuration(facts), "log_level": "error"}), encoding="utf-8")
-    crowd(facts, others)
+    create_others(facts, others)
     prefix = ["nsenter", f"--net=/run/netns/{facts.netns}"]  # ip netns exec would also make a mount namespace each time
     processes, warm = Processes(prefix, home, config, scratch), []
     command = [*prefix, sys.executable, "-m", "tests.host.bench", "--warm", str(home), str(config)]
@@ -250,13 +261,13 @@ def measure(facts: server.Facts, scratch: Path, *, lives: int, others: int) -> d
             life(processes.call, image)
             helper.stdin.write(f"{image}\n")
             helper.stdin.flush()
-            warm.append({method: Warm(*cost) for method, cost in json.loads(helper.stdout.readline()).items()})
+            warm.append({method: ServerTime(*cost) for method, cost in json.loads(helper.stdout.readline()).items()})
         helper.stdin.close()
     return evaluate(processes, warm, lives=lives, others=others)
 
 
-def crowd(facts: server.Facts, number: int) -> None:
-    """So many instances and volumes that are not ours, all at once."""
+def create_others(facts: server.Facts, number: int) -> None:
+    """Create a number of other instances and volumes."""
     connection = Connection(facts)
     for index in range(number):
         connection.do("POST", "/1.0/instances", {"name": f"other-{index}", **EMPTY})
@@ -267,8 +278,8 @@ def crowd(facts: server.Facts, number: int) -> None:
         )
 
 
-def evaluate(processes: Processes, warm: list[dict[str, Warm]], *, lives: int, others: int) -> dict[str, Any]:
-    """Medians, ratios, and what is above its limit; seconds, bytes and MiB."""
+def evaluate(processes: Processes, warm: list[dict[str, ServerTime]], *, lives: int, others: int) -> dict[str, Any]:
+    """Return medians, ratios and the calls above their limit, in seconds, bytes and MiB."""
     middle, samples = statistics.median, processes.samples
 
     def cost(name: str) -> dict[str, Any]:
@@ -292,7 +303,7 @@ def evaluate(processes: Processes, warm: list[dict[str, Warm]], *, lives: int, o
             "ours": middle(own),
             "ours ratio": middle(own) / base[LIBRARY]["wall"],
         }
-    slow = [method for method, one in calls.items() if one["ratio"] > (MOST_LOOKUP if method in LOOKUPS else MOST)]
+    slow = [method for method, one in calls.items() if one["ratio"] > (MAX_LOOKUP if method in LOOKUPS else MAX_OTHER)]
     return {
         "lives": lives,
         "others": others,
@@ -300,20 +311,20 @@ def evaluate(processes: Processes, warm: list[dict[str, Warm]], *, lives: int, o
         "info": info,
         "calls": calls,
         "life": sum(one["wall"] for one in calls.values()) + len(calls) * info["wall"],
-        "too slow": [*slow, *(["info"] if info["ratio"] > MOST_INFO else [])],
+        "too slow": [*slow, *(["info"] if info["ratio"] > MAX_INFO else [])],
     }
 
 
 def table(result: dict[str, Any]) -> str:
-    """For people: milliseconds, KiB and MiB."""
+    """Return the result as a table in milliseconds, KiB and MiB."""
     return "\n".join(lines(result))
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
-    """The table, line by line, as Markdown."""
+    """Yield the lines of the table in Markdown."""
     yield (
-        f"Medians of {result['lives']} lives beside {result['others']} other instances and volumes; a life took"
-        f" {result['life']:.1f} s.\n"
+        f"Medians of {result['lives']} lifecycles with {result['others']} other instances and volumes on the server;"
+        f" a lifecycle took {result['life']:.1f} s.\n"
     )
     yield "| call | wall ms | server ms | ours ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"

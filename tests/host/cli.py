@@ -1,10 +1,11 @@
-"""A disposable, real LXD or Incus server with virtual machines, for tests.
+"""Start and stop test hosts: real LXD or Incus servers with virtual machines.
 
-The server runs in namespaces of its own and listens at 127.0.0.1:8443 there; several, of different names, run side by
-side, and nothing of this machine's network is touched. Its virtual machines are real ones under QEMU's software
-emulation, so no KVM is needed; they reach nothing outside. The first start of a kind builds a Debian tree, which takes
-a minute or two and up to 450 MB in /var/cache/bosh-lxd-cpi; later starts take two seconds. Data is kept in
-/var/lib/bosh-lxd-cpi until "down NAME --wipe". Needs root on x86-64 Linux; lacking packages are installed by apt-get.
+Each server runs in its own namespaces and listens on 127.0.0.1:8443 there. Several servers with different names can run
+at the same time. The network of this machine is not changed. QEMU emulates the virtual machines, so KVM is not needed.
+They have no access to other networks. The first start of a kind builds a Debian root file system, which takes one or
+two minutes and up to 450 MB in /var/cache/bosh-lxd-cpi. Later starts take two seconds. Data stays in
+/var/lib/bosh-lxd-cpi until "down NAME --wipe". Requires root on x86-64 Linux. apt-get installs missing
+packages.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from tests.host.kinds import KINDS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; the exit code."""
-    asked = _parser().parse_args(arguments)
+    """Run the program and return its exit status."""
+    options = _parser().parse_args(arguments)
     try:
         if os.geteuid() != 0:
-            raise server.HostError("needs root")
-        return asked.action(asked) or 0
+            raise server.HostError("root is required")
+        return options.action(options) or 0
     except (server.HostError, OSError) as error:
         print(f"testhost: {error}", file=sys.stderr)
         return 1
@@ -37,16 +38,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    def action(function, **options) -> argparse.ArgumentParser:
+    def action(function, **settings) -> argparse.ArgumentParser:
         added = actions.add_parser(
-            function.__name__.strip("_"), help=function.__doc__, description=function.__doc__, **options
+            function.__name__.strip("_"), help=function.__doc__, description=function.__doc__, **settings
         )
         added.set_defaults(action=function)
         return added
 
     add = action(_up)
     add.add_argument("kind", choices=KINDS, help="incus: Incus 6.0, incus7: Incus 7, lxd: LXD 5.0")
-    add.add_argument("--name", help="what to call it (default: its kind)")
+    add.add_argument("--name", help="name of the host (default: its kind)")
     add.add_argument("--pool", choices=("btrfs", "dir"), default="btrfs", help="storage driver (default: btrfs)")
     action(_facts).add_argument("name")
     for function in (_run, _client):
@@ -55,48 +56,48 @@ def _parser() -> argparse.ArgumentParser:
         add.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
     add = action(_down)
     add.add_argument("name")
-    add.add_argument("--wipe", action="store_true", help="forget its data, too")
+    add.add_argument("--wipe", action="store_true", help="also delete its data")
     action(_list)
     return parser
 
 
-def _up(asked: argparse.Namespace) -> None:
-    """start a server, set up and ready, and print its facts as JSON"""
-    _print(server.up(asked.kind, name=asked.name, pool=asked.pool))
+def _up(options: argparse.Namespace) -> None:
+    """start and configure a server, and print its connection data as JSON"""
+    _print(server.up(options.kind, name=options.name, pool=options.pool))
 
 
-def _facts(asked: argparse.Namespace) -> None:
-    """print those facts again"""
-    _print(server.facts(asked.name))
+def _facts(options: argparse.Namespace) -> None:
+    """print the connection data of a server as JSON"""
+    _print(server.facts(options.name))
 
 
-def _run(asked: argparse.Namespace) -> None:
-    """run a command of this machine in the server's network"""
-    server.facts(asked.name)
-    _become([*server.netns_command(asked.name), *(asked.words or ["bash"])], os.environ)
+def _run(options: argparse.Namespace) -> None:
+    """run a command of this machine in the network of the server"""
+    server.facts(options.name)
+    _exec([*server.netns_command(options.name), *(options.words or ["bash"])], os.environ)
 
 
-def _client(asked: argparse.Namespace) -> None:
-    """run the server's own client in the server's file system (/tmp is shared)"""
-    _become(server.client_command(asked.name, *asked.words), {**os.environ, **server.CLIENT_ENVIRONMENT})
+def _client(options: argparse.Namespace) -> None:
+    """run the client lxc or incus in the file system of the server (/tmp is shared)"""
+    _exec(server.client_command(options.name, *options.words), {**os.environ, **server.CLIENT_ENVIRONMENT})
 
 
-def _down(asked: argparse.Namespace) -> None:
-    """end a server; its data stays for the next up, unless wiped"""
-    server.down(asked.name, wipe=asked.wipe)
+def _down(options: argparse.Namespace) -> None:
+    """stop a server; the next up continues with its data, unless --wipe is given"""
+    server.down(options.name, wipe=options.wipe)
 
 
 def _list(_: argparse.Namespace) -> None:
-    """list all servers of this machine"""
-    for known in map(server.facts, server.names()):
-        print(f"{known.name}\t{known.kind}\t{known.version}\t{'running' if server.running(known.name) else 'down'}")
+    """list all servers on this machine"""
+    for facts in map(server.facts, server.names()):
+        print(f"{facts.name}\t{facts.kind}\t{facts.version}\t{'running' if server.running(facts.name) else 'down'}")
 
 
-def _print(known: server.Facts) -> None:
-    print(json.dumps(dataclasses.asdict(known), indent=1))
+def _print(facts: server.Facts) -> None:
+    print(json.dumps(dataclasses.asdict(facts), indent=1))
 
 
-def _become(command: list[str], environment: dict[str, str]) -> None:
+def _exec(command: list[str], environment: dict[str, str]) -> None:
     os.execvpe(command[0], command, environment)
 
 

@@ -1,6 +1,6 @@
-"""A cluster of two test hosts, each with a pool and bridges of its own, and a cable between their networks.
+"""A cluster of two test hosts. Each has its own pool and bridges. A veth pair connects their networks.
 
-In both network namespaces the members reach each other at ADDRESSES; each is at its Facts.url in its own, as any host.
+The members reach each other at ADDRESSES. In its own network namespace, each member also listens at its Facts.url.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from tests.host.machine import run
 from tests.host.processes import inside, netns
 
 ADDRESSES = {"node1": "10.247.0.1", "node2": "10.247.0.2"}
-"""By name of the member. The hosts are called after their cluster and it."""
+"""Address by member name. The name of a host is CLUSTER-MEMBER."""
 OFFLINE_SECONDS = 12
-"""Silence after which a member counts as offline; the servers allow no less than 11."""
+"""Seconds without heartbeat after which a member is offline. The servers accept no less than 11."""
 FIRST, SECOND = ADDRESSES
 
 
@@ -36,18 +36,18 @@ def up(kind: str, *, name: str, pool: str = "btrfs") -> dict[str, server.Facts]:
 
 
 def down(name: str) -> None:
-    """End both members and forget them; the cable goes with their networks. No such cluster: fine."""
+    """Stop both members and delete their data, if they exist."""
     for node in ADDRESSES:
         server.down(f"{name}-{node}", wipe=True)
 
 
 def url(node: str) -> str:
-    """Where a member is for the networks of both."""
+    """Return the URL of a member that works in the networks of both members."""
     return f"https://{ADDRESSES[node]}:8443"
 
 
 def _join(first: server.Facts, joiner: str) -> None:
-    """Make a server that was never configured the second member of a cluster with the first."""
+    """Join a new, unconfigured server to a cluster with the first."""
     run(
         "ip",
         "link",

@@ -1,4 +1,4 @@
-"""What a new server is told over its API, the same for LXD and Incus."""
+"""The API requests that configure a new server. They are the same for LXD and Incus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Request = tuple[str, str, dict]
 
 
 def requests(driver: str, certificate: str) -> list[Request]:
-    """Method, path and body of each request: pool, two bridges, project, and trust in a PEM certificate."""
+    """Return method, path and body of each request: pool, two bridges, project, and the trusted PEM certificate."""
     size = {"size": "20GiB"} if driver == "btrfs" else {}
     features = {f"features.{name}": "true" for name in ("images", "profiles", "storage.volumes")}
     der = base64.b64encode(ssl.PEM_cert_to_DER_cert(certificate)).decode()

@@ -1,4 +1,4 @@
-"""Real servers for the tests in this directory: each kind once per run, each test in a clean one."""
+"""Fixtures: real servers, each kind started once per run. Every test must leave its server as it was."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = ("incus", "lxd", "incus7")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-servers", action="store_true", help="run every host test on every kind of server")
     parser.addoption(
-        "--hosts", default="test", help="how the names of the test hosts begin: runs beside each other need their own"
+        "--hosts", default="test", help="prefix of the names of the test hosts; concurrent runs need different prefixes"
     )
     parser.addoption(
         "--write-docs", action="store_true", help="write the generated pages in docs instead of checking them"
@@ -46,8 +46,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure() -> None:
-    """A run that is terminated takes its servers down. One in the background, told to ignore signals, goes on ignoring
-    them, but the programs that the tests interrupt do not inherit that."""
+    """Stop the servers when the run is terminated. A background run continues to ignore signals.
+
+    SIG_IGN would be inherited by the programs that the tests interrupt, a handler is not.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -56,20 +58,20 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Last comes the test that reads all that the CPI wrote during the others."""
+    """Run the test of all output of the run last."""
     items.sort(key=lambda item: item.name == "test_no_output_of_the_run_contains_secrets")
 
 
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[server.Facts]:
-    """A server of the wanted kind."""
+    """A server of the requested kind."""
     with server.disposable(request.param, name=f"{request.config.getoption('--hosts')}-{request.param}") as facts:
         yield facts
 
 
 @pytest.fixture(scope="session")
 def guest_stemcell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The guest as the director hands a stemcell over: path of the image and cloud_properties."""
+    """The stemcell of the guest: path of the image and cloud_properties."""
     import yaml
 
     directory = build.build(tmp_path_factory.mktemp("guest"))
@@ -81,7 +83,7 @@ def guest_stemcell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def stemcell_cids(
     host: server.Facts, guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """Stemcell CIDs on this server by line: the same image, once as one that boots by BIOS and once by UEFI."""
+    """Stemcell CIDs on this server by stemcell line: the same image, for BIOS (jammy) and for UEFI (noble)."""
     importer = Director(configuration(host), tmp_path_factory.mktemp("import"), prefix=server.netns_command(host.name))
     return {
         line: importer.call(
@@ -105,12 +107,12 @@ def env(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def cpi(host: server.Facts, tmp_path: Path) -> Director:
-    """A director that is configured for the server."""
+    """A director with a configuration for the server."""
     return Director(configuration(host), tmp_path, prefix=server.netns_command(host.name))
 
 
 def inventory(facts: server.Facts) -> dict[str, list[str]]:
-    """All that a CPI makes, as the server's own client lists it."""
+    """Return all resources that a CPI can create, as the client of the server lists them."""
 
     def query(path: str) -> Any:
         return json.loads(
@@ -129,7 +131,7 @@ def inventory(facts: server.Facts) -> dict[str, list[str]]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After every test the server holds what it held before, and nothing else."""
+    """Compare the resources on the server before and after the test."""
     if "host" not in request.fixturenames:
         yield
         return
@@ -154,15 +156,15 @@ class Guests:
         self._next = itertools.count(1)
 
     def wait(self, ip: str, *, not_boot: str = "") -> dict[str, Any]:
-        """The guest's report, once it has booted."""
+        """Wait until the guest has booted and return its report."""
         return report.wait_for_report(ip, netns_command=self.prefix, seconds=180, not_boot=not_boot)
 
     def now(self, ip: str) -> dict[str, Any]:
-        """What the guest sees at this moment."""
+        """Return the current report of the guest."""
         return report.fetch(ip, netns_command=self.prefix)
 
     def ask(self, ip: str, verb: str, **parameters: str) -> Any:
-        """One of the guest's verbs."""
+        """Send a verb to the guest and return the response."""
         return report.verb(ip, verb, netns_command=self.prefix, patience=10, **parameters)
 
 

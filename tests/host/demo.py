@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Show the main job: import a stemcell, create a VM on a real server, print the VM's own report, and delete everything.
+"""Upload a stemcell to a real server, create a VM from it, show what the VM reports, and delete everything again.
 
-Without settings this starts a test host, which needs root on x86-64 Linux, and removes it at the end. To use your own
-server, set its URL and a client certificate:
+By default the demo starts its own test host, which requires root on x86-64 Linux, and deletes it at the end. To use an
+existing server, set its URL and a client certificate:
 
   SERVER_URL=https://server:8443 SERVER_CLIENT_CERT=client.crt SERVER_CLIENT_KEY=client.key bin/demo
 
-LXD_URL, LXD_CLIENT_CERT and LXD_CLIENT_KEY do as well. Optional, for such a server: SERVER_CERT (its certificate or
-fingerprint; without it the server is not verified), SERVER_PROJECT_NAME, SERVER_PROFILE_NAME, SERVER_NETWORK_NAME,
-SERVER_STORAGE_POOL_NAME, SERVER_IP (for the VM; default: the last but one address of the network).
+LXD_URL, LXD_CLIENT_CERT and LXD_CLIENT_KEY work as well. Optional variables: SERVER_CERT (certificate or fingerprint of
+the server; without it the server is not verified), SERVER_PROJECT_NAME, SERVER_PROFILE_NAME, SERVER_NETWORK_NAME,
+SERVER_STORAGE_POOL_NAME, SERVER_IP (address of the VM; default: the second-highest address of the network).
 
-Where no test host is possible, and with --replay, a recording of all this is played back to the CPI instead.
+With --replay, or if this machine cannot run a test host, the CPI runs against a recording.
 """
 
 from __future__ import annotations
@@ -57,28 +57,28 @@ def main(argv: list[str]) -> int:
         prog="bin/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--server", choices=("incus", "lxd", "incus7"), default="incus", help="kind of the test host")
-    parser.add_argument("--replay", action="store_true", help="play a recording back instead of using a server")
-    parser.add_argument("--keep-host", action="store_true", help="leave the test host running, for a faster next time")
-    asked = parser.parse_args(argv)
+    parser.add_argument("--replay", action="store_true", help="use a recording instead of a server")
+    parser.add_argument("--keep-host", action="store_true", help="keep the test host running after the demo")
+    options = parser.parse_args(argv)
     own = {
         name: os.environ.get(f"SERVER_{name}") or os.environ.get(f"LXD_{name}")
         for name in ("URL", "CLIENT_CERT", "CLIENT_KEY")
     }
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            if asked.replay:
+            if options.replay:
                 return show_recording(Path(scratch))
             if own["URL"]:
                 return show(own_server(own), Path(scratch))
             if reason := possible():
                 print(
-                    f"No test host is possible here: {reason}. So this will be a replay.\n"
-                    "To see a real server, run this as root on x86-64 Linux, or set SERVER_URL, SERVER_CLIENT_CERT and"
-                    " SERVER_CLIENT_KEY to use one of yours (bin/demo --help).\n",
+                    f"This machine cannot run a test host: {reason}. The demo uses a recording instead.\n"
+                    "To use a real server, run the demo as root on x86-64 Linux, or set SERVER_URL, SERVER_CLIENT_CERT"
+                    " and SERVER_CLIENT_KEY (bin/demo --help).\n",
                     flush=True,
                 )
                 return show_recording(Path(scratch))
-            with test_host(asked.server, keep=asked.keep_host) as place:
+            with test_host(options.server, keep=options.keep_host) as place:
                 return show(place, Path(scratch))
     except (HostError, Refused, report.Unreachable) as failure:
         print(f"\nfailed: {failure}", file=sys.stderr)
@@ -90,8 +90,8 @@ def main(argv: list[str]) -> int:
 
 @contextmanager
 def test_host(kind: str, *, keep: bool) -> Iterator[Place]:
-    """A server of our own for the time of the demo."""
-    print(f"Starting a real {kind} server in namespaces of its own ...", flush=True)
+    """A context manager: a test host for the demo."""
+    print(f"Starting a real {kind} server in its own namespaces ...", flush=True)
     started = time.monotonic()
     name = f"demo-{kind}"
     with nullcontext(server.up(kind, name=name)) if keep else server.disposable(kind, name=name) as facts:
@@ -102,7 +102,7 @@ def test_host(kind: str, *, keep: bool) -> Iterator[Place]:
 
 
 def own_server(own: dict[str, str | None]) -> Place:
-    """The server that the environment names. Raises HostError."""
+    """Return the server that the environment variables describe. Raises HostError."""
     if not own["URL"].startswith("unix:") and not (own["CLIENT_CERT"] and own["CLIENT_KEY"]):
         raise HostError("SERVER_URL is set, but not SERVER_CLIENT_CERT and SERVER_CLIENT_KEY")
     certificate = os.environ.get("SERVER_CERT", "")
@@ -128,15 +128,15 @@ def own_server(own: dict[str, str | None]) -> Place:
 
 
 def show_recording(scratch: Path) -> int:
-    """The main job against a recording, served over mTLS. Raises HostError."""
+    """Run the demo against a recording that is served over mTLS. Raises HostError."""
     from tests.replay import demo_server, fixtures
 
     played = demo_server.Session(fixtures.load("demo", "session"))
     recorded = played.fixture["recorded"]
     print(
-        "REPLAY. There is no server and no VM: the real bin/cpi talks over TLS to a recording of"
+        "REPLAY. There is no server and no VM: bin/cpi connects over TLS to a recording of"
         f" {recorded['server']['kind']} {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request"
-        " has to be the recorded one. The stemcell is empty, the guest's report is recorded.",
+        " must equal the recorded one. The stemcell is empty, and the report of the guest is the recorded one.",
         flush=True,
     )
     network = played.fixture["calls"][1]["stdin"]["arguments"][3]["default"]
@@ -161,8 +161,7 @@ def show_recording(scratch: Path) -> int:
         raise HostError(str(failure)) from failure
     left = len(played.interactions) - played.played
     print(
-        f"\nThis was a replay of {played.played} recorded exchanges"
-        f"{f'; {left} more were not requested' if left else ''}."
+        f"\nThe demo replayed {played.played} recorded exchanges{f'; {left} more were not requested' if left else ''}."
     )
     return status or int(bool(left))
 
@@ -203,13 +202,13 @@ def _network(client: Client, name: str | None) -> dict[str, Any]:
 
 
 class Steps:
-    """Prints a line a step, with its time and the requests it took, and a sign of life during long ones."""
+    """Prints one line per step with its duration and number of requests, and progress during long steps."""
 
     def __init__(self, director: Director) -> None:
         self.director, self.number = director, 0
 
     def call(self, text: str, method: str, *arguments: Any) -> Any:
-        """One CPI call, after the `info` that a director puts before each."""
+        """Make a CPI call after `info`, as a director does, and return the result."""
         self._begin(f"{method}: {text}")
         self.director.call("info")
         started = time.monotonic()
@@ -218,7 +217,7 @@ class Steps:
             time.sleep(0.02)
         if process.poll() is None:
             print(" ...", end="", flush=True)
-        result = self.director.run_operation(process, method, started)
+        result = self.director.finish(process, method, started)
         self._end(started, f"{self.director.last.requests} requests")
         return result
 
@@ -238,7 +237,7 @@ class Steps:
 
 
 def show(place: Place, scratch: Path) -> int:
-    """Do the main job; 0 only if the guest reports what it was told."""
+    """Run the demo. Return 0 if the report of the guest matches its settings."""
     guest = place.recorded or Guest(place)
     image, properties = guest.stemcell(scratch)
     director = Director(place.config, scratch, prefix=place.prefix)
@@ -273,23 +272,23 @@ def show(place: Place, scratch: Path) -> int:
         ):
             if cid:
                 steps.call(text, method, cid)
-    return judge(seen, vm=vm, ip=place.ip, found=found)
+    return print_report(seen, vm=vm, ip=place.ip, found=found)
 
 
 class Guest:
-    """The guest of the demo: its stemcell, and what it reports."""
+    """The guest of the demo: its stemcell and its reports."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
 
     def stemcell(self, scratch: Path) -> tuple[str, dict[str, Any]]:
         """Path of the image, and its cloud_properties."""
-        print("Building the guest: a small stemcell that reports what it sees (once) ...", flush=True)
+        print("Building the guest, a small stemcell that reports its devices and settings (once) ...", flush=True)
         directory = build.build(scratch / "guest", name="bosh-openstack-kvm-ubuntu-jammy", version="demo")
         return str(directory / "image"), _properties(directory)
 
     def first_report(self, vm: str, progress: Callable[[str], None]) -> dict[str, Any]:
-        """The guest's report over TCP, or from its console where its address cannot be reached from here."""
+        """Return the report of the guest over TCP, or from its console if its address cannot be reached."""
         end = time.monotonic() + BOOT_SECONDS
         while True:
             try:
@@ -304,11 +303,11 @@ class Guest:
                     raise
 
     def find(self, path: str) -> str:
-        """The device that a path leads to in the guest."""
+        """Return the device behind a path in the guest."""
         try:
             seen = report.fetch(self.place.ip, netns_command=self.place.prefix)
         except report.Unreachable:
-            return "not asked, its address cannot be reached from here"
+            return "unknown: the address of the guest cannot be reached"
         return seen["by_id"].get(path.rsplit("/", 1)[1], "")
 
 
@@ -318,8 +317,8 @@ def _properties(directory: Path) -> dict[str, Any]:
     return yaml.safe_load((directory / "stemcell.MF").read_text(encoding="utf-8"))["cloud_properties"]
 
 
-def judge(seen: dict[str, Any], *, vm: str, ip: str, found: str | None) -> int:
-    """Print the guest's report beside what it was told."""
+def print_report(seen: dict[str, Any], *, vm: str, ip: str, found: str | None) -> int:
+    """Print the report of the guest and return 0 if it matches the settings."""
     addresses = [address for nic in seen["nics"] for address in nic["addresses"]]
     checks = [
         ("agent id", seen["agent_id"], seen["agent_id"] == "demo-agent"),
@@ -339,7 +338,11 @@ def judge(seen: dict[str, Any], *, vm: str, ip: str, found: str | None) -> int:
     for name, value, right in checks:
         print(f"  {'ok  ' if right else 'FAIL'}  {name:16} {value}")
     good = all(right for _, _, right in checks)
-    print("\nThe guest reported what it was told." if good else "\nThat is not what the guest was told.")
+    print(
+        "\nThe report of the guest matches its settings."
+        if good
+        else "\nThe report of the guest does not match its settings."
+    )
     return 0 if good else 1
 
 

@@ -1,4 +1,4 @@
-"""A director as far as a CPI sees one: a process for every call, JSON in, JSON out, nothing in the environment."""
+"""A minimal director: it starts one CPI process per call and exchanges JSON with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REQUESTS = re.compile(r"(\d+) requests in ([\d.]+) s$", re.MULTILINE)
 
 
 class Call(NamedTuple):
-    """What one process did."""
+    """The result of one CPI process."""
 
     answer: dict[str, Any]
     stdout: str
@@ -29,13 +29,13 @@ class Call(NamedTuple):
 
     @property
     def requests(self) -> int:
-        """Requests that the CPI says it sent to the server."""
+        """The number of requests to the server that the CPI logged."""
         found = REQUESTS.search(self.stderr)
         return int(found[1]) if found else 0
 
 
 class Refused(Exception):
-    """The CPI answered with an error."""
+    """The CPI returned an error."""
 
     def __init__(self, method: str, call: Call) -> None:
         error = call.answer["error"]
@@ -49,10 +49,10 @@ class Refused(Exception):
 
 
 class Director:
-    """Makes calls with one configuration; `prefix` runs a command where the server can be reached."""
+    """Makes calls with one configuration. `prefix` runs a command in the network of the server."""
 
     every: ClassVar[list[Director]] = []
-    """All that there were in this run."""
+    """All directors of this run."""
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class Director:
         self.config, self.directory, self.prefix, self.program, self.uuid = config, directory, list(prefix), cpi, uuid
         self.calls: list[Call] = []
         self.context: dict[str, Any] = {}
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
         """Arguments and context of every call."""
         self.every.append(self)
 
     def command(self) -> list[str]:
-        """The program and its arguments; writes the configuration file."""
+        """Write the configuration file and return the program with its arguments."""
         file = self.directory / "cpi.json"
         file.touch(mode=0o600)
         if file.read_text("utf-8") != json.dumps(self.config):  # another call may be reading it
@@ -79,7 +79,7 @@ class Director:
         return [*self.prefix, str(self.program), "--config", str(file)]
 
     def environment(self) -> dict[str, str]:
-        """What external_cpi.rb leaves of a worker's environment."""
+        """Return the environment that external_cpi.rb passes to the CPI."""
         return {
             "PATH": os.environ["PATH"] if not (ROOT / ".venv").exists() else "/usr/sbin:/usr/bin:/sbin:/bin",
             "TMPDIR": str(self.directory),
@@ -87,15 +87,15 @@ class Director:
         }
 
     def request(self, method: str, *arguments: Any) -> bytes:
-        """The JSON that a director would write."""
+        """Return a request as the director writes it."""
         context = {"director_uuid": self.uuid, "request_id": f"cpi-{100000 + len(self.calls)}", **self.context}
-        self.asked.append([arguments, context])
+        self.requests.append([arguments, context])
         return json.dumps(
             {"method": method, "arguments": list(arguments), "context": context, "api_version": 2}
         ).encode()
 
     def start(self, method: str, *arguments: Any) -> subprocess.Popen[bytes]:
-        """A call that goes on while the test does something else; `finish` takes its answer."""
+        """Start a call and return its process. Pass it to `finish`."""
         process = subprocess.Popen(
             self.command(),
             stdin=subprocess.PIPE,
@@ -109,8 +109,8 @@ class Director:
         process.stdin = None
         return process
 
-    def run_operation(self, process: subprocess.Popen[bytes], method: str, started: float) -> Any:
-        """The result of a call. Raises Refused."""
+    def finish(self, process: subprocess.Popen[bytes], method: str, started: float) -> Any:
+        """Return the result of a call. Raises Refused."""
         stdout, stderr = process.communicate()
         call = Call(
             json.loads(stdout), stdout.decode(), stderr.decode(), process.returncode, time.monotonic() - started
@@ -121,9 +121,9 @@ class Director:
         return call.answer["result"]
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """The result of a call. Raises Refused."""
+        """Return the result of a call. Raises Refused."""
         started = time.monotonic()
-        return self.run_operation(self.start(method, *arguments), method, started)
+        return self.finish(self.start(method, *arguments), method, started)
 
     @property
     def last(self) -> Call:
@@ -131,7 +131,7 @@ class Director:
 
 
 def configuration(facts: Any, **server: Any) -> dict[str, Any]:
-    """The job's properties for a test host."""
+    """Return the properties of the job for a test host."""
     return {
         "server": {
             "type": facts.type,
@@ -150,7 +150,7 @@ def configuration(facts: Any, **server: Any) -> dict[str, Any]:
 
 
 def manual_network(ip: str, *, gateway: str = "10.245.0.1", **more: Any) -> dict[str, Any]:
-    """A network as the director sends it."""
+    """Return a manual network as the director sends it."""
     return {
         "type": "manual",
         "ip": ip,
@@ -165,7 +165,7 @@ def manual_network(ip: str, *, gateway: str = "10.245.0.1", **more: Any) -> dict
 
 
 def environment(**more: Any) -> dict[str, Any]:
-    """The env argument of create_vm."""
+    """Return the env argument of create_vm."""
     return {
         "bosh": {
             "blobstores": [{"provider": "local", "options": {"blobstore_path": "/var/vcap/micro_bosh/data/cache"}}],
@@ -177,12 +177,12 @@ def environment(**more: Any) -> dict[str, Any]:
     }
 
 
-MOST_MEMORY = 64 << 10
-"""KiB that a process may ever hold."""
+MAX_MEMORY = 64 << 10
+"""The peak memory that a process may use, in KiB."""
 
-WEIGHED = """\
+MEMORY_CPI = """\
 #!/bin/sh
-# bin/cpi, but its last word on stderr is the most memory that it ever held.
+# bin/cpi that prints its peak memory to stderr at the end.
 exec {root}/.venv/bin/python3 -IS -c '
 import os, sys
 sys.path.insert(0, "{root}")
@@ -192,14 +192,14 @@ print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")],
 """
 
 
-def weighed(directory: Path) -> Path:
+def cpi_with_memory(directory: Path) -> Path:
     """A bin/cpi for `Director` that records its peak memory. wait4 also counts the parent's memory before exec."""
-    program = directory / "weighed-cpi"
-    program.write_text(WEIGHED.format(root=ROOT), "utf-8")
+    program = directory / "memory-cpi"
+    program.write_text(MEMORY_CPI.format(root=ROOT), "utf-8")
     program.chmod(0o755)
     return program
 
 
-def peak(director: Director) -> int:
-    """KiB that the hungriest of its processes held."""
+def peak_memory(director: Director) -> int:
+    """Return the highest peak memory of the processes of a director, in KiB."""
     return max(int(re.findall(r"VmHWM:\s*(\d+) kB", call.stderr)[-1]) for call in director.calls)

@@ -99,7 +99,7 @@ class FaultEnvironment:
         try:
             if process.wait(MAX_CALL_SECONDS) == -signal.SIGKILL:
                 return Outcome()
-            return Outcome(self.faulty_director.run_operation(process, method, 0))
+            return Outcome(self.faulty_director.finish(process, method, 0))
         except Refused as refused:
             return Outcome(error=refused)
         finally:

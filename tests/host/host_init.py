@@ -1,10 +1,10 @@
-"""Process 1 of a test host: builds its file system, runs the daemon, and takes everything along when it ends.
+"""Init process of a test host: mounts its file system and runs the daemon.
 
 Usage: host_init.py KIND TREE STATE, in new mount, network, process, UTS and IPC namespaces.
 
-SIGHUP starts the daemon if it does not run; /run/daemon.pid holds its process id while it does. A daemon that ends is
-not started again by itself, and its virtual machines and dnsmasq live on, as on a real host. The end of this process
-ends them all and undoes every mount: the kernel sees to that.
+SIGHUP starts the daemon if it does not run. /run/daemon.pid contains its process id while it runs. The daemon is not
+restarted automatically. Its virtual machines and dnsmasq survive its end, as on a real host. When this process ends,
+the kernel kills them all and removes every mount.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tests.host.kinds import KINDS, Kind
 
 PATH = "/run/shims:/usr/sbin:/usr/bin:/sbin:/bin"
 PID_FILE = pathlib.Path("/run/daemon.pid")
-# Nothing of the machine's /dev is used but /dev/pts: kvm and the vsocks are plain files, there to be found.
-# pivot_root, not chroot: the daemon re-enters its mount namespace, and that would leave a chroot.
+# /dev contains /dev/pts of this machine only. kvm and the vsock devices are regular files, which the daemon looks for.
+# pivot_root instead of chroot: the daemon enters its mount namespace again, which would leave a chroot.
 FILE_SYSTEM = r"""
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs "$STATE/root"
@@ -59,15 +59,15 @@ umount -l /.old
 
 
 def build_file_system(kind: Kind, tree: str, state: str) -> None:
-    """Mount the host's own root and make it this namespace's root, also for this process."""
+    """Mount the root file system of the host and make it the root of this namespace."""
     shims = pathlib.Path(__file__).resolve().parent / "shims"
     variables = {"TREE": tree, "STATE": state, "VAR": kind.var, "LOG": kind.log, "SHIMS": str(shims)}
     os.chdir("/")
     subprocess.run(["bash", "-ec", FILE_SYSTEM], env={**os.environ, **variables}, check=True)
 
 
-def keep(kind: Kind) -> None:
-    """Run the daemon on request, answer its system calls and bury the dead; never returns."""
+def run(kind: Kind) -> None:
+    """Run the daemon on request, handle its system calls and reap processes. Never returns."""
     wake, woken = socket.socketpair()
     for end in (wake, woken):
         end.setblocking(False)
@@ -80,14 +80,14 @@ def keep(kind: Kind) -> None:
     signal.raise_signal(signal.SIGHUP)
     while True:
         for descriptor, event in poll.poll():
-            if event & select.POLLHUP:  # the last process under that filter ended
+            if event & select.POLLHUP:  # the last process with this filter ended
                 poll.unregister(descriptor)
                 os.close(descriptor)
             elif descriptor != wake.fileno():
                 vsock_emulation.answer(descriptor)
             else:
                 signals = wake.recv(4096)
-                if daemon in bury_the_dead():
+                if daemon in reap():
                     daemon = None
                     PID_FILE.unlink()
                 if signal.SIGHUP in signals and daemon is None:
@@ -96,19 +96,19 @@ def keep(kind: Kind) -> None:
                     poll.register(listener, select.POLLIN)
 
 
-def bury_the_dead() -> set[int]:
-    """The process ids of all children and orphans that ended."""
-    dead = set()
+def reap() -> set[int]:
+    """Return the process ids of all children and orphans that ended."""
+    ended = set()
     with contextlib.suppress(ChildProcessError):
         while pid := os.waitpid(-1, os.WNOHANG)[0]:
-            dead.add(pid)
-    return dead
+            ended.add(pid)
+    return ended
 
 
 def main(name: str, tree: str, state: str) -> None:
     socket.sethostname(pathlib.Path(state).name)
     build_file_system(KINDS[name], tree, state)
-    keep(KINDS[name])
+    run(KINDS[name])
 
 
 if __name__ == "__main__":

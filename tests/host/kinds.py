@@ -1,4 +1,4 @@
-"""The servers a test host can run: which Debian release brings them, and what they call resources."""
+"""The kinds of servers: Debian release, packages and commands."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Kind(NamedTuple):
 
     @property
     def var(self) -> str:
-        """Where the server keeps its data."""
+        """The data directory of the server."""
         return f"/var/lib/{self.type}"
 
     @property
     def log(self) -> str:
-        """Where the server and its virtual machines write their logs."""
+        """The log directory of the server and its virtual machines."""
         return f"/var/log/{self.type}"
 
 

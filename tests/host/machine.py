@@ -1,4 +1,4 @@
-"""The machine a test host runs on: what it can do, what it lacks, and running its commands."""
+"""The machine that runs test hosts: its requirements, its packages and its commands."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ PACKAGE_OF = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 PROBES = {
-    "namespaces of its own": "true",
+    "namespaces": "true",
     "overlayfs": "mount -t tmpfs tmpfs /tmp && cd /tmp && mkdir low up work all"
     " && mount -t overlay -o lowerdir=low,upperdir=up,workdir=work overlay all",
     "bridges": "! command -v ip || ip link add probe type bridge",
     "tap devices": "! command -v ip || ip tuntap add probe mode tap",
 }
-# Root by way of plain su has no sbin in its path.
+# The path of a root shell started with su lacks sbin.
 os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 class HostError(Exception):
-    """A test host cannot do what was asked; the message is complete and meant for people."""
+    """An operation on a test host failed. The message is complete."""
 
 
 def say(text: str) -> None:
-    """Tell the person waiting what goes on."""
+    """Print progress to stderr."""
     print(f"testhost: {text}", file=sys.stderr, flush=True)
 
 
 def run(
     *command: object, check: bool = True, stdin: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command and capture its output as text; HostError with its last words if it fails, unless check is off."""
+    """Run a command and return its output as text. Raises HostError if it fails, unless `check` is false."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, text=True, capture_output=True, check=False, input=stdin, env=env)
@@ -54,24 +54,24 @@ def run(
 
 
 def need(*resources: str) -> None:
-    """Install the packages of those commands and files of PACKAGE_OF that this machine lacks."""
-    lacking = [
+    """Install the packages of the given commands and files of PACKAGE_OF that are missing. Raises HostError."""
+    missing = [
         PACKAGE_OF[resource]
         for resource in resources
         if not shutil.which(resource) and not pathlib.Path(resource).exists()
     ]
-    if not lacking:
+    if not missing:
         return
     if not shutil.which("apt-get"):
-        raise HostError(f"please install {' '.join(lacking)}: this machine has no apt-get")
-    say(f"installing {' '.join(lacking)}")
+        raise HostError(f"install {' '.join(missing)}: this machine has no apt-get")
+    say(f"installing {' '.join(missing)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run("apt-get", "-q", "update", env=environment)
-    run("apt-get", "-q", "install", "-y", "--no-install-recommends", *lacking, env=environment)
+    run("apt-get", "-q", "install", "-y", "--no-install-recommends", *missing, env=environment)
 
 
 def possible() -> str | None:
-    """None, or why this machine cannot carry a test host."""
+    """Return why this machine cannot run a test host, or None."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "a test host needs Linux on x86-64"
     if os.geteuid() != 0:
@@ -81,20 +81,20 @@ def possible() -> str | None:
     for feature, script in PROBES.items():
         isolate = ("unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork")
         if run(*isolate, "sh", "-ec", script, check=False).returncode:
-            return f"a test host needs {feature}, which this machine does not allow"
+            return f"a test host needs {feature}, which this machine does not support"
     return None
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Make and hold a folder for oneself; whoever holds it may remove it."""
+    """Create a directory and lock it. The holder of the lock may delete the directory."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another process to be done with {folder}")
+            say(f"waiting for the lock of {folder}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), pathlib.Path(folder).stat()):
@@ -107,7 +107,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float) -> bool:
-    """Whether the condition came true in that time."""
+    """Return whether the condition became true within this time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -117,6 +117,6 @@ def wait_until(condition: Callable[[], object], *, seconds: float) -> bool:
 
 
 def tail(log: pathlib.Path) -> str:
-    """The last fifteen lines of a log file, indented."""
+    """Return the last 15 lines of a log file, indented."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return "\n".join(f"  {line}" for line in lines[-15:]) or "  (empty)"

@@ -1,7 +1,7 @@
-"""The processes of a test host: starting them, finding them, entering their namespaces, sweeping them away.
+"""The processes of a test host: start, find and kill them, and run commands in their namespaces.
 
-Nothing is remembered: a host's processes are those in its network namespace. The first of them is the keeper (see
-host_init.py); when it ends the kernel ends the others and undoes their mounts.
+The processes of a host are those in its network namespace. The first is its init process (see host_init.py). When it
+ends, the kernel kills the others and removes their mounts.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ INIT_MODULE = "tests.host.host_init"
 
 
 def netns(name: str) -> str:
-    """The name of the host's network namespace."""
+    """Return the name of the network namespace of the host."""
     return f"bosh-{name}"
 
 
 def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> None:
-    """Start the keeper, which starts the daemon; the state folder must exist."""
+    """Start the init process, which starts the daemon. The state directory must exist."""
     for folder in ("root", "var", "log"):
         (state / folder).mkdir(exist_ok=True)
     run("ip", "netns", "add", netns(name))
@@ -40,49 +40,49 @@ def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> N
 
 
 def sweep(name: str, state: pathlib.Path) -> None:
-    """Kill whatever runs in the host's network, but the caller, and remove that network and its loop devices."""
+    """Kill all processes in the network of the host except the caller, and remove the network and its loop devices."""
     if not wait_until(lambda: not _kill(_members(name)), seconds=20):
-        raise HostError(f"{name}: processes {_members(name)} do not end")
+        raise HostError(f"{name}: processes {_members(name)} did not end within 20 s")
     run("ip", "netns", "delete", netns(name), check=False)
     if not wait_until(lambda: not _detach(_loops(state)), seconds=20):
-        raise HostError(f"{name}: loop devices {_loops(state)} stay in use")
+        raise HostError(f"{name}: loop devices {_loops(state)} are still in use after 20 s")
 
 
-def keeper(name: str) -> int | None:
-    """The process id of the host's keeper, if it runs."""
+def init_pid(name: str) -> int | None:
+    """Return the process id of the init process, or None if it does not run."""
     return next((pid for pid in _members(name) if _inner_pid(pid) == 1 and INIT_MODULE in _read(pid, "cmdline")), None)
 
 
 def daemon_runs(name: str) -> bool:
-    """Whether the keeper has a daemon: from its start until it is not only dead but noticed to be."""
+    """Return whether the daemon runs. It counts as running until the init process has reaped it."""
     return _daemon_number(name) is not None
 
 
 def signal_daemon(name: str, number: signal.Signals) -> None:
-    """Send the host's daemon a signal; nothing if it does not run."""
-    wanted = _daemon_number(name)
+    """Send a signal to the daemon, if it runs."""
+    daemon = _daemon_number(name)
     for pid in _members(name):
-        if wanted and _inner_pid(pid) == wanted:
+        if daemon and _inner_pid(pid) == daemon:
             os.kill(pid, number)
 
 
 def inside(name: str, *command: str) -> list[str]:
-    """The command that runs a command in all of the host's namespaces; raises HostError if it is down."""
-    pid = keeper(name)
+    """Return the command that runs a command in the namespaces of the host. Raises HostError if it is down."""
+    pid = init_pid(name)
     if not pid:
-        raise HostError(f"{name}: is down; bring it up first")
+        raise HostError(f"{name}: the host is down; start it with up")
     return ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--", *command]
 
 
 def _daemon_number(name: str) -> int | None:
-    """The daemon's process id in its own process namespace."""
-    pid = keeper(name)
+    """Return the process id of the daemon in its process namespace."""
+    pid = init_pid(name)
     number = _read(pid, "root/run/daemon.pid") if pid else ""
     return int(number) if number else None
 
 
 def _members(name: str) -> list[int]:
-    """All processes in the host's network but the caller and its ancestors."""
+    """Return all processes in the network of the host except the caller and its ancestors."""
     found = {int(pid) for pid in run("ip", "netns", "pids", netns(name), check=False).stdout.split()}
     return sorted(pid for pid in found - _ancestry(os.getpid()) if _read(pid, "stat"))  # ip itself may be among them
 
@@ -96,7 +96,7 @@ def _ancestry(pid: int) -> set[int]:
 
 
 def _inner_pid(pid: int) -> int | None:
-    """The process id that a process has for itself, in its own process namespace."""
+    """Return the process id of a process in its own process namespace."""
     numbers = next((line.split() for line in _read(pid, "status").splitlines() if line.startswith("NSpid:")), None)
     return int(numbers[-1]) if numbers else None
 
@@ -116,7 +116,7 @@ def _kill(pids: list[int]) -> list[int]:
 
 
 def _loops(state: pathlib.Path) -> list[str]:
-    """The loop devices of the host's pool files."""
+    """Return the loop devices of the pool files of the host."""
     return [
         device
         for file in state.glob("var/disks/*")

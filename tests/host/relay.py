@@ -1,4 +1,4 @@
-"""A unix socket in front of the server's own, to stop at a request that is chosen by its number."""
+"""A UNIX socket in front of the socket of the server that stops at a request with a given number."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 REQUEST = re.compile(rb"(GET|POST|PUT|PATCH|DELETE) (/[^? ]+)")
-SETTLED = 0.05
-"""Seconds of silence after which a request is taken for sent whole."""
+QUIET_SECONDS = 0.05
+"""Seconds without data after which a request is complete."""
 
 
 class Relay:
-    """Passes everything on until request number `stop`: that one is delivered, then `stopped` is called, and its answer
-    is never passed on. A context manager; `requests` are the methods and paths that came through."""
+    """A context manager that relays all data until request number `stop`.
+
+    That request is delivered, then `stopped` is called, and its response is discarded. `requests` lists method and path
+    of the requests.
+    """
 
     def __init__(self, path: Path, server: Path, *, stop: int, stopped: Callable[[], object]) -> None:
         self.requests: list[str] = []
@@ -40,17 +43,17 @@ class Relay:
             try:
                 client, _ = self._listener.accept()
             except OSError:
-                return  # that was __exit__
+                return  # closed by __exit__
             with client, socket.socket(socket.AF_UNIX) as server:
                 server.connect(str(self._server))
                 self._relay(client, server)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
-        """A client asks one resource at a time, so every request begins with what is received after an answer."""
+        """Relay one connection. The client sends a request only after the previous response."""
         while True:
             stopping = len(self.requests) == self._stop
-            senders, patience = ([client], SETTLED) if stopping else ([client, server], None)
-            ready, _, _ = select.select(senders, [], [], patience)
+            senders, timeout = ([client], QUIET_SECONDS) if stopping else ([client, server], None)
+            ready, _, _ = select.select(senders, [], [], timeout)
             if not ready:
                 self._stopped()
                 return

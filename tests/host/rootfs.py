@@ -1,4 +1,4 @@
-"""The Debian trees that test hosts run from: built once per recipe, then shared read-only by every host."""
+"""The Debian root file systems of test hosts: built once per recipe, then shared read-only by all hosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.host.machine import HostError, locked, need, run, say, tail
 
 TREES = pathlib.Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi")) / "trees"
 DEBIAN = "http://deb.debian.org/debian"
-# Half a tree: what QEMU's display modules draw in for 3D, agents that BOSH's VMs don't run, documentation.
+# Half of a root file system: 3D libraries of QEMU's display modules, agents that BOSH VMs do not run, documentation.
 UNUSED = (
     "/usr/bin/qemu-system-i386",
     "/usr/lib/cni/*",
@@ -27,8 +27,8 @@ UNUSED = (
     "/usr/share/locale/*",
     "/usr/share/man/*",
 )
-# debootstrap's script for sid serves every recent release, also one newer than the machine's debootstrap.
-# The index of Debian testing may be dated: mirrors that keep a snapshot are welcome.
+# debootstrap's script for sid works for every recent release, including one newer than the machine's debootstrap.
+# Check-Valid-Until: a mirror may serve a snapshot of Debian testing with an expired index.
 RECIPE = r"""
 debootstrap --variant=minbase --include=ca-certificates "$SUITE" "$TREE" "$MIRROR" /usr/share/debootstrap/scripts/sid
 cd "$TREE"
@@ -50,17 +50,17 @@ rm -rf var/cache/apt var/lib/apt/lists usr/share/doc usr/share/man usr/share/loc
 
 
 def recipe_hash(kind: Kind) -> str:
-    """What tells trees of different recipes apart: 12 hexadecimal digits."""
+    """Return 12 hexadecimal digits that identify the recipe of a kind."""
     return hashlib.sha256("\0".join([kind.suite, *kind.packages, *UNUSED, RECIPE]).encode()).hexdigest()[:12]
 
 
 def path(name: str) -> pathlib.Path:
-    """Where the tree of this kind of server is, once it is built."""
+    """Return the path of the root file system of a kind. It may not exist yet."""
     return TREES / f"{name}-{recipe_hash(KINDS[name])}"
 
 
 def build(name: str) -> pathlib.Path:
-    """The finished tree of a kind, built now if need be; raises HostError with the end of the log."""
+    """Return the path of the root file system of a kind; build it if it does not exist. Raises HostError."""
     tree = path(name)
     if tree.exists():
         return tree
@@ -75,7 +75,7 @@ def _build(name: str, tree: pathlib.Path) -> None:
     need("debootstrap", "/usr/share/keyrings/debian-archive-keyring.gpg")
     kind, part, log = KINDS[name], TREES / f"{name}.part", TREES / f"{name}.log"
     mirror = _mirror()
-    say(f"building the {name} tree (Debian {kind.suite} from {mirror}), once, for a minute or two; see {log}")
+    say(f"building the {name} tree (Debian {kind.suite} from {mirror}); this takes up to two minutes; log: {log}")
     began = time.monotonic()
     shutil.rmtree(part, ignore_errors=True)
     environment = {
@@ -86,7 +86,7 @@ def _build(name: str, tree: pathlib.Path) -> None:
         "PACKAGES": " ".join(kind.packages),
         "UNUSED": " ".join(UNUSED),
     }
-    # In namespaces of its own and bound to this process: an interrupted build leaves nothing running or mounted.
+    # The build runs in namespaces that end with this process: an interrupted build leaves no processes and no mounts.
     bind = ["setpriv", "--pdeathsig", "KILL"]
     isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with pathlib.Path(log).open("w", encoding="utf-8") as output:
@@ -106,7 +106,7 @@ def _build(name: str, tree: pathlib.Path) -> None:
 
 
 def _mirror() -> str:
-    """The Debian mirror this machine itself uses, else Debian's own."""
+    """Return the Debian mirror that this machine uses, else deb.debian.org."""
     if not shutil.which("apt-get"):
         return DEBIAN
     fields = "$(ORIGIN) $(LABEL) $(REPO_URI)"
@@ -116,7 +116,7 @@ def _mirror() -> str:
 
 
 def _remove_outdated(name: str, tree: pathlib.Path) -> None:
-    """Remove this kind's trees of other recipes, but those a running host has mounted."""
+    """Delete root file systems of older recipes that no running host has mounted."""
     for old in set(TREES.glob(f"{name}-????????????")) - {tree}:
         if not any(str(old) in _read(mounts) for mounts in pathlib.Path("/proc").glob("[0-9]*/mountinfo")):
             shutil.rmtree(old)

@@ -1,7 +1,7 @@
-"""A disposable, real LXD or Incus server with virtual machines: start, use, restart, take down.
+"""Start, use, restart and stop test hosts: real LXD or Incus servers with virtual machines.
 
-Its data is in STATE/NAME, its processes in the network namespace "bosh-NAME". Every function raises HostError, with a
-message meant for people, when it cannot do its work.
+The data of a host is in STATE/NAME, its processes are in the network namespace "bosh-NAME". Every function raises
+HostError if it fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from tests.host import configuration, rootfs
 from tests.host.kinds import KINDS
 from tests.host.machine import HostError, locked, need, possible, run, say, tail, wait_until
-from tests.host.processes import daemon_runs, inside, keeper, netns, signal_daemon, start, sweep
+from tests.host.processes import daemon_runs, init_pid, inside, netns, signal_daemon, start, sweep
 
 __all__ = [
     "Facts",
@@ -46,12 +46,12 @@ STATE = pathlib.Path(os.environ.get("BOSH_LXD_CPI_STATE", "/var/lib/bosh-lxd-cpi
 CLIENT_ENVIRONMENT = {"HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 Configure = Callable[[str, str, str], None]
-"""Of a host's name, its kind and its storage driver."""
+"""A function of the host's name, kind and storage driver that configures a new server."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a client of the server needs to know; paths are those of this machine."""
+    """The connection data of a server. Paths are paths on this machine."""
 
     name: str
     kind: str
@@ -72,32 +72,32 @@ class Facts:
 
 
 def up(kind: str, *, name: str | None = None, pool: str = "btrfs", configure: Configure | None = None) -> Facts:
-    """Start a server of this kind, set it up if it is new, and return its facts once it answers.
+    """Start a server of this kind, configure it if it is new, and return its facts once it responds.
 
-    A server that was taken down without wiping comes back with its data; one that runs already is left alone.
-    `configure` sets up a new one in place of what is usual.
-    Raises HostError if this machine cannot carry it, or with the daemon's last words if it does not come up.
+    A stopped server continues with its data. A running server is not changed. `configure` replaces the default
+    configuration of a new server. Raises HostError if this machine cannot run a test host, or with the end of the
+    daemon's log if it does not start.
     """
     name = name or kind
     if kind not in KINDS:
-        raise HostError(f"{kind}: no such kind of server; there are {', '.join(KINDS)}")
+        raise HostError(f"{kind}: unknown kind of server; the kinds are {', '.join(KINDS)}")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
-        raise HostError(f"{name}: a name is up to 31 lower-case letters, digits and dashes, and begins with a letter")
+        raise HostError(f"{name}: a name has up to 31 lower-case letters, digits and dashes, and starts with a letter")
     if reason := possible():
         raise HostError(reason)
     need("ip", "openssl")
     root, state = rootfs.build(kind), STATE / name
     with locked(state):
-        known = _stored(name)
+        known = _load_facts(name)
         if known and (known.kind, known.driver) != (kind, pool):
-            raise HostError(f"{name}: exists as {known.kind} with a {known.driver} pool; down --wipe it first")
-        if known and keeper(name):
+            raise HostError(f"{name}: exists as {known.kind} with a {known.driver} pool; delete it with down --wipe")
+        if known and init_pid(name):
             if not daemon_runs(name):
                 start_daemon(name)
             return known
         sweep(name, state)
         if not known:
-            _remove_half_made(state)
+            _remove_incomplete(state)
         say(f"starting {name} ({kind})")
         try:
             start(name, kind, tree=root, state=state)
@@ -107,31 +107,35 @@ def up(kind: str, *, name: str | None = None, pool: str = "btrfs", configure: Co
         except BaseException:
             sweep(name, state)
             raise
-        return _store(_facts(name, kind, version=version, driver=pool))
+        return _save_facts(_facts(name, kind, version=version, driver=pool))
 
 
 def down(name: str, *, wipe: bool = False) -> None:
-    """End a host and everything in its network but the caller, also what a crash left behind; with wipe its data too.
+    """Stop a host and all processes in its network except the caller. `wipe` also deletes its data.
 
-    Its virtual machines lose their power; like a real server it starts them again when it comes up. No such host: fine.
+    Its virtual machines are killed. The server starts them again at the next `up`. Nothing happens if there is no such
+    host.
     """
     with locked(STATE / name):
         if not wipe:
             signal_daemon(name, signal.SIGTERM)
             wait_until(lambda: not daemon_runs(name), seconds=30)
         sweep(name, STATE / name)
-        if wipe or not _stored(name):
+        if wipe or not _load_facts(name):
             shutil.rmtree(STATE / name)
 
 
 @contextlib.contextmanager
 def disposable(kind: str, *, name: str, pool: str = "btrfs") -> Iterator[Facts]:
-    """A new server for one run. One of this name that a killed run left is wiped first; one in use is a HostError."""
-    with socket.socket(socket.AF_UNIX) as mark:  # an abstract name: a process that is killed gives it back
+    """A context manager: a new server that is deleted at the end.
+
+    A host of this name is deleted first. Raises HostError if another process uses it.
+    """
+    with socket.socket(socket.AF_UNIX) as mark:  # the kernel frees an abstract name when the process ends
         try:
             mark.bind(f"\0{netns(name)}")
         except OSError:
-            raise HostError(f"{name}: another run uses it; runs beside each other need names of their own") from None
+            raise HostError(f"{name}: another run uses this host; concurrent runs need different names") from None
         down(name, wipe=True)
         try:
             yield up(kind, name=name, pool=pool)
@@ -140,71 +144,71 @@ def disposable(kind: str, *, name: str, pool: str = "btrfs") -> Iterator[Facts]:
 
 
 def restart(name: str, *, hard: bool = False) -> None:
-    """Stop the daemon (hard: by SIGKILL) and start it again; its virtual machines run on meanwhile."""
+    """Restart the daemon; `hard` stops it with SIGKILL. Virtual machines continue to run."""
     stop_daemon(name, hard=hard)
     start_daemon(name)
 
 
 def stop_daemon(name: str, *, hard: bool = False) -> None:
-    """Stop just the daemon, so that nothing answers at the host's address; virtual machines run on."""
+    """Stop the daemon; `hard` uses SIGKILL. Virtual machines continue to run."""
     signal_daemon(name, signal.SIGKILL if hard else signal.SIGTERM)
     if not wait_until(lambda: not daemon_runs(name), seconds=30):
         raise HostError(f"{name}: the daemon did not stop within 30 s")
 
 
 def start_daemon(name: str) -> None:
-    """Start the daemon again after stop_daemon, and wait until it answers."""
-    kind, pid = facts(name).kind, keeper(name)
+    """Start the daemon after stop_daemon and wait until it responds."""
+    kind, pid = facts(name).kind, init_pid(name)
     if not pid:
-        raise HostError(f"{name}: is down; bring it up first")
+        raise HostError(f"{name}: the host is down; start it with up")
     os.kill(pid, signal.SIGHUP)
     _wait_ready(name, kind)
 
 
 def facts(name: str) -> Facts:
-    """The facts of a host; raises HostError if there is none of that name."""
-    known = _stored(name)
+    """Return the facts of a host. Raises HostError if there is no such host."""
+    known = _load_facts(name)
     if not known:
-        raise HostError(f"{name}: no such host; there is {', '.join(names()) or 'none'}")
+        raise HostError(f"{name}: no such host; the hosts are: {', '.join(names()) or 'none'}")
     return known
 
 
 def names() -> list[str]:
-    """The names of all hosts of this machine, running or not."""
+    """Return the names of all hosts on this machine, running or not."""
     return sorted(file.parent.name for file in STATE.glob("*/facts.json"))
 
 
 def running(name: str) -> bool:
-    """Whether the host is up, with its daemon running."""
+    """Return whether the daemon of the host runs."""
     return daemon_runs(name)
 
 
 def client(name: str, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the server's own command-line client and capture what it says; HostError if it fails, unless check is off."""
+    """Run the client lxc or incus and return its output. Raises HostError if it fails, unless `check` is false."""
     return run(*client_command(name, *arguments), check=check, stdin=stdin, env=CLIENT_ENVIRONMENT)
 
 
 def client_command(name: str, *arguments: str) -> list[str]:
-    """The command that runs the server's own client in the host's file system; /tmp there is the machine's."""
+    """Return the command that runs lxc or incus in the host's file system. /tmp is shared with this machine."""
     return inside(name, KINDS[facts(name).kind].client, *arguments)
 
 
 def netns_command(name: str) -> list[str]:
-    """What to put before a command so that it runs in the host's network: there the server is at Facts.url."""
+    """Return the prefix that runs a command in the network of the host, where the server is at Facts.url."""
     return ["ip", "netns", "exec", netns(name)]
 
 
 def _wait_ready(name: str, kind: str, seconds: float = 60) -> str:
-    """The server's version, once it answers."""
+    """Wait until the server responds and return its version."""
     began, log = time.monotonic(), STATE / name / "daemon.log"
     while True:
-        answer = _query(name, kind, "/1.0") if keeper(name) else None
+        answer = _query(name, kind, "/1.0") if init_pid(name) else None
         if answer and answer.returncode == 0:
             return json.loads(answer.stdout)["environment"]["server_version"]
         waited = time.monotonic() - began
         if waited > seconds or (waited > 15 and not daemon_runs(name)):
-            words = f"did not answer within {seconds:.0f} s" if daemon_runs(name) else "ended"
-            raise HostError(f"{name}: the daemon {words}; the end of {log}:\n{tail(log)}")
+            reason = f"did not respond within {seconds:.0f} s" if daemon_runs(name) else "ended"
+            raise HostError(f"{name}: the daemon {reason}; the end of {log}:\n{tail(log)}")
         time.sleep(0.2)
 
 
@@ -238,8 +242,8 @@ def _configure(name: str, kind: str, driver: str) -> None:
             raise HostError(f"{name}: {method} {path}: {done.stderr.strip()}")
 
 
-def _remove_half_made(state: pathlib.Path) -> None:
-    """Remove what an interrupted first start left."""
+def _remove_incomplete(state: pathlib.Path) -> None:
+    """Delete the files of an interrupted first start."""
     for entry in state.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
@@ -266,15 +270,15 @@ def _facts(name: str, kind: str, *, version: str, driver: str) -> Facts:
     )
 
 
-def _stored(name: str) -> Facts | None:
-    """The facts of a host that once came up completely."""
+def _load_facts(name: str) -> Facts | None:
+    """Return the facts of a host, or None if its first start did not complete."""
     try:
         return Facts(**json.loads((STATE / name / "facts.json").read_text(encoding="utf-8")))
     except (FileNotFoundError, TypeError):  # TypeError: made by another version of this tool
         return None
 
 
-def _store(known: Facts) -> Facts:
+def _save_facts(known: Facts) -> Facts:
     file = STATE / known.name / "facts.json"
     new = file.with_suffix(".new")
     new.write_text(json.dumps(dataclasses.asdict(known), indent=1) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.host import bench
-from tests.host.bench import LIBRARY, LOOKUPS, MOST, MOST_INFO, MOST_LOOKUP, NOTHING
+from tests.host.bench import LIBRARY, LOOKUPS, MAX_INFO, MAX_LOOKUP, MAX_OTHER, NOTHING
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,9 @@ def test_measures_every_method(host, result):
 def test_cpu_time_is_within_limits(result):
     """By the processors' time, which other load on the machine does not change, and with a tenth for chance."""
     ratios = {
-        "info": result["info"]["ratio"] / MOST_INFO,
+        "info": result["info"]["ratio"] / MAX_INFO,
         **{
-            method: one["ratio"] / (MOST_LOOKUP if method in LOOKUPS else MOST)
+            method: one["ratio"] / (MAX_LOOKUP if method in LOOKUPS else MAX_OTHER)
             for method, one in result["calls"].items()
         },
     }

@@ -111,7 +111,7 @@ def test_refused_connection_names_the_address(cpi):
     cpi.config["server"]["url"] = "https://127.0.0.1:1"
     process = cpi.start("has_vm", "vm-1")
     with pytest.raises(Refused, match=r"cannot connect to https://127.0.0.1:1: Connection refused") as refused:
-        cpi.run_operation(process, "has_vm", 0)
+        cpi.finish(process, "has_vm", 0)
     assert "core.https_address" in refused.value.message
 
 
@@ -187,5 +187,5 @@ def test_waits_for_restarting_server(host, cpi):
     server.stop_daemon(host.name)
     process = cpi.start("create_disk", 16, {}, None)
     server.start_daemon(host.name)
-    disk = cpi.run_operation(process, "create_disk", 0)
+    disk = cpi.finish(process, "create_disk", 0)
     cpi.call("delete_disk", disk)

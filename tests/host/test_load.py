@@ -16,7 +16,7 @@ import pytest
 
 from bosh_lxd_cpi.runtime import throttle
 from tests.host import server
-from tests.host.director import MOST_MEMORY, Director, environment, manual_network, peak, weighed
+from tests.host.director import MAX_MEMORY, Director, cpi_with_memory, environment, manual_network, peak_memory
 from tests.host.test_throttle import watched
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
@@ -26,8 +26,8 @@ GIB = 1 << 30
 
 @pytest.fixture
 def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
-    """Makes directors whose processes are weighed; they share the throttle."""
-    program = weighed(tmp_path)
+    """Makes directors whose processes are cpi_with_memory; they share the throttle."""
+    program = cpi_with_memory(tmp_path)
     config = {
         **cpi.config,
         "throttle_config": {"enabled": True, "path": str(tmp_path / "slots"), "limit": LIMIT, "wait": "30m"},
@@ -89,7 +89,7 @@ def load(caller: Callable[[], Director], stemcell: str, slots: Path, *, workers:
         directors = list(pool.map(work, range(workers)))
     assert max(inside) <= LIMIT and not throttle.holders(str(slots))
     assert not [path for path in Path(slots).iterdir() if path.name.startswith(("ticket-", "creating-"))]
-    assert max(peak(director) for director in directors) < MOST_MEMORY
+    assert max(peak_memory(director) for director in directors) < MAX_MEMORY
     return sum(len(director.calls) for director in directors)
 
 
@@ -122,7 +122,7 @@ def test_large_stemcell_is_never_in_memory(host: server.Facts, caller, tmp_path,
     size = Connection(host).ask("GET", f"/1.0/images/{fingerprint}")["size"]
     director.call("delete_stemcell", cid)
     assert 1.5 * GIB <= size < 1.6 * GIB
-    assert peak(director) < MOST_MEMORY
+    assert peak_memory(director) < MAX_MEMORY
 
 
 def large_stemcell(directory: Path, disk_format: str) -> Path:

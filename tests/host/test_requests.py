@@ -173,8 +173,10 @@ def table(calls: dict[str, list[Exchange]]) -> list[str]:
 
 
 def lines(seen: list[Exchange]) -> list[str]:
-    """Return the requests without names. A repeated wait counts once, and so does a request that is sent again after
-    its operation failed, which LXD 5.0 on a busy machine may do to a creation."""
+    """Return the requests with names replaced. A repeated wait counts once.
+
+    So does a request that is sent again after its operation failed, which LXD 5.0 causes on a busy machine.
+    """
     text = re.sub(r"(?m)^(.*/wait\n)\1+", r"\1", "".join(f"{exchange.line}\n" for exchange in seen))
     return re.sub(r"(?m)^(.*\n.*/wait\n)\1+", r"\1", text).splitlines()
 

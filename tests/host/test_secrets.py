@@ -45,7 +45,7 @@ SECRETIVE = environment(
 def secrets(director: Director) -> set[str]:
     """What a director gave away in its configuration and its calls, in pieces as they could turn up; told by other
     means than the CPI's own."""
-    found = {MBUS_PASSWORD, *texts_under(SECRET_KEYS, [director.config, director.asked])}
+    found = {MBUS_PASSWORD, *texts_under(SECRET_KEYS, [director.config, director.requests])}
     lines = {line for text in found for line in text.splitlines() if not line.startswith("-----")}
     pieces = {line for line in lines if len(line) >= SHORTEST}
     return pieces | {json.dumps(piece)[1:-1] for piece in pieces}

@@ -49,9 +49,9 @@ def query(name: str, path: str):
 
 def processes_of(name: str) -> set[int]:
     """All processes of a host: those in its network and those in its process namespace."""
-    keeper = processes.keeper(name)
-    assert keeper
-    home = pathlib.Path(f"/proc/{keeper}/ns/pid").readlink()
+    init_pid = processes.init_pid(name)
+    assert init_pid
+    home = pathlib.Path(f"/proc/{init_pid}/ns/pid").readlink()
     found = {int(pid) for pid in run("ip", "netns", "pids", f"bosh-{name}").stdout.split()}
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -169,7 +169,7 @@ def test_killed_init_ends_all_processes_and_wipe_removes_everything(other):
     assert commands >= {"lxd", "dnsmasq", "qemu-system-x86"}
     pool_file = server.STATE / other / "var/disks/default.img"
     assert run("losetup", "--associated", pool_file).stdout
-    os.kill(processes.keeper(other), signal.SIGKILL)
+    os.kill(processes.init_pid(other), signal.SIGKILL)
     assert wait_until(lambda: all(is_zombie(pid) for pid in pids), seconds=20)
     assert not server.running(other)
     server.down(other)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import server
-from tests.host.director import MOST_MEMORY, Refused, environment, manual_network, peak, weighed
+from tests.host.director import MAX_MEMORY, Refused, cpi_with_memory, environment, manual_network, peak_memory
 
 PROPERTIES = {
     "name": "bosh-openstack-kvm-ubuntu-jammy-go_agent",
@@ -125,7 +125,7 @@ def test_streams_large_stemcell_with_progress(host, cpi, tmp_path):
         for _ in range(300):
             file.write(os.urandom(1 << 20))
     path = tarball(tmp_path / "image", disk)
-    cpi.program = weighed(tmp_path)
+    cpi.program = cpi_with_memory(tmp_path)
     cpi.call("info")
     before = set(tmp_path.iterdir())
     stemcell = cpi.call("create_stemcell", path, PROPERTIES)
@@ -134,7 +134,7 @@ def test_streams_large_stemcell_with_progress(host, cpi, tmp_path):
     )
     assert set(tmp_path.iterdir()) == before, "no temporary copy"
     cpi.call("delete_stemcell", stemcell)
-    assert peak(cpi) < MOST_MEMORY
+    assert peak_memory(cpi) < MAX_MEMORY
 
 
 @pytest.mark.every_server

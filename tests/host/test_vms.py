@@ -120,7 +120,7 @@ def test_concurrent_delete_vm(cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"])
     started = time.monotonic()
     for process in [cpi.start("delete_vm", cid) for _ in range(4)]:
-        assert cpi.run_operation(process, "delete_vm", started) is None
+        assert cpi.finish(process, "delete_vm", started) is None
     assert cpi.call("has_vm", cid) is False
 
 

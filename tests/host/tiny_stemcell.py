@@ -1,4 +1,4 @@
-"""The smallest resources that a server takes for a stemcell and a VM: nothing in them boots, so they are quick."""
+"""The smallest stemcell and VM that a server accepts. They do not boot, so they are fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VM = {"cpu": 1, "ram": 64, "root_disk": 32, "ephemeral_disk": 16}
 
 
 def stemcell_image(directory: Path, *, mib: int = 16) -> Path:
-    """A stemcell's image file with an empty disk."""
+    """Create the image file of a stemcell with an empty disk and return its path."""
     disk, image = directory / "root.img", directory / f"image-{mib}"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, f"{mib}M"], check=True)
     with tarfile.open(image, "w:gz") as tar:
@@ -34,7 +34,7 @@ def stemcell_image(directory: Path, *, mib: int = 16) -> Path:
 
 
 class Connection(http.client.HTTPConnection):
-    """To the server's own socket: it asks the same as its client, without a process for every question."""
+    """A connection to the UNIX socket of the server. It avoids one client process per request."""
 
     def __init__(self, host: server.Facts) -> None:
         super().__init__("localhost")
@@ -45,7 +45,7 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(str(Path(self.facts.server_cert).parent / "unix.socket"))
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The metadata of the answer, or None if it is an error."""
+        """Send a request and return the metadata of the response, or None if it is an error."""
         try:
             self.request(
                 method,
@@ -57,13 +57,13 @@ class Connection(http.client.HTTPConnection):
             self.close()
 
     def do(self, method: str, path: str, body: Any = None) -> None:
-        """Have a change made, and wait for it; whether it can be is not asked."""
+        """Send a request and wait for its operation. Errors are ignored."""
         operation = self.ask(method, path, body)
         if operation:
             self.ask("GET", f"/1.0/operations/{operation['id']}/wait?timeout=60")
 
     def names(self) -> set[str]:
-        """Everything in the project that a CPI can make."""
+        """Return the names of all instances, images, aliases, volumes and snapshots of the project."""
         pools = [url.rsplit("/", 1)[1] for url in self.ask("GET", "/1.0/storage-pools")]
         urls = [
             *self.ask("GET", "/1.0/instances"),
@@ -74,12 +74,12 @@ class Connection(http.client.HTTPConnection):
             volumes = self.ask("GET", f"/1.0/storage-pools/{pool}/volumes/custom")
             urls += volumes
             for volume in volumes:
-                if "/snapshots/" not in volume:  # some servers list them with the volumes
+                if "/snapshots/" not in volume:  # some servers list snapshots with the volumes
                     urls += self.ask("GET", f"{volume.partition('?')[0]}/snapshots")
         return {url.partition("?")[0].rsplit("/", 1)[1] for url in urls}
 
     def wait_until_idle(self) -> None:
-        """Until the server has carried out what it was told to, whoever still wants to know."""
+        """Wait until no operation has run on the server for 0.3 s."""
         quiet = 0
         while quiet < 3:
             time.sleep(0.1)

@@ -33,8 +33,8 @@ def test_demo_replays_the_whole_recording():
     exchanges = sum(len(call["interactions"]) for call in fixtures.load("demo", "session")["calls"])
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert demo.stdout.startswith("REPLAY. There is no server and no VM")
-    assert demo.stdout.endswith(f"This was a replay of {exchanges} recorded exchanges.\n")
-    assert "The guest reported what it was told." in demo.stdout
+    assert demo.stdout.endswith(f"The demo replayed {exchanges} recorded exchanges.\n")
+    assert "The report of the guest matches its settings." in demo.stdout
 
 
 def test_demo_is_a_replay_without_a_test_host(monkeypatch, capsys):
@@ -43,7 +43,8 @@ def test_demo_is_a_replay_without_a_test_host(monkeypatch, capsys):
     for name in ("SERVER_URL", "LXD_URL"):
         monkeypatch.delenv(name, raising=False)
     assert demo.main([]) == 0
-    assert "No test host is possible here: there is no root. So this will be a replay." in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "This machine cannot run a test host: there is no root. The demo uses a recording instead." in output
 
 
 @needs_openssl
