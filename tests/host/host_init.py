@@ -84,7 +84,7 @@ def run(kind: Kind) -> None:
                 poll.unregister(descriptor)
                 os.close(descriptor)
             elif descriptor != wake.fileno():
-                vsock_emulation.answer(descriptor)
+                vsock_emulation.handle(descriptor)
             else:
                 signals = wake.recv(4096)
                 if daemon in reap():

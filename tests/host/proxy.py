@@ -1,7 +1,6 @@
-"""A TLS server in front of a test host's own socket that counts requests and, at a chosen one, does what networks and
-servers do on bad days.
+"""A TLS proxy in front of the socket of a test host that counts requests and injects a fault at a given request.
 
-It listens on 127.0.0.1 of this machine, outside the host's namespace, with a certificate of its own for the CPI to pin.
+It listens on 127.0.0.1 of this machine, outside the namespaces of the host, and has its own certificate.
 """
 
 from __future__ import annotations
@@ -22,29 +21,29 @@ from typing import NamedTuple
 from tests.host import server
 
 REFUSED_SECONDS = 0.5
-"""How long a refusal that passes lasts."""
+"""Seconds for which connections are refused."""
 
 
 class Fault(NamedTuple):
-    """What happens to a request."""
+    """A fault that affects a request."""
 
     name: str
     delivered: bool = False
-    """Whether the server gets the request, and carries it out."""
+    """Whether the server receives the request."""
     answer: str = "none"
-    """What the CPI gets: `none` (the connection is cut), `half`, `late` (nothing, and the connection stays), `whole`,
-    or `error`; `refused` is a request that does not even find a listener."""
+    """The response: `none` (the connection is closed), `half`, `late` (no response, the connection stays open), `whole`,
+    `error`, or `refused` (no process listens)."""
     status: int = 0
     text: str = ""
-    """Of an `error`."""
+    """Message of an `error`."""
     reset: bool = False
-    """Whether the connection is cut by RST instead of FIN."""
+    """Whether the connection is closed with RST instead of FIN."""
     restart: bool = False
-    """Whether the daemon is killed once it has answered, and started again."""
+    """Whether the daemon is killed after its response, and started again."""
     lasting: bool = False
-    """Whether it goes on until `disarm`."""
+    """Whether the fault continues until `disarm`."""
     signal: int = 0
-    """What the process that asks gets once the server has answered."""
+    """The signal that the CPI process receives after the response of the server."""
 
 
 NONE = Fault("none", delivered=True, answer="whole")
@@ -61,25 +60,25 @@ FAULTS = {
         Fault("412", answer="error", status=412, text="Precondition failed"),
         Fault("500", answer="error", status=500, text="Something that nobody has seen before"),
         Fault("crash", delivered=True, restart=True),
-        Fault("gone", delivered=True, lasting=True),  # and those after it are not even delivered
+        Fault("gone", delivered=True, lasting=True),  # later requests are not delivered
     )
 }
 
 
 class Exchange(NamedTuple):
-    """A request that reached the proxy, and what the server said; status 0 if it was not asked or not heard."""
+    """A request to the proxy. The status is 0 if the server did not receive it or did not respond."""
 
     method: str
     path: str
-    """With its query."""
+    """Path with query."""
     status: int
     sent: int
     received: int
-    """Bytes of the bodies."""
+    """`sent` and `received` are sizes of the bodies in bytes."""
 
     @property
     def line(self) -> str:
-        """Method and path, with words for names: always the same for the same call."""
+        """Method and path, with placeholders for names. It is the same whenever the call is repeated."""
         line = f"{self.method} {self.path}"
         for pattern, name in NAMES:
             line = re.sub(pattern, name, line)
@@ -106,7 +105,7 @@ class Proxy:
     """A context manager; `url` and `certificate` are for the CPI, `seen` is what came through since `arm`."""
 
     def __init__(self, directory: Path, host: server.Facts) -> None:
-        """`directory` is for the certificate."""
+        """The certificate is written to `directory`."""
         self.exchanges: list[Exchange] = []
         self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
         self._fault, self._at, self._signal = NONE, 0, lambda: None
@@ -152,17 +151,17 @@ class Proxy:
         return f"https://127.0.0.1:{self._port}"
 
     def settings(self) -> dict[str, str]:
-        """The properties under `server` that lead a CPI here."""
+        """Return the properties under `server` that connect a CPI to the proxy."""
         return {"url": self.url, "tls_server_cert": self.certificate}
 
     def arm(self, fault: Fault, at: int, *, then: Callable[[], object] = lambda: None) -> None:
-        """Let this happen to request number `at` from now on, and count anew; `then` sends the fault's signal."""
+        """Reset the count and inject the fault at request number `at`. `then` sends the signal of the fault."""
         self.exchanges, self._fault, self._at, self._signal = [], fault, at, then
         if at == 1:
             self._refuse()
 
     def disarm(self) -> None:
-        """From now on all is well."""
+        """End the fault."""
         self._at = 0
         self._listen()
 
@@ -195,7 +194,7 @@ class Proxy:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _refuse(self) -> bool:
-        """Whether the next request shall find nobody."""
+        """Close the listener if the next request is to be refused, and return whether it is."""
         if self._fault.answer != "refused" or len(self.exchanges) + 1 != self._at:
             return False
         self._stop_listening()
@@ -212,10 +211,10 @@ class Proxy:
                     if not self._exchange(client, request) or self._refuse():
                         return
         except OSError:
-            pass  # the client went away, or we cut it
+            pass  # the client or the fault closed the connection
 
     def _exchange(self, client: ssl.SSLSocket, request: _Request) -> bool:
-        """Handle a request; answers whether the connection lives on."""
+        """Handle a request. Return whether the connection stays open."""
         number = len(self.exchanges) + 1
         hit = bool(self._at) and (number >= self._at if self._fault.lasting else number == self._at)
         fault = self._fault if hit and self._fault.answer != "refused" else NONE
@@ -236,7 +235,7 @@ class Proxy:
             document = {"type": "error", "error": fault.text, "error_code": fault.status, "metadata": None}
             status, headers, body = fault.status, [("Content-Type", "application/json")], json.dumps(document).encode()
         if fault.answer == "late":
-            client.recv(1)  # until the client gives up
+            client.recv(1)  # until the client closes the connection
         if fault.reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if fault.answer in ("none", "late"):

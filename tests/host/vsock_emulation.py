@@ -1,11 +1,11 @@
-"""Run a daemon as if this kernel had vhost_vsock and its processes could raise their limits.
+"""Run a daemon on a kernel without vhost_vsock and without the right to raise limits.
 
-LXD and Incus refuse to run virtual machines on a kernel without vhost_vsock, although a BOSH VM never speaks over
-vsock. A seccomp filter, inherited by every child, answers in the kernel's place:
+LXD and Incus do not run virtual machines on a kernel without vhost_vsock, although BOSH VMs do not use vsock. A seccomp
+filter, which all children inherit, replaces the result of these system calls:
 
-* two vsock ioctls                   succeed, on whatever files pose as /dev/vhost-vsock and /dev/vsock
+* two vsock ioctls                   succeed on the regular files /dev/vhost-vsock and /dev/vsock
 * prlimit64(new limit), setrlimit    succeed (a container may lack CAP_SYS_RESOURCE)
-* bind() of a 16-byte address        asks us: a vsock address of the host, which no socket gets here, becomes "any"
+* bind() of a 16-byte address        notifies the init process: it replaces the vsock address of the host by "any"
 
 The numbers are those of x86-64 and of the kernel's seccomp.h, filter.h, audit.h, vhost.h and vm_sockets.h.
 """
@@ -25,7 +25,7 @@ import sys
 from collections.abc import Sequence
 
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
-ALLOW, SUCCEED, ASK_US = 0x7FFF0000, 0x00050000, 0x7FC00000
+ALLOW, SUCCEED, NOTIFY = 0x7FFF0000, 0x00050000, 0x7FC00000
 X86_64 = 0xC000003E
 IOCTL, BIND, SETRLIMIT, PRLIMIT64, SECCOMP = 16, 49, 160, 302, 317
 SET_MODE_FILTER, NEW_LISTENER = 1, 8
@@ -66,14 +66,14 @@ FILTER = assemble(
         (JUMP_IF_EQUAL, VM_SOCKETS_GET_LOCAL_CID, "succeed", "allow"),
         "bind:",
         (LOAD, THIRD_ARGUMENT),
-        (JUMP_IF_EQUAL, 16, "ask us", "allow"),
+        (JUMP_IF_EQUAL, 16, "notify", "allow"),
         "prlimit64:",
         (LOAD, THIRD_ARGUMENT),
         (JUMP_IF_EQUAL, 0, "allow", "succeed"),
         "succeed:",
         (RETURN, SUCCEED),
-        "ask us:",
-        (RETURN, ASK_US),
+        "notify:",
+        (RETURN, NOTIFY),
         "allow:",
         (RETURN, ALLOW),
     ]
@@ -81,7 +81,7 @@ FILTER = assemble(
 
 
 def launch(command: Sequence[str], environment: dict[str, str]) -> tuple[int, int]:
-    """Start a command under the filter; its process id, and the descriptor to call answer() on when it is readable."""
+    """Start a command with the filter. Return its process id and a descriptor to pass to handle() when it is readable."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -117,10 +117,10 @@ def _install_filter() -> int:
     return listener
 
 
-def answer(listener: int) -> None:
-    """Answer one bind(): correct a vsock address in the caller's memory, then let the call go on."""
+def handle(listener: int) -> None:
+    """Handle one bind(): replace a vsock address in the memory of the process, then continue the call."""
     request = bytearray(80)
-    with contextlib.suppress(OSError):  # the caller may be gone by now
+    with contextlib.suppress(OSError):  # the process may have ended
         fcntl.ioctl(listener, RECEIVE, request, True)
         number, pid, _, _, _, _, _, address = struct.unpack_from("<QIIiIQQQ", request)
         with contextlib.suppress(OSError), pathlib.Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:

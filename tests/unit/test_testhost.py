@@ -17,7 +17,7 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n"
 
 
 def verdict(number: int, *arguments: int, architecture: int = 0xC000003E) -> str:
-    """What vmshim's filter does about a system call, as the kernel would run it."""
+    """What the seccomp filter does about a system call, as the kernel would run it."""
     padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
     data = struct.pack("<iIQ6Q", number, architecture, 0, *padded)
     rows = list(struct.iter_unpack("HBBI", vsock_emulation.FILTER))
@@ -33,7 +33,7 @@ def verdict(number: int, *arguments: int, architecture: int = 0xC000003E) -> str
             return {
                 vsock_emulation.ALLOW: "allow",
                 vsock_emulation.SUCCEED: "succeed",
-                vsock_emulation.ASK_US: "ask us",
+                vsock_emulation.NOTIFY: "notify",
             }[operand]
 
 
@@ -46,7 +46,7 @@ IOCTL, BIND, SETRLIMIT, PRLIMIT64, READ = 16, 49, 160, 302, 0
         ((IOCTL, 7, 0x4008AF60), "succeed"),
         ((IOCTL, 7, 0x7B9), "succeed"),
         ((IOCTL, 7, 0x5401), "allow"),
-        ((BIND, 7, 0x7FFF0000, 16), "ask us"),
+        ((BIND, 7, 0x7FFF0000, 16), "notify"),
         ((BIND, 7, 0x7FFF0000, 110), "allow"),
         ((PRLIMIT64, 0, 7, 0x7FFF0000), "succeed"),
         ((PRLIMIT64, 0, 7, 0, 0x7FFF0000), "allow"),
