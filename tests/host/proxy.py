@@ -31,7 +31,7 @@ class Fault(NamedTuple):
     delivered: bool = False
     """Whether the server receives the request."""
     answer: str = "none"
-    """The response: `none` (the connection is closed), `half`, `late` (no response, the connection stays open), `whole`,
+    """The response: `none` (closed connection), `half`, `late` (no response, the connection stays open), `whole`,
     `error`, or `refused` (no process listens)."""
     status: int = 0
     text: str = ""

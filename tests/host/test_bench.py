@@ -1,4 +1,4 @@
-"""bin/bench, shortly: what it says is complete, and `info` and every method cost what they may."""
+"""A short run of bin/bench: the result is complete and within the limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_measures_every_method(host, result):
 
 
 def test_cpu_time_is_within_limits(result):
-    """By the processors' time, which other load on the machine does not change, and with a tenth for chance."""
+    """CPU time hardly depends on other load. The limits have a tolerance of 10 %."""
     ratios = {
         "info": result["info"]["ratio"] / MAX_INFO,
         **{

@@ -1,4 +1,4 @@
-"""bin/cleanup on real servers: what goes, what never does, and that it breaks nothing that is under way."""
+"""bin/cleanup on real servers: what it removes and keeps, also while calls run."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Ago(Clock):
 
 
 def uuid(*, age: float = 2 * HOUR, director: str = UUID) -> str:
-    """As in the name of something that a director had made that many seconds ago."""
+    """Return the UUID part of a name that a director created this many seconds ago."""
     return naming.new_id(Ago(age), director)
 
 
 class Workshop:
-    """Makes resources straight on the server, and takes away what is left of them."""
+    """Creates resources on the server without the CPI, and deletes the remaining ones at the end."""
 
     def __init__(self, host: server.Facts, image: str) -> None:
         self.host, self.image, self.made = host, image, []
@@ -73,7 +73,7 @@ class Workshop:
         return name
 
     def vm(self, name: str, *, state: str, start: bool = False, volumes: bool = True, **config: str) -> set[str]:
-        """An instance with volumes of its own; answers all their names."""
+        """Create an instance with volumes and return their names."""
         own = {device: self.volume(f"vol-{device[0]}-{name[3:]}") for device in ("config", "ephemeral") if volumes}
         self.made.append(f"/1.0/instances/{name}")
         self.query(
@@ -107,7 +107,7 @@ class Workshop:
 
 
 def names(host: server.Facts) -> set[str]:
-    """Everything in the project, as the server's own client knows it."""
+    """Return the names of all resources of the project, as the client of the server lists them."""
 
     def query(path: str):
         return json.loads(server.client(host.name, "query", f"{path}?project={host.project}").stdout)
@@ -123,7 +123,7 @@ def names(host: server.Facts) -> set[str]:
 
 
 def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run bin/cleanup as the job does: beside the director, with its configuration."""
+    """Run bin/cleanup with the configuration of the director, as the job does."""
     *prefix, _, option, file = cpi.command()
     done = subprocess.run(
         [*prefix, str(ROOT / "bin/cleanup"), option, file, *arguments],
@@ -369,7 +369,7 @@ def test_deletes_persistent_disk_only_by_name_and_detached(host, cpi, image, wor
 
 @pytest.mark.every_server
 def test_finds_everything_after_killed_create_vm(host, cpi, image, workshop):
-    """Killed while its request number 1, 2, 3 ... was under way, which the server carried out all the same."""
+    """The call is killed during request 1, 2, 3 and so on. The server completes the request."""
     before, left = names(host), {}
     for stop in itertools.count(1):
         requests, answer = killed_at(stop, host, cpi, image)
@@ -391,7 +391,7 @@ def test_finds_everything_after_killed_create_vm(host, cpi, image, workshop):
 
 
 def killed_at(stop: int, host, cpi, image) -> tuple[list[str], bytes]:
-    """Let a create_vm die at a request; answers all its requests, and the answer of one that had less of them."""
+    """Kill a create_vm at a request. Return its requests, and the response of a call with fewer requests."""
     path, direct = cpi.directory / f"relay-{stop}", cpi.config["server"]["url"]
     cpi.config["server"]["url"] = f"unix://{path}"
     with Relay(path, Path(host.server_cert).parent / "unix.socket", stop=stop, stopped=lambda: process.kill()) as relay:  # noqa: PLW0108  assigned below
@@ -404,7 +404,7 @@ def killed_at(stop: int, host, cpi, image) -> tuple[list[str], bytes]:
 
 
 def wait_until_idle(workshop: Workshop) -> None:
-    """Until the server has carried out what it was told to before the CPI was killed."""
+    """Wait until the server has completed the operations of a killed CPI."""
     quiet = 0
     while quiet < 3:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Clusters of two members: everything is where its VM is, disks follow their VMs, and a member that is down is told."""
+"""Clusters of two members: placement, disk migration and offline members."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
 
 
 class Cluster:
-    """Both members, and a director that goes to the first one."""
+    """Both members, and a director that connects to the first."""
 
     def __init__(self, members: dict[str, server.Facts], directory: Path) -> None:
         self.members, self.first = members, members["node1"]
@@ -42,7 +42,7 @@ class Cluster:
         return Director({**config, "director_uuid": UUID}, directory, prefix=server.netns_command(self.first.name))
 
     def where(self, uuid: str = "") -> set[tuple[str, str]]:
-        """Kind of name and member of all instances and volumes whose name ends so."""
+        """Return name prefix and member of all instances and volumes whose name has this ending."""
         resources = [*self.server.ask("GET", "/1.0/instances?recursion=1"), *self.volumes()]
         return {
             (resource["name"][:-36], resource["location"]) for resource in resources if resource["name"].endswith(uuid)
@@ -62,7 +62,7 @@ class Cluster:
 
 
 def run(cpi: Director, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A program beside the CPI, with its configuration."""
+    """Run a program with the configuration of the CPI."""
     *prefix, _, option, file = cpi.command()
     command = [*prefix, str(ROOT / "bin" / program), option, file, *arguments]
     return subprocess.run(command, env=cpi.environment(), capture_output=True, text=True, check=False)
@@ -81,13 +81,13 @@ def cluster(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(cluster, tmp_path_factory):
-    """The CID of a stemcell that makes small VMs."""
+    """The CID of the tiny stemcell."""
     return cluster.cpi.call("create_stemcell", str(stemcell_image(tmp_path_factory.mktemp("tiny"))), STEMCELL)
 
 
 @pytest.fixture(scope="module")
 def vms(cluster, guest_stemcell):
-    """A VM with the guest on each member, by the member's name; the second is sent there by its network."""
+    """A VM with the guest on each member, by member name. The network of the second VM sets its target."""
     stemcell = cluster.cpi.call(
         "create_stemcell",
         guest_stemcell["image"],
@@ -104,7 +104,7 @@ def vms(cluster, guest_stemcell):
 
 @pytest.fixture(autouse=True)
 def nothing_left(request, cluster):
-    """After every test the cluster holds what it held before."""
+    """Compare the resources in the cluster before and after the test."""
     for fixture in {"tiny", "vms"} & set(request.fixturenames):
         request.getfixturevalue(fixture)
     before = inventory(cluster.first)
@@ -228,7 +228,7 @@ def test_predeploys_stemcell_on_target(cluster, tmp_path):
 
 
 def uuid(seconds_ago: float) -> str:
-    """As in the name of something that the director had made then."""
+    """Return the UUID part of a name that the director created this many seconds ago."""
 
     class Ago(Clock):
         def time(self) -> float:

@@ -1,4 +1,4 @@
-"""How the server is reached and believed, what is said when it is not, and several servers from one director."""
+"""Connections: verification of the server, errors, and several servers for one director."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refusal(cpi, **settings):
 
 @pytest.fixture
 def stranger(tmp_path):
-    """A certificate that no server trusts."""
+    """A certificate that the server does not trust."""
     subprocess.run(
         [
             "openssl",

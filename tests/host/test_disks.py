@@ -1,4 +1,4 @@
-"""Persistent disks and snapshots on real servers, as the guest and the server see them."""
+"""Persistent disks and snapshots on real servers, checked in the guest and on the server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def vm(cpi, stemcell_cids):
 
 @pytest.fixture
 def make_disk(cpi):
-    """Makes disks that are deleted at the end."""
+    """A function that creates disks, which are deleted at the end."""
     made = []
 
     def make(size=64, properties=None, vm_cid=None):
@@ -224,7 +224,7 @@ def test_rejects_invalid_disk_before_any_change(cpi, arguments):
 
 @pytest.fixture
 def full_pool(host):
-    """A storage pool without any room left."""
+    """A full storage pool."""
     server.client(host.name, "storage", "create", "full", "btrfs", "size=256MiB")
     fill = f"dd if=/dev/zero of=/var/lib/{host.type}/storage-pools/full/fill bs=64K; sync"
     subprocess.run(processes.inside(host.name, "sh", "-c", fill), stderr=subprocess.DEVNULL, check=True)

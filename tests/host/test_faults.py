@@ -1,7 +1,7 @@
-"""What goes wrong between the CPI and the server, at every request of every method that changes something.
+"""Faults between the CPI and the server, at every request of every method that changes something.
 
-A call may succeed in spite of it. If it fails, then with an error of the right type; and after the director's next move
-(the same once more, or nothing) and bin/cleanup the server holds nothing too much, and nothing is lost.
+A call may succeed despite the fault. If it fails, the error has the right type. After the reaction of the director (the
+same call again, or nothing) and bin/cleanup, no resources are left and none are lost.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ SCENARIOS = {
 
 
 def play(env: FaultEnvironment, scenario: Callable[[FaultEnvironment], Outcome], fault: Fault, at: int) -> str:
-    """Play a scenario with a fault; answers how it went, empty if there was no such request. Raises AssertionError."""
+    """Run a scenario with a fault. Return `ok`, `error`, or an empty string if there was no such request."""
     env.next_fault = (fault, at)
     before = env.server.names()
     outcome = scenario(env)
@@ -166,7 +166,7 @@ def test_fault_leaves_nothing(env, method, fault):
 
 
 def sweep(env: FaultEnvironment, method: str, fault: Fault) -> Iterator[tuple[str, str]]:
-    """The request and how the call went, for each of its requests."""
+    """Yield each request and the outcome of the call with the fault at this request."""
     at = 1
     while how := play(env, SCENARIOS[method], fault, at):
         yield env.requests[at - 1] if len(env.requests) >= at else "", how
@@ -179,7 +179,7 @@ Results = dict[tuple[str, str], list[tuple[str, str]]]
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest) -> Iterator[Results]:
-    """Kept between runs, so that a part of the sweep may be run again alone."""
+    """Results, cached between runs so that a part can be repeated."""
     kept = request.config.cache.get("faults/results", [])
     results = {(method, fault): [tuple(row) for row in rows] for method, fault, rows in kept}
     yield results

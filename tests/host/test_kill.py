@@ -1,4 +1,4 @@
-"""The CPI's process ends in the middle of a call, at each of its requests: killed, or asked to stop."""
+"""The CPI process receives SIGKILL or SIGTERM at each request of a call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STOPPED = Fault("stopped", delivered=True, answer="whole", signal=signal.SIGTERM
 
 
 def reached(env: FaultEnvironment, at: int) -> bool:
-    """Whether there was such a request."""
+    """Return whether the call made this many requests."""
     return len(env.requests) >= at
 
 
@@ -63,7 +63,7 @@ def test_cleanup_removes_remains_of_killed_create_vm(env):
 
 
 def stop(env: FaultEnvironment, at: int) -> None:
-    """Stop a create_vm at a request, if there is such a one."""
+    """Stop a create_vm at a request, if it makes that many."""
     before = env.server.names()
     env.next_fault = STOPPED, at
     outcome = env.call_with_fault(*env.vm_call())

@@ -1,4 +1,4 @@
-"""Many calls at once for minutes: every answer is right, nothing is left, no process grows."""
+"""Concurrent calls for minutes: results, remaining resources and memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
 
 
 def disk_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:
-    """The life of a disk; each step answers whether it went as it should."""
+    """Run the lifecycle of a disk. Each step yields whether its result is correct."""
     disk = call("create_disk", 8, {}, None)
     yield call("has_disk", disk) is True
     yield call("set_disk_metadata", disk, {"deployment": f"load-{number}"}) is None
@@ -56,7 +56,7 @@ def disk_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[
 
 
 def vm_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:
-    """The life of a VM with a disk."""
+    """Run the lifecycle of a VM with a disk. Each step yields whether its result is correct."""
     network = {"n": manual_network(f"10.245.0.{10 + number}")}
     vm, networks = call("create_vm", f"agent-{number}", stemcell, VM, network, [], environment())
     disk = call("create_disk", 8, {}, vm)
@@ -75,7 +75,7 @@ def vm_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bo
 
 
 def load(caller: Callable[[], Director], stemcell: str, slots: Path, *, workers: int, seconds: float) -> int:
-    """Live lives for so long, every eighth one that of a VM; answers how many calls there were."""
+    """Run lifecycles for this many seconds, every eighth that of a VM. Return the number of calls."""
     end = time.monotonic() + seconds
 
     def work(number: int) -> Director:
@@ -112,7 +112,7 @@ def test_fifty_callers_for_five_minutes(caller, stemcell, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("disk_format", ["qcow2", "raw"])
 def test_large_stemcell_is_never_in_memory(host: server.Facts, caller, tmp_path, disk_format):
-    """5 GiB, of which 1.5 GiB are data."""
+    """The disk has 5 GiB, of which 1.5 GiB are data."""
     image = large_stemcell(tmp_path, disk_format)
     director = caller()
     cid = director.call(

@@ -1,4 +1,4 @@
-"""Networks as the guests and the server's DHCP see them."""
+"""Networks, checked in the guests and in the leases of the server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_dynamic_network_uses_dhcp(host, cpi, stemcell_cids, guests):
 
 
 def wait_for_lease(host, guests, mac):
-    """The report of a guest whose address only the server knows."""
+    """Return the report of a guest with a dynamic address."""
     from tests.host import machine
 
     assert machine.wait_until(lambda: leased(host, mac), seconds=120)

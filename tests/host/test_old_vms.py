@@ -1,4 +1,4 @@
-"""VMs, disks and snapshots that go-lxd-cpi made: its names and devices, made here as it makes them."""
+"""VMs, disks, snapshots and stemcells with the names and devices of go-lxd-cpi."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IP = "10.245.0.61"
 
 
 def query(host, method, path, body=None):
-    """One request with the server's own client."""
+    """Send a request with the client of the server."""
     separator = "&" if "?" in path else "?"
     arguments = ["query", "--wait", "-X", method, f"{path}{separator}project={host.project}"]
     return server.client(host.name, *arguments, *(["-d", json.dumps(body)] if body else [])).stdout

@@ -22,7 +22,7 @@ print(rootfs.build("lxd"))
 
 @pytest.fixture
 def trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder of trees, and a recipe that takes no time."""
+    """An empty directory of root file systems, and a fast recipe."""
     monkeypatch.setattr(rootfs, "TREES", tmp_path)
     monkeypatch.setattr(rootfs, "RECIPE", 'mkdir "$TREE"; echo $PACKAGES > "$TREE/packages"')
     return tmp_path
@@ -64,7 +64,7 @@ def test_failed_build_leaves_nothing_and_shows_log(trees, monkeypatch):
 
 
 def is_mounted_anywhere(folder: Path) -> bool:
-    """Whether any process sees a mount below the folder."""
+    """Return whether any process has a mount below the directory."""
     found = False
     for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
         with contextlib.suppress(OSError):

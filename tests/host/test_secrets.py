@@ -1,4 +1,4 @@
-"""Whatever the CPI writes, it never writes a secret: to stdout, stderr, captures, locks or files of its own."""
+"""The CPI writes no secrets to stdout, stderr, captures, locks or other files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SECRET_KEYS = {
     "access_key_id_secret",
 }
 SHORTEST = 8
-"""Characters; what is shorter turns up by chance."""
+"""Minimum length in characters. Shorter strings occur by chance."""
 NOT_WRITTEN_BY_IT = ("cpi.json", "image", "key", "bosh.key")
-"""How the names of files begin that the tests themselves put into a director's directory."""
+"""Prefixes of the files that the tests write to the directory of a director."""
 
 KEY = (
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAsecretline1111\nc2VjcmV0bGluZTIyMjIyMjIyMg==\n"
@@ -64,7 +64,7 @@ def texts_under(keys: set[str], document: Any) -> Iterator[str]:
 
 
 def written(director: Director) -> Iterator[tuple[str, str]]:
-    """Where, and what it wrote there."""
+    """Yield the place and the content of everything that it wrote."""
     for call in director.calls:
         yield "stdout", call.stdout
         yield "stderr", call.stderr
@@ -118,5 +118,5 @@ def test_detects_leak(tmp_path):
 
 
 def test_no_output_of_the_run_contains_secrets():
-    """Runs after all others of this run."""
+    """This test runs last."""
     assert [leak for director in Director.every for leak in leaks(director)] == []

@@ -1,4 +1,4 @@
-"""What directors and the CLI do over a VM's life, call by call, as recorded from real ones."""
+"""Sequences of calls as recorded from directors and the BOSH CLI."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def create(cpi, stemcell_cids):
 
 
 def give(cpi, vm, disk):
-    """Attach as director and CLI do; answers the path in the guest."""
+    """Attach a disk as director and CLI do, and return its path in the guest."""
     hint = cpi.call("attach_disk", vm, disk)["path"]
     cpi.call("set_disk_metadata", disk, {"deployment": "d", "instance_group": "db", "instance_index": "0"})
     return hint

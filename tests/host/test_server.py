@@ -30,7 +30,7 @@ with urllib.request.urlopen(f"{url}/1.0", context=context) as answer:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[server.Facts]:
-    """A host for these tests alone."""
+    """A host for this module."""
     with server.disposable("incus", name=f"own-{os.getpid()}", pool="dir") as facts:
         yield facts
 
@@ -48,7 +48,7 @@ def query(name: str, path: str):
 
 
 def processes_of(name: str) -> set[int]:
-    """All processes of a host: those in its network and those in its process namespace."""
+    """Return the processes in the network and process namespaces of a host."""
     init_pid = processes.init_pid(name)
     assert init_pid
     home = pathlib.Path(f"/proc/{init_pid}/ns/pid").readlink()
@@ -61,7 +61,7 @@ def processes_of(name: str) -> set[int]:
 
 
 def leftovers(name: str, pids: set[int]) -> list[str]:
-    """What of a wiped host is still on this machine."""
+    """Return what remains of a wiped host on this machine."""
     texts = [
         run("ip", "netns", "list").stdout,
         run("losetup", "--list").stdout,

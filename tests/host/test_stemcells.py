@@ -1,4 +1,4 @@
-"""Stemcells on real servers: one image for equal ones, aliases as CIDs, memory that does not grow."""
+"""Stemcells on real servers: shared images, aliases as CIDs, and memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tarball(path: Path, disk: Path, name: str = "root.img") -> str:
 
 @pytest.fixture
 def qcow2(tmp_path) -> str:
-    """A stemcell's image around an empty disk."""
+    """The image of a stemcell with an empty disk."""
     disk = tmp_path / "disk"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
     return tarball(tmp_path / "image", disk)
@@ -74,7 +74,7 @@ def test_same_image_under_another_version(host, cpi, qcow2):
 
 
 def damaged(tmp_path: Path, kind: str) -> str:
-    """A file that is no stemcell."""
+    """Create an invalid stemcell and return its path."""
     disk, path = tmp_path / "disk", tmp_path / "image"
     if kind == "raw":
         disk.write_bytes(b"\x33\xc0" * 40000)

@@ -1,4 +1,4 @@
-"""Many VMs at once on a real server, with the throttle and without: all of them come up, and their guests report."""
+"""Concurrent create_vm calls on a real server, with and without the throttle."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.host.guest import report
 
 SMALL = {"instance_type": "c1-m0.375"}
 PATIENCE = 1800
-"""Seconds for all guests to boot, on a machine that has to emulate their processors."""
+"""Seconds for all guests to boot under emulation."""
 LOOK = 0.05
-"""Seconds between two looks at who is inside."""
+"""Seconds between two counts of the slot holders."""
 
 
 @contextmanager
 def watched(path: Path) -> Iterator[list[int]]:
-    """How many held a slot, look by look."""
+    """Count the slot holders periodically; yield the list of counts."""
     counts: list[int] = []
     over = threading.Event()
 
@@ -42,7 +42,7 @@ def watched(path: Path) -> Iterator[list[int]]:
 
 
 def create_at_once(cpi: Director, stemcell: str, number: int, *, limit: int, directory: Path) -> list[int]:
-    """Create so many VMs at once, hear of each guest, delete them at once; answers how many were inside, by look."""
+    """Create VMs concurrently, wait for the guests, delete the VMs concurrently. Return the counts of slot holders."""
     slots = directory / "slots"
     config = {
         **cpi.config,

@@ -1,4 +1,4 @@
-"""The life of a VM: what its guest reports and what the server lists."""
+"""VMs, checked in the report of the guest and on the server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def create(cpi, stemcell, properties=None, networks=None, **env):
 
 
 def on_server(host, cid):
-    """The instance as the server's own client sees it."""
+    """Return the instance as the client of the server shows it."""
     return json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)
 
 

@@ -81,7 +81,7 @@ FILTER = assemble(
 
 
 def launch(command: Sequence[str], environment: dict[str, str]) -> tuple[int, int]:
-    """Start a command with the filter. Return its process id and a descriptor to pass to handle() when it is readable."""
+    """Start a command with the filter. Return its process id and the descriptor for handle()."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
