@@ -479,7 +479,7 @@ def test_interrupted_smoke_test_leaves_nothing(doctor, steps, pause, number):
     time.sleep(pause)
     process.send_signal(number)
     time.sleep(0.2)
-    process.send_signal(number)  # somebody impatient
+    process.send_signal(number)
     _, told = process.communicate(timeout=100)
     assert process.returncode == 130
     assert told == "doctor: stopped, cleaning up ...\n" or (told, steps) == ("", 0)  # before anything was begun
