@@ -301,10 +301,10 @@ def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
             ("attach_disk", there, disks[0]),
             ("create_disk", 16, {"target": "node2"}, None),
         ):
-            with pytest.raises(Refused, match="cluster list` shows why") as refused:
+            with pytest.raises(Refused, match="cluster list` shows the reason") as refused:
                 cpi.call(method, *arguments)
             assert refused.value.call.seconds < 40, method
-        with pytest.raises(Refused, match="cluster list` shows why") as refused:
+        with pytest.raises(Refused, match="cluster list` shows the reason") as refused:
             cluster.make_vm(tiny, "10.245.0.92", {**VM, "target": "node2"}, cpi=cpi)
         assert refused.value.ok_to_retry
         assert cpi.call("has_vm", here) is True

@@ -235,7 +235,7 @@ def test_missing_vm_raises_vm_not_found(cpi):
 def test_keeps_failed_vm_if_configured(host, cpi, stemcell_cids):
     taken, _ = create(cpi, stemcell_cids["jammy"])
     cpi.config["keep_failed_vms"] = True
-    with pytest.raises(Refused, match=r"vm-\S+ is still there") as refused:
+    with pytest.raises(Refused, match=r"vm-\S+ still exists") as refused:
         create(cpi, stemcell_cids["jammy"])
     kept = refused.value.message.partition("so vm-")[2].split()[0]
     assert on_server(host, f"vm-{kept}")["config"]["user.bosh.state"] == "failed"

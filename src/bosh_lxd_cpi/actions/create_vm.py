@@ -86,13 +86,11 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
             director_registry.remember(context.config.lock_directory(), context.director)
             rollback.add(f"VM {cid}", lambda context: _remove_or_keep(context, plan, kept))
             _create(context, plan)
-    except errors.Interrupted as failure:
-        raise errors.VMCreationFailed(str(failure), ok_to_retry=True) from failure
-    except errors.CloudError as failure:
+    except (errors.Interrupted, errors.CloudError) as failure:
         if kept:
-            raise errors.VMCreationFailed(
-                failure.brief, detail=failure.detail, ok_to_retry=False, code="vm_kept", vm=cid
-            ) from failure
+            raise errors.VMCreationFailed(str(failure), ok_to_retry=False, code="vm_kept", vm=cid) from failure
+        if isinstance(failure, errors.Interrupted):
+            raise errors.VMCreationFailed(str(failure), ok_to_retry=True) from failure
         raise _as_creation_failure(failure) from failure
     return [cid, answer]
 
