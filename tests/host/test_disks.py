@@ -104,7 +104,7 @@ def test_rejects_disk_attached_to_another_vm(host, cpi, vm, make_disk, stemcell_
     cpi.call("attach_disk", vm, disk)
     with pytest.raises(Refused, match=f"attached to {vm}"):
         cpi.call("attach_disk", other, disk)
-    with pytest.raises(Refused, match="Detach the disk from that VM first"):
+    with pytest.raises(Refused, match="Detach the disk first"):
         cpi.call("delete_disk", disk)
     cpi.call("delete_vm", other)
     cpi.call("detach_disk", vm, disk)
