@@ -12,13 +12,13 @@ import re
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.host import server
+from tests.support.certificates import create_certificate
 
 REFUSED_SECONDS = 0.5
 """Seconds for which connections are refused."""
@@ -110,28 +110,7 @@ class Proxy:
         self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
         self._fault, self._at, self._signal = NONE, 0, lambda: None
         key, certificate = directory / "proxy.key", directory / "proxy.crt"
-        subprocess.run(
-            [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=proxy",
-                "-keyout",
-                key,
-                "-out",
-                certificate,
-            ],
-            check=True,
-            capture_output=True,
-        )
+        create_certificate(certificate, key, name="proxy", curve="prime256v1")
         self.certificate = certificate.read_text("utf-8")
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate, key)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.host import server
 from tests.host.director import MBUS_PASSWORD, Refused, environment, manual_network
+from tests.support.certificates import create_certificate
 
 
 def refusal(cpi, **settings):
@@ -23,28 +23,7 @@ def refusal(cpi, **settings):
 @pytest.fixture
 def stranger(tmp_path):
     """A certificate that the server does not trust."""
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:secp384r1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=stranger",
-            "-keyout",
-            tmp_path / "key",
-            "-out",
-            tmp_path / "crt",
-        ],
-        check=True,
-        capture_output=True,
-    )
+    create_certificate(tmp_path / "crt", tmp_path / "key", name="stranger")
     return {"tls_client_cert": (tmp_path / "crt").read_text(), "tls_client_key": (tmp_path / "key").read_text()}
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.host import machine, server
 from tests.release import bosh_job, bosh_release
+from tests.support.certificates import create_certificate
 
 pytestmark = pytest.mark.skipif(machine.possible() is not None, reason=str(machine.possible()))
 
@@ -84,29 +85,7 @@ def init_lxd(host: Any, folder: Path) -> str:
 
 
 def make_certificate(folder: Path) -> None:
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=release",
-            "-keyout",
-            "client.key",
-            "-out",
-            "client.crt",
-        ],
-        cwd=folder,
-        capture_output=True,
-        check=True,
-    )
+    create_certificate(folder / "client.crt", folder / "client.key", name="release", curve="prime256v1")
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import json
 import re
 import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -25,6 +24,7 @@ from bosh_lxd_cpi.recording.player import format_sorted
 from bosh_lxd_cpi.recording.recorder import request_record
 from bosh_lxd_cpi.recording.redaction import Redactor
 from tests.replay import fixtures
+from tests.support.certificates import create_certificate
 
 TOKEN = re.compile(
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
@@ -107,7 +107,7 @@ class Guest:
 def serving(session: Session, directory: Path) -> Iterator[Served]:
     """Serve a session within a context, with temporary keys. Raises RuntimeError if openssl is missing."""
     for name in ("server", "client"):
-        create_certificate(directory / f"{name}.crt", directory / f"{name}.key")
+        create_server_certificate(directory / f"{name}.crt", directory / f"{name}.key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(directory / "server.crt", directory / "server.key")
@@ -126,32 +126,11 @@ def serving(session: Session, directory: Path) -> Iterator[Served]:
         server.server_close()
 
 
-def create_certificate(certificate: Path, key: Path) -> None:
+def create_server_certificate(certificate: Path, key: Path) -> None:
     """Create a self-signed certificate for two days. Raises RuntimeError if openssl is missing."""
     if not shutil.which("openssl"):
         raise RuntimeError("cannot create a certificate: this machine has no openssl command")
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:secp384r1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=replay",
-            "-keyout",
-            key,
-            "-out",
-            certificate,
-        ],
-        check=True,
-        capture_output=True,
-    )
+    create_certificate(certificate, key, name="replay")
 
 
 class _Handler(BaseHTTPRequestHandler):

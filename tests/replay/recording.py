@@ -17,7 +17,7 @@ from bosh_lxd_cpi.recording.player import requests_match
 from bosh_lxd_cpi.recording.redaction import Redactor
 from tests.host import demo, server
 from tests.host.director import Director, Refused, configuration
-from tests.replay.demo_server import create_certificate
+from tests.replay.demo_server import create_server_certificate
 from tests.replay.scenarios import IMAGE, JAMMY, SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ class World(Director):
     def untrusted_certificate(self) -> tuple[str, str]:
         """Return a certificate that the server does not trust, and its key."""
         certificate, key = self.directory / "untrusted.crt", self.directory / "untrusted.key"
-        create_certificate(certificate, key)
+        create_server_certificate(certificate, key)
         return certificate.read_text(encoding="utf-8"), key.read_text(encoding="utf-8")
 
     @contextlib.contextmanager
