@@ -204,6 +204,6 @@ def test_temporary_host_starts_empty_and_is_removed(other):
 
 
 def test_rejects_temporary_host_in_use(own):
-    with pytest.raises(server.HostError, match="another run uses it"), server.disposable("incus", name=own.name):
+    with pytest.raises(server.HostError, match="another run uses this host"), server.disposable("incus", name=own.name):
         pass
     assert server.running(own.name)
