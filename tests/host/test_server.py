@@ -160,7 +160,7 @@ def test_keeps_data_after_down_and_up(own):
     assert "kept" in server.client(own.name, "storage", "volume", "list", own.pool).stdout
 
 
-def test_killed_init_ends_all_processes_and_wipe_removes_everything(other):
+def test_wipe_removes_everything_after_init_was_killed(other):
     facts = server.up("lxd", name=other)
     server.client(other, "init", "--empty", "--vm", "runner", "--project", facts.project)
     server.client(other, "start", "runner", "--project", facts.project)

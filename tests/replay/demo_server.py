@@ -47,7 +47,7 @@ class Session:
 
     def __init__(self, fixture: dict[str, Any]) -> None:
         self.fixture = fixture
-        self.interactions = [one for call in fixture["calls"] for one in call["interactions"]]
+        self.interactions = [interaction for call in fixture["calls"] for interaction in call["interactions"]]
         self.played = 0
         self.mismatch = ""
         self._values: dict[str, str] = {}

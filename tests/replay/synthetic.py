@@ -283,7 +283,7 @@ def _derived(call: Call, row: Row) -> Call:
     clock = ReplayClock(**call["clock"])
     player = DerivingPlayer(call["interactions"], clock)
     response, _ = replay.run(call, clock, player)
-    remaining = [one for one in call["interactions"][player._next :] if not one.get("repeat")]
+    remaining = [interaction for interaction in call["interactions"][player._next :] if not interaction.get("repeat")]
     if remaining:
         raise Mismatch(f"not requested: {request_line(remaining[0]['request'])}; the response is {response}")
     return {**call, "stdout": response, "duration_ms": round(clock.monotonic() * 1000), "interactions": player.derived}

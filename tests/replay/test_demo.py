@@ -60,7 +60,11 @@ def test_rejects_a_client_without_certificate(played, tmp_path):
 def test_responses_contain_the_current_values(played):
     first = played.interactions[0]["request"]
     assert played.respond(first) == played.interactions[0]["response"]
-    posts = [(at, one) for at, one in enumerate(played.interactions) if one["request"]["path"] == "/1.0/images/aliases"]
+    posts = [
+        (at, interaction)
+        for at, interaction in enumerate(played.interactions)
+        if interaction["request"]["path"] == "/1.0/images/aliases"
+    ]
     played.played, recorded = posts[0]
     request = json.loads(json.dumps(recorded["request"]).replace(recorded["request"]["body"]["target"], "ab" * 32))
     assert played.respond(request)["status"] == 201
@@ -77,7 +81,9 @@ def test_responds_to_another_request_with_the_difference(played):
 
 
 def test_rejects_two_values_for_one_recorded_value(played):
-    at = next(at for at, one in enumerate(played.interactions) if one["request"]["path"] == "/1.0/instances")
+    at = next(
+        at for at, interaction in enumerate(played.interactions) if interaction["request"]["path"] == "/1.0/instances"
+    )
     played.played = at
     request = copy.deepcopy(played.interactions[at]["request"])
     volume = request["body"]["devices"]["config"]

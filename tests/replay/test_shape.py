@@ -43,7 +43,9 @@ def test_ignores_a_retry_after_a_transient_error():
     recorded = fixtures.load("lxd", "vm")
     retried = copy.deepcopy(recorded)
     interactions = retried["calls"][0]["interactions"]
-    post = next(index for index, one in enumerate(interactions) if one["request"]["path"] == "/1.0/instances")
+    post = next(
+        index for index, interaction in enumerate(interactions) if interaction["request"]["path"] == "/1.0/instances"
+    )
     failed = copy.deepcopy(interactions[post + 1])
     failed["response"]["body"]["metadata"] |= {
         "status": "Failure",

@@ -13,10 +13,10 @@ NAMES = [f"{row.server}/{row.scenario}" for row in synthetic.TABLE]
 
 def requests(server, scenario, method, part):
     return [
-        one["request"]
+        interaction["request"]
         for call in fixtures.load(server, scenario)["calls"]
-        for one in call["interactions"]
-        if one["request"]["method"] == method and part in one["request"]["path"]
+        for interaction in call["interactions"]
+        if interaction["request"]["method"] == method and part in interaction["request"]["path"]
     ]
 
 
@@ -72,10 +72,10 @@ def test_disk_hints_on_lxd():
 
 def test_waits_for_changes_of_volumes():
     changes = [
-        one
+        interaction
         for call in fixtures.load("lxd-6.6", "disk")["calls"]
-        for one in call["interactions"]
-        if one["request"]["method"] != "GET" and one["response"]["body"]["type"] == "async"
+        for interaction in call["interactions"]
+        if interaction["request"]["method"] != "GET" and interaction["response"]["body"]["type"] == "async"
     ]
     assert len(changes) == len(requests("lxd-6.6", "disk", "GET", "/wait")) == 6
     assert requests("incus", "disk", "GET", "/wait") == []
@@ -101,7 +101,9 @@ def test_finds_the_operation_of_a_lost_response_by_metadata():
     server, scenario = "lxd-6.9", "response_lost_while_operation_runs"
     [post] = requests(server, scenario, "POST", "/1.0/instances")
     [call] = fixtures.load(server, scenario)["calls"]
-    [listed] = [one for one in call["interactions"] if one["request"]["path"] == "/1.0/operations"]
+    [listed] = [
+        interaction for interaction in call["interactions"] if interaction["request"]["path"] == "/1.0/operations"
+    ]
     [running] = listed["response"]["body"]["metadata"]["running"]
     assert running["resources"] == {} and post["body"]["name"] in running["metadata"]["entity_url"]
     assert requests(server, scenario, "GET", f"/1.0/operations/{running['id']}/wait")

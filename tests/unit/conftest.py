@@ -19,7 +19,7 @@ from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
-from tests.support import responses
+from tests.support import responses as response_builders
 from tests.support.clock import ManualClock
 from tests.support.wire import Wire
 
@@ -74,9 +74,9 @@ def real_time() -> None:
 
 
 @pytest.fixture
-def replies() -> ModuleType:
+def responses() -> ModuleType:
     """The builders of server responses."""
-    return responses
+    return response_builders
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ def test_rejects_invalid_cid(value):
     assert len(raised.value.brief) < 100
 
 
-def test_hint_fields_name_the_kind_that_the_server_reports(context, wire, replies):
-    wire.script(("GET /1.0", replies.sync({"auth": "trusted", "environment": {"server": "incus"}})))
+def test_hint_fields_name_the_kind_that_the_server_reports(context, wire, responses):
+    wire.script(("GET /1.0", responses.sync({"auth": "trusted", "environment": {"server": "incus"}})))
     call = context()
     assert call.features().kind == "incus"
     assert call.hint_fields()["server"] == "incus"
@@ -48,8 +48,8 @@ def test_hint_fields_are_properties_of_the_server(context):
     }
 
 
-def test_rejects_server_that_does_not_trust_the_certificate(context, wire, replies):
-    wire.script(("GET /1.0", replies.sync({"auth": "untrusted", "api_extensions": ["dev_incus_events"]})))
+def test_rejects_server_that_does_not_trust_the_certificate(context, wire, responses):
+    wire.script(("GET /1.0", responses.sync({"auth": "untrusted", "api_extensions": ["dev_incus_events"]})))
     call = context()
     with pytest.raises(
         errors.CertificateNotTrusted, match="the server at https://lxd:8443 does not trust the client certificate"

@@ -49,14 +49,14 @@ def cid(uuid) -> str:
 
 
 @pytest.fixture
-def script_look_ups(wire, replies) -> Callable[..., None]:
+def script_look_ups(wire, responses) -> Callable[..., None]:
     """Return a function that scripts the three requests before the first change."""
 
     def script_look_ups(server: dict[str, Any] = INCUS, stemcell: dict[str, Any] = STEMCELL) -> None:
         wire.script(
-            ("GET /1.0", replies.sync(server)),
-            ("GET /1.0/images/aliases/img-1", replies.sync(stemcell)),
-            ("GET /1.0/networks", replies.sync([BRIDGE])),
+            ("GET /1.0", responses.sync(server)),
+            ("GET /1.0/images/aliases/img-1", responses.sync(stemcell)),
+            ("GET /1.0/networks", responses.sync([BRIDGE])),
         )
 
     return script_look_ups
@@ -74,52 +74,52 @@ def create(context) -> Callable[..., Any]:
     return create
 
 
-def with_operation(line: str, replies) -> list[tuple[str, Any]]:
+def with_operation(line: str, responses) -> list[tuple[str, Any]]:
     """A request and the wait for its operation."""
-    return [(line, replies.asynchronous()), ("GET /1.0/operations/op-1/wait", replies.done())]
+    return [(line, responses.asynchronous()), ("GET /1.0/operations/op-1/wait", responses.done())]
 
 
-def changes(cid: str, replies, *, ephemeral: bool = False) -> list[tuple[str, Any]]:
+def changes(cid: str, responses, *, ephemeral: bool = False) -> list[tuple[str, Any]]:
     """The requests that create a VM on Incus."""
-    first = [(f"POST {VOLUMES}", replies.sync())] if ephemeral else []
+    first = [(f"POST {VOLUMES}", responses.sync())] if ephemeral else []
     return [
         *first,
-        *with_operation(f"POST {VOLUMES}", replies),
-        *with_operation("POST /1.0/instances", replies),
-        (f"PATCH /1.0/instances/{cid}", replies.sync()),
+        *with_operation(f"POST {VOLUMES}", responses),
+        *with_operation("POST /1.0/instances", responses),
+        (f"PATCH /1.0/instances/{cid}", responses.sync()),
     ]
 
 
-def rollback(uuid: str, replies, *, vm_exists: bool = False) -> list[tuple[str, Any]]:
+def rollback(uuid: str, responses, *, vm_exists: bool = False) -> list[tuple[str, Any]]:
     """The requests that delete a VM with its config drive, or look for its volumes if there is no VM."""
     cid = f"vm-{uuid}"
     if vm_exists:
         devices = {"config": {"type": "disk", "pool": "default", "source": f"vol-c-{uuid}"}}
         return [
-            (f"GET /1.0/instances/{cid}", replies.sync({"status": "Running", "devices": devices})),
-            *with_operation(f"PUT /1.0/instances/{cid}/state", replies),
-            *with_operation(f"DELETE /1.0/instances/{cid}", replies),
-            (f"DELETE {VOLUMES}/vol-c-{uuid}", replies.sync()),
-            (f"DELETE {VOLUMES}/vol-e-{uuid}", replies.error("Not found", 404)),
+            (f"GET /1.0/instances/{cid}", responses.sync({"status": "Running", "devices": devices})),
+            *with_operation(f"PUT /1.0/instances/{cid}/state", responses),
+            *with_operation(f"DELETE /1.0/instances/{cid}", responses),
+            (f"DELETE {VOLUMES}/vol-c-{uuid}", responses.sync()),
+            (f"DELETE {VOLUMES}/vol-e-{uuid}", responses.error("Not found", 404)),
         ]
     return [
-        (f"GET /1.0/instances/{cid}", replies.error("Instance not found", 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
-        (f"DELETE {VOLUMES}/vol-c-{uuid}", replies.error("Not found", 404)),
-        (f"DELETE {VOLUMES}/vol-e-{uuid}", replies.error("Not found", 404)),
+        (f"GET /1.0/instances/{cid}", responses.error("Instance not found", 404)),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "default"}])),
+        (f"DELETE {VOLUMES}/vol-c-{uuid}", responses.error("Not found", 404)),
+        (f"DELETE {VOLUMES}/vol-e-{uuid}", responses.error("Not found", 404)),
     ]
 
 
-def test_takes_nine_requests_on_incus(create, wire, script_look_ups, replies, cid):
+def test_takes_nine_requests_on_incus(create, wire, script_look_ups, responses, cid):
     script_look_ups()
-    wire.script(*changes(cid, replies, ephemeral=True))
+    wire.script(*changes(cid, responses, ephemeral=True))
     assert create({"ephemeral_disk": 1024}) == [cid, NETWORKS]
     assert wire.requests == 9
 
 
-def test_one_request_creates_and_starts_the_vm(create, wire, script_look_ups, replies, cid, uuid):
+def test_one_request_creates_and_starts_the_vm(create, wire, script_look_ups, responses, cid, uuid):
     script_look_ups()
-    wire.script(*changes(cid, replies, ephemeral=True))
+    wire.script(*changes(cid, responses, ephemeral=True))
     create(
         {
             "cpu": 2,
@@ -170,9 +170,9 @@ def test_one_request_creates_and_starts_the_vm(create, wire, script_look_ups, re
     }
 
 
-def test_config_drive_has_the_mac_of_the_device(create, wire, script_look_ups, replies, cid, uuid):
+def test_config_drive_has_the_mac_of_the_device(create, wire, script_look_ups, responses, cid, uuid):
     script_look_ups()
-    wire.script(*changes(cid, replies))
+    wire.script(*changes(cid, responses))
     create(env={"bosh": {"group": "g"}})
     drive = wire.request_to(f"POST {VOLUMES}")
     [nic] = NetworkPlan.build(NETWORKS, default_network="lxdbr0", vm_uuid=uuid).nics
@@ -181,13 +181,13 @@ def test_config_drive_has_the_mac_of_the_device(create, wire, script_look_ups, r
         assert value.encode() in drive.body
 
 
-def test_imports_a_backup_and_starts_separately_on_lxd_5_0(create, wire, script_look_ups, replies, cid):
+def test_imports_a_backup_and_starts_separately_on_lxd_5_0(create, wire, script_look_ups, responses, cid):
     script_look_ups(LXD_5_0)
     wire.script(
-        *with_operation(f"POST {VOLUMES}", replies),
-        *with_operation("POST /1.0/instances", replies),
-        *with_operation(f"PUT /1.0/instances/{cid}/state", replies),
-        (f"PATCH /1.0/instances/{cid}", replies.sync()),
+        *with_operation(f"POST {VOLUMES}", responses),
+        *with_operation("POST /1.0/instances", responses),
+        *with_operation(f"PUT /1.0/instances/{cid}/state", responses),
+        (f"PATCH /1.0/instances/{cid}", responses.sync()),
     )
     create()
     drive, instance = wire.request_to(f"POST {VOLUMES}"), wire.request_to("POST /1.0/instances").body
@@ -196,18 +196,18 @@ def test_imports_a_backup_and_starts_separately_on_lxd_5_0(create, wire, script_
     assert instance["config"]["raw.qemu"] == "-bios bios-256k.bin"
 
 
-def test_uses_boot_mode_on_lxd_6_7(create, wire, script_look_ups, replies, cid):
+def test_uses_boot_mode_on_lxd_6_7(create, wire, script_look_ups, responses, cid):
     script_look_ups(LXD_6_7)
-    wire.script(*with_operation(f"POST {VOLUMES}", replies), *changes(cid, replies))
+    wire.script(*with_operation(f"POST {VOLUMES}", responses), *changes(cid, responses))
     create({"ephemeral_disk": 64})
     body = wire.request_to("POST /1.0/instances").body
     assert body["config"]["boot.mode"] == "bios"
     assert not {"security.csm", "security.secureboot", "raw.qemu"} & body["config"].keys()
 
 
-def test_imports_fat_drives_as_backup(context, wire, script_look_ups, replies, cid):
+def test_imports_fat_drives_as_backup(context, wire, script_look_ups, responses, cid):
     script_look_ups()
-    wire.script(*changes(cid, replies))
+    wire.script(*changes(cid, responses))
     call = context()
     call.config = call.config._replace(agent_config=call.config.agent_config._replace(type="FAT32"))
     create_vm.create_vm(call, "agent-1", "img-1", {}, NETWORKS)
@@ -215,7 +215,7 @@ def test_imports_fat_drives_as_backup(context, wire, script_look_ups, replies, c
     assert "X-LXD-type" not in drive.headers and b"backup/volume.img" in drive.body
 
 
-def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, script_look_ups, replies, cid, uuid):
+def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, script_look_ups, responses, cid, uuid):
     script_look_ups(CLUSTER)
     instance = {
         "location": "m2",
@@ -225,13 +225,13 @@ def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, script_loo
         "profiles": ["default"],
     }
     wire.script(
-        *with_operation("POST /1.0/instances", replies),
-        (f"GET /1.0/instances/{cid}", replies.sync(instance, etag="e7")),
-        (f"POST {VOLUMES}", replies.sync()),
-        *with_operation(f"POST {VOLUMES}", replies),
-        *with_operation(f"PUT /1.0/instances/{cid}", replies),
-        *with_operation(f"PUT /1.0/instances/{cid}/state", replies),
-        (f"PATCH /1.0/instances/{cid}", replies.sync()),
+        *with_operation("POST /1.0/instances", responses),
+        (f"GET /1.0/instances/{cid}", responses.sync(instance, etag="e7")),
+        (f"POST {VOLUMES}", responses.sync()),
+        *with_operation(f"POST {VOLUMES}", responses),
+        *with_operation(f"PUT /1.0/instances/{cid}", responses),
+        *with_operation(f"PUT /1.0/instances/{cid}/state", responses),
+        (f"PATCH /1.0/instances/{cid}", responses.sync()),
     )
     create({"ephemeral_disk": 64, "target": "@fast"})
     creation, change = wire.request_to("POST /1.0/instances"), wire.request_to(f"PUT /1.0/instances/{cid}")
@@ -244,57 +244,57 @@ def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, script_loo
     assert change.body["devices"]["config"]["source"] == f"vol-c-{uuid}" and "root" in change.body["devices"]
 
 
-def test_target_of_network_overrides_target_of_server(create, wire, script_look_ups, replies, uuid):
+def test_target_of_network_overrides_target_of_server(create, wire, script_look_ups, responses, uuid):
     script_look_ups(CLUSTER)
-    wire.script(("POST /1.0/instances", replies.error("odd")), *rollback(uuid, replies))
+    wire.script(("POST /1.0/instances", responses.error("odd")), *rollback(uuid, responses))
     network = {"private": {**NETWORKS["private"], "cloud_properties": {"target": "m2"}}}
     with pytest.raises(errors.CloudError, match="odd"):
         create(networks=network, target="@default")
     assert wire.request_to("POST /1.0/instances").query["target"] == "m2"
 
 
-def test_sends_no_target_without_cluster(create, wire, script_look_ups, replies, cid):
+def test_sends_no_target_without_cluster(create, wire, script_look_ups, responses, cid):
     script_look_ups()
-    wire.script(*changes(cid, replies))
+    wire.script(*changes(cid, responses))
     create({"target": "m1"})
     assert all("target" not in request.query for request in wire.recorded)
 
 
-def test_reads_the_image_when_the_alias_has_no_description(create, wire, replies, cid):
+def test_reads_the_image_when_the_alias_has_no_description(create, wire, responses, cid):
     """Aliases of the Go CPI have no description."""
     wire.script(
-        ("GET /1.0", replies.sync(INCUS)),
-        ("GET /1.0/images/aliases/img-1", replies.sync({"target": "f1ng3r", "description": ""})),
+        ("GET /1.0", responses.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", responses.sync({"target": "f1ng3r", "description": ""})),
         (
             "GET /1.0/images/f1ng3r",
-            replies.sync({"properties": {"description": "bosh-openstack-kvm-ubuntu-jammy-1.5"}}),
+            responses.sync({"properties": {"description": "bosh-openstack-kvm-ubuntu-jammy-1.5"}}),
         ),
-        ("GET /1.0/networks", replies.sync([BRIDGE])),
-        *changes(cid, replies),
+        ("GET /1.0/networks", responses.sync([BRIDGE])),
+        *changes(cid, responses),
     )
     create()
     assert wire.request_to("POST /1.0/instances").body["config"]["security.csm"] == "true"
 
 
-def test_finds_a_bridge_in_the_default_project(create, wire, replies, cid):
+def test_finds_a_bridge_in_the_default_project(create, wire, responses, cid):
     wire.script(
-        ("GET /1.0", replies.sync(INCUS)),
-        ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
-        ("GET /1.0/networks", replies.sync([])),
-        ("GET /1.0/networks", replies.sync([BRIDGE])),
-        *changes(cid, replies),
+        ("GET /1.0", responses.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", responses.sync(STEMCELL)),
+        ("GET /1.0/networks", responses.sync([])),
+        ("GET /1.0/networks", responses.sync([BRIDGE])),
+        *changes(cid, responses),
     )
     create()
     assert wire.last_request_to("GET /1.0/networks").query["project"] == "default"
     assert wire.request_to("POST /1.0/instances").body["devices"]["eth0"]["parent"] == "lxdbr0"
 
 
-def test_rejects_network_that_no_visible_project_has(create, wire, replies):
+def test_rejects_network_that_no_visible_project_has(create, wire, responses):
     wire.script(
-        ("GET /1.0", replies.sync(INCUS)),
-        ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
-        ("GET /1.0/networks", replies.sync([])),
-        ("GET /1.0/networks", replies.error("not authorized", 403)),
+        ("GET /1.0", responses.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", responses.sync(STEMCELL)),
+        ("GET /1.0/networks", responses.sync([])),
+        ("GET /1.0/networks", responses.error("not authorized", 403)),
     )
     with pytest.raises(errors.CloudError, match="the server has no network lxdbr0"):
         create()
@@ -305,12 +305,12 @@ def test_rejects_network_that_no_visible_project_has(create, wire, replies):
     [("dhcp", True, True), ("dhcp", False, False), ("static", True, False)],
     ids=["dhcp", "dhcp on unmanaged network", "static"],
 )
-def test_reserves_addresses_by_dhcp_on_managed_networks(create, wire, replies, cid, assignment, managed, dhcp):
+def test_reserves_addresses_by_dhcp_on_managed_networks(create, wire, responses, cid, assignment, managed, dhcp):
     wire.script(
-        ("GET /1.0", replies.sync(INCUS)),
-        ("GET /1.0/images/aliases/img-1", replies.sync(STEMCELL)),
-        ("GET /1.0/networks", replies.sync([{**BRIDGE, "managed": managed}])),
-        *changes(cid, replies),
+        ("GET /1.0", responses.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", responses.sync(STEMCELL)),
+        ("GET /1.0/networks", responses.sync([{**BRIDGE, "managed": managed}])),
+        *changes(cid, responses),
     )
     _, bosh_networks = create(managed_network_assignment=assignment)
     assert bosh_networks["private"]["type"] == ("dynamic" if dhcp else "manual")
@@ -320,17 +320,17 @@ def test_reserves_addresses_by_dhcp_on_managed_networks(create, wire, replies, c
 # -- failures before the first change ---------------------------------------------------------------------------------
 
 
-def test_rejects_server_without_virtual_machines(create, wire, replies):
-    wire.script(("GET /1.0", replies.sync({**INCUS, "environment": {**INCUS["environment"], "driver": "lxc"}})))
+def test_rejects_server_without_virtual_machines(create, wire, responses):
+    wire.script(("GET /1.0", responses.sync({**INCUS, "environment": {**INCUS["environment"], "driver": "lxc"}})))
     with pytest.raises(errors.CloudError, match="cannot run virtual machines") as raised:
         create()
     assert raised.value.code == "no_vms"
 
 
-def test_raises_stemcell_not_found(create, wire, replies):
+def test_raises_stemcell_not_found(create, wire, responses):
     wire.script(
-        ("GET /1.0", replies.sync(INCUS)),
-        ("GET /1.0/images/aliases/img-1", replies.error("Image alias not found", 404)),
+        ("GET /1.0", responses.sync(INCUS)),
+        ("GET /1.0/images/aliases/img-1", responses.error("Image alias not found", 404)),
     )
     with pytest.raises(errors.StemcellNotFound, match="there is no stemcell img-1 in project prod") as raised:
         create()
@@ -360,30 +360,30 @@ def test_rejects_invalid_arguments_before_any_request(context, wire, arguments, 
 @pytest.mark.parametrize(
     "step", range(5), ids=["ephemeral disk", "drive", "operation of drive", "VM", "operation of VM"]
 )
-def test_rolls_back_when_a_step_fails(create, wire, script_look_ups, replies, uuid, cid, step):
+def test_rolls_back_when_a_step_fails(create, wire, script_look_ups, responses, uuid, cid, step):
     script_look_ups()
-    steps = changes(cid, replies, ephemeral=True)[: step + 1]
-    steps[-1] = (steps[-1][0], replies.failed("odd") if "operations" in steps[-1][0] else replies.error("odd"))
-    wire.script(*steps, *rollback(uuid, replies, vm_exists=step == 4))
+    steps = changes(cid, responses, ephemeral=True)[: step + 1]
+    steps[-1] = (steps[-1][0], responses.failed("odd") if "operations" in steps[-1][0] else responses.error("odd"))
+    wire.script(*steps, *rollback(uuid, responses, vm_exists=step == 4))
     with pytest.raises(errors.VMCreationFailed, match=r": odd$") as raised:
         create({"ephemeral_disk": 64})
     assert raised.value.ok_to_retry is False
 
 
-def test_rolls_back_when_the_label_cannot_be_set(create, wire, script_look_ups, replies, uuid, cid):
+def test_rolls_back_when_the_label_cannot_be_set(create, wire, script_look_ups, responses, uuid, cid):
     script_look_ups()
     wire.script(
-        *changes(cid, replies)[:-1],
-        (f"PATCH /1.0/instances/{cid}", replies.error("odd")),
-        *rollback(uuid, replies, vm_exists=True),
+        *changes(cid, responses)[:-1],
+        (f"PATCH /1.0/instances/{cid}", responses.error("odd")),
+        *rollback(uuid, responses, vm_exists=True),
     )
     with pytest.raises(errors.VMCreationFailed):
         create()
 
 
-def test_rolls_back_after_an_unexpected_exception(create, wire, script_look_ups, replies, uuid):
+def test_rolls_back_after_an_unexpected_exception(create, wire, script_look_ups, responses, uuid):
     script_look_ups()
-    wire.script((f"POST {VOLUMES}", lambda: KeyError("surprise")), *rollback(uuid, replies))
+    wire.script((f"POST {VOLUMES}", lambda: KeyError("surprise")), *rollback(uuid, responses))
     with pytest.raises(KeyError):
         create()
 
@@ -397,11 +397,13 @@ def test_rolls_back_after_an_unexpected_exception(create, wire, script_look_ups,
     ],
     ids=["busy", "name is taken", "unknown error"],
 )
-def test_director_retries_transient_failures_only(create, wire, script_look_ups, replies, uuid, cid, text, ok_to_retry):
+def test_director_retries_transient_failures_only(
+    create, wire, script_look_ups, responses, uuid, cid, text, ok_to_retry
+):
     script_look_ups()
-    steps = changes(cid, replies)
-    failing = [steps[2], ("GET /1.0/operations/op-1/wait", replies.failed(text))]
-    wire.script(*steps[:2], *failing * (2 if "busy" in text else 1), *rollback(uuid, replies))
+    steps = changes(cid, responses)
+    failing = [steps[2], ("GET /1.0/operations/op-1/wait", responses.failed(text))]
+    wire.script(*steps[:2], *failing * (2 if "busy" in text else 1), *rollback(uuid, responses))
     with pytest.raises(errors.VMCreationFailed) as raised:
         create(retry=TWO_ATTEMPTS)
     assert raised.value.ok_to_retry is ok_to_retry
@@ -416,22 +418,22 @@ def test_director_retries_transient_failures_only(create, wire, script_look_ups,
     ],
     ids=["no space", "no profile", "no project"],
 )
-def test_keeps_errors_that_have_a_hint(create, wire, script_look_ups, replies, uuid, text, error, code):
+def test_keeps_errors_that_have_a_hint(create, wire, script_look_ups, responses, uuid, text, error, code):
     script_look_ups()
-    wire.script((f"POST {VOLUMES}", replies.error(text)), *rollback(uuid, replies))
+    wire.script((f"POST {VOLUMES}", responses.error(text)), *rollback(uuid, responses))
     with pytest.raises(error) as raised:
         create()
     assert type(raised.value) is error and raised.value.code == code
 
 
-def test_finds_the_vm_when_the_response_is_lost(create, wire, script_look_ups, replies, cid):
+def test_finds_the_vm_when_the_response_is_lost(create, wire, script_look_ups, responses, cid):
     script_look_ups()
-    steps = changes(cid, replies)
-    running = replies.sync({"status": "Running"})
+    steps = changes(cid, responses)
+    running = responses.sync({"status": "Running"})
     wire.script(
         *steps[:2],
         ("POST /1.0/instances", errors.NoResponse("reset")),
-        ("GET /1.0/operations", replies.sync({})),
+        ("GET /1.0/operations", responses.sync({})),
         (f"GET /1.0/instances/{cid}", running),
         (f"GET /1.0/instances/{cid}", running),
         steps[-1],
@@ -439,16 +441,16 @@ def test_finds_the_vm_when_the_response_is_lost(create, wire, script_look_ups, r
     assert create()[0] == cid
 
 
-def test_waits_for_the_creation_when_the_response_is_lost(create, wire, script_look_ups, replies, cid):
+def test_waits_for_the_creation_when_the_response_is_lost(create, wire, script_look_ups, responses, cid):
     script_look_ups()
-    steps = changes(cid, replies)
-    running = replies.sync({"status": "Running"})
+    steps = changes(cid, responses)
+    running = responses.sync({"status": "Running"})
     pending = {"running": [{"id": "op-9", "resources": {"instances": [f"/1.0/instances/{cid}?project=prod"]}}]}
     wire.script(
         *steps[:2],
         ("POST /1.0/instances", errors.NoResponse("reset")),
-        ("GET /1.0/operations", replies.sync(pending)),
-        ("GET /1.0/operations/op-9/wait", replies.done()),
+        ("GET /1.0/operations", responses.sync(pending)),
+        ("GET /1.0/operations/op-9/wait", responses.done()),
         (f"GET /1.0/instances/{cid}", running),
         (f"GET /1.0/instances/{cid}", running),
         steps[-1],
@@ -456,22 +458,22 @@ def test_waits_for_the_creation_when_the_response_is_lost(create, wire, script_l
     assert create()[0] == cid
 
 
-def test_accepts_the_label_when_the_agent_is_not_running(create, wire, script_look_ups, replies, cid):
+def test_accepts_the_label_when_the_agent_is_not_running(create, wire, script_look_ups, responses, cid):
     script_look_ups()
     wire.script(
-        *changes(cid, replies)[:-1],
-        (f"PATCH /1.0/instances/{cid}", replies.error("LXD VM agent isn't currently running")),
-        (f"GET /1.0/instances/{cid}", replies.sync({"config": {"user.bosh.state": "created"}})),
+        *changes(cid, responses)[:-1],
+        (f"PATCH /1.0/instances/{cid}", responses.error("LXD VM agent isn't currently running")),
+        (f"GET /1.0/instances/{cid}", responses.sync({"config": {"user.bosh.state": "created"}})),
     )
     assert create()[0] == cid
 
 
 @pytest.mark.parametrize("step", [1, 3], ids=["config drive", "VM"])
-def test_interrupted_call_rolls_back_and_may_be_retried(create, wire, script_look_ups, replies, uuid, cid, step):
+def test_interrupted_call_rolls_back_and_may_be_retried(create, wire, script_look_ups, responses, uuid, cid, step):
     script_look_ups()
-    steps = changes(cid, replies)[: step + 1]
+    steps = changes(cid, responses)[: step + 1]
     steps[-1] = (steps[-1][0], errors.Interrupted("SIGTERM"))
-    wire.script(*steps, *rollback(uuid, replies, vm_exists=step == 3))
+    wire.script(*steps, *rollback(uuid, responses, vm_exists=step == 3))
     with pytest.raises(errors.VMCreationFailed, match=r"^the call was stopped by SIGTERM$") as raised:
         create()
     assert raised.value.ok_to_retry is True
@@ -497,34 +499,34 @@ def test_interrupted_before_the_first_change_may_be_retried(create, wire):
     ],
     ids=["server", "alias", "networks"],
 )
-def test_unexpected_response_names_endpoint_and_field(create, wire, replies, look_up, document, problem):
+def test_unexpected_response_names_endpoint_and_field(create, wire, responses, look_up, document, problem):
     lines = ["GET /1.0", "GET /1.0/images/aliases/img-1", "GET /1.0/networks"]
     documents = [INCUS, STEMCELL, [BRIDGE]]
     documents[look_up] = document
-    wire.script(*[(line, replies.sync(one)) for line, one in zip(lines, documents, strict=True)][: look_up + 1])
+    wire.script(*[(line, responses.sync(one)) for line, one in zip(lines, documents, strict=True)][: look_up + 1])
     with pytest.raises(errors.VMCreationFailed, match=f"^{problem}$") as raised:
         create()
     assert raised.value.ok_to_retry is False
     assert isinstance(raised.value.__cause__, errors.UnexpectedResponse)
 
 
-def test_rolls_back_after_the_deadline(create, wire, script_look_ups, replies, uuid, clock):
+def test_rolls_back_after_the_deadline(create, wire, script_look_ups, responses, uuid, clock):
     script_look_ups()
-    wire.script((f"POST {VOLUMES}", lambda: clock.sleep(301) or replies.sync()), *rollback(uuid, replies))
+    wire.script((f"POST {VOLUMES}", lambda: clock.sleep(301) or responses.sync()), *rollback(uuid, responses))
     with pytest.raises(errors.VMCreationFailed, match="the call did not finish within 300 seconds") as raised:
         create({"ephemeral_disk": 64})
     assert raised.value.ok_to_retry is True
 
 
-def test_keeps_a_failed_vm_when_configured(context, wire, script_look_ups, replies, cid):
+def test_keeps_a_failed_vm_when_configured(context, wire, script_look_ups, responses, cid):
     script_look_ups()
-    vm = (f"GET /1.0/instances/{cid}", replies.sync({"status": "Stopped"}))
-    steps = changes(cid, replies)
+    vm = (f"GET /1.0/instances/{cid}", responses.sync({"status": "Stopped"}))
+    steps = changes(cid, responses)
     wire.script(
         *steps[:3],
-        ("GET /1.0/operations/op-1/wait", replies.failed("odd")),
+        ("GET /1.0/operations/op-1/wait", responses.failed("odd")),
         vm,
-        (f"PATCH /1.0/instances/{cid}", replies.sync()),
+        (f"PATCH /1.0/instances/{cid}", responses.sync()),
     )
     call = context()
     call.config = call.config._replace(keep_failed_vms=True)
@@ -544,13 +546,13 @@ def test_keeps_no_vm_when_the_server_is_unreachable(context, wire):
     assert raised.value.ok_to_retry is True
 
 
-def test_keeps_a_failed_vm_although_it_cannot_be_labelled(context, wire, script_look_ups, replies, cid, log):
+def test_keeps_a_failed_vm_although_it_cannot_be_labelled(context, wire, script_look_ups, responses, cid, log):
     script_look_ups()
     wire.script(
-        *changes(cid, replies)[:3],
-        ("GET /1.0/operations/op-1/wait", replies.failed("UNIQUE constraint failed: instances.name")),
-        (f"GET /1.0/instances/{cid}", replies.sync({"status": "Stopped"})),
-        (f"PATCH /1.0/instances/{cid}", replies.error("odd")),
+        *changes(cid, responses)[:3],
+        ("GET /1.0/operations/op-1/wait", responses.failed("UNIQUE constraint failed: instances.name")),
+        (f"GET /1.0/instances/{cid}", responses.sync({"status": "Stopped"})),
+        (f"PATCH /1.0/instances/{cid}", responses.error("odd")),
     )
     call = context()
     call.config = call.config._replace(keep_failed_vms=True)
@@ -560,15 +562,15 @@ def test_keeps_a_failed_vm_although_it_cannot_be_labelled(context, wire, script_
     assert f"could not roll back VM {cid}" in log.stream.getvalue()
 
 
-def test_holds_the_lock_of_the_vm_during_its_creation(create, wire, script_look_ups, replies, cid, tmp_path):
+def test_holds_the_lock_of_the_vm_during_its_creation(create, wire, script_look_ups, responses, cid, tmp_path):
     held = []
 
     def create_volume():
         held.append(locks.is_held(str(tmp_path / "locks"), cid))
-        return replies.asynchronous()
+        return responses.asynchronous()
 
     script_look_ups()
-    first, *others = changes(cid, replies)
+    first, *others = changes(cid, responses)
     wire.script((first[0], create_volume), *others)
     create()
     assert held == [True]

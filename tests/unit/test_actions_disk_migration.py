@@ -30,24 +30,24 @@ def offer(operation="/1.0/operations/op-0?project=prod"):
     return HttpResponse(202, {}, json.dumps(body).encode())
 
 
-def copy_requests(replies, **labels):
+def copy_requests(responses, **labels):
     """The requests of a migration until the copy begins."""
     return [
-        (f"GET {VOLUME}", replies.sync(volume(**labels))),
-        ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
-        ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
+        (f"GET {VOLUME}", responses.sync(volume(**labels))),
+        ("GET /1.0/cluster/members", responses.sync(MEMBERS)),
+        ("GET /1.0", responses.sync({"environment": {"certificate": "PEM"}})),
         (f"POST {VOLUME}", offer()),
-        (f"POST {VOLUMES}", replies.asynchronous()),
+        (f"POST {VOLUMES}", responses.asynchronous()),
     ]
 
 
-def test_move_copies_the_disk_and_deletes_the_original(context, wire, replies):
+def test_move_copies_the_disk_and_deletes_the_original(context, wire, responses):
     wire.script(
-        *copy_requests(replies, other="x"),
-        (WAIT, replies.done()),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"PUT {VOLUME}", replies.sync()),
-        (f"DELETE {VOLUME}", replies.sync()),
+        *copy_requests(responses, other="x"),
+        (WAIT, responses.done()),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"PUT {VOLUME}", responses.sync()),
+        (f"DELETE {VOLUME}", responses.sync()),
     )
     disk_migration.move(context(), "default", "vol-p-1", "m2")
     lines = [f"POST {VOLUME}", f"POST {VOLUMES}", f"PUT {VOLUME}", f"DELETE {VOLUME}"]
@@ -75,12 +75,12 @@ def test_move_copies_the_disk_and_deletes_the_original(context, wire, replies):
     }
 
 
-def test_move_looks_for_the_copy_when_copying_fails(context, wire, replies):
+def test_move_looks_for_the_copy_when_copying_fails(context, wire, responses):
     wire.script(
-        *copy_requests(replies),
-        (WAIT, replies.failed("no space left on device")),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VOLUME}", replies.error("Storage volume not found", 404)),
+        *copy_requests(responses),
+        (WAIT, responses.failed("no space left on device")),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"GET {VOLUME}", responses.error("Storage volume not found", 404)),
     )
     with pytest.raises(errors.NoDiskSpace):
         disk_migration.move(context(), "default", "vol-p-1", "m2")
@@ -92,13 +92,13 @@ def test_move_looks_for_the_copy_when_copying_fails(context, wire, replies):
     [({"copy": "4"}, "5"), ({"copied": "1"}, "2"), ({"copy": "1", "copied": "2"}, "3")],
     ids=["copied once", "not deleted", "copied twice"],
 )
-def test_move_gives_every_copy_a_new_number(context, wire, replies, labels, number):
+def test_move_gives_every_copy_a_new_number(context, wire, responses, labels, number):
     wire.script(
-        *copy_requests(replies, **labels),
-        (WAIT, replies.failed("no")),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VOLUME}", replies.sync(volume("m2", copy=number))),
-        (f"DELETE {VOLUME}", replies.sync()),
+        *copy_requests(responses, **labels),
+        (WAIT, responses.failed("no")),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"GET {VOLUME}", responses.sync(volume("m2", copy=number))),
+        (f"DELETE {VOLUME}", responses.sync()),
     )
     with pytest.raises(errors.CloudError):
         disk_migration.move(context(), "default", "vol-p-1", "m2")
@@ -106,20 +106,20 @@ def test_move_gives_every_copy_a_new_number(context, wire, replies, labels, numb
     assert wire.request_to(f"DELETE {VOLUME}").query["target"] == "m2"
 
 
-def test_move_does_nothing_when_the_disk_is_there(context, wire, replies):
-    wire.script((f"GET {VOLUME}", replies.sync(volume("m2", copy="1"))))
+def test_move_does_nothing_when_the_disk_is_there(context, wire, responses):
+    wire.script((f"GET {VOLUME}", responses.sync(volume("m2", copy="1"))))
     disk_migration.move(context(), "default", "vol-p-1", "m2")
 
 
-def test_move_rolls_back_its_own_copy_only(context, wire, replies):
+def test_move_rolls_back_its_own_copy_only(context, wire, responses):
     """Another machine may have moved the disk there. Then that volume is the only one."""
     wire.script(
-        (f"GET {VOLUME}", replies.sync(volume())),
-        ("GET /1.0/cluster/members", replies.sync(MEMBERS)),
-        ("GET /1.0", replies.sync({"environment": {"certificate": "PEM"}})),
-        (f"POST {VOLUME}", replies.error("Storage volume not found", 404)),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VOLUME}", replies.sync(volume("m2", copy="2"))),
+        (f"GET {VOLUME}", responses.sync(volume())),
+        ("GET /1.0/cluster/members", responses.sync(MEMBERS)),
+        ("GET /1.0", responses.sync({"environment": {"certificate": "PEM"}})),
+        (f"POST {VOLUME}", responses.error("Storage volume not found", 404)),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"GET {VOLUME}", responses.sync(volume("m2", copy="2"))),
     )
     with pytest.raises(errors.NotFound):
         disk_migration.move(context(), "default", "vol-p-1", "m2")
@@ -135,21 +135,23 @@ def test_move_rolls_back_its_own_copy_only(context, wire, replies):
     ],
     ids=["incomplete first copy", "complete first copy", "incomplete second copy", "numbers compare as numbers"],
 )
-def test_recovery_deletes_incomplete_copy_or_copied_original(context, wire, replies, original, copy, deleted):
+def test_recovery_deletes_incomplete_copy_or_copied_original(context, wire, responses, original, copy, deleted):
     volumes = [volume("m1", **original), volume("m2", **copy)]
     for copies in (volumes, volumes[::-1]):
         other = {**volume("m3"), "name": "vol-p-2"}
         wire.script(
-            ("GET /1.0/operations", replies.sync({})),
-            (f"GET {VOLUMES}", replies.sync([other, *copies])),
-            (f"DELETE {VOLUME}", replies.sync()),
+            ("GET /1.0/operations", responses.sync({})),
+            (f"GET {VOLUMES}", responses.sync([other, *copies])),
+            (f"DELETE {VOLUME}", responses.sync()),
         )
         disk_migration.recover_interrupted_migration(context(), "default", "vol-p-1")
         assert wire.last_request_to(f"DELETE {VOLUME}").query["target"] == deleted
 
 
-def test_recovery_does_nothing_when_one_copy_remains(context, wire, replies):
-    wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync([volume("m2", copy="1")])))
+def test_recovery_does_nothing_when_one_copy_remains(context, wire, responses):
+    wire.script(
+        ("GET /1.0/operations", responses.sync({})), (f"GET {VOLUMES}", responses.sync([volume("m2", copy="1")]))
+    )
     disk_migration.recover_interrupted_migration(context(), "default", "vol-p-1")
 
 
@@ -162,8 +164,8 @@ def test_recovery_does_nothing_when_one_copy_remains(context, wire, replies):
     ],
     ids=["no labels", "three copies", "attached copy"],
 )
-def test_recovery_rejects_copies_that_no_migration_left(context, wire, replies, copies):
-    wire.script(("GET /1.0/operations", replies.sync({})), (f"GET {VOLUMES}", replies.sync(copies)))
+def test_recovery_rejects_copies_that_no_migration_left(context, wire, responses, copies):
+    wire.script(("GET /1.0/operations", responses.sync({})), (f"GET {VOLUMES}", responses.sync(copies)))
     with pytest.raises(errors.CloudError, match="disk vol-p-1 exists on several cluster members: m1, m2") as raised:
         disk_migration.recover_interrupted_migration(context(), "default", "vol-p-1")
     assert raised.value.code == "several_disks"

@@ -57,10 +57,10 @@ def new_disk(clock):
 
 
 @pytest.mark.parametrize("response", ["sync", "asynchronous"])
-def test_create_disk_takes_one_request(context, wire, replies, response):
+def test_create_disk_takes_one_request(context, wire, responses, response):
     wire.script(
-        (f"POST {VOLUMES}", getattr(replies, response)()),
-        *([(WAIT, replies.done())] if response == "asynchronous" else []),
+        (f"POST {VOLUMES}", getattr(responses, response)()),
+        *([(WAIT, responses.done())] if response == "asynchronous" else []),
     )
     cid = disks.create_disk(context(), "1024", {"config": {"snapshots.expiry": "1d"}}, None)
     assert wire.request_to(f"POST {VOLUMES}").body == {
@@ -77,20 +77,20 @@ def test_create_disk_takes_one_request(context, wire, replies, response):
     }
 
 
-def test_create_disk_finds_the_disk_when_the_response_is_lost(context, wire, replies, new_disk):
+def test_create_disk_finds_the_disk_when_the_response_is_lost(context, wire, responses, new_disk):
     wire.script(
         (f"POST {VOLUMES}", errors.NoResponse("reset")),
-        (OPERATIONS, replies.sync({})),
-        (f"GET {VOLUMES}/{new_disk}", replies.sync(volume())),
+        (OPERATIONS, responses.sync({})),
+        (f"GET {VOLUMES}/{new_disk}", responses.sync(volume())),
     )
     assert disks.create_disk(context(), 1024, {}, None) == new_disk
 
 
-def test_create_disk_rolls_back_when_the_operation_fails(context, wire, replies, new_disk):
+def test_create_disk_rolls_back_when_the_operation_fails(context, wire, responses, new_disk):
     wire.script(
-        (f"POST {VOLUMES}", replies.asynchronous()),
-        (WAIT, replies.failed("odd")),
-        (f"DELETE {VOLUMES}/{new_disk}", replies.sync()),
+        (f"POST {VOLUMES}", responses.asynchronous()),
+        (WAIT, responses.failed("odd")),
+        (f"DELETE {VOLUMES}/{new_disk}", responses.sync()),
     )
     with pytest.raises(errors.ServerError, match="odd"):
         disks.create_disk(context(), 1024, {}, None)
@@ -103,32 +103,32 @@ def test_create_disk_rejects_invalid_size_before_any_request(context, wire, size
     assert wire.lines == []
 
 
-def test_create_disk_uses_the_member_of_its_vm(context, wire, replies):
-    wire.script((f"GET {VM}", replies.sync(instance(location="m2"))), (f"POST {VOLUMES}", replies.sync()))
+def test_create_disk_uses_the_member_of_its_vm(context, wire, responses):
+    wire.script((f"GET {VM}", responses.sync(instance(location="m2"))), (f"POST {VOLUMES}", responses.sync()))
     disks.create_disk(context(target="@fast"), 1024, {}, "vm-1")
     assert wire.request_to(f"POST {VOLUMES}").query == {"project": "prod", "target": "m2"}
 
 
 @pytest.mark.parametrize("exists, target", [(True, "m2"), (False, "m1")], ids=["VM exists", "no VM"])
-def test_create_disk_prefers_the_member_of_its_vm(context, wire, replies, exists, target):
-    response = replies.sync(instance(location="m2")) if exists else replies.error("Instance not found", 404)
-    wire.script((f"GET {VM}", response), (f"POST {VOLUMES}", replies.sync()))
+def test_create_disk_prefers_the_member_of_its_vm(context, wire, responses, exists, target):
+    response = responses.sync(instance(location="m2")) if exists else responses.error("Instance not found", 404)
+    wire.script((f"GET {VM}", response), (f"POST {VOLUMES}", responses.sync()))
     disks.create_disk(context(), 1024, {"target": "m1"}, "vm-1")
     assert wire.request_to(f"POST {VOLUMES}").query["target"] == target
 
 
-def test_delete_disk_is_repeated_when_the_response_is_lost(context, wire, replies):
+def test_delete_disk_is_repeated_when_the_response_is_lost(context, wire, responses):
     wire.script(
         (f"DELETE {VOLUME}", errors.NoResponse("reset")),
-        (f"DELETE {VOLUME}", replies.error("no", 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
+        (f"DELETE {VOLUME}", responses.error("no", 404)),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "default"}])),
     )
     disks.delete_disk(context(), "vol-p-1")
 
 
-def test_delete_disk_rejects_attached_disk(context, wire, replies):
+def test_delete_disk_rejects_attached_disk(context, wire, responses):
     wire.script(
-        (f"DELETE {VOLUME}", replies.asynchronous()), (WAIT, replies.failed("The storage volume is still in use"))
+        (f"DELETE {VOLUME}", responses.asynchronous()), (WAIT, responses.failed("The storage volume is still in use"))
     )
     with pytest.raises(errors.CloudError, match="disk vol-p-1 cannot be deleted, because it is attached") as raised:
         disks.delete_disk(context(), "vol-p-1")
@@ -136,20 +136,20 @@ def test_delete_disk_rejects_attached_disk(context, wire, replies):
     assert (raised.value.code, raised.value.fields) == ("attached_delete", {"disk": "vol-p-1", "pool": "default"})
 
 
-def in_use(line, replies, response):
+def in_use(line, responses, response):
     """A request that fails at once, or whose operation fails, because the volume is in use."""
     text = "The storage volume is still in use"
     if response == "sync":
-        return [(line, replies.error(text))]
-    return [(line, replies.asynchronous()), (WAIT, replies.failed(text))]
+        return [(line, responses.error(text))]
+    return [(line, responses.asynchronous()), (WAIT, responses.failed(text))]
 
 
 @pytest.mark.parametrize("response", ["sync", "asynchronous"])
-def test_delete_disk_names_the_pool_of_the_attached_disk(context, wire, replies, response):
+def test_delete_disk_names_the_pool_of_the_attached_disk(context, wire, responses, response):
     wire.script(
-        (f"DELETE {VOLUME}", replies.error("Not found", 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
-        *in_use(f"DELETE {VOLUME.replace('default', 'fast')}", replies, response),
+        (f"DELETE {VOLUME}", responses.error("Not found", 404)),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "default"}, {"name": "fast"}])),
+        *in_use(f"DELETE {VOLUME.replace('default', 'fast')}", responses, response),
     )
     with pytest.raises(errors.CloudError) as raised:
         disks.delete_disk(context(), "vol-p-1")
@@ -159,14 +159,16 @@ def test_delete_disk_names_the_pool_of_the_attached_disk(context, wire, replies,
 # -- attach and detach ------------------------------------------------------------------------------------------------
 
 
-def before_attachment(replies, **changes):
+def before_attachment(responses, **changes):
     """The requests of attach_disk before it reads the VM. `changes` are properties of the disk."""
-    return [("GET /1.0", replies.sync(LXD)), (f"GET {VOLUME}", replies.sync(volume(**changes)))]
+    return [("GET /1.0", responses.sync(LXD)), (f"GET {VOLUME}", responses.sync(volume(**changes)))]
 
 
-def test_attach_disk_takes_four_requests(context, wire, replies):
+def test_attach_disk_takes_four_requests(context, wire, responses):
     wire.script(
-        *before_attachment(replies), (f"GET {VM}", replies.sync(instance(), etag="e1")), (f"PATCH {VM}", replies.sync())
+        *before_attachment(responses),
+        (f"GET {VM}", responses.sync(instance(), etag="e1")),
+        (f"PATCH {VM}", responses.sync()),
     )
     assert disks.attach_disk(context(), "vm-1", "vol-p-1") == {
         "path": f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lxd_{DEVICE}"
@@ -179,12 +181,12 @@ def test_attach_disk_takes_four_requests(context, wire, replies):
     }
 
 
-def test_attach_disk_keeps_an_existing_device(context, wire, replies):
+def test_attach_disk_keeps_an_existing_device(context, wire, responses):
     vm = instance()
     vm["devices"]["persistent-1"] = {"type": "disk", "pool": "default", "source": "vol-p-1"}
     wire.script(
-        *before_attachment(replies, used_by=["/1.0/instances/vm-1?project=prod"]),
-        (f"GET {VM}", replies.sync(vm)),
+        *before_attachment(responses, used_by=["/1.0/instances/vm-1?project=prod"]),
+        (f"GET {VM}", responses.sync(vm)),
     )
     assert disks.attach_disk(context(), "vm-1", "vol-p-1")["path"].endswith("_lxd_persistent--1")
 
@@ -192,8 +194,8 @@ def test_attach_disk_keeps_an_existing_device(context, wire, replies):
 @pytest.mark.parametrize(
     "user", ["/1.0/instances/vm-2", "/1.0/instances/vm-2?project=prod", "/1.0/virtual-machines/vm-2"]
 )
-def test_attach_disk_rejects_disk_of_another_vm(context, wire, replies, user):
-    wire.script(*before_attachment(replies, used_by=[user]))
+def test_attach_disk_rejects_disk_of_another_vm(context, wire, responses, user):
+    wire.script(*before_attachment(responses, used_by=[user]))
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is already attached to vm-2") as raised:
         disks.attach_disk(context(), "vm-1", "vol-p-1")
     assert raised.value.code == "attached_elsewhere"
@@ -202,11 +204,11 @@ def test_attach_disk_rejects_disk_of_another_vm(context, wire, replies, user):
 @pytest.mark.parametrize(
     "used_by", [None, [], ["/1.0/profiles/default"], ["/1.0/storage-pools/default/volumes/custom/vol-p-1/snapshots/s"]]
 )
-def test_attach_disk_ignores_users_that_are_not_vms(context, wire, replies, used_by):
+def test_attach_disk_ignores_users_that_are_not_vms(context, wire, responses, used_by):
     wire.script(
-        *before_attachment(replies, used_by=used_by),
-        (f"GET {VM}", replies.sync(instance())),
-        (f"PATCH {VM}", replies.sync()),
+        *before_attachment(responses, used_by=used_by),
+        (f"GET {VM}", responses.sync(instance())),
+        (f"PATCH {VM}", responses.sync()),
     )
     disks.attach_disk(context(), "vm-1", "vol-p-1")
 
@@ -216,33 +218,33 @@ def test_attach_disk_ignores_users_that_are_not_vms(context, wire, replies, used
     [("ETag doesn't match", 412), ("LXD VM agent isn't currently running", 500)],
     ids=["changed", "agent not running"],
 )
-def test_attach_disk_tries_again_when_in_doubt(context, wire, replies, failure):
+def test_attach_disk_tries_again_when_in_doubt(context, wire, responses, failure):
     wire.script(
-        *before_attachment(replies),
-        (f"GET {VM}", replies.sync(instance(), etag="e1")),
-        (f"PATCH {VM}", replies.error(*failure)),
-        (f"GET {VM}", replies.sync(instance(), etag="e2")),
-        (f"PATCH {VM}", replies.sync()),
+        *before_attachment(responses),
+        (f"GET {VM}", responses.sync(instance(), etag="e1")),
+        (f"PATCH {VM}", responses.error(*failure)),
+        (f"GET {VM}", responses.sync(instance(), etag="e2")),
+        (f"PATCH {VM}", responses.sync()),
     )
     disks.attach_disk(context(), "vm-1", "vol-p-1")
     assert wire.last_request_to(f"PATCH {VM}").headers["If-Match"] == "e2"
 
 
-def test_attach_disk_finds_its_device_when_the_response_is_lost(context, wire, replies):
+def test_attach_disk_finds_its_device_when_the_response_is_lost(context, wire, responses):
     wire.script(
-        *before_attachment(replies),
-        (f"GET {VM}", replies.sync(instance(), etag="e1")),
+        *before_attachment(responses),
+        (f"GET {VM}", responses.sync(instance(), etag="e1")),
         (f"PATCH {VM}", errors.NoResponse("reset")),
-        (f"PATCH {VM}", replies.error("ETag doesn't match", 412)),
-        (f"GET {VM}", replies.sync(instance("vol-p-1"))),
+        (f"PATCH {VM}", responses.error("ETag doesn't match", 412)),
+        (f"GET {VM}", responses.sync(instance("vol-p-1"))),
     )
     assert disks.attach_disk(context(), "vm-1", "vol-p-1")["path"].endswith(f"_lxd_{DEVICE}")
 
 
-def test_attach_disk_fails_when_the_vm_changes_every_time(context, wire, replies):
+def test_attach_disk_fails_when_the_vm_changes_every_time(context, wire, responses):
     wire.script(
-        *before_attachment(replies),
-        *[(f"GET {VM}", replies.sync(instance())), (f"PATCH {VM}", replies.error("ETag", 412))] * 3,
+        *before_attachment(responses),
+        *[(f"GET {VM}", responses.sync(instance())), (f"PATCH {VM}", responses.error("ETag", 412))] * 3,
     )
     with pytest.raises(
         errors.CloudError, match="disk vol-p-1 was not attached: instance vm-1 was changed at the same time"
@@ -250,15 +252,15 @@ def test_attach_disk_fails_when_the_vm_changes_every_time(context, wire, replies
         disks.attach_disk(context(change_retry=THREE_ATTEMPTS), "vm-1", "vol-p-1")
 
 
-def test_attach_disk_moves_a_local_disk_once(context, wire, replies, monkeypatch):
+def test_attach_disk_moves_a_local_disk_once(context, wire, responses, monkeypatch):
     moves = []
     monkeypatch.setattr(disk_migration, "move", lambda context, *arguments: moves.append(arguments))
     wire.script(
-        *before_attachment(replies, location="m1"),
-        (f"GET {VM}", replies.sync(instance(location="m2"))),
-        (f"PATCH {VM}", replies.error("ETag doesn't match", 412)),
-        (f"GET {VM}", replies.sync(instance(location="m2"))),
-        (f"PATCH {VM}", replies.sync()),
+        *before_attachment(responses, location="m1"),
+        (f"GET {VM}", responses.sync(instance(location="m2"))),
+        (f"PATCH {VM}", responses.error("ETag doesn't match", 412)),
+        (f"GET {VM}", responses.sync(instance(location="m2"))),
+        (f"PATCH {VM}", responses.sync()),
     )
     disks.attach_disk(context(), "vm-1", "vol-p-1")
     assert moves == [("default", "vol-p-1", "m2")]
@@ -269,20 +271,20 @@ def test_attach_disk_moves_a_local_disk_once(context, wire, replies, monkeypatch
     [("none", "none"), ("", "m2"), ("m2", "m2")],
     ids=["no cluster", "remote pool", "same member"],
 )
-def test_attach_disk_does_not_move_a_reachable_disk(context, wire, replies, disk_member, vm_member):
+def test_attach_disk_does_not_move_a_reachable_disk(context, wire, responses, disk_member, vm_member):
     wire.script(
-        *before_attachment(replies, location=disk_member),
-        (f"GET {VM}", replies.sync(instance(location=vm_member))),
-        (f"PATCH {VM}", replies.sync()),
+        *before_attachment(responses, location=disk_member),
+        (f"GET {VM}", responses.sync(instance(location=vm_member))),
+        (f"PATCH {VM}", responses.sync()),
     )
     disks.attach_disk(context(), "vm-1", "vol-p-1")
 
 
-def test_detach_disk_changes_nothing_else(context, wire, replies):
+def test_detach_disk_changes_nothing_else(context, wire, responses):
     wire.script(
-        (f"GET {VM}", replies.sync(instance("vol-p-1", "vol-p-2"), etag="e1")),
-        (f"PUT {VM}", replies.asynchronous()),
-        (WAIT, replies.done()),
+        (f"GET {VM}", responses.sync(instance("vol-p-1", "vol-p-2"), etag="e1")),
+        (f"PUT {VM}", responses.asynchronous()),
+        (WAIT, responses.done()),
     )
     disks.detach_disk(context(), "vm-1", "vol-p-1")
     request = wire.request_to(f"PUT {VM}")
@@ -298,25 +300,25 @@ def test_detach_disk_changes_nothing_else(context, wire, replies):
     }
 
 
-def test_detach_disk_succeeds_when_not_attached(context, wire, replies):
-    wire.script((f"GET {VM}", replies.sync(instance("vol-p-2"))))
+def test_detach_disk_succeeds_when_not_attached(context, wire, responses):
+    wire.script((f"GET {VM}", responses.sync(instance("vol-p-2"))))
     disks.detach_disk(context(), "vm-1", "vol-p-1")
 
 
 @pytest.mark.parametrize("failure", ["changed", "no response", "unknown operation", "agent not running"])
-def test_detach_disk_reads_the_vm_again_when_in_doubt(context, wire, replies, failure):
-    put = (f"PUT {VM}", replies.asynchronous())
+def test_detach_disk_reads_the_vm_again_when_in_doubt(context, wire, responses, failure):
+    put = (f"PUT {VM}", responses.asynchronous())
     steps = {
-        "changed": [(f"PUT {VM}", replies.error("ETag doesn't match", 412))],
+        "changed": [(f"PUT {VM}", responses.error("ETag doesn't match", 412))],
         "no response": [
             (f"PUT {VM}", errors.NoResponse("reset")),
-            (f"PUT {VM}", replies.error("ETag doesn't match", 412)),
+            (f"PUT {VM}", responses.error("ETag doesn't match", 412)),
         ],
-        "unknown operation": [put, (WAIT, replies.error("Operation not found", 404))],
-        "agent not running": [put, (WAIT, replies.failed("LXD VM agent isn't currently running"))],
+        "unknown operation": [put, (WAIT, responses.error("Operation not found", 404))],
+        "agent not running": [put, (WAIT, responses.failed("LXD VM agent isn't currently running"))],
     }[failure]
     wire.script(
-        (f"GET {VM}", replies.sync(instance("vol-p-1"), etag="e1")), *steps, (f"GET {VM}", replies.sync(instance()))
+        (f"GET {VM}", responses.sync(instance("vol-p-1"), etag="e1")), *steps, (f"GET {VM}", responses.sync(instance()))
     )
     disks.detach_disk(context(), "vm-1", "vol-p-1")
 
@@ -326,24 +328,24 @@ def test_detach_disk_reads_the_vm_again_when_in_doubt(context, wire, replies, fa
     [(disks.get_disks, ()), (disks.detach_disk, ("vol-p-1",))],
     ids=["get_disks", "detach_disk"],
 )
-def test_raises_vm_not_found(context, wire, replies, action, arguments):
-    wire.script((f"GET {VM}", replies.error("Instance not found", 404)))
+def test_raises_vm_not_found(context, wire, responses, action, arguments):
+    wire.script((f"GET {VM}", responses.error("Instance not found", 404)))
     with pytest.raises(errors.VMNotFound, match="there is no VM vm-1"):
         action(context(), "vm-1", *arguments)
 
 
-def test_detach_disk_fails_when_the_vm_changes_every_time(context, wire, replies):
+def test_detach_disk_fails_when_the_vm_changes_every_time(context, wire, responses):
     wire.script(
-        *[(f"GET {VM}", replies.sync(instance("vol-p-1"))), (f"PUT {VM}", replies.error("ETag", 412))] * 3,
+        *[(f"GET {VM}", responses.sync(instance("vol-p-1"))), (f"PUT {VM}", responses.error("ETag", 412))] * 3,
     )
     with pytest.raises(errors.CloudError, match="disk vol-p-1 was not detached: instance vm-1 was changed"):
         disks.detach_disk(context(change_retry=THREE_ATTEMPTS), "vm-1", "vol-p-1")
 
 
-def test_detach_disk_names_a_missing_field(context, wire, replies):
+def test_detach_disk_names_a_missing_field(context, wire, responses):
     vm = instance("vol-p-1")
     del vm["architecture"]
-    wire.script((f"GET {VM}", replies.sync(vm)))
+    wire.script((f"GET {VM}", responses.sync(vm)))
     with pytest.raises(
         errors.UnexpectedResponse, match=f"^GET {VM}: the field architecture of the response is missing$"
     ):
@@ -360,24 +362,24 @@ def unusable_locks(tmp_path):
 
 
 @pytest.mark.usefixtures("unusable_locks")
-def test_attach_disk_fails_without_its_lock(context, wire, replies):
+def test_attach_disk_fails_without_its_lock(context, wire, responses):
     """LXD 5.0 lets two VMs write to one disk, so two calls must not attach it at the same time."""
-    wire.script(("GET /1.0", replies.sync(LXD)))
+    wire.script(("GET /1.0", responses.sync(LXD)))
     with pytest.raises(errors.LockUnavailable, match="attachment-of-vol-p-1 cannot be used") as raised:
         disks.attach_disk(context(), "vm-1", "vol-p-1")
     assert raised.value.code == "no_lock_directory"
 
 
 @pytest.mark.usefixtures("unusable_locks")
-def test_detach_disk_continues_without_its_lock(context, wire, replies, log):
-    wire.script((f"GET {VM}", replies.sync(instance("vol-p-1"))), (f"PUT {VM}", replies.sync()))
+def test_detach_disk_continues_without_its_lock(context, wire, responses, log):
+    wire.script((f"GET {VM}", responses.sync(instance("vol-p-1"))), (f"PUT {VM}", responses.sync()))
     disks.detach_disk(context(), "vm-1", "vol-p-1")
     assert "continuing without the lock" in log.stream.getvalue()
 
 
 @pytest.mark.usefixtures("unusable_locks")
-def test_set_disk_metadata_continues_without_its_lock(context, wire, replies, log):
-    wire.script((f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.sync()))
+def test_set_disk_metadata_continues_without_its_lock(context, wire, responses, log):
+    wire.script((f"GET {VOLUME}", responses.sync(volume())), (f"PUT {VOLUME}", responses.sync()))
     disks.set_disk_metadata(context(), "vol-p-1", {})
     assert "continuing without the lock" in log.stream.getvalue()
 
@@ -395,10 +397,10 @@ def test_set_disk_metadata_continues_without_its_lock(context, wire, replies, lo
         ("1GiB", "1024", None),
     ],
 )
-def test_resize_disk_grows_a_disk_or_sends_nothing(context, wire, replies, current, size, sent):
+def test_resize_disk_grows_a_disk_or_sends_nothing(context, wire, responses, current, size, sent):
     wire.script(
-        (f"GET {VOLUME}", replies.sync(volume(config={"size": current, "a": "b"}), etag="e1")),
-        *([(f"PUT {VOLUME}", replies.sync())] if sent else []),
+        (f"GET {VOLUME}", responses.sync(volume(config={"size": current, "a": "b"}), etag="e1")),
+        *([(f"PUT {VOLUME}", responses.sync())] if sent else []),
     )
     disks.resize_disk(context(), "vol-p-1", size)
     if sent:
@@ -408,63 +410,63 @@ def test_resize_disk_grows_a_disk_or_sends_nothing(context, wire, replies, curre
 
 
 @pytest.mark.parametrize("current", ["2GiB", "2048MiB", "2147483648", "2147483648B"])
-def test_resize_disk_does_not_support_shrinking(context, wire, replies, current):
-    wire.script((f"GET {VOLUME}", replies.sync(volume(config={"size": current}))))
+def test_resize_disk_does_not_support_shrinking(context, wire, responses, current):
+    wire.script((f"GET {VOLUME}", responses.sync(volume(config={"size": current}))))
     with pytest.raises(errors.NotSupported, match="disk vol-p-1 has 2048 MiB and cannot shrink to 1024"):
         disks.resize_disk(context(), "vol-p-1", 1024)
 
 
-def test_resize_disk_checks_the_size_when_the_response_is_lost(context, wire, replies):
+def test_resize_disk_checks_the_size_when_the_response_is_lost(context, wire, responses):
     wire.script(
-        (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
+        (f"GET {VOLUME}", responses.sync(volume(), etag="e1")),
         (f"PUT {VOLUME}", errors.NoResponse("reset")),
-        (f"PUT {VOLUME}", replies.error("ETag doesn't match", 412)),
-        (f"GET {VOLUME}", replies.sync(volume(config={"size": "2048MiB"}))),
+        (f"PUT {VOLUME}", responses.error("ETag doesn't match", 412)),
+        (f"GET {VOLUME}", responses.sync(volume(config={"size": "2048MiB"}))),
     )
     disks.resize_disk(context(), "vol-p-1", 2048)
 
 
-def test_resize_disk_keeps_a_concurrent_change(context, wire, replies):
+def test_resize_disk_keeps_a_concurrent_change(context, wire, responses):
     wire.script(
-        (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
-        (f"PUT {VOLUME}", replies.error("ETag doesn't match", 412)),
-        *[(f"GET {VOLUME}", replies.sync(volume(config={"size": "1024MiB", "new": "x"})))] * 2,
-        (f"PUT {VOLUME}", replies.sync()),
+        (f"GET {VOLUME}", responses.sync(volume(), etag="e1")),
+        (f"PUT {VOLUME}", responses.error("ETag doesn't match", 412)),
+        *[(f"GET {VOLUME}", responses.sync(volume(config={"size": "1024MiB", "new": "x"})))] * 2,
+        (f"PUT {VOLUME}", responses.sync()),
     )
     disks.resize_disk(context(), "vol-p-1", 2048)
     assert wire.last_request_to(f"PUT {VOLUME}").body["config"] == {"size": "2048MiB", "new": "x"}
 
 
-def test_resize_disk_rejects_disk_in_use(context, wire, replies):
+def test_resize_disk_rejects_disk_in_use(context, wire, responses):
     wire.script(
-        (f"GET {VOLUME}", replies.sync(volume(used_by=["/1.0/instances/vm-1"]))),
-        (f"PUT {VOLUME}", replies.error("In use")),
+        (f"GET {VOLUME}", responses.sync(volume(used_by=["/1.0/instances/vm-1"]))),
+        (f"PUT {VOLUME}", responses.error("In use")),
     )
     with pytest.raises(errors.CloudError, match="disk vol-p-1 cannot grow while it is attached to vm-1") as raised:
         disks.resize_disk(context(), "vol-p-1", 2048)
     assert raised.value.code == "attached_grow"
 
 
-def test_update_disk_does_not_support_another_pool(context, wire, replies):
-    wire.script((f"GET {VOLUME}", replies.sync(volume())))
+def test_update_disk_does_not_support_another_pool(context, wire, responses):
+    wire.script((f"GET {VOLUME}", responses.sync(volume())))
     with pytest.raises(errors.NotSupported, match="is in pool default and cannot move to pool fast in place"):
         disks.update_disk(context(), "vol-p-1", 1024, {"storage_pool": "fast"})
 
 
-def test_update_disk_moves_no_disk_to_the_default_pool(context, wire, replies):
+def test_update_disk_moves_no_disk_to_the_default_pool(context, wire, responses):
     """An absent storage_pool means the default pool, so BOSH has to copy the disk there."""
     wire.script(
-        (f"GET {VOLUME}", replies.error("no", 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "fast"}])),
-        (f"GET {VOLUME.replace('default', 'fast')}", replies.sync(volume())),
+        (f"GET {VOLUME}", responses.error("no", 404)),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "fast"}])),
+        (f"GET {VOLUME.replace('default', 'fast')}", responses.sync(volume())),
     )
     with pytest.raises(errors.NotSupported, match="is in pool fast and cannot move to pool default in place"):
         disks.update_disk(context(), "vol-p-1", 1024, {})
 
 
 @pytest.mark.parametrize("text", ["In use", "Invalid option"])
-def test_update_disk_is_not_supported_when_the_server_refuses(context, wire, replies, text):
-    wire.script((f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.error(text)))
+def test_update_disk_is_not_supported_when_the_server_refuses(context, wire, responses, text):
+    wire.script((f"GET {VOLUME}", responses.sync(volume())), (f"PUT {VOLUME}", responses.error(text)))
     with pytest.raises(errors.NotSupported, match=text):
         disks.update_disk(context(), "vol-p-1", 2048, {})
 
@@ -474,30 +476,32 @@ def test_update_disk_is_not_supported_when_the_server_refuses(context, wire, rep
     [("database is locked", 500, errors.Busy), ("not authorized", 403, errors.Forbidden)],
     ids=["transient", "forbidden"],
 )
-def test_update_disk_raises_errors_that_a_copy_would_meet_too(context, wire, replies, text, status, error):
+def test_update_disk_raises_errors_that_a_copy_would_meet_too(context, wire, responses, text, status, error):
     attempts = 2 if error is errors.Busy else 1
-    request = (f"PUT {VOLUME}", replies.error(text, status))
-    wire.script((f"GET {VOLUME}", replies.sync(volume())), *[request] * attempts**2)
+    request = (f"PUT {VOLUME}", responses.error(text, status))
+    wire.script((f"GET {VOLUME}", responses.sync(volume())), *[request] * attempts**2)
     with pytest.raises(error):
         disks.update_disk(context(retry=RetryPolicy(max_attempts=2)), "vol-p-1", 2048, {})
 
 
-def test_update_disk_changes_size_and_options_at_once(context, wire, replies):
+def test_update_disk_changes_size_and_options_at_once(context, wire, responses):
     wire.script(
-        (f"GET {VOLUME}", replies.sync(volume())), (f"PUT {VOLUME}", replies.asynchronous()), (WAIT, replies.done())
+        (f"GET {VOLUME}", responses.sync(volume())),
+        (f"PUT {VOLUME}", responses.asynchronous()),
+        (WAIT, responses.done()),
     )
     disks.update_disk(context(), "vol-p-1", 2048, {"config": {"snapshots.expiry": "1d"}, "storage_pool": "default"})
     assert wire.request_to(f"PUT {VOLUME}").body["config"] == {"size": "2048MiB", "snapshots.expiry": "1d"}
 
 
-def test_set_disk_metadata_keeps_a_concurrent_change(context, wire, replies):
-    again = (f"GET {VOLUME}", replies.sync(volume(config={"size": "1GiB", "new": "x"}), etag="e2"))
+def test_set_disk_metadata_keeps_a_concurrent_change(context, wire, responses):
+    again = (f"GET {VOLUME}", responses.sync(volume(config={"size": "1GiB", "new": "x"}), etag="e2"))
     wire.script(
-        (f"GET {VOLUME}", replies.sync(volume(), etag="e1")),
-        (f"PUT {VOLUME}", replies.error("ETag", 412)),
+        (f"GET {VOLUME}", responses.sync(volume(), etag="e1")),
+        (f"PUT {VOLUME}", responses.error("ETag", 412)),
         again,
         again,
-        (f"PUT {VOLUME}", replies.sync()),
+        (f"PUT {VOLUME}", responses.sync()),
     )
     disks.set_disk_metadata(context(), "vol-p-1", {"deployment": "cf", "instance_group": "db", "instance_index": 0})
     request = wire.last_request_to(f"PUT {VOLUME}")
@@ -537,23 +541,23 @@ def test_description_of_disk_is_deployment_and_instance(metadata, description):
     ],
     ids=["attach_disk", "resize_disk", "update_disk", "set_disk_metadata"],
 )
-def test_raises_disk_not_found(context, wire, replies, action, arguments, first_requests):
+def test_raises_disk_not_found(context, wire, responses, action, arguments, first_requests):
     wire.script(
-        *[(line, replies.sync(document)) for line, document in first_requests],
-        (f"GET {VOLUME}", replies.error("no", 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
+        *[(line, responses.sync(document)) for line, document in first_requests],
+        (f"GET {VOLUME}", responses.error("no", 404)),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "default"}])),
     )
     with pytest.raises(errors.DiskNotFound, match="there is no disk vol-p-1 in any storage pool of project prod"):
         action(context(), *arguments)
 
 
-def test_resize_disk_fails_when_the_disk_changes_every_time(context, wire, replies):
+def test_resize_disk_fails_when_the_disk_changes_every_time(context, wire, responses):
     other = volume(config={"size": "1GiB", "new": "x"})
     wire.script(
         *[
-            (f"GET {VOLUME}", replies.sync(volume())),
-            (f"PUT {VOLUME}", replies.error("ETag", 412)),
-            (f"GET {VOLUME}", replies.sync(other)),
+            (f"GET {VOLUME}", responses.sync(volume())),
+            (f"PUT {VOLUME}", responses.error("ETag", 412)),
+            (f"GET {VOLUME}", responses.sync(other)),
         ]
         * 3
     )

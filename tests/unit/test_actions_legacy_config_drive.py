@@ -53,19 +53,21 @@ def instance(drive):
     }
 
 
-def import_requests(replies, server=INCUS, vm=None):
+def import_requests(responses, server=INCUS, vm=None):
     """The requests until the new drive exists."""
     return [
-        ("GET /1.0", replies.sync(server)),
-        (f"GET {VM}", replies.sync(vm or instance("vol-c-old"))),
-        (f"POST {VOLUMES}", replies.asynchronous()),
-        (WAIT, replies.done()),
+        ("GET /1.0", responses.sync(server)),
+        (f"GET {VM}", responses.sync(vm or instance("vol-c-old"))),
+        (f"POST {VOLUMES}", responses.asynchronous()),
+        (WAIT, responses.done()),
     ]
 
 
-def test_new_drive_names_disks_by_id_without_the_detached_one(context, wire, replies, settings_file, new_drive):
+def test_new_drive_names_disks_by_id_without_the_detached_one(context, wire, responses, settings_file, new_drive):
     wire.script(
-        *import_requests(replies), (f"PATCH {VM}", replies.sync()), (f"DELETE {VOLUMES}/vol-c-old", replies.sync())
+        *import_requests(responses),
+        (f"PATCH {VM}", responses.sync()),
+        (f"DELETE {VOLUMES}/vol-c-old", responses.sync()),
     )
     legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     settings = {"agent_id": "a", "mbus": "nats://secret", "disks": REMAINING}
@@ -100,20 +102,22 @@ def test_ignores_invalid_settings_file(context, settings_file, content):
     assert settings_file.read_text("latin-1") == content
 
 
-def test_keeps_other_paths_of_disks(context, wire, replies, settings_file):
+def test_keeps_other_paths_of_disks(context, wire, responses, settings_file):
     settings_file.write_text(json.dumps({"disks": {**DISKS, "ephemeral": None, "system": "/dev/vda"}}))
     wire.script(
-        *import_requests(replies), (f"PATCH {VM}", replies.sync()), (f"DELETE {VOLUMES}/vol-c-old", replies.sync())
+        *import_requests(responses),
+        (f"PATCH {VM}", responses.sync()),
+        (f"DELETE {VOLUMES}/vol-c-old", responses.sync()),
     )
     legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     assert json.loads(settings_file.read_text())["disks"] == {**REMAINING, "ephemeral": None, "system": "/dev/vda"}
 
 
-def test_rolls_back_the_drive_when_the_change_fails(context, wire, replies, settings_file, new_drive):
+def test_rolls_back_the_drive_when_the_change_fails(context, wire, responses, settings_file, new_drive):
     wire.script(
-        *import_requests(replies),
-        (f"PATCH {VM}", replies.error("Failed to add device", 500)),
-        (f"DELETE {VOLUMES}/{new_drive}", replies.sync()),
+        *import_requests(responses),
+        (f"PATCH {VM}", responses.error("Failed to add device", 500)),
+        (f"DELETE {VOLUMES}/{new_drive}", responses.sync()),
     )
     with pytest.raises(errors.CloudError, match="Failed to add device"):
         legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
@@ -121,13 +125,13 @@ def test_rolls_back_the_drive_when_the_change_fails(context, wire, replies, sett
 
 
 @pytest.mark.parametrize("changed", [True, False], ids=["changed", "unchanged"])
-def test_checks_the_change_without_agent(context, wire, replies, settings_file, new_drive, changed):
+def test_checks_the_change_without_agent(context, wire, responses, settings_file, new_drive, changed):
     deleted = "vol-c-old" if changed else new_drive
     wire.script(
-        *import_requests(replies),
-        (f"PATCH {VM}", replies.error("LXD VM agent isn't currently running", 500)),
-        (f"GET {VM}", replies.sync(instance(new_drive if changed else "vol-c-old"))),
-        (f"DELETE {VOLUMES}/{deleted}", replies.sync()),
+        *import_requests(responses),
+        (f"PATCH {VM}", responses.error("LXD VM agent isn't currently running", 500)),
+        (f"GET {VM}", responses.sync(instance(new_drive if changed else "vol-c-old"))),
+        (f"DELETE {VOLUMES}/{deleted}", responses.sync()),
     )
     if changed:
         legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
@@ -136,12 +140,12 @@ def test_checks_the_change_without_agent(context, wire, replies, settings_file, 
             legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
 
 
-def test_creates_the_drive_on_the_member_of_the_vm(context, wire, replies, settings_file):
+def test_creates_the_drive_on_the_member_of_the_vm(context, wire, responses, settings_file):
     cluster = {**INCUS, "environment": {"server": "incus", "server_clustered": True}}
     wire.script(
-        *import_requests(replies, cluster, {**instance("vol-c-old"), "location": "m2"}),
-        (f"PATCH {VM}", replies.sync()),
-        (f"DELETE {VOLUMES}/vol-c-old", replies.sync()),
+        *import_requests(responses, cluster, {**instance("vol-c-old"), "location": "m2"}),
+        (f"PATCH {VM}", responses.sync()),
+        (f"DELETE {VOLUMES}/vol-c-old", responses.sync()),
     )
     legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     assert wire.request_to(f"POST {VOLUMES}").query["target"] == "m2"

@@ -21,12 +21,12 @@ def name(clock) -> str:
 
 
 @pytest.mark.parametrize("response", ["sync", "asynchronous"])
-def test_snapshot_disk_creates_then_describes(context, wire, replies, name, response):
+def test_snapshot_disk_creates_then_describes(context, wire, responses, name, response):
     wire.script(
-        (f"POST {VOLUME}/snapshots", replies.asynchronous()),
-        (WAIT, replies.done()),
-        (f"PUT {VOLUME}/snapshots/{name}", getattr(replies, response)()),
-        *([(WAIT, replies.done())] if response == "asynchronous" else []),
+        (f"POST {VOLUME}/snapshots", responses.asynchronous()),
+        (WAIT, responses.done()),
+        (f"PUT {VOLUME}/snapshots/{name}", getattr(responses, response)()),
+        *([(WAIT, responses.done())] if response == "asynchronous" else []),
     )
     assert snapshots.snapshot_disk(context(), "vol-p-1", {"deployment": "cf", "index": 0}) == f"vol-p-1_{name}"
     assert wire.request_to(f"POST {VOLUME}/snapshots").body == {"name": name}
@@ -37,8 +37,8 @@ def test_snapshot_disk_creates_then_describes(context, wire, replies, name, resp
     }
 
 
-def test_description_is_limited_and_valid_json(context, wire, replies, name):
-    wire.script((f"POST {VOLUME}/snapshots", replies.sync()), (f"PUT {VOLUME}/snapshots/{name}", replies.sync()))
+def test_description_is_limited_and_valid_json(context, wire, responses, name):
+    wire.script((f"POST {VOLUME}/snapshots", responses.sync()), (f"PUT {VOLUME}/snapshots/{name}", responses.sync()))
     snapshots.snapshot_disk(
         context(), "vol-p-1", {**{f"tag{number}": "x" * 9000 for number in range(200)}, "job": "db"}
     )
@@ -47,23 +47,23 @@ def test_description_is_limited_and_valid_json(context, wire, replies, name):
     assert 9000 < len(description) <= labels.MAX_TOTAL_LENGTH
 
 
-def test_snapshot_disk_finds_it_when_the_response_is_lost(context, wire, replies, name):
+def test_snapshot_disk_finds_it_when_the_response_is_lost(context, wire, responses, name):
     wire.script(
         (f"POST {VOLUME}/snapshots", errors.NoResponse("reset")),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VOLUME}/snapshots/{name}", replies.sync({})),
-        (f"PUT {VOLUME}/snapshots/{name}", replies.sync()),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"GET {VOLUME}/snapshots/{name}", responses.sync({})),
+        (f"PUT {VOLUME}/snapshots/{name}", responses.sync()),
     )
     assert snapshots.snapshot_disk(context(), "vol-p-1") == f"vol-p-1_{name}"
 
 
-def test_snapshot_disk_rolls_back_when_describing_fails(context, wire, replies, name):
+def test_snapshot_disk_rolls_back_when_describing_fails(context, wire, responses, name):
     wire.script(
-        (f"POST {VOLUME}/snapshots", replies.sync()),
-        (f"PUT {VOLUME}/snapshots/{name}", replies.error("odd")),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"DELETE {VOLUME}/snapshots/{name}", replies.asynchronous()),
-        (WAIT, replies.done()),
+        (f"POST {VOLUME}/snapshots", responses.sync()),
+        (f"PUT {VOLUME}/snapshots/{name}", responses.error("odd")),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"DELETE {VOLUME}/snapshots/{name}", responses.asynchronous()),
+        (WAIT, responses.done()),
     )
     with pytest.raises(errors.ServerError, match="odd"):
         snapshots.snapshot_disk(context(), "vol-p-1", {})
@@ -72,43 +72,43 @@ def test_snapshot_disk_rolls_back_when_describing_fails(context, wire, replies, 
 @pytest.mark.parametrize(
     "failure", [errors.Interrupted("SIGTERM"), errors.DeadlineExceeded("too late")], ids=["signal", "deadline"]
 )
-def test_rollback_waits_for_the_creation_of_the_snapshot(context, wire, replies, name, failure):
+def test_rollback_waits_for_the_creation_of_the_snapshot(context, wire, responses, name, failure):
     creation = {"id": "op-1", "resources": {"storage_volume_snapshots": [f"{VOLUME}/snapshots/{name}?project=prod"]}}
     wire.script(
-        (f"POST {VOLUME}/snapshots", replies.asynchronous()),
+        (f"POST {VOLUME}/snapshots", responses.asynchronous()),
         (WAIT, failure),
-        ("GET /1.0/operations", replies.sync({"running": [creation]})),
-        (WAIT, replies.done()),
-        (f"DELETE {VOLUME}/snapshots/{name}", replies.sync()),
+        ("GET /1.0/operations", responses.sync({"running": [creation]})),
+        (WAIT, responses.done()),
+        (f"DELETE {VOLUME}/snapshots/{name}", responses.sync()),
     )
     with pytest.raises(type(failure)):
         snapshots.snapshot_disk(context(), "vol-p-1", {})
 
 
-def test_snapshot_disk_raises_disk_not_found(context, wire, replies):
+def test_snapshot_disk_raises_disk_not_found(context, wire, responses):
     wire.script(
-        (f"POST {VOLUME}/snapshots", replies.error("no", 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
+        (f"POST {VOLUME}/snapshots", responses.error("no", 404)),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "default"}])),
     )
     with pytest.raises(errors.DiskNotFound, match="there is no disk vol-p-1 to create a snapshot of"):
         snapshots.snapshot_disk(context(), "vol-p-1", {})
 
 
-def test_delete_snapshot_succeeds_when_no_pool_has_it(context, wire, replies):
+def test_delete_snapshot_succeeds_when_no_pool_has_it(context, wire, responses):
     wire.script(
-        (f"DELETE {VOLUME}/snapshots/snap-7", replies.error("no", 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "b"}])),
-        ("DELETE /1.0/storage-pools/b/volumes/custom/vol-p-1/snapshots/snap-7", replies.error("no", 404)),
+        (f"DELETE {VOLUME}/snapshots/snap-7", responses.error("no", 404)),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "b"}])),
+        ("DELETE /1.0/storage-pools/b/volumes/custom/vol-p-1/snapshots/snap-7", responses.error("no", 404)),
     )
     snapshots.delete_snapshot(context(), "vol-p-1_snap-7")
 
 
-def test_delete_snapshot_looks_when_the_operation_is_unknown(context, wire, replies):
+def test_delete_snapshot_looks_when_the_operation_is_unknown(context, wire, responses):
     wire.script(
-        (f"DELETE {VOLUME}/snapshots/snap-7", replies.asynchronous()),
-        (WAIT, replies.error("Operation not found", 404)),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VOLUME}/snapshots/snap-7", replies.error("no", 404)),
+        (f"DELETE {VOLUME}/snapshots/snap-7", responses.asynchronous()),
+        (WAIT, responses.error("Operation not found", 404)),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"GET {VOLUME}/snapshots/snap-7", responses.error("no", 404)),
     )
     snapshots.delete_snapshot(context(), "vol-p-1_snap-7")
 

@@ -51,9 +51,9 @@ def tarball(tmp_path: Path) -> Callable[..., str]:
     return tarball
 
 
-def upload_requests(replies, outcome=None):
+def upload_requests(responses, outcome=None):
     """The requests until the image exists, which does not exist before."""
-    return [(IMAGES, replies.sync([])), (UPLOAD, replies.asynchronous()), (WAIT, outcome or replies.done())]
+    return [(IMAGES, responses.sync([])), (UPLOAD, responses.asynchronous()), (WAIT, outcome or responses.done())]
 
 
 def parts(upload) -> list[bytes]:
@@ -62,8 +62,8 @@ def parts(upload) -> list[bytes]:
     return [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in upload.body.split(b"--" + boundary)[1:-1]]
 
 
-def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, replies, tarball):
-    wire.script(*upload_requests(replies), (ALIASES, replies.sync()))
+def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, responses, tarball):
+    wire.script(*upload_requests(responses), (ALIASES, responses.sync()))
     cid = stemcells.create_stemcell(context(), tarball(), PROPERTIES)
     upload, alias = wire.request_to(UPLOAD), wire.request_to(ALIASES)
     head, rootfs = parts(upload)
@@ -76,19 +76,19 @@ def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, r
     assert cid.startswith("img-") and naming.origin(cid)
 
 
-def test_create_stemcell_uses_an_existing_image(context, wire, replies):
+def test_create_stemcell_uses_an_existing_image(context, wire, responses):
     others = [
         {**VM_IMAGE, "properties": {"description": "bosh-noble-1.3"}},
         {**VM_IMAGE, "type": "container"},
         {**VM_IMAGE, "properties": None},
     ]
-    wire.script((IMAGES, replies.sync([*others, VM_IMAGE])), (ALIASES, replies.sync()))
+    wire.script((IMAGES, responses.sync([*others, VM_IMAGE])), (ALIASES, responses.sync()))
     stemcells.create_stemcell(context(), "/missing", PROPERTIES)
     assert wire.request_to(ALIASES).body["target"] == "f1ng3r"
 
 
-def test_create_stemcell_uploads_without_name_and_version(context, wire, replies, tarball):
-    wire.script(*upload_requests(replies)[1:], (ALIASES, replies.sync()))
+def test_create_stemcell_uploads_without_name_and_version(context, wire, responses, tarball):
+    wire.script(*upload_requests(responses)[1:], (ALIASES, responses.sync()))
     stemcells.create_stemcell(context(), tarball(), {"name": "bosh-noble"})
 
 
@@ -101,8 +101,8 @@ def test_create_stemcell_uploads_without_name_and_version(context, wire, replies
     ],
     ids=["raw declared as qcow2", "vmdk", "backing file"],
 )
-def test_rejects_invalid_image_before_upload(context, wire, replies, tarball, content, properties, message):
-    wire.script((IMAGES, replies.sync([])))
+def test_rejects_invalid_image_before_upload(context, wire, responses, tarball, content, properties, message):
+    wire.script((IMAGES, responses.sync([])))
     with pytest.raises(errors.CloudError, match=message):
         stemcells.create_stemcell(context(), tarball(content), properties)
 
@@ -113,8 +113,8 @@ def test_create_stemcell_rejects_invalid_path(context, path):
         stemcells.create_stemcell(context(), path, PROPERTIES)
 
 
-def test_uploads_a_raw_image_as_qcow2(context, wire, replies, tarball):
-    wire.script(*upload_requests(replies), (ALIASES, replies.sync()))
+def test_uploads_a_raw_image_as_qcow2(context, wire, responses, tarball):
+    wire.script(*upload_requests(responses), (ALIASES, responses.sync()))
     stemcells.create_stemcell(
         context(), tarball(bytes(200_000) + b"data" + bytes(100_000)), {**PROPERTIES, "disk_format": "raw"}
     )
@@ -124,15 +124,15 @@ def test_uploads_a_raw_image_as_qcow2(context, wire, replies, tarball):
     assert upload.headers["Content-Length"] == str(len(upload.body))
 
 
-def test_uploads_a_qcow2_image_declared_as_raw_unchanged(context, wire, replies, tarball):
-    wire.script(*upload_requests(replies), (ALIASES, replies.sync()))
+def test_uploads_a_qcow2_image_declared_as_raw_unchanged(context, wire, responses, tarball):
+    wire.script(*upload_requests(responses), (ALIASES, responses.sync()))
     stemcells.create_stemcell(context(), tarball(), {**PROPERTIES, "disk_format": "raw"})
     assert parts(wire.request_to(UPLOAD))[1] == QCOW2
 
 
-def test_uses_the_image_that_another_call_uploaded(context, wire, replies, tarball):
-    wire.script(*upload_requests(replies, replies.failed("Image with same fingerprint already exists")))
-    wire.script((f"GET /1.0/images/{fingerprint()}", replies.sync(VM_IMAGE)), (ALIASES, replies.sync()))
+def test_uses_the_image_that_another_call_uploaded(context, wire, responses, tarball):
+    wire.script(*upload_requests(responses, responses.failed("Image with same fingerprint already exists")))
+    wire.script((f"GET /1.0/images/{fingerprint()}", responses.sync(VM_IMAGE)), (ALIASES, responses.sync()))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
@@ -152,29 +152,29 @@ def fingerprint() -> str:
 
 
 @pytest.mark.parametrize("lost", ["response", "operation"])
-def test_looks_for_the_image_when_the_result_is_lost(context, wire, replies, tarball, lost):
-    steps = upload_requests(replies, replies.error("Operation not found", 404))
+def test_looks_for_the_image_when_the_result_is_lost(context, wire, responses, tarball, lost):
+    steps = upload_requests(responses, responses.error("Operation not found", 404))
     wire.script(*(steps if lost == "operation" else [steps[0], (UPLOAD, errors.NoResponse("reset"))]))
-    wire.script((f"GET /1.0/images/{fingerprint()}", replies.sync(VM_IMAGE)), (ALIASES, replies.sync()))
+    wire.script((f"GET /1.0/images/{fingerprint()}", responses.sync(VM_IMAGE)), (ALIASES, responses.sync()))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
-def test_raises_no_response_when_the_image_is_missing(context, wire, replies, tarball):
+def test_raises_no_response_when_the_image_is_missing(context, wire, responses, tarball):
     wire.script(
-        (IMAGES, replies.sync([])),
+        (IMAGES, responses.sync([])),
         (UPLOAD, errors.NoResponse("reset")),
-        (f"GET /1.0/images/{fingerprint()}", replies.error("Image not found", 404)),
+        (f"GET /1.0/images/{fingerprint()}", responses.error("Image not found", 404)),
     )
     with pytest.raises(errors.NoResponse):
         stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
-def test_create_stemcell_rolls_back_the_alias(context, wire, replies, clock):
+def test_create_stemcell_rolls_back_the_alias(context, wire, responses, clock):
     cid = f"img-{naming.new_id(type(clock)(), 'd1r')}"
     wire.script(
-        (IMAGES, replies.sync([VM_IMAGE])),
-        (ALIASES, replies.error("odd")),
-        (f"DELETE /1.0/images/aliases/{cid}", replies.error("no", 404)),
+        (IMAGES, responses.sync([VM_IMAGE])),
+        (ALIASES, responses.error("odd")),
+        (f"DELETE /1.0/images/aliases/{cid}", responses.error("no", 404)),
     )
     with pytest.raises(errors.ServerError, match="odd"):
         stemcells.create_stemcell(context(), "x", PROPERTIES)
@@ -188,26 +188,26 @@ def test_create_stemcell_rolls_back_the_alias(context, wire, replies, clock):
     ],
     ids=["fingerprint", "alias"],
 )
-def test_light_stemcell_is_an_alias_of_an_existing_image(context, wire, replies, properties, look_up):
+def test_light_stemcell_is_an_alias_of_an_existing_image(context, wire, responses, properties, look_up):
     wire.script(
-        *[(line, replies.sync(document)) for line, document in look_up],
-        ("GET /1.0/images/f1ng", replies.sync(VM_IMAGE)),
-        (ALIASES, replies.sync()),
+        *[(line, responses.sync(document)) for line, document in look_up],
+        ("GET /1.0/images/f1ng", responses.sync(VM_IMAGE)),
+        (ALIASES, responses.sync()),
     )
     stemcells.create_stemcell(context(), "", {**PROPERTIES, **properties})
     alias = wire.request_to(ALIASES).body
     assert (alias["target"], alias["description"]) == ("f1ng3r", "light: bosh-noble 1.2")
 
 
-def test_rejects_light_stemcell_without_image(context, wire, replies):
-    wire.script(("GET /1.0/images/aliases/mine", replies.error("Image alias not found", 404)))
+def test_rejects_light_stemcell_without_image(context, wire, responses):
+    wire.script(("GET /1.0/images/aliases/mine", responses.error("Image alias not found", 404)))
     with pytest.raises(errors.CloudError, match="the light stemcell's image mine is not on the server") as raised:
         stemcells.create_stemcell(context(), "", {"image_alias": "mine"})
     assert raised.value.code == "no_light_image"
 
 
-def test_rejects_container_image_as_light_stemcell(context, wire, replies):
-    wire.script(("GET /1.0/images/f1ng", replies.sync({**VM_IMAGE, "type": "container"})))
+def test_rejects_container_image_as_light_stemcell(context, wire, responses):
+    wire.script(("GET /1.0/images/f1ng", responses.sync({**VM_IMAGE, "type": "container"})))
     with pytest.raises(errors.CloudError, match="image f1ng3r is for containers") as raised:
         stemcells.create_stemcell(context(), "", {"image_fingerprint": "f1ng"})
     assert raised.value.code == "container_image"
@@ -216,22 +216,22 @@ def test_rejects_container_image_as_light_stemcell(context, wire, replies):
 # -- delete -----------------------------------------------------------------------------------------------------------
 
 
-def deletion_look_ups(replies, *names, description="bosh-noble 1.2"):
+def deletion_look_ups(responses, *names, description="bosh-noble 1.2"):
     """The requests that read a stemcell before its deletion. `names` are the aliases of its image."""
     return [
         (
             "GET /1.0/images/aliases/img-1",
-            replies.sync({"name": "img-1", "target": "f1ng3r", "description": description}),
+            responses.sync({"name": "img-1", "target": "f1ng3r", "description": description}),
         ),
-        ("GET /1.0/images/f1ng3r", replies.sync({**VM_IMAGE, "aliases": [{"name": name} for name in names]})),
+        ("GET /1.0/images/f1ng3r", responses.sync({**VM_IMAGE, "aliases": [{"name": name} for name in names]})),
     ]
 
 
-def test_delete_stemcell_deletes_the_image_with_its_last_alias(context, wire, replies):
+def test_delete_stemcell_deletes_the_image_with_its_last_alias(context, wire, responses):
     wire.script(
-        *deletion_look_ups(replies, "img-1"),
-        ("DELETE /1.0/images/f1ng3r", replies.asynchronous()),
-        (WAIT, replies.done()),
+        *deletion_look_ups(responses, "img-1"),
+        ("DELETE /1.0/images/f1ng3r", responses.asynchronous()),
+        (WAIT, responses.done()),
     )
     stemcells.delete_stemcell(context(), "img-1")
 
@@ -241,18 +241,18 @@ def test_delete_stemcell_deletes_the_image_with_its_last_alias(context, wire, re
     [(["img-1", "img-2"], "bosh-noble 1.2"), (["img-1"], "light: bosh-noble 1.2")],
     ids=["another alias", "light stemcell"],
 )
-def test_delete_stemcell_keeps_an_image_that_others_use(context, wire, replies, names, description):
+def test_delete_stemcell_keeps_an_image_that_others_use(context, wire, responses, names, description):
     wire.script(
-        *deletion_look_ups(replies, *names, description=description),
-        ("DELETE /1.0/images/aliases/img-1", replies.sync()),
+        *deletion_look_ups(responses, *names, description=description),
+        ("DELETE /1.0/images/aliases/img-1", responses.sync()),
     )
     stemcells.delete_stemcell(context(), "img-1")
 
 
 @pytest.mark.parametrize("missing", range(3), ids=["alias", "image", "image at its deletion"])
-def test_delete_stemcell_succeeds_when_it_is_missing(context, wire, replies, missing):
-    steps = [*deletion_look_ups(replies, "img-1"), ("DELETE /1.0/images/f1ng3r", None)][: missing + 1]
-    wire.script(*steps[:-1], (steps[-1][0], replies.error("Image not found", 404)))
+def test_delete_stemcell_succeeds_when_it_is_missing(context, wire, responses, missing):
+    steps = [*deletion_look_ups(responses, "img-1"), ("DELETE /1.0/images/f1ng3r", None)][: missing + 1]
+    wire.script(*steps[:-1], (steps[-1][0], responses.error("Image not found", 404)))
     stemcells.delete_stemcell(context(), "img-1")
 
 
@@ -267,17 +267,17 @@ def new_cids(clock):
 
 
 @pytest.mark.parametrize("outcome", ["done", "failed"])
-def test_predeploying_deletes_its_vm(context, wire, replies, new_cids, outcome):
+def test_predeploying_deletes_its_vm(context, wire, responses, new_cids, outcome):
     cid, vm = new_cids
     wire.script(
-        (IMAGES, replies.sync([VM_IMAGE])),
-        (ALIASES, replies.sync()),
-        ("POST /1.0/instances", replies.asynchronous()),
-        (WAIT, replies.done() if outcome == "done" else replies.failed("odd")),
-        (f"DELETE /1.0/instances/{vm}", replies.error("no", 404)),
+        (IMAGES, responses.sync([VM_IMAGE])),
+        (ALIASES, responses.sync()),
+        ("POST /1.0/instances", responses.asynchronous()),
+        (WAIT, responses.done() if outcome == "done" else responses.failed("odd")),
+        (f"DELETE /1.0/instances/{vm}", responses.error("no", 404)),
     )
     if outcome == "failed":
-        wire.script((f"DELETE /1.0/images/aliases/{cid}", replies.sync()))
+        wire.script((f"DELETE /1.0/images/aliases/{cid}", responses.sync()))
         with pytest.raises(errors.ServerError, match="odd"):
             stemcells.create_stemcell(context(predeploy_stemcell=True), "x", PROPERTIES)
     else:
@@ -286,7 +286,7 @@ def test_predeploying_deletes_its_vm(context, wire, replies, new_cids, outcome):
 
 
 @pytest.mark.parametrize("clustered, target", [(False, None), (True, "m1")], ids=["no cluster", "cluster"])
-def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, replies, new_cids, clustered, target):
+def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, responses, new_cids, clustered, target):
     _, vm = new_cids
     server = {
         "auth": "trusted",
@@ -294,11 +294,11 @@ def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, replies, 
         "environment": {"server": "incus", "server_version": "6.0", "server_clustered": clustered},
     }
     wire.script(
-        (IMAGES, replies.sync([VM_IMAGE])),
-        (ALIASES, replies.sync()),
-        ("GET /1.0", replies.sync(server)),
-        ("POST /1.0/instances", replies.sync()),
-        (f"DELETE /1.0/instances/{vm}", replies.sync()),
+        (IMAGES, responses.sync([VM_IMAGE])),
+        (ALIASES, responses.sync()),
+        ("GET /1.0", responses.sync(server)),
+        ("POST /1.0/instances", responses.sync()),
+        (f"DELETE /1.0/instances/{vm}", responses.sync()),
     )
     stemcells.create_stemcell(context(predeploy_stemcell=True, target="m1"), "x", PROPERTIES)
     assert wire.request_to("POST /1.0/instances").query.get("target") == target
@@ -307,9 +307,9 @@ def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, replies, 
 # -- unexpected responses ---------------------------------------------------------------------------------------------
 
 
-def test_names_the_missing_field_of_an_image(context, wire, replies):
+def test_names_the_missing_field_of_an_image(context, wire, responses):
     image = {key: value for key, value in VM_IMAGE.items() if key != "fingerprint"}
-    wire.script(("GET /1.0/images/f1ng", replies.sync(image)))
+    wire.script(("GET /1.0/images/f1ng", responses.sync(image)))
     with pytest.raises(
         errors.UnexpectedResponse,
         match=r"^GET /1.0/images/f1ng: the field fingerprint of the response is missing, not a string$",
@@ -317,7 +317,7 @@ def test_names_the_missing_field_of_an_image(context, wire, replies):
         stemcells.create_stemcell(context(), "", {"image_fingerprint": "f1ng"})
 
 
-def test_names_the_endpoint_when_a_list_is_an_object(context, wire, replies):
-    wire.script((IMAGES, replies.sync({})))
+def test_names_the_endpoint_when_a_list_is_an_object(context, wire, responses):
+    wire.script((IMAGES, responses.sync({})))
     with pytest.raises(errors.UnexpectedResponse, match=r"^GET /1.0/images: the response is an object, not an array$"):
         stemcells.create_stemcell(context(), "", PROPERTIES)

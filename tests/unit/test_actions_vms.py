@@ -14,75 +14,75 @@ WAIT = "GET /1.0/operations/op-1/wait"
 NOT_FOUND = "Instance not found"
 
 
-def with_operation(line, replies, outcome=None):
+def with_operation(line, responses, outcome=None):
     """A request and the wait for its operation."""
-    return [(line, replies.asynchronous()), (WAIT, outcome or replies.done())]
+    return [(line, responses.asynchronous()), (WAIT, outcome or responses.done())]
 
 
-def own_volumes(replies, pool="default"):
+def own_volumes(responses, pool="default"):
     """The deletion of the config drive and of an ephemeral disk that does not exist."""
     volumes = f"/1.0/storage-pools/{pool}/volumes/custom"
     return [
-        (f"DELETE {volumes}/vol-c-1", replies.asynchronous()),
-        (WAIT, replies.done()),
-        (f"DELETE {volumes}/vol-e-1", replies.error("no", 404)),
+        (f"DELETE {volumes}/vol-c-1", responses.asynchronous()),
+        (WAIT, responses.done()),
+        (f"DELETE {volumes}/vol-e-1", responses.error("no", 404)),
     ]
 
 
 # -- reboot -----------------------------------------------------------------------------------------------------------
 
 
-def is_in_state(status, replies):
-    return (f"GET {VM}", replies.sync({"status": status}))
+def is_in_state(status, responses):
+    return (f"GET {VM}", responses.sync({"status": status}))
 
 
-def test_reboot_forces_a_restart(context, wire, replies):
-    wire.script(is_in_state("Running", replies), *with_operation(STATE, replies))
+def test_reboot_forces_a_restart(context, wire, responses):
+    wire.script(is_in_state("Running", responses), *with_operation(STATE, responses))
     vms.reboot_vm(context(), "vm-1")
     assert wire.request_to(STATE).body == {"action": "restart", "force": True, "timeout": -1}
 
 
-def test_reboot_starts_a_stopped_vm(context, wire, replies):
-    wire.script(is_in_state("Stopped", replies), *with_operation(STATE, replies))
+def test_reboot_starts_a_stopped_vm(context, wire, responses):
+    wire.script(is_in_state("Stopped", responses), *with_operation(STATE, responses))
     vms.reboot_vm(context(), "vm-1")
     assert wire.request_to(STATE).body["action"] == "start"
 
 
-def test_reboot_succeeds_when_another_client_starts_the_vm(context, wire, replies):
+def test_reboot_succeeds_when_another_client_starts_the_vm(context, wire, responses):
     wire.script(
-        is_in_state("Stopped", replies),
-        *with_operation(STATE, replies, replies.failed("The instance is already running")),
+        is_in_state("Stopped", responses),
+        *with_operation(STATE, responses, responses.failed("The instance is already running")),
     )
     vms.reboot_vm(context(), "vm-1")
 
 
-def test_reboot_starts_the_vm_when_another_client_stops_it(context, wire, replies):
+def test_reboot_starts_the_vm_when_another_client_stops_it(context, wire, responses):
     wire.script(
-        is_in_state("Running", replies),
-        *with_operation(STATE, replies, replies.failed("The instance is already stopped")),
-        *with_operation(STATE, replies),
+        is_in_state("Running", responses),
+        *with_operation(STATE, responses, responses.failed("The instance is already stopped")),
+        *with_operation(STATE, responses),
     )
     vms.reboot_vm(context(), "vm-1")
     assert wire.last_request_to(STATE).body["action"] == "start"
 
 
-def test_reboot_waits_for_another_operation(context, wire, replies, clock):
+def test_reboot_waits_for_another_operation(context, wire, responses, clock):
     wire.script(
-        is_in_state("Running", replies),
-        *with_operation(STATE, replies, replies.failed('Instance is busy running a "stop" operation')),
-        *with_operation(STATE, replies),
+        is_in_state("Running", responses),
+        *with_operation(STATE, responses, responses.failed('Instance is busy running a "stop" operation')),
+        *with_operation(STATE, responses),
     )
     vms.reboot_vm(context(), "vm-1")
     assert clock.slept == [0.1]
 
 
-def test_reboot_succeeds_without_operation_when_the_vm_runs(context, wire, replies):
+def test_reboot_succeeds_without_operation_when_the_vm_runs(context, wire, responses):
     wire.script(
-        is_in_state("Running", replies),
-        (STATE, replies.asynchronous()),
-        (WAIT, replies.error("Operation not found", 404)),
-        ("GET /1.0/operations", replies.sync({})),
-        is_in_state("Running", replies),
+        is_in_state("Running", responses),
+        (STATE, responses.asynchronous()),
+        (WAIT, responses.error("Operation not found", 404)),
+        ("GET /1.0/operations", responses.sync({})),
+        is_in_state("Running", responses),
     )
     vms.reboot_vm(context(), "vm-1")
 
@@ -96,8 +96,8 @@ def test_reboot_succeeds_without_operation_when_the_vm_runs(context, wire, repli
     ],
     ids=["reboot_vm", "set_vm_metadata", "read_vm"],
 )
-def test_raises_vm_not_found(context, wire, replies, action, arguments, method):
-    wire.script((f"{method} {VM}", replies.error(NOT_FOUND, 404)))
+def test_raises_vm_not_found(context, wire, responses, action, arguments, method):
+    wire.script((f"{method} {VM}", responses.error(NOT_FOUND, 404)))
     with pytest.raises(errors.VMNotFound, match="there is no VM vm-1"):
         action(context(), "vm-1", *arguments)
 
@@ -111,8 +111,8 @@ def test_raises_vm_not_found(context, wire, replies, action, arguments, method):
     ],
     ids=["missing", "number", "array"],
 )
-def test_reboot_names_the_unexpected_field(context, wire, replies, document, problem):
-    wire.script((f"GET {VM}", replies.sync(document)))
+def test_reboot_names_the_unexpected_field(context, wire, responses, document, problem):
+    wire.script((f"GET {VM}", responses.sync(document)))
     with pytest.raises(errors.UnexpectedResponse, match=f"^GET {VM}: {problem}$"):
         vms.reboot_vm(context(), "vm-1")
 
@@ -120,19 +120,19 @@ def test_reboot_names_the_unexpected_field(context, wire, replies, document, pro
 # -- delete -----------------------------------------------------------------------------------------------------------
 
 
-def test_delete_vm_stops_it_and_deletes_its_own_volumes(context, wire, replies):
+def test_delete_vm_stops_it_and_deletes_its_own_volumes(context, wire, responses):
     devices = {
         "config": {"type": "disk", "pool": "fast", "source": "vol-c-1"},
         "ephemeral": {"type": "disk", "pool": "slow", "source": "vol-e-9"},
         "p1": {"type": "disk", "pool": "fast", "source": "vol-p-1"},
     }
     wire.script(
-        (f"GET {VM}", replies.sync({"status": "Running", "devices": devices})),
-        *with_operation(STATE, replies),
-        *with_operation(f"DELETE {VM}", replies),
-        ("DELETE /1.0/storage-pools/default/volumes/custom/vol-e-1", replies.error("no", 404)),
-        ("DELETE /1.0/storage-pools/fast/volumes/custom/vol-c-1", replies.sync()),
-        ("DELETE /1.0/storage-pools/slow/volumes/custom/vol-e-9", replies.sync()),
+        (f"GET {VM}", responses.sync({"status": "Running", "devices": devices})),
+        *with_operation(STATE, responses),
+        *with_operation(f"DELETE {VM}", responses),
+        ("DELETE /1.0/storage-pools/default/volumes/custom/vol-e-1", responses.error("no", 404)),
+        ("DELETE /1.0/storage-pools/fast/volumes/custom/vol-c-1", responses.sync()),
+        ("DELETE /1.0/storage-pools/slow/volumes/custom/vol-e-9", responses.sync()),
     )
     vms.delete_vm(context(), "vm-1")
     assert wire.request_to(STATE).body == {"action": "stop", "force": True, "timeout": -1}
@@ -140,57 +140,57 @@ def test_delete_vm_stops_it_and_deletes_its_own_volumes(context, wire, replies):
 
 
 @pytest.mark.parametrize("missing", ["from the start", "when it is stopped", "when it is deleted"])
-def test_delete_vm_cleans_every_pool_when_the_vm_is_missing(context, wire, replies, missing):
-    not_found = replies.error(NOT_FOUND, 404)
-    running = (f"GET {VM}", replies.sync({"status": "Running", "devices": {}}))
+def test_delete_vm_cleans_every_pool_when_the_vm_is_missing(context, wire, responses, missing):
+    not_found = responses.error(NOT_FOUND, 404)
+    running = (f"GET {VM}", responses.sync({"status": "Running", "devices": {}}))
     wire.script(
         *{
             "from the start": [(f"GET {VM}", not_found)],
             "when it is stopped": [running, (STATE, not_found)],
-            "when it is deleted": [running, *with_operation(STATE, replies), (f"DELETE {VM}", not_found)],
+            "when it is deleted": [running, *with_operation(STATE, responses), (f"DELETE {VM}", not_found)],
         }[missing],
-        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}, {"name": "fast"}])),
-        *own_volumes(replies),
-        *own_volumes(replies, "fast"),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "default"}, {"name": "fast"}])),
+        *own_volumes(responses),
+        *own_volumes(responses, "fast"),
     )
     vms.delete_vm(context(), "vm-1")
 
 
-def test_delete_vm_is_repeated_when_the_response_is_lost(context, wire, replies):
+def test_delete_vm_is_repeated_when_the_response_is_lost(context, wire, responses):
     wire.script(
-        (f"GET {VM}", replies.sync({"status": "Stopped", "devices": {}})),
+        (f"GET {VM}", responses.sync({"status": "Stopped", "devices": {}})),
         (f"DELETE {VM}", errors.NoResponse("reset")),
-        (f"DELETE {VM}", replies.error(NOT_FOUND, 404)),
-        ("GET /1.0/storage-pools", replies.sync([{"name": "default"}])),
-        *own_volumes(replies),
+        (f"DELETE {VM}", responses.error(NOT_FOUND, 404)),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "default"}])),
+        *own_volumes(responses),
     )
     vms.delete_vm(context(), "vm-1")
 
 
-def test_delete_vm_looks_when_the_operation_is_unknown(context, wire, replies):
+def test_delete_vm_looks_when_the_operation_is_unknown(context, wire, responses):
     wire.script(
-        (f"GET {VM}", replies.sync({"status": "Stopped", "devices": {}})),
-        (f"DELETE {VM}", replies.asynchronous()),
-        (WAIT, replies.error("Operation not found", 404)),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VM}", replies.error(NOT_FOUND, 404)),
-        *own_volumes(replies),
+        (f"GET {VM}", responses.sync({"status": "Stopped", "devices": {}})),
+        (f"DELETE {VM}", responses.asynchronous()),
+        (WAIT, responses.error("Operation not found", 404)),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"GET {VM}", responses.error(NOT_FOUND, 404)),
+        *own_volumes(responses),
     )
     vms.delete_vm(context(), "vm-1")
 
 
-def test_delete_vm_keeps_the_volumes_when_it_fails(context, wire, replies):
+def test_delete_vm_keeps_the_volumes_when_it_fails(context, wire, responses):
     wire.script(
-        (f"GET {VM}", replies.sync({"status": "Stopped", "devices": {}})),
-        *with_operation(f"DELETE {VM}", replies, replies.failed("Instance is protected")),
+        (f"GET {VM}", responses.sync({"status": "Stopped", "devices": {}})),
+        *with_operation(f"DELETE {VM}", responses, responses.failed("Instance is protected")),
     )
     with pytest.raises(errors.CloudError, match="Instance is protected"):
         vms.delete_vm(context(), "vm-1")
 
 
-def test_delete_vm_does_not_stop_a_protected_vm(context, wire, replies):
+def test_delete_vm_does_not_stop_a_protected_vm(context, wire, responses):
     wire.script(
-        (f"GET {VM}", replies.sync({"status": "Running", "expanded_config": {"security.protection.delete": "true"}}))
+        (f"GET {VM}", responses.sync({"status": "Running", "expanded_config": {"security.protection.delete": "true"}}))
     )
     with pytest.raises(errors.CloudError, match="instance vm-1 is protected against deletion") as raised:
         vms.delete_vm(context(), "vm-1")
@@ -201,9 +201,10 @@ def test_delete_vm_does_not_stop_a_protected_vm(context, wire, replies):
 
 
 @pytest.mark.parametrize("response", ["sync", "asynchronous"])
-def test_set_vm_metadata_takes_one_request(context, wire, replies, response):
+def test_set_vm_metadata_takes_one_request(context, wire, responses, response):
     wire.script(
-        (f"PATCH {VM}", getattr(replies, response)()), *([(WAIT, replies.done())] if response == "asynchronous" else [])
+        (f"PATCH {VM}", getattr(responses, response)()),
+        *([(WAIT, responses.done())] if response == "asynchronous" else []),
     )
     vms.set_vm_metadata(context(), "vm-1", {"instance_group": "db", "index": 0, "deployment": "cf"})
     assert wire.request_to(f"PATCH {VM}").body == {
@@ -217,10 +218,10 @@ def test_set_vm_metadata_takes_one_request(context, wire, replies, response):
     [({"user.bosh.a": "b"}, False), ({"user.bosh.a": "old"}, True), ({}, True)],
     ids=["changed", "old value", "no value"],
 )
-def test_set_vm_metadata_checks_the_change_without_agent(context, wire, replies, config, raises):
+def test_set_vm_metadata_checks_the_change_without_agent(context, wire, responses, config, raises):
     wire.script(
-        (f"PATCH {VM}", replies.error("LXD VM agent isn't currently running")),
-        (f"GET {VM}", replies.sync({"config": config})),
+        (f"PATCH {VM}", responses.error("LXD VM agent isn't currently running")),
+        (f"GET {VM}", responses.sync({"config": config})),
     )
     if raises:
         with pytest.raises(errors.AgentNotRunning):
@@ -248,8 +249,8 @@ def test_rejects_metadata_that_is_not_an_object(context, metadata):
         ({}, "compiling"),
     ],
 )
-def test_description_of_vm_is_its_instance(context, wire, replies, metadata, description):
-    wire.script((f"PATCH {VM}", replies.sync()))
+def test_description_of_vm_is_its_instance(context, wire, responses, metadata, description):
+    wire.script((f"PATCH {VM}", responses.sync()))
     vms.set_vm_metadata(context(), "vm-1", metadata)
     assert wire.request_to(f"PATCH {VM}").body["description"] == description
 
@@ -257,21 +258,21 @@ def test_description_of_vm_is_its_instance(context, wire, replies, metadata, des
 # -- has_vm -----------------------------------------------------------------------------------------------------------
 
 
-def test_has_vm_takes_one_request_when_it_exists(context, wire, replies):
-    wire.script((f"GET {VM}", replies.sync({})))
+def test_has_vm_takes_one_request_when_it_exists(context, wire, responses):
+    wire.script((f"GET {VM}", responses.sync({})))
     assert vms.has_vm(context(), "vm-1") is True
 
 
-def test_has_vm_takes_one_request_on_incus(context, wire, replies):
-    wire.script((f"GET {VM}", replies.error(NOT_FOUND, 404)))
+def test_has_vm_takes_one_request_on_incus(context, wire, responses):
+    wire.script((f"GET {VM}", responses.error(NOT_FOUND, 404)))
     assert vms.has_vm(context(type="incus"), "vm-1") is False
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["project exists", "no project"])
-def test_has_vm_checks_the_project_on_lxd(context, wire, replies, exists):
+def test_has_vm_checks_the_project_on_lxd(context, wire, responses, exists):
     wire.script(
-        (f"GET {VM}", replies.error(NOT_FOUND, 404)),
-        ("GET /1.0/projects/prod", replies.sync({"name": "prod"}) if exists else replies.error("no", 404)),
+        (f"GET {VM}", responses.error(NOT_FOUND, 404)),
+        ("GET /1.0/projects/prod", responses.sync({"name": "prod"}) if exists else responses.error("no", 404)),
     )
     if exists:
         assert vms.has_vm(context(), "vm-1") is False
@@ -282,8 +283,8 @@ def test_has_vm_checks_the_project_on_lxd(context, wire, replies, exists):
 
 
 @pytest.mark.parametrize("text, status", [("not authorized", 403), ("Project not found", 404)])
-def test_has_vm_raises_when_the_request_fails(context, wire, replies, text, status):
-    wire.script((f"GET {VM}", replies.error(text, status)))
+def test_has_vm_raises_when_the_request_fails(context, wire, responses, text, status):
+    wire.script((f"GET {VM}", responses.error(text, status)))
     with pytest.raises(errors.CloudError):
         vms.has_vm(context(type="incus"), "vm-1")
 

@@ -23,8 +23,8 @@ FEATURES = features(
 )
 
 
-def test_create_volume_sends_target_and_size(context, wire, replies):
-    wire.script((f"POST {VOLUMES}", replies.sync()))
+def test_create_volume_sends_target_and_size(context, wire, responses):
+    wire.script((f"POST {VOLUMES}", responses.sync()))
     volumes.create_volume(context(), "fast", "v", size=64, config={"a": "b"}, target="m1")
     request = wire.request_to(f"POST {VOLUMES}")
     assert request.query["target"] == "m1"
@@ -37,46 +37,46 @@ def test_create_volume_sends_target_and_size(context, wire, replies):
     }
 
 
-def test_create_volume_looks_when_the_operation_is_unknown(context, wire, replies):
+def test_create_volume_looks_when_the_operation_is_unknown(context, wire, responses):
     wire.script(
-        (f"POST {VOLUMES}", replies.asynchronous()),
-        (WAIT, replies.error("Operation not found", 404)),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VOLUMES}/v", replies.sync({})),
+        (f"POST {VOLUMES}", responses.asynchronous()),
+        (WAIT, responses.error("Operation not found", 404)),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"GET {VOLUMES}/v", responses.sync({})),
     )
     volumes.create_volume(context(), "fast", "v", size=64, config={})
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["empty volume", "no volume"])
-def test_import_drive_starts_over_when_the_response_is_lost(context, wire, replies, exists):
+def test_import_drive_starts_over_when_the_response_is_lost(context, wire, responses, exists):
     """A server that is killed during an import keeps an empty volume."""
     wire.script(
         (f"POST {VOLUMES}", errors.NoResponse("reset")),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"DELETE {VOLUMES}/v", replies.sync() if exists else replies.error("no", 404)),
-        (f"POST {VOLUMES}", replies.asynchronous()),
-        (WAIT, replies.done()),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"DELETE {VOLUMES}/v", responses.sync() if exists else responses.error("no", 404)),
+        (f"POST {VOLUMES}", responses.asynchronous()),
+        (WAIT, responses.done()),
     )
     volumes.import_drive(context(), "fast", "v", content=b"drive", features=FEATURES)
 
 
-def test_delete_volume_succeeds_when_it_is_missing(context, wire, replies):
-    wire.script((f"DELETE {VOLUMES}/v", replies.error("no", 404)))
+def test_delete_volume_succeeds_when_it_is_missing(context, wire, responses):
+    wire.script((f"DELETE {VOLUMES}/v", responses.error("no", 404)))
     volumes.delete_volume(context(), "fast", "v")
 
 
-def test_delete_volume_looks_when_the_operation_is_unknown(context, wire, replies):
+def test_delete_volume_looks_when_the_operation_is_unknown(context, wire, responses):
     wire.script(
-        (f"DELETE {VOLUMES}/v", replies.asynchronous()),
-        (WAIT, replies.error("Operation not found", 404)),
-        ("GET /1.0/operations", replies.sync({})),
-        (f"GET {VOLUMES}/v", replies.error("no", 404)),
+        (f"DELETE {VOLUMES}/v", responses.asynchronous()),
+        (WAIT, responses.error("Operation not found", 404)),
+        ("GET /1.0/operations", responses.sync({})),
+        (f"GET {VOLUMES}/v", responses.error("no", 404)),
     )
     volumes.delete_volume(context(), "fast", "v")
 
 
-def test_delete_volume_raises_in_use(context, wire, replies):
-    wire.script((f"DELETE {VOLUMES}/v", replies.error("In use")))
+def test_delete_volume_raises_in_use(context, wire, responses):
+    wire.script((f"DELETE {VOLUMES}/v", responses.error("In use")))
     with pytest.raises(errors.InUse) as raised:
         volumes.delete_volume(context(), "fast", "v")
     assert raised.value.fields["pool"] == "fast"

@@ -58,8 +58,8 @@ SERVER = {
 }
 
 
-def test_contains_the_whole_call_without_secrets(captured, wire, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync("sesame")), ("GET /1.0", replies.sync(SERVER)))
+def test_contains_the_whole_call_without_secrets(captured, wire, responses):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync("sesame")), ("GET /1.0", responses.sync(SERVER)))
     path = captured(get_vm)
     text = path.read_text(encoding="utf-8")
     document = json.loads(text)
@@ -85,16 +85,16 @@ def test_contains_the_whole_call_without_secrets(captured, wire, replies):
     }
 
 
-def test_writes_one_file_that_only_the_owner_can_read(captured, wire, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync()), ("GET /1.0", replies.sync(SERVER)))
+def test_writes_one_file_that_only_the_owner_can_read(captured, wire, responses):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync()), ("GET /1.0", responses.sync(SERVER)))
     path = captured(get_vm)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert path.name.startswith("20260131T100000Z-has_vm-cpi-7-") and path.suffix == ".json"
 
 
-def test_takes_the_server_from_a_recorded_response(captured, wire, replies):
-    wire.script(("GET /1.0", replies.sync(SERVER)))
+def test_takes_the_server_from_a_recorded_response(captured, wire, responses):
+    wire.script(("GET /1.0", responses.sync(SERVER)))
     path = captured(lambda clock, transport: transport.request("GET", "/1.0") and None)
     assert json.loads(path.read_text(encoding="utf-8"))["recorded"]["server"]["kind"] == "incus"
 
@@ -118,8 +118,8 @@ def test_contains_the_error_of_a_failed_call(tmp_path, wire, clock, log):
 
 
 @pytest.mark.parametrize("directory", ["/dev/null/captures", "\0"], ids=["not-a-directory", "invalid"])
-def test_warns_when_the_capture_cannot_be_written(directory, wire, clock, log, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", replies.sync(SERVER)))
+def test_warns_when_the_capture_cannot_be_written(directory, wire, clock, log, responses):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync("here")), ("GET /1.0", responses.sync(SERVER)))
     assert (
         capture.call(get_vm, REQUEST, config=CONFIG, directory=directory, clock=clock, transport=wire, log=log)
         == "here"
@@ -127,8 +127,8 @@ def test_warns_when_the_capture_cannot_be_written(directory, wire, clock, log, r
     assert "cannot write a capture of this call" in log.stream.getvalue()
 
 
-def test_leaves_no_file_when_writing_fails(tmp_path, wire, clock, log, replies, monkeypatch):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", replies.sync(SERVER)))
+def test_leaves_no_file_when_writing_fails(tmp_path, wire, clock, log, responses, monkeypatch):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync("here")), ("GET /1.0", responses.sync(SERVER)))
 
     def full(source, target):
         raise OSError("no space left on device")
@@ -141,8 +141,8 @@ def test_leaves_no_file_when_writing_fails(tmp_path, wire, clock, log, replies, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_omits_the_server_when_it_does_not_respond(tmp_path, wire, clock, log, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync("here")), ("GET /1.0", errors.NoResponse("no response")))
+def test_omits_the_server_when_it_does_not_respond(tmp_path, wire, clock, log, responses):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync("here")), ("GET /1.0", errors.NoResponse("no response")))
     assert (
         capture.call(get_vm, REQUEST, config=CONFIG, directory=str(tmp_path), clock=clock, transport=wire, log=log)
         == "here"
@@ -161,7 +161,7 @@ def test_contains_changed_properties_without_certificates():
     }
 
 
-def test_can_be_replayed(captured, wire, replies):
+def test_can_be_replayed(captured, wire, responses):
     from bosh_lxd_cpi.actions import vms
     from bosh_lxd_cpi.actions.context import Context
     from bosh_lxd_cpi.lxd.client import Client
@@ -173,7 +173,7 @@ def test_can_be_replayed(captured, wire, replies):
         client = Client(transport, project="prod", deadline=Deadline(clock, 60), log=log)
         return vms.has_vm(Context(config=CONFIG, client=client, clock=clock, log=log, director="d1r"), "vm-1")
 
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})), ("GET /1.0", replies.sync(SERVER)))
+    wire.script(("GET /1.0/instances/vm-1", responses.sync({"name": "vm-1"})), ("GET /1.0", responses.sync(SERVER)))
     path = captured(act, rpc.Request("has_vm", ["vm-1"], {}))
     assert replay.play(load(path)["calls"][0]).differences == []
 

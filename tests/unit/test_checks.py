@@ -93,14 +93,14 @@ def listening(context, wire, tmp_path):
         (-90, "this machine is 90 s behind the server"),
     ],
 )
-def test_compares_the_clock_with_the_date_header(listening, replies, clock, ahead, message):
+def test_compares_the_clock_with_the_date_header(listening, responses, clock, ahead, message):
     headers = {"Date": formatdate(clock.now_is - ahead, usegmt=True)}
-    context = listening(replies.sync(INCUS)._replace(headers=headers))
+    context = listening(responses.sync(INCUS)._replace(headers=headers))
     assert {check: text for check, _, text in rows(connection.connection(context))}["clock"] == message
 
 
-def test_skips_the_clock_without_a_date_header(listening, replies):
-    assert "clock" not in [result.check for result in connection.connection(listening(replies.sync(INCUS)))]
+def test_skips_the_clock_without_a_date_header(listening, responses):
+    assert "clock" not in [result.check for result in connection.connection(listening(responses.sync(INCUS)))]
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_fails_if_another_program_responds(listening, response, message):
     assert (last.check, last.status) == ("server", "fail") and message in last.message and last.hint
 
 
-def test_hint_for_an_untrusted_certificate_has_the_command_of_incus_7(listening, replies):
-    *_, last = connection.connection(listening(replies.sync({"api_extensions": None, "auth": "untrusted"})))
+def test_hint_for_untrusted_certificate_fits_incus_7(listening, responses):
+    *_, last = connection.connection(listening(responses.sync({"api_extensions": None, "auth": "untrusted"})))
     assert (last.check, last.status) == ("trust", "fail")
     assert "`incus config trust add-certificate bosh.crt`" in last.hint
     assert "--projects prod" in last.hint
@@ -139,7 +139,7 @@ def test_rejects_a_server_without_config_drives(context):
     assert rows(server.server(context, context.features))[0] == ("server", "fail", message)
 
 
-def test_shows_the_servers_reason_for_missing_vm_support(context, wire, replies):
+def test_shows_the_servers_reason_for_missing_vm_support(context, wire, responses):
     broken = {**INCUS, "environment": {**INCUS["environment"], "driver": "lxc"}}
     warning = {
         "type": "Instance type not operational",
@@ -149,11 +149,11 @@ def test_shows_the_servers_reason_for_missing_vm_support(context, wire, replies)
     wire.script(
         (
             "GET /1.0/warnings",
-            replies.sync(
+            responses.sync(
                 [warning, {**warning, "status": "resolved", "last_message": "old"}, {**warning, "type": "Other"}]
             ),
         ),
-        ("GET /1.0/warnings", replies.error("Certificate is restricted", 403)),
+        ("GET /1.0/warnings", responses.error("Certificate is restricted", 403)),
     )
     context = context(broken)
     for reason in ("vhost_vsock kernel module not loaded", "the server shows no reason"):
@@ -173,8 +173,8 @@ MEMBERS = [{"server_name": "a", "status": "Online"}, {"server_name": "b", "statu
         ("@fast", MEMBERS[:1], ("ok", "1 members online: a")),
     ],
 )
-def test_checks_the_members_of_a_cluster(context, wire, replies, *, target, members, expected):
-    wire.script(("GET /1.0/cluster/members", replies.sync(members)))
+def test_checks_the_members_of_a_cluster(context, wire, responses, *, target, members, expected):
+    wire.script(("GET /1.0/cluster/members", responses.sync(members)))
     context = context(CLUSTER, target=target)
     assert rows(server.cluster(context, context.features)) == [("cluster", *expected)]
 
@@ -184,8 +184,8 @@ def test_skips_cluster_members_of_a_single_server(context):
     assert rows(server.cluster(context, context.features)) == []
 
 
-def test_skips_cluster_members_if_forbidden(context, wire, replies):
-    wire.script(("GET /1.0/cluster/members", replies.error("not authorized", 403)))
+def test_skips_cluster_members_if_forbidden(context, wire, responses):
+    wire.script(("GET /1.0/cluster/members", responses.error("not authorized", 403)))
     context = context(CLUSTER)
     assert rows(server.cluster(context, context.features)) == []
 
@@ -193,7 +193,7 @@ def test_skips_cluster_members_if_forbidden(context, wire, replies):
 # -- project, pool, network --------------------------------------------------------------------------------------------
 
 
-def test_rejects_a_target_in_a_restricted_project(context, wire, replies):
+def test_rejects_a_target_in_a_restricted_project(context, wire, responses):
     restricted = {
         "name": "prod",
         "config": {
@@ -203,7 +203,7 @@ def test_rejects_a_target_in_a_restricted_project(context, wire, replies):
             "restricted.snapshots": "allow",
         },
     }
-    wire.script(("GET /1.0/projects", replies.sync([restricted])))
+    wire.script(("GET /1.0/projects", responses.sync([restricted])))
     context = context(CLUSTER, target="a")
     [result] = project.project(context, context.features)
     assert "does not allow server.target" in result.message
@@ -231,19 +231,19 @@ def pool(driver, *, free=100.0, total=200.0, **fields):
         (INCUS, {}, pool("zfs", config=None), "ok", "default, zfs"),
     ],
 )
-def test_checks_the_pool(context, wire, replies, *, document, properties, storage_pool, status, message):
+def test_checks_the_pool(context, wire, responses, *, document, properties, storage_pool, status, message):
     context = context(document, **properties)
     pool_document, space = storage_pool
     wire.script(
-        ("GET /1.0/storage-pools/default", replies.sync(pool_document)),
-        ("GET /1.0/storage-pools/default/resources", replies.sync(space)),
+        ("GET /1.0/storage-pools/default", responses.sync(pool_document)),
+        ("GET /1.0/storage-pools/default/resources", responses.sync(space)),
     )
     [result] = storage.pool(context, context.features)
     assert (result.check, result.status) == ("pool", status) and message in result.message
 
 
-def test_skips_the_space_of_a_pending_pool(context, wire, replies):
-    wire.script(("GET /1.0/storage-pools/default", replies.sync(pool("zfs", status="Pending")[0])))
+def test_skips_the_space_of_a_pending_pool(context, wire, responses):
+    wire.script(("GET /1.0/storage-pools/default", responses.sync(pool("zfs", status="Pending")[0])))
     context = context()
     assert rows(storage.pool(context, context.features)) == [("pool", "fail", "default is pending")]
 
@@ -274,36 +274,36 @@ MANIFEST = Manifest(ipaddress.IPv4Network("10.0.0.0/24"))
         ({**BRIDGE, "config": {"ipv4.address": "none"}}, MANIFEST, "warn", "lxdbr0 has no IPv4 subnet"),
     ],
 )
-def test_checks_the_network(context, wire, replies, *, bridge, manifest, status, message):
-    wire.script(("GET /1.0/networks", replies.sync([bridge])))
+def test_checks_the_network(context, wire, responses, *, bridge, manifest, status, message):
+    wire.script(("GET /1.0/networks", responses.sync([bridge])))
     [result] = network.network(context(), manifest)
     assert (result.check, result.status) == ("network", status) and message in result.message
 
 
-def test_warns_without_a_default_network(context, wire, replies):
-    wire.script(("GET /1.0/networks", replies.sync([BRIDGE, {**BRIDGE, "name": "lo", "type": "loopback"}])))
+def test_warns_without_a_default_network(context, wire, responses):
+    wire.script(("GET /1.0/networks", responses.sync([BRIDGE, {**BRIDGE, "name": "lo", "type": "loopback"}])))
     context = context(network_name="", project_name="default")
     context.projects = projects("default")
     [result] = network.network(context, Manifest())
     assert result.status == "warn" and "one of: lxdbr0;" in result.hint
 
 
-def test_finds_a_network_of_the_default_project(context, wire, replies):
-    wire.script(("GET /1.0/networks", replies.sync([])), ("GET /1.0/networks", replies.sync([BRIDGE])))
+def test_finds_a_network_of_the_default_project(context, wire, responses):
+    wire.script(("GET /1.0/networks", responses.sync([])), ("GET /1.0/networks", responses.sync([BRIDGE])))
     [result] = network.network(context(), Manifest())
     assert result.status == "ok" and [request.query["project"] for request in wire.recorded] == ["prod", "default"]
 
 
-def test_free_address_is_the_highest_unused_one_in_all_projects(context, wire, replies):
+def test_free_address_is_the_highest_unused_one_in_all_projects(context, wire, responses):
     def lease(ip):
         return {"address": ip, "hostname": "", "hwaddr": "02:00:00:00:00:01"}
 
     context = context()
     context.projects, context.network = projects("prod", "secret", "web"), Network(BRIDGE, endpoint="networks")
     wire.script(
-        ("GET /1.0/networks/lxdbr0/leases", replies.sync([lease("10.0.0.6"), lease("fd00::1")])),
-        ("GET /1.0/networks/lxdbr0/leases", replies.error("not authorized", 403)),
-        ("GET /1.0/networks/lxdbr0/leases", replies.sync([lease("10.0.0.5")])),
+        ("GET /1.0/networks/lxdbr0/leases", responses.sync([lease("10.0.0.6"), lease("fd00::1")])),
+        ("GET /1.0/networks/lxdbr0/leases", responses.error("not authorized", 403)),
+        ("GET /1.0/networks/lxdbr0/leases", responses.sync([lease("10.0.0.5")])),
     )
     assert str(network.free_address(context)) == "10.0.0.4"
     context.network = None
@@ -358,7 +358,7 @@ def process(name, *volumes):
     return {**about, "unsafe": {"unrestricted_volumes": list(volumes)}} if volumes else about
 
 
-def test_lock_directory_needs_no_volume_if_workers_run_without_bpm(context, on_a_director):
+def test_lock_directory_needs_no_volume_without_bpm(context, on_a_director):
     on_a_director({"processes": [process("director", {"path": "/var/vcap/bosh/etc"}), process("scheduler")]})
     assert [result.status for result in local.locks(context())] == ["ok"]
 

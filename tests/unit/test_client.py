@@ -89,10 +89,10 @@ ENDPOINTS = [
 
 
 @pytest.mark.parametrize("call, line, query, body", ENDPOINTS, ids=[line for _, line, _, _ in ENDPOINTS])
-def test_sends_one_request_per_method(client, wire, replies, call, line, query, body):
+def test_sends_one_request_per_method(client, wire, responses, call, line, query, body):
     is_list = line.startswith("GET") and (query.get("recursion") or line.endswith("leases"))
     is_list = is_list and line != "GET /1.0/operations"
-    wire.script((line, replies.sync([] if is_list else {}, etag="e")))
+    wire.script((line, responses.sync([] if is_list else {}, etag="e")))
     call(client)
     request = wire.request_to(line)
     assert (request.query, request.body) == ({"project": "prod", **query}, body)
@@ -105,14 +105,14 @@ def test_table_has_every_public_method():
     assert names - used == {"import_volume", "upload_image", "with_deadline"}
 
 
-def test_returns_the_document_with_its_etag(client, wire, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1", "new_field": 1}, etag="e")))
+def test_returns_the_document_with_its_etag(client, wire, responses):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync({"name": "vm-1", "new_field": 1}, etag="e")))
     instance = client.instance("vm-1")
     assert (instance.document, instance.etag) == ({"name": "vm-1", "new_field": 1}, "e")
 
 
-def test_lists_operations_of_every_status(client, wire, replies):
-    wire.script(("GET /1.0/operations", replies.sync({"running": [{"id": "a"}], "success": [{"id": "b"}]})))
+def test_lists_operations_of_every_status(client, wire, responses):
+    wire.script(("GET /1.0/operations", responses.sync({"running": [{"id": "a"}], "success": [{"id": "b"}]})))
     assert [operation.id for operation in client.operations()] == ["a", "b"]
 
 
@@ -130,20 +130,20 @@ def test_with_deadline_changes_the_deadline_only(client, clock):
         (f"PUT {V}/v", lambda c: c.replace_volume("fast", "v", {}, etag='"e1"')),
     ],
 )
-def test_sends_if_match_with_a_change(client, wire, replies, line, call):
-    wire.script((line, replies.sync()))
+def test_sends_if_match_with_a_change(client, wire, responses, line, call):
+    wire.script((line, responses.sync()))
     call(client)
     assert wire.request_to(line).headers == {**JSON, "If-Match": '"e1"'}
 
 
-def test_quotes_names_in_paths(client, wire, replies):
-    wire.script(("GET /1.0/storage-pools/a%2Fb/volumes/custom/c%3Fd%23%C3%A9", replies.sync({})))
+def test_quotes_names_in_paths(client, wire, responses):
+    wire.script(("GET /1.0/storage-pools/a%2Fb/volumes/custom/c%3Fd%23%C3%A9", responses.sync({})))
     client.volume("a/b", "c?d#\u00e9")
 
 
 @pytest.mark.parametrize("iso, kind", [(True, {"X-LXD-type": "iso", "X-Incus-type": "iso"}), (False, {})])
-def test_names_an_uploaded_volume_in_headers_of_both_servers(client, wire, replies, iso, kind):
-    wire.script((f"POST {V}", replies.asynchronous()))
+def test_names_an_uploaded_volume_in_headers_of_both_servers(client, wire, responses, iso, kind):
+    wire.script((f"POST {V}", responses.asynchronous()))
     assert client.import_volume("fast", "vol-c-1", b"bytes", iso=iso, target="m1").operation == "/1.0/operations/op-1"
     request = wire.request_to(f"POST {V}")
     assert request.headers == {
@@ -155,16 +155,16 @@ def test_names_an_uploaded_volume_in_headers_of_both_servers(client, wire, repli
     assert (request.body, request.query) == (b"bytes", {"project": "prod", "target": "m1"})
 
 
-def test_uploads_an_image_as_a_stream(client, wire, replies):
-    wire.script(("POST /1.0/images", replies.asynchronous()))
+def test_uploads_an_image_as_a_stream(client, wire, responses):
+    wire.script(("POST /1.0/images", responses.asynchronous()))
     client.upload_image(iter([b"ab", b"c"]), length=3, content_type="multipart/form-data; boundary=x")
     request = wire.request_to("POST /1.0/images")
     assert request.headers == {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "3"}
     assert (request.body, request.timeout) == (b"abc", 300)
 
 
-def test_waits_longer_than_the_server_is_asked_to(client, wire, replies):
-    wire.script(("GET /1.0/operations/a/wait", replies.sync({})))
+def test_waits_longer_than_the_server_is_asked_to(client, wire, responses):
+    wire.script(("GET /1.0/operations/a/wait", responses.sync({})))
     client.wait_operation("/1.0/operations/a", 30)
     assert wire.request_to("GET /1.0/operations/a/wait").timeout == 40
 
@@ -180,7 +180,7 @@ def test_waits_longer_than_the_server_is_asked_to(client, wire, replies):
         (f"DELETE {V}/v/snapshots/s", lambda c: c.delete_snapshot("fast", "v", "s")),
     ],
 )
-def test_waits_for_a_change_of_a_volume_until_the_deadline(client, wire, replies, line, call):
-    wire.script((line, replies.sync()))
+def test_waits_for_a_change_of_a_volume_until_the_deadline(client, wire, responses, line, call):
+    wire.script((line, responses.sync()))
     call(client)
     assert wire.request_to(line).timeout == 300

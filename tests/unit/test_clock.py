@@ -21,7 +21,7 @@ def test_uses_the_time_of_the_machine(real_time):
 @pytest.mark.parametrize("digits", [1, 7, 12, 32])
 def test_random_hex_has_the_requested_length(digits):
     drawn = {Clock().random_hex(digits) for _ in range(100)}
-    assert all(re.fullmatch(f"[0-9a-f]{{{digits}}}", one) for one in drawn)
+    assert all(re.fullmatch(f"[0-9a-f]{{{digits}}}", number) for number in drawn)
     assert len(drawn) > 90 or digits == 1
 
 

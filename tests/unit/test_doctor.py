@@ -35,7 +35,7 @@ def run(arguments, capsys):
     status = main.main([*arguments, "--json"])
     shown = capsys.readouterr()
     assert shown.err == ""
-    return status, [CheckResult(**one) for one in json.loads(shown.out)]
+    return status, [CheckResult(**result) for result in json.loads(shown.out)]
 
 
 def test_help_lists_every_option(capsys):
@@ -64,7 +64,7 @@ def test_exits_with_2_if_the_configuration_is_unreadable(tmp_path, capsys):
 def test_reports_every_invalid_property_and_continues(config, tmp_path, capsys):
     server = {"url": "lxd.example.com", "storage_pol_name": "x", "predeploy_stemcell": "maybe"}
     status, results = run(config(server=server, sever={}), capsys)
-    configuration = [(one.status, one.message) for one in results if one.check == "configuration"]
+    configuration = [(result.status, result.message) for result in results if result.check == "configuration"]
     assert status == 1
     assert configuration == [
         (FAIL, "server.predeploy_stemcell must be true or false"),
@@ -73,7 +73,7 @@ def test_reports_every_invalid_property_and_continues(config, tmp_path, capsys):
         (WARN, "unknown property server.storage_pol_name (did you mean storage_pool_name?)"),
         (WARN, "unknown property sever (did you mean server?)"),
     ]
-    assert [one.check for one in results if one.status == OK] == ["lock directory"]
+    assert [result.check for result in results if result.status == OK] == ["lock directory"]
 
 
 def test_reports_an_invalid_client_key_without_showing_it(config, capsys):
@@ -86,7 +86,7 @@ def test_reports_an_invalid_client_key_without_showing_it(config, capsys):
 def test_reports_a_missing_socket_once(config, tmp_path, capsys):
     server = {"url": f"unix://{tmp_path}/no.socket", "type": "incus"}
     _, results = run(config(server=server, agent={"mbus": "m"}), capsys)
-    [failed] = [one for one in results if one.status != OK]
+    [failed] = [result for result in results if result.status != OK]
     assert (failed.check, failed.message) == ("address", f"the socket {tmp_path}/no.socket does not exist")
     assert "`incus config set core.https_address" in failed.hint
 
@@ -169,7 +169,7 @@ def test_smoke_test_ends_after_a_signal_in_create_vm(context, removals, monkeypa
     results = []
     with pytest.raises(errors.Interrupted):
         smoke_test.run(context, ip=None, report=results.append)
-    assert [(one.check, one.status) for one in results] == [("deep jammy", OK)]
+    assert [(result.check, result.status) for result in results] == [("deep jammy", OK)]
     assert removals == [smoke_test.CHECKS_AFTER_INTERRUPTION]
 
 
@@ -181,7 +181,7 @@ def test_smoke_test_continues_with_the_next_line_after_a_failure(context, remova
     results = []
     smoke_test.run(context, ip=None, report=results.append)
     message = "import an image failed after 0.0 s: the pool is full"
-    assert [(one.check, one.status, one.message) for one in results] == [
+    assert [(result.check, result.status, result.message) for result in results] == [
         ("deep jammy", FAIL, message),
         ("deep noble", FAIL, message),
         ("deep", OK, "all resources are removed"),

@@ -20,20 +20,20 @@ def refusal(text: str, status: int = 500) -> errors.CloudError:
     return error_for(text, status=status, what="making x", fields={"pool": "fast"})
 
 
-def test_returns_metadata_and_etag(replies):
-    assert read(replies.sync({"a": 1}, etag='"e1"')) == Response({"a": 1}, "", '"e1"')
+def test_returns_metadata_and_etag(responses):
+    assert read(responses.sync({"a": 1}, etag='"e1"')) == Response({"a": 1}, "", '"e1"')
 
 
-def test_returns_null_metadata(replies):
-    assert read(replies.sync(None)) == Response(None, "", "")
+def test_returns_null_metadata(responses):
+    assert read(responses.sync(None)) == Response(None, "", "")
 
 
-def test_returns_the_path_of_the_operation(replies):
-    reply = read(replies.asynchronous("/1.0/operations/op-1?project=prod"))
+def test_returns_the_path_of_the_operation(responses):
+    reply = read(responses.asynchronous("/1.0/operations/op-1?project=prod"))
     assert (reply.operation, reply.etag) == ("/1.0/operations/op-1", "")
 
 
-def test_goes_by_the_type_not_by_the_status(replies):
+def test_goes_by_the_type_not_by_the_status(responses):
     asynchronous = HttpResponse(200, {}, b'{"type":"async","operation":"/1.0/operations/a","metadata":null}')
     assert read(asynchronous).operation == "/1.0/operations/a"
     assert (
@@ -46,11 +46,11 @@ def test_goes_by_the_type_not_by_the_status(replies):
         read(HttpResponse(202, {}, b'{"type":"error","error":"not found","error_code":404}'))
 
 
-def test_raises_wait_ended_for_an_error_under_200(replies):
+def test_raises_wait_ended_for_an_error_under_200(responses):
     with pytest.raises(WaitEnded, match=r"^context deadline exceeded$"):
-        read(replies.error_with_http_200())
+        read(responses.error_with_http_200())
     with pytest.raises(WaitEnded, match=r"^no reason given$"):
-        read(replies.error_with_http_200(""))
+        read(responses.error_with_http_200(""))
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_raises_wait_ended_for_an_error_under_200(replies):
         (503, errors.Busy),
     ],
 )
-def test_maps_the_status_of_an_unknown_text(replies, status, error):
+def test_maps_the_status_of_an_unknown_text(responses, status, error):
     with pytest.raises(errors.ServerError, match=r"^reading x: odd$") as raised:
-        read(replies.error("odd", status))
+        read(responses.error("odd", status))
     assert type(raised.value) is error
 
 
-def test_prefers_the_code_in_the_body(replies):
+def test_prefers_the_code_in_the_body(responses):
     with pytest.raises(errors.NotFound):
-        read(replies.error("odd", 404, status=500))
+        read(responses.error("odd", 404, status=500))
 
 
 def test_uses_the_status_without_a_code_in_the_body():

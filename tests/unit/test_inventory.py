@@ -238,7 +238,7 @@ def test_ignores_other_names(name):
     assert inventory.read(Server(instances=[instance(name)], default=[volume(name)]), "default").resources == []
 
 
-def test_ignores_vms_named_like_volumes_and_volumes_named_like_vms():
+def test_does_not_confuse_vms_and_volumes_of_the_same_name():
     assert (
         inventory.read(
             Server(instances=[instance(f"vol-c-{own(1)}")], default=[volume(f"vm-{own(1)}")]), "default"

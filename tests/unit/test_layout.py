@@ -8,6 +8,7 @@ A module imports from its own folder and from those further to the right. See do
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["protocol"] = {"actions", "recording", "hints", *MAY_IMPORT["actions"]}
 MAY_IMPORT["admin"] = {"protocol", *MAY_IMPORT["protocol"]}
+TESTS = Path(__file__).parents[1]
 LIBRARIES = {"urllib3", "yaml"}
 MAX_LINES = 300
 """Lines of a module."""
@@ -43,6 +45,9 @@ MAX_PARAMETERS = 5
 """Parameters of a function of which more than two are positional, without self and context."""
 BOSH_METHODS = {"create_vm"}
 """Methods that BOSH calls with more arguments. BOSH passes arguments by position."""
+
+MAX_TEST_NAME = 60
+"""Characters of the name of a test function."""
 
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 everywhere = pytest.mark.parametrize("module", MODULES)
@@ -156,7 +161,9 @@ def test_parameters_have_a_type(module):
             *arguments.kwonlyargs,
             *filter(None, (arguments.vararg, arguments.kwarg)),
         ]
-        return [one.arg for one in every if one.annotation is None and one.arg not in ("self", "cls")]
+        return [
+            argument.arg for argument in every if argument.annotation is None and argument.arg not in ("self", "cls")
+        ]
 
     assert {name: untyped(function) for name, function in functions(module) if untyped(function)} == {}
 
@@ -175,8 +182,14 @@ def test_public_functions_have_a_docstring(module):
 def test_long_parameter_lists_are_keyword_only(module):
     def too_many(function: ast.FunctionDef) -> bool:
         every = [*function.args.posonlyargs, *function.args.args]
-        positional = [one for one in every if one.arg not in ("self", "cls", "context")]
+        positional = [argument for argument in every if argument.arg not in ("self", "cls", "context")]
         return len(positional) > 2 and len(positional) + len(function.args.kwonlyargs) > MAX_PARAMETERS
 
     every = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef)]
     assert {function.name for function in every if too_many(function)} <= BOSH_METHODS
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
+def test_test_names_are_short(path):
+    names = re.findall(r"^ *def (test_\w+)", path.read_text(encoding="utf-8"), re.M)
+    assert [name for name in names if len(name) > MAX_TEST_NAME] == []

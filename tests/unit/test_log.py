@@ -34,8 +34,8 @@ def test_lines_have_time_level_and_call(log):
 def test_omits_lines_below_the_level(level, heard):
     for log in Log("x", level=level, stream=io.StringIO()), Log("x", stream=io.StringIO()):
         log.set_level(level)
-        for one in module.LEVELS:
-            getattr(log, one)(one)
+        for written in module.LEVELS:
+            getattr(log, written)(written)
         assert [line.split(": ")[1] for line in said(log)] == heard
 
 

@@ -138,15 +138,15 @@ def test_calculated_properties_are_valid(call):
     assert parse_vm_properties(calculated).limits() == {"limits.cpu": "2", "limits.memory": "512MiB"}
 
 
-def test_uses_the_configured_project(call, wire, replies, log):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
+def test_uses_the_configured_project(call, wire, responses, log):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync({"name": "vm-1"})))
     assert call("has_vm", "vm-1") is True
     assert wire.request_to("GET /1.0/instances/vm-1").query == {"project": "prod"}
     assert "1 requests in 0.00 s" in log.stream.getvalue()
 
 
-def test_context_overrides_the_configuration(call, wire, replies):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
+def test_context_overrides_the_configuration(call, wire, responses):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", context={"project": "other"})
     assert wire.request_to("GET /1.0/instances/vm-1").query == {"project": "other"}
 
@@ -156,15 +156,15 @@ def test_rejects_an_unknown_context_property(call):
         call("has_vm", "vm-1", context={"projekt": "other"})
 
 
-def test_logs_the_number_of_requests_of_a_failed_call(call, wire, replies, log):
-    wire.script(("GET /1.0/instances/vm-1", replies.error("odd", 400)))
+def test_logs_the_number_of_requests_of_a_failed_call(call, wire, responses, log):
+    wire.script(("GET /1.0/instances/vm-1", responses.error("odd", 400)))
     with pytest.raises(errors.ServerError):
         call("has_vm", "vm-1")
     assert "1 requests in" in log.stream.getvalue()
 
 
-def test_ends_at_the_deadline_of_the_method(call, wire, clock, replies):
-    wire.script(("GET /1.0/instances/vm-1", lambda: clock.sleep(600) or replies.error("Instance not found", 404)))
+def test_ends_at_the_deadline_of_the_method(call, wire, clock, responses):
+    wire.script(("GET /1.0/instances/vm-1", lambda: clock.sleep(600) or responses.error("Instance not found", 404)))
     with pytest.raises(errors.DeadlineExceeded, match=r"^delete_vm did not finish within 600 seconds$"):
         call("delete_vm", "vm-1")
 
@@ -175,14 +175,14 @@ def test_hides_secrets_of_request_and_configuration(call, log):
     assert log.redact("hunter22 KEYKEY sesame nats://u:sesame@h") == "<redacted> <redacted> <redacted> <redacted>"
 
 
-def test_uses_the_configured_log_level(call, wire, replies, log):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
+def test_uses_the_configured_log_level(call, wire, responses, log):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", changed={"log_level": "error"})
     assert log.stream.getvalue() == ""
 
 
-def test_warns_about_unknown_properties(call, wire, replies, log):
-    wire.script(("GET /1.0/instances/vm-1", replies.sync({"name": "vm-1"})))
+def test_warns_about_unknown_properties(call, wire, responses, log):
+    wire.script(("GET /1.0/instances/vm-1", responses.sync({"name": "vm-1"})))
     call("has_vm", "vm-1", changed={"throtle_config": {}})
     assert "unknown property throtle_config (did you mean throttle_config?)" in log.stream.getvalue()
 
@@ -191,12 +191,12 @@ def test_warns_about_unknown_properties(call, wire, replies, log):
     "enabled, name, held",
     [(True, "delete_disk", ["delete_disk cpi-7"]), (False, "delete_disk", []), (True, "has_disk", [])],
 )
-def test_holds_a_slot_during_a_throttled_call(call, wire, replies, tmp_path, enabled, name, held):
+def test_holds_a_slot_during_a_throttled_call(call, wire, responses, tmp_path, enabled, name, held):
     seen = []
 
     def look() -> Any:
         seen.extend(holder.label for holder in throttle.holders(str(tmp_path / "locks")))
-        return replies.sync({"config": {}})
+        return responses.sync({"config": {}})
 
     wire.script(
         (f"{'DELETE' if name == 'delete_disk' else 'GET'} /1.0/storage-pools/default/volumes/custom/vol-p-1", look)

@@ -21,57 +21,57 @@ def make(client):
     return lambda: client.create_instance({"name": "vm-1"})
 
 
-def pending(replies, status="running", name="vm-1", kind="instances", id="op-7"):
+def pending(responses, status="running", name="vm-1", kind="instances", id="op-7"):
     resources = {kind: [f"/1.0/{kind}/{name}?project=prod"]}
     codes = {"success": 200, "failure": 400, "cancelled": 401}
     over = {
         status: [{"id": f"op-{status}", "status_code": code, "resources": resources}] for status, code in codes.items()
     }
-    return replies.sync({status: [{"id": id, "resources": resources}], **over})
+    return responses.sync({status: [{"id": id, "resources": resources}], **over})
 
 
 def test_does_not_wait_without_operation(client):
     assert wait(client, SYNC, what="x") == {}
 
 
-def test_returns_the_metadata_of_the_operation(client, wire, replies):
-    wire.script((WAIT, replies.done(fingerprint="abc")))
+def test_returns_the_metadata_of_the_operation(client, wire, responses):
+    wire.script((WAIT, responses.done(fingerprint="abc")))
     assert wait(client, ASYNC, what="x") == {"fingerprint": "abc"}
 
 
-def test_returns_an_empty_dict_without_metadata(client, wire, replies):
-    wire.script((WAIT, replies.done()))
+def test_returns_an_empty_dict_without_metadata(client, wire, responses):
+    wire.script((WAIT, responses.done()))
     assert wait(client, ASYNC, what="x") == {}
 
 
-def test_waits_in_slices_of_thirty_seconds(client, wire, replies):
-    wire.script((WAIT, replies.done()))
+def test_waits_in_slices_of_thirty_seconds(client, wire, responses):
+    wire.script((WAIT, responses.done()))
     wait(client, ASYNC, what="x")
     assert (wire.request_to(WAIT).query, wire.request_to(WAIT).timeout) == ({"project": "prod", "timeout": "30"}, 40)
 
 
-def test_limits_a_wait_to_the_deadline(client, wire, clock, replies):
+def test_limits_a_wait_to_the_deadline(client, wire, clock, responses):
     client = client.with_deadline(Deadline(clock, 7.5))
-    wire.script((WAIT, replies.done()))
+    wire.script((WAIT, responses.done()))
     wait(client, ASYNC, what="x")
     assert (wire.request_to(WAIT).query["timeout"], wire.request_to(WAIT).timeout) == ("7", 7.5)
 
 
-def test_waits_for_at_least_one_second(client, wire, clock, replies):
+def test_waits_for_at_least_one_second(client, wire, clock, responses):
     client = client.with_deadline(Deadline(clock, 0.5))
-    wire.script((WAIT, replies.done()))
+    wire.script((WAIT, responses.done()))
     wait(client, ASYNC, what="x")
     assert wire.request_to(WAIT).query["timeout"] == "1"
 
 
-def test_waits_again_for_a_running_operation(client, wire, clock, replies):
-    wire.script((WAIT, replies.running()), (WAIT, replies.running()), (WAIT, replies.done(a=1)))
+def test_waits_again_for_a_running_operation(client, wire, clock, responses):
+    wire.script((WAIT, responses.running()), (WAIT, responses.running()), (WAIT, responses.done(a=1)))
     assert wait(client, ASYNC, what="x") == {"a": 1}
 
 
-def test_pauses_between_waits_until_the_deadline(client, wire, clock, replies):
+def test_pauses_between_waits_until_the_deadline(client, wire, clock, responses):
     client = client.with_deadline(Deadline(clock, 2, what="has_vm"))
-    wire.script(*[(WAIT, replies.running())] * 100)
+    wire.script(*[(WAIT, responses.running())] * 100)
     with pytest.raises(errors.DeadlineExceeded, match="has_vm did not finish within 2 seconds"):
         wait(client, ASYNC, what="x")
     assert 10 < len(wire.recorded) < 25
@@ -88,62 +88,62 @@ def test_pauses_between_waits_until_the_deadline(client, wire, clock, replies):
         ("no space left on device", errors.NoDiskSpace),
     ],
 )
-def test_maps_the_error_of_a_failed_operation(client, wire, replies, text, error):
-    wire.script((WAIT, replies.failed(text)))
+def test_maps_the_error_of_a_failed_operation(client, wire, responses, text, error):
+    wire.script((WAIT, responses.failed(text)))
     with pytest.raises(error, match=f"making x: {text}") as raised:
         wait(client, ASYNC, what="making x")
     assert type(raised.value) is error
 
 
-def test_uses_the_error_code_of_an_operation(client, wire, replies):
-    wire.script((WAIT, replies.failed("gone", err_code=404)))
+def test_uses_the_error_code_of_an_operation(client, wire, responses):
+    wire.script((WAIT, responses.failed("gone", err_code=404)))
     with pytest.raises(errors.NotFound):
         wait(client, ASYNC, what="x")
 
 
-def test_describes_a_cancelled_operation(client, wire, replies):
-    wire.script((WAIT, replies.sync({"status": "Cancelled", "status_code": 401, "err": "", "metadata": None})))
+def test_describes_a_cancelled_operation(client, wire, responses):
+    wire.script((WAIT, responses.sync({"status": "Cancelled", "status_code": 401, "err": "", "metadata": None})))
     with pytest.raises(errors.ServerError, match="x: the operation ended with status Cancelled"):
         wait(client, ASYNC, what="x")
 
 
-def test_reads_the_operation_after_a_failed_wait(client, wire, replies):
+def test_reads_the_operation_after_a_failed_wait(client, wire, responses):
     wire.script(
-        (WAIT, replies.error_with_http_200()),
-        (LOOK, replies.running()),
-        (WAIT, replies.error_with_http_200()),
-        (LOOK, replies.done(a=1)),
+        (WAIT, responses.error_with_http_200()),
+        (LOOK, responses.running()),
+        (WAIT, responses.error_with_http_200()),
+        (LOOK, responses.done(a=1)),
     )
     assert wait(client, ASYNC, what="x") == {"a": 1}
 
 
-def test_checks_a_failure_that_a_wait_reports(client, wire, replies):
-    wire.script((WAIT, replies.error_with_http_200("In use")), (LOOK, replies.failed("In use")))
+def test_checks_a_failure_that_a_wait_reports(client, wire, responses):
+    wire.script((WAIT, responses.error_with_http_200("In use")), (LOOK, responses.failed("In use")))
     with pytest.raises(errors.InUse, match="x: In use"):
         wait(client, ASYNC, what="x")
 
 
-def test_uses_the_waits_failure_of_a_forgotten_operation(client, wire, replies):
-    wire.script((WAIT, replies.error_with_http_200("In use")), (LOOK, replies.error("Operation not found", 404)))
+def test_uses_the_waits_failure_of_a_forgotten_operation(client, wire, responses):
+    wire.script((WAIT, responses.error_with_http_200("In use")), (LOOK, responses.error("Operation not found", 404)))
     with pytest.raises(errors.InUse):
         wait(client, ASYNC, what="x")
 
 
-def test_a_wait_timeout_of_a_forgotten_operation_decides_nothing(client, wire, replies):
-    wire.script((WAIT, replies.error_with_http_200()), (LOOK, replies.error("Operation not found", 404)))
+def test_a_wait_timeout_of_a_forgotten_operation_decides_nothing(client, wire, responses):
+    wire.script((WAIT, responses.error_with_http_200()), (LOOK, responses.error("Operation not found", 404)))
     with pytest.raises(errors.OperationNotFound, match="x: the server no longer knows the operation"):
         wait(client, ASYNC, what="x")
 
 
-def test_a_forgotten_operation_is_transient(client, wire, replies):
-    wire.script((WAIT, replies.error("Operation not found", 404)))
+def test_a_forgotten_operation_is_transient(client, wire, responses):
+    wire.script((WAIT, responses.error("Operation not found", 404)))
     with pytest.raises(errors.OperationNotFound) as raised:
         wait(client, ASYNC, what="x")
     assert raised.value.transient
 
 
-def test_raises_a_500_of_the_wait(client, wire, replies):
-    wire.script((WAIT, replies.error("odd", 500)))
+def test_raises_a_500_of_the_wait(client, wire, responses):
+    wire.script((WAIT, responses.error("odd", 500)))
     with pytest.raises(errors.ServerError, match="the operation: odd"):
         wait(client, ASYNC, what="x")
 
@@ -151,54 +151,54 @@ def test_raises_a_500_of_the_wait(client, wire, replies):
 # run_operation
 
 
-def test_runs_a_change_to_its_end(client, wire, replies, make):
-    wire.script((MAKE, replies.asynchronous()), (WAIT, replies.done(a=1)))
+def test_runs_a_change_to_its_end(client, wire, responses, make):
+    wire.script((MAKE, responses.asynchronous()), (WAIT, responses.done(a=1)))
     assert run_operation(client, make, what="x") == {"a": 1}
 
 
 @pytest.mark.parametrize("answer", ["sync", "asynchronous"])
-def test_accepts_volume_changes_with_and_without_operation(client, wire, replies, answer):
-    wire.script(("DELETE /1.0/storage-pools/default/volumes/custom/v", getattr(replies, answer)()))
+def test_accepts_volume_changes_with_and_without_operation(client, wire, responses, answer):
+    wire.script(("DELETE /1.0/storage-pools/default/volumes/custom/v", getattr(responses, answer)()))
     if answer == "asynchronous":
-        wire.script((WAIT, replies.done()))
+        wire.script((WAIT, responses.done()))
     assert run_operation(client, lambda: client.delete_volume("default", "v"), what="x") == {}
 
 
-def test_repeats_a_change_of_a_busy_object(client, wire, clock, replies, make):
-    busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
-    wire.script(*busy * 7, (MAKE, replies.asynchronous()), (WAIT, replies.done()))
+def test_repeats_a_change_of_a_busy_object(client, wire, clock, responses, make):
+    busy = (MAKE, responses.asynchronous()), (WAIT, responses.failed('Instance is busy running a "stop" operation'))
+    wire.script(*busy * 7, (MAKE, responses.asynchronous()), (WAIT, responses.done()))
     run_operation(client, make, what="x")
     assert clock.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2, 2])
 
 
-def test_gives_up_on_a_busy_object(client, wire, clock, replies, make):
-    busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
+def test_gives_up_on_a_busy_object(client, wire, clock, responses, make):
+    busy = (MAKE, responses.asynchronous()), (WAIT, responses.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 19)
     with pytest.raises(errors.Busy):
         run_operation(client, make, what="x")
     assert 26 < sum(clock.slept) <= client.retry.total_seconds
 
 
-def test_gives_up_at_the_deadline(client, wire, clock, replies, make):
+def test_gives_up_at_the_deadline(client, wire, clock, responses, make):
     client = client.with_deadline(Deadline(clock, 1))
-    busy = (MAKE, replies.asynchronous()), (WAIT, replies.failed('Instance is busy running a "stop" operation'))
+    busy = (MAKE, responses.asynchronous()), (WAIT, responses.failed('Instance is busy running a "stop" operation'))
     wire.script(*busy * 4)
     with pytest.raises(errors.DeadlineExceeded):
         run_operation(client, lambda: client.create_instance({"name": "vm-1"}), what="x")
     assert sum(clock.slept) == pytest.approx(1)
 
 
-def test_accepts_a_change_without_response_that_is_done(client, wire, replies, make):
-    wire.script((MAKE, errors.NoResponse("gone")), (LIST, replies.sync({})))
+def test_accepts_a_change_without_response_that_is_done(client, wire, responses, make):
+    wire.script((MAKE, errors.NoResponse("gone")), (LIST, responses.sync({})))
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
-def test_repeats_a_change_without_response_that_is_not_done(client, wire, replies, make):
+def test_repeats_a_change_without_response_that_is_not_done(client, wire, responses, make):
     wire.script(
         (MAKE, errors.NoResponse("gone")),
-        (LIST, replies.sync(None)),
-        (MAKE, replies.asynchronous()),
-        (WAIT, replies.done(a=1)),
+        (LIST, responses.sync(None)),
+        (MAKE, responses.asynchronous()),
+        (WAIT, responses.done(a=1)),
     )
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {"a": 1}
 
@@ -210,91 +210,96 @@ def test_raises_a_lost_response_without_is_done(client, wire, make):
 
 
 @pytest.mark.parametrize("status", ["running", "pending", "starting"])
-def test_waits_for_the_operation_of_a_lost_response(client, wire, replies, make, status):
+def test_waits_for_the_operation_of_a_lost_response(client, wire, responses, make, status):
     made = []
     wire.script(
         (MAKE, errors.NoResponse("gone")),
-        (LIST, pending(replies, status)),
-        ("GET /1.0/operations/op-7/wait", lambda: made.append(True) or replies.done()),
+        (LIST, pending(responses, status)),
+        ("GET /1.0/operations/op-7/wait", lambda: made.append(True) or responses.done()),
     )
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: made == [True]) == {}
 
 
-def test_finds_the_operation_by_its_entity_url(client, wire, replies, make):
+def test_finds_the_operation_by_its_entity_url(client, wire, responses, make):
     operation = {"id": "op-7", "resources": {}, "metadata": {"entity_url": "/1.0/instances/vm-1?project=prod"}}
     wire.script(
         (MAKE, errors.NoResponse("gone")),
-        (LIST, replies.sync({"running": [operation]})),
-        ("GET /1.0/operations/op-7/wait", replies.done()),
+        (LIST, responses.sync({"running": [operation]})),
+        ("GET /1.0/operations/op-7/wait", responses.done()),
     )
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
-def test_checks_the_object_after_a_failed_operation(client, wire, replies, make):
+def test_checks_the_object_after_a_failed_operation(client, wire, responses, make):
     wire.script(
         (MAKE, errors.NoResponse("gone")),
-        (LIST, pending(replies)),
-        ("GET /1.0/operations/op-7/wait", replies.failed("odd")),
-        (MAKE, replies.sync()),
+        (LIST, pending(responses)),
+        ("GET /1.0/operations/op-7/wait", responses.failed("odd")),
+        (MAKE, responses.sync()),
     )
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {}
 
 
 @pytest.mark.parametrize("other", ["vm-11", "m-1", "xvm-1", ""])
-def test_ignores_operations_on_other_objects(client, wire, replies, make, other):
-    wire.script((MAKE, errors.NoResponse("gone")), (LIST, pending(replies, name=other)))
+def test_ignores_operations_on_other_objects(client, wire, responses, make, other):
+    wire.script((MAKE, errors.NoResponse("gone")), (LIST, pending(responses, name=other)))
     run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
-def test_waits_for_no_operation_without_a_name(client, wire, replies, make):
-    wire.script((MAKE, errors.NoResponse("gone")), (LIST, pending(replies, name="")))
+def test_waits_for_no_operation_without_a_name(client, wire, responses, make):
+    wire.script((MAKE, errors.NoResponse("gone")), (LIST, pending(responses, name="")))
     run_operation(client, make, what="x", is_done=lambda: True)
 
 
-def test_ignores_the_query_of_an_object_url(client, wire, replies, make):
+def test_ignores_the_query_of_an_object_url(client, wire, responses, make):
     resources = {"instances": ["/1.0/instances/other?project=/vm-1"]}
     wire.script(
         (MAKE, errors.NoResponse("gone")),
-        (LIST, replies.sync({"running": [{"id": "op-7", "resources": resources}, {"id": "op-8", "resources": None}]})),
+        (
+            LIST,
+            responses.sync({"running": [{"id": "op-7", "resources": resources}, {"id": "op-8", "resources": None}]}),
+        ),
     )
     run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
-def test_starts_over_after_a_daemon_restart(client, wire, replies, make):
+def test_starts_over_after_a_daemon_restart(client, wire, responses, make):
     wire.script(
-        (MAKE, replies.asynchronous()),
+        (MAKE, responses.asynchronous()),
         (WAIT, errors.NoResponse("reset")),
         (WAIT, errors.Unreachable("refused")),
-        (WAIT, replies.error("Daemon is starting up", 503)),
-        (WAIT, replies.error("Operation not found", 404)),
-        (LIST, replies.sync({})),
-        (MAKE, replies.asynchronous("/1.0/operations/op-2")),
-        ("GET /1.0/operations/op-2/wait", replies.done()),
+        (WAIT, responses.error("Daemon is starting up", 503)),
+        (WAIT, responses.error("Operation not found", 404)),
+        (LIST, responses.sync({})),
+        (MAKE, responses.asynchronous("/1.0/operations/op-2")),
+        ("GET /1.0/operations/op-2/wait", responses.done()),
     )
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {}
 
 
-def test_accepts_a_forgotten_operation_that_is_done(client, wire, replies, make):
+def test_accepts_a_forgotten_operation_that_is_done(client, wire, responses, make):
     wire.script(
-        (MAKE, replies.asynchronous()), (WAIT, replies.error("Operation not found", 404)), (LIST, replies.sync({}))
+        (MAKE, responses.asynchronous()),
+        (WAIT, responses.error("Operation not found", 404)),
+        (LIST, responses.sync({})),
     )
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
-def test_raises_a_taken_name(client, wire, replies, make):
-    wire.script((MAKE, replies.error("already exists", 409)))
+def test_raises_a_taken_name(client, wire, responses, make):
+    wire.script((MAKE, responses.error("already exists", 409)))
     with pytest.raises(errors.AlreadyExists):
         run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
 
 
 @pytest.mark.parametrize("made, raises", [(True, False), (False, True)])
-def test_accepts_a_taken_name_after_a_lost_response(client, wire, replies, make, made, raises):
+def test_accepts_a_taken_name_after_a_lost_response(client, wire, responses, make, made, raises):
     seen = iter([False, made])
     wire.script(
         (MAKE, errors.NoResponse("gone")),
-        (LIST, replies.sync({})),
-        (MAKE, replies.error("already exists", 409)),
-        (LIST, replies.sync({})),
+        (LIST, responses.sync({})),
+        (MAKE, responses.error("already exists", 409)),
+        (LIST, responses.sync({})),
     )
     if raises:
         with pytest.raises(errors.AlreadyExists):
@@ -303,8 +308,8 @@ def test_accepts_a_taken_name_after_a_lost_response(client, wire, replies, make,
         assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: next(seen)) == {}
 
 
-def test_raises_responses_that_are_always_lost(client, wire, clock, replies, make):
-    wire.script(*[(MAKE, errors.NoResponse("gone")), (LIST, replies.sync({}))] * 19)
+def test_raises_responses_that_are_always_lost(client, wire, clock, responses, make):
+    wire.script(*[(MAKE, errors.NoResponse("gone")), (LIST, responses.sync({}))] * 19)
     with pytest.raises(errors.NoResponse):
         run_operation(client, make, what="x", name="vm-1", is_done=lambda: False)
     assert sum(clock.slept) <= client.retry.total_seconds
@@ -319,8 +324,8 @@ def test_raises_responses_that_are_always_lost(client, wire, clock, replies, mak
         ("gone", 404, errors.NotFound),
     ],
 )
-def test_raises_other_refusals_at_once(client, wire, clock, replies, make, text, code, error):
-    wire.script((MAKE, replies.error(text, code)))
+def test_raises_other_refusals_at_once(client, wire, clock, responses, make, text, code, error):
+    wire.script((MAKE, responses.error(text, code)))
     with pytest.raises(error):
         run_operation(client, make, what="x", name="vm-1", is_done=lambda: True)
     assert clock.slept == []

@@ -42,8 +42,8 @@ def metadata(response: HttpResponse):
     return json.loads(response.body)["metadata"]
 
 
-def test_returns_the_recorded_responses(recorder, wire, replies):
-    wire.script(("GET /1.0/a", replies.sync({"a": 1}, etag='"x"')), ("GET /1.0/b", replies.error("Not there", 404)))
+def test_returns_the_recorded_responses(recorder, wire, responses):
+    wire.script(("GET /1.0/a", responses.sync({"a": 1}, etag='"x"')), ("GET /1.0/b", responses.error("Not there", 404)))
     recorded = [recorder.request("GET", path, query={"project": "p"}) for path in ("/1.0/a", "/1.0/b")]
     replay = player(interactions(recorder))
     played = [replay.request("GET", path, query={"project": "p"}) for path in ("/1.0/a", "/1.0/b")]
@@ -116,7 +116,7 @@ def test_rejects_a_repeated_request_other_than_a_poll():
 def test_remaining_returns_the_requests_that_were_not_sent():
     replay = player([interaction("GET", "/1.0/a"), interaction("GET", "/1.0/b")])
     replay.request("GET", "/1.0/a")
-    assert [one["request"]["path"] for one in replay.remaining()] == ["/1.0/b"]
+    assert [interaction["request"]["path"] for interaction in replay.remaining()] == ["/1.0/b"]
 
 
 def polls(*states: str) -> Player:

@@ -68,13 +68,13 @@ def test_keeps_persistent_disks_and_snapshots(kind, director):
 
 
 @pytest.mark.parametrize("kind", [VM, CONFIG, EPHEMERAL, IMAGE])
-def test_keeps_resources_of_other_directors_unless_all_are_selected(kind):
+def test_keeps_resources_of_other_directors_by_default(kind):
     assert policy(min_age=0, remove_legacy=True).skip_reason(resource(kind, director=OTHERS)) == "of another director"
     assert policy(director=ALL).skip_reason(resource(kind, director=OTHERS)) == ""
 
 
 @pytest.mark.parametrize("kind", [VM, CONFIG, EPHEMERAL, IMAGE])
-def test_keeps_resources_of_unknown_owner_except_legacy_config_drives(kind):
+def test_keeps_resources_of_unknown_owner(kind):
     unowned = resource(kind, director=UNKNOWN_OWNER)
     assert policy(min_age=0).skip_reason(unowned) == "of unknown owner"
     assert policy(min_age=0, director=ALL).skip_reason(unowned) == "of unknown owner"
@@ -124,32 +124,32 @@ def instance(state: str) -> dict:
     return {"name": NAME, "status": "Running", "config": {"user.bosh.state": state}}
 
 
-def test_deletes_an_unused_volume(pruner, wire, replies, capsys):
-    wire.script((f"DELETE {VOLUME}", replies.sync()))
+def test_deletes_an_unused_volume(pruner, wire, responses, capsys):
+    wire.script((f"DELETE {VOLUME}", responses.sync()))
     assert run(pruner, DRIVE) == "removed 1, kept 0, failed 0"
     assert "target" not in wire.request_to(f"DELETE {VOLUME}").query
     assert capsys.readouterr().out.startswith(f"removed config vol-c-{UUID} in pool fast (unused, ")
 
 
-def test_deletes_a_volume_on_its_cluster_member(pruner, wire, replies):
-    wire.script((f"DELETE {VOLUME}", replies.sync()))
+def test_deletes_a_volume_on_its_cluster_member(pruner, wire, responses):
+    wire.script((f"DELETE {VOLUME}", responses.sync()))
     run(pruner, dataclasses.replace(DRIVE, location="node2"))
     assert wire.request_to(f"DELETE {VOLUME}").query["target"] == "node2"
 
 
-def test_reads_an_incomplete_vm_again_and_deletes_it_before_its_volumes(pruner, wire, replies):
+def test_reads_incomplete_vm_again_before_deletion(pruner, wire, responses):
     wire.script(
-        (f"GET {INSTANCE}", replies.sync(instance("creating"))),
-        (f"GET {INSTANCE}", replies.sync(instance("creating"))),
-        (f"PUT {INSTANCE}/state", replies.sync()),
-        (f"DELETE {INSTANCE}", replies.sync()),
-        (f"DELETE {VOLUME}", replies.sync()),
+        (f"GET {INSTANCE}", responses.sync(instance("creating"))),
+        (f"GET {INSTANCE}", responses.sync(instance("creating"))),
+        (f"PUT {INSTANCE}/state", responses.sync()),
+        (f"DELETE {INSTANCE}", responses.sync()),
+        (f"DELETE {VOLUME}", responses.sync()),
     )
     assert run(pruner, INCOMPLETE_VM, OWN) == "removed 2, kept 0, failed 0"
 
 
-def test_keeps_a_vm_that_was_completed_in_the_meantime(pruner, wire, replies):
-    wire.script((f"GET {INSTANCE}", replies.sync(instance("created"))))
+def test_keeps_a_vm_that_was_completed_in_the_meantime(pruner, wire, responses):
+    wire.script((f"GET {INSTANCE}", responses.sync(instance("created"))))
     assert run(pruner, INCOMPLETE_VM, OWN) == "removed 0, kept 2 (2 in use), failed 0"
 
 
@@ -161,10 +161,10 @@ def test_sends_no_request_for_resources_that_create_vm_holds(resources, kept, pr
         assert run(pruner, *resources) == f"removed 0, kept {kept}, failed 0"
 
 
-def test_does_not_count_a_vm_that_was_deleted_in_the_meantime(pruner, wire, replies):
+def test_does_not_count_a_vm_that_was_deleted_in_the_meantime(pruner, wire, responses):
     wire.script(
-        (f"GET {INSTANCE}", replies.sync(instance("creating"))),
-        (f"GET {INSTANCE}", replies.error("Instance not found", 404)),
+        (f"GET {INSTANCE}", responses.sync(instance("creating"))),
+        (f"GET {INSTANCE}", responses.error("Instance not found", 404)),
     )
     assert run(pruner, INCOMPLETE_VM) == "removed 0, kept 1 (1 already gone), failed 0"
 
@@ -173,16 +173,16 @@ def test_does_not_count_a_vm_that_was_deleted_in_the_meantime(pruner, wire, repl
     "text, code, reason",
     [("Storage pool volume not found", 404, "already gone"), ("The storage volume is still in use", 400, "in use")],
 )
-def test_counts_volumes_in_use_or_gone_as_kept(pruner, *, text, code, reason, wire, replies):
-    wire.script((f"DELETE {VOLUME}", replies.error(text, code)))
+def test_counts_volumes_in_use_or_gone_as_kept(pruner, *, text, code, reason, wire, responses):
+    wire.script((f"DELETE {VOLUME}", responses.error(text, code)))
     assert run(pruner, DRIVE) == f"removed 0, kept 1 (1 {reason}), failed 0"
 
 
-def test_prints_a_failure_and_continues(pruner, wire, replies, capsys):
+def test_prints_a_failure_and_continues(pruner, wire, responses, capsys):
     other = dataclasses.replace(DRIVE, pool="slow")
     wire.script(
-        (f"DELETE {VOLUME}", replies.error("disk on fire")),
-        (f"DELETE {VOLUME.replace('fast', 'slow')}", replies.sync()),
+        (f"DELETE {VOLUME}", responses.error("disk on fire")),
+        (f"DELETE {VOLUME.replace('fast', 'slow')}", responses.sync()),
     )
     assert run(pruner, DRIVE, other) == "removed 1, kept 0, failed 1"
     [line] = capsys.readouterr().err.splitlines()
@@ -195,16 +195,18 @@ def test_counts_an_unreadable_lock_as_failure(pruner, tmp_path):
     assert run(pruner, DRIVE) == "removed 0, kept 0, failed 1"
 
 
-def test_keeps_an_image_that_got_an_alias_in_the_meantime(pruner, wire, replies):
+def test_keeps_an_image_that_got_an_alias_in_the_meantime(pruner, wire, responses):
     image = Resource(kind=IMAGE, cid="f00d", director=OURS, created=0.0, state=NO_ALIAS)
-    wire.script(("GET /1.0/images/f00d", replies.sync({"aliases": [{"name": "img-1"}]})))
+    wire.script(("GET /1.0/images/f00d", responses.sync({"aliases": [{"name": "img-1"}]})))
     assert run(pruner, image) == "removed 0, kept 1 (1 in use), failed 0"
-    wire.script(("GET /1.0/images/f00d", replies.sync({"aliases": []})), ("DELETE /1.0/images/f00d", replies.sync()))
+    wire.script(
+        ("GET /1.0/images/f00d", responses.sync({"aliases": []})), ("DELETE /1.0/images/f00d", responses.sync())
+    )
     assert run(pruner, image) == "removed 1, kept 1 (1 in use), failed 0"
 
 
-def test_changes_nothing_in_a_dry_run(context, program, wire, replies, capsys):
-    wire.script((f"GET {INSTANCE}", replies.sync(instance("creating"))))
+def test_changes_nothing_in_a_dry_run(context, program, wire, responses, capsys):
+    wire.script((f"GET {INSTANCE}", responses.sync(instance("creating"))))
     assert run(Pruner(context(), program, dry_run=True), INCOMPLETE_VM, OWN) == "would remove 2, kept 0, failed 0"
     assert [line.split(" (")[0] for line in capsys.readouterr().out.splitlines()] == [
         f"would remove vm {NAME}",
@@ -212,10 +214,10 @@ def test_changes_nothing_in_a_dry_run(context, program, wire, replies, capsys):
     ]
 
 
-def test_gives_each_removal_its_own_deadline(pruner, wire, replies, clock):
+def test_gives_each_removal_its_own_deadline(pruner, wire, responses, clock):
     def slow():
         clock.sleep(200)
-        return replies.sync()
+        return responses.sync()
 
     wire.script(*[(f"DELETE {VOLUME}", slow)] * 3)
     assert run(
@@ -223,10 +225,10 @@ def test_gives_each_removal_its_own_deadline(pruner, wire, replies, clock):
     ).startswith("removed 3,")
 
 
-def test_rejects_a_disk_that_was_attached_in_the_meantime(pruner, wire, replies):
+def test_rejects_a_disk_that_was_attached_in_the_meantime(pruner, wire, responses):
     disk = dataclasses.replace(DRIVE, kind=DISK, cid=f"vol-p-{UUID}", state=ORPHAN)
     wire.script(
-        (f"DELETE {VOLUME.replace('vol-c', 'vol-p')}", replies.error("The storage volume is still in use", 400))
+        (f"DELETE {VOLUME.replace('vol-c', 'vol-p')}", responses.error("The storage volume is still in use", 400))
     )
     with pytest.raises(errors.CloudError, match="was not deleted: it is in use"):
         pruner.delete_disk(disk)

@@ -21,8 +21,8 @@ def interactions(recorder):
     return recorder.interactions(Redactor(secrets=["sesame"]))
 
 
-def test_records_request_response_and_times(recorder, wire, replies, clock):
-    response = HttpResponse(200, {"ETag": '"1"', "Date": "today"}, replies.sync({"a": 1}).body)
+def test_records_request_response_and_times(recorder, wire, responses, clock):
+    response = HttpResponse(200, {"ETag": '"1"', "Date": "today"}, responses.sync({"a": 1}).body)
     wire.script(("PUT /1.0/x", lambda: clock.sleep(0.25) or response))
     clock.sleep(1)
     headers = {**JSON, "If-Match": '"0"', "User-Agent": "cpi"}
@@ -41,15 +41,15 @@ def test_records_request_response_and_times(recorder, wire, replies, clock):
     assert interaction["response"]["body"]["metadata"] == {"a": 1}
 
 
-def test_records_length_and_redacted_hash_of_bytes(recorder, wire, replies):
-    wire.script(("POST /1.0/x", replies.sync()))
+def test_records_length_and_redacted_hash_of_bytes(recorder, wire, responses):
+    wire.script(("POST /1.0/x", responses.sync()))
     recorder.request("POST", "/1.0/x", body=b"abc sesame")
     [interaction] = interactions(recorder)
     assert interaction["request"]["body"] == {"length": 10, "sha256": hashlib.sha256(b"abc ******").hexdigest()}
 
 
-def test_records_no_hash_of_a_fat_drive_with_secrets(recorder, wire, replies):
-    wire.script(("POST /1.0/x", replies.sync()), ("POST /1.0/x", replies.sync()))
+def test_records_no_hash_of_a_fat_drive_with_secrets(recorder, wire, responses):
+    wire.script(("POST /1.0/x", responses.sync()), ("POST /1.0/x", responses.sync()))
     recorder.request("POST", "/1.0/x", body=b"FAT12   sesame")
     recorder.request("POST", "/1.0/x", body=b"FAT12   public")
     first, second = (interaction["request"]["body"] for interaction in interactions(recorder))
@@ -57,8 +57,8 @@ def test_records_no_hash_of_a_fat_drive_with_secrets(recorder, wire, replies):
     assert second == {"length": 14, "sha256": hashlib.sha256(b"FAT12   public").hexdigest()}
 
 
-def test_forwards_and_hashes_a_stream(recorder, wire, replies):
-    wire.script(("POST /1.0/images", replies.sync()))
+def test_forwards_and_hashes_a_stream(recorder, wire, responses):
+    wire.script(("POST /1.0/images", responses.sync()))
     recorder.request("POST", "/1.0/images", body=iter([b"abc", b"def"]))
     assert wire.request_to("POST /1.0/images").body == b"abcdef"
     [interaction] = interactions(recorder)
@@ -96,8 +96,8 @@ def test_records_errors_with_code_and_fields(recorder, wire):
     }
 
 
-def test_hides_private_values_of_the_server_only_in_responses(recorder, wire, replies):
-    wire.script(("PUT /1.0/x", replies.sync({"server_name": "anvil"})))
+def test_hides_private_values_of_the_server_only_in_responses(recorder, wire, responses):
+    wire.script(("PUT /1.0/x", responses.sync({"server_name": "anvil"})))
     recorder.request("PUT", "/1.0/x", headers=JSON, body=b'{"server_name": "anvil"}')
     [interaction] = interactions(recorder)
     assert interaction["request"]["body"] == {"server_name": "anvil"}

@@ -28,9 +28,9 @@ def test_repeats_under_the_policy_that_it_receives(wire, clock, log):
     assert clock.slept == [3]
 
 
-def test_limits_timeouts_to_the_deadline(client, wire, clock, replies):
+def test_limits_timeouts_to_the_deadline(client, wire, clock, responses):
     client = client.with_deadline(Deadline(clock, 5))
-    wire.script(("GET /1.0", replies.sync({})), ("GET /1.0/operations/a/wait", replies.sync({})))
+    wire.script(("GET /1.0", responses.sync({})), ("GET /1.0/operations/a/wait", responses.sync({})))
     client.server()
     client.wait_operation("/1.0/operations/a", 30)
     assert [request.timeout for request in wire.recorded] == [5, 5]
@@ -46,9 +46,9 @@ def test_sends_nothing_after_the_deadline(client, clock):
 @pytest.mark.parametrize(
     "failure", [errors.Unreachable("refused"), errors.NoResponse("reset"), "Daemon is starting up"]
 )
-def test_repeats_reads_with_growing_pauses(client, wire, clock, replies, failure):
-    response = replies.error(failure, 503) if isinstance(failure, str) else failure
-    wire.script(*[("GET /1.0", response)] * 6, ("GET /1.0", replies.sync({"a": 1})))
+def test_repeats_reads_with_growing_pauses(client, wire, clock, responses, failure):
+    response = responses.error(failure, 503) if isinstance(failure, str) else failure
+    wire.script(*[("GET /1.0", response)] * 6, ("GET /1.0", responses.sync({"a": 1})))
     assert client.server().document == {"a": 1}
     assert clock.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2])
 
@@ -61,8 +61,8 @@ def test_repeats_reads_with_growing_pauses(client, wire, clock, replies, failure
         ("DELETE /1.0/instances/vm-1", lambda c: c.delete_instance("vm-1")),
     ],
 )
-def test_repeats_idempotent_requests_without_response(client, wire, replies, line, call):
-    wire.script((line, errors.NoResponse("reset")), (line, replies.sync()))
+def test_repeats_idempotent_requests_without_response(client, wire, responses, line, call):
+    wire.script((line, errors.NoResponse("reset")), (line, responses.sync()))
     call(client)
 
 
@@ -74,22 +74,22 @@ def test_never_repeats_a_post_without_response(client, wire, clock):
 
 
 @pytest.mark.parametrize("failure", [errors.Unreachable("refused"), "database is locked"])
-def test_repeats_a_post_that_was_not_processed(client, wire, replies, failure):
-    response = replies.error(failure) if isinstance(failure, str) else failure
-    wire.script(("POST /1.0/instances", response), ("POST /1.0/instances", replies.sync()))
+def test_repeats_a_post_that_was_not_processed(client, wire, responses, failure):
+    response = responses.error(failure) if isinstance(failure, str) else failure
+    wire.script(("POST /1.0/instances", response), ("POST /1.0/instances", responses.sync()))
     client.create_instance({"name": "vm-1"})
 
 
 @pytest.mark.parametrize("failure", [errors.Unreachable("refused"), "database is locked"])
-def test_never_repeats_a_streamed_body(client, wire, replies, failure):
-    wire.script(("POST /1.0/images", replies.error(failure) if isinstance(failure, str) else failure))
+def test_never_repeats_a_streamed_body(client, wire, responses, failure):
+    wire.script(("POST /1.0/images", responses.error(failure) if isinstance(failure, str) else failure))
     with pytest.raises(errors.ServerError):
         client.upload_image(iter([b"a"]), length=1, content_type="x")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 412, 500, 501])
-def test_raises_a_refusal_at_once(client, wire, clock, replies, status):
-    wire.script(("DELETE /1.0/instances/vm-1", replies.error("odd", status)))
+def test_raises_a_refusal_at_once(client, wire, clock, responses, status):
+    wire.script(("DELETE /1.0/instances/vm-1", responses.error("odd", status)))
     with pytest.raises(errors.ServerError, match="deleting instance vm-1: odd"):
         client.delete_instance("vm-1")
     assert clock.slept == []
@@ -110,7 +110,7 @@ def test_stops_repeating_at_the_deadline(client, wire, clock):
     assert sum(clock.slept) == pytest.approx(1)
 
 
-def test_logs_every_repetition(client, wire, log, replies):
-    wire.script(("GET /1.0", errors.Unreachable("no connection to x")), ("GET /1.0", replies.sync({})))
+def test_logs_every_repetition(client, wire, log, responses):
+    wire.script(("GET /1.0", errors.Unreachable("no connection to x")), ("GET /1.0", responses.sync({})))
     client.server()
     assert "warn  test: no connection to x; trying again" in log.stream.getvalue()
