@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from tests.host import server
 from tests.host.director import configuration, environment, manual_network
-from tests.host.machine import HostError, possible
+from tests.host.machine import HostError, unsupported_reason
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 from tests.release import bosh_release
 
@@ -78,11 +78,11 @@ def main(argv: list[str]) -> int:
         parser.error("--others must not be negative")
     if options.warm:
         return serve_warm(*options.warm)
-    if reason := possible():
+    if reason := unsupported_reason():
         print(f"this machine cannot run a test host: {reason}", file=sys.stderr)
         return 2
     try:
-        with server.disposable("incus", name=options.host) as facts, tempfile.TemporaryDirectory() as scratch:
+        with server.temporary_host("incus", name=options.host) as facts, tempfile.TemporaryDirectory() as scratch:
             result = measure(facts, Path(scratch), lives=options.lives, others=options.others)
     except HostError as failure:
         print(failure, file=sys.stderr)
@@ -178,11 +178,11 @@ class Processes:
         """Run the two reference processes, `info` and the call, and return the result of the call."""
         nothing, library = (self._keep(name, command, b"")[0] for name, command in self._base.items())
         info, _ = self._keep("info", self._cpi, request("info"))
-        cost, answer = self._keep(method, self._cpi, request(method, *arguments))
+        cost, stdout = self._keep(method, self._cpi, request(method, *arguments))
         # Compare processes that run close together, so that other load affects both.
         self.ratios.setdefault("info", []).append(info.cpu / nothing.cpu)
         self.ratios.setdefault(method, []).append(cost.cpu / library.cpu)
-        return json.loads(answer)["result"]
+        return json.loads(stdout)["result"]
 
     def _keep(self, name: str, command: list[str], stdin: bytes) -> tuple[Sample, bytes]:
         cost, stdout = sample(command, stdin, self._environ)
@@ -213,12 +213,12 @@ def serve_warm(home: str, config: str) -> int:
 
         def request(self, method: str, path: str, *, body: Any = None, **arguments: Any) -> HttpResponse:
             began = time.monotonic()
-            answer = super().request(method, path, body=body, **arguments)
+            response = super().request(method, path, body=body, **arguments)
             self.seconds += time.monotonic() - began
-            self.bytes += len(answer.body)
+            self.bytes += len(response.body)
             if body:
                 self.bytes += len(body) if isinstance(body, bytes) else int(arguments["headers"]["Content-Length"])
-            return answer
+            return response
 
     transport = Timed(connection_settings(load(config).server))
     transport.request("GET", "/1.0")
@@ -270,8 +270,8 @@ def create_others(facts: server.Facts, number: int) -> None:
     """Create a number of other instances and volumes."""
     connection = Connection(facts)
     for index in range(number):
-        connection.do("POST", "/1.0/instances", {"name": f"other-{index}", **EMPTY})
-        connection.do(
+        connection.run_operation("POST", "/1.0/instances", {"name": f"other-{index}", **EMPTY})
+        connection.run_operation(
             "POST",
             "/1.0/storage-pools/default/volumes/custom",
             {"name": f"other-{index}", "content_type": "block", "config": {"size": "8MiB"}},

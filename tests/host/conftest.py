@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[server.Facts]:
     """A server of the requested kind."""
-    with server.disposable(request.param, name=f"{request.config.getoption('--hosts')}-{request.param}") as facts:
+    with server.temporary_host(request.param, name=f"{request.config.getoption('--hosts')}-{request.param}") as facts:
         yield facts
 
 
@@ -130,7 +130,7 @@ def inventory(facts: server.Facts) -> dict[str, list[str]]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+def unchanged_resources(request: pytest.FixtureRequest) -> Iterator[None]:
     """Compare the resources on the server before and after the test."""
     if "host" not in request.fixturenames:
         yield
@@ -159,13 +159,13 @@ class Guests:
         """Wait until the guest has booted and return its report."""
         return report.wait_for_report(ip, netns_command=self.prefix, seconds=180, not_boot=not_boot)
 
-    def now(self, ip: str) -> dict[str, Any]:
+    def report(self, ip: str) -> dict[str, Any]:
         """Return the current report of the guest."""
         return report.fetch(ip, netns_command=self.prefix)
 
-    def ask(self, ip: str, verb: str, **parameters: str) -> Any:
+    def request(self, ip: str, verb: str, **parameters: str) -> Any:
         """Send a verb to the guest and return the response."""
-        return report.verb(ip, verb, netns_command=self.prefix, patience=10, **parameters)
+        return report.request(ip, verb, netns_command=self.prefix, patience=10, **parameters)
 
 
 __all__ = ["director_module"]

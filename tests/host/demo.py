@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.host import server
-from tests.host.director import MBUS, Director, Refused, configuration, environment, manual_network
+from tests.host.director import MBUS, CallError, Director, configuration, environment, manual_network
 from tests.host.guest import build, report
-from tests.host.machine import HostError, possible
+from tests.host.machine import HostError, unsupported_reason
 
 if TYPE_CHECKING:
     from bosh_lxd_cpi.lxd.client import Client
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 BOOT_SECONDS = 300
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """Where the demo runs: the job's properties, how to reach the server and the VM, and the VM's network."""
 
     config: dict[str, Any]
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
                 return show_recording(Path(scratch))
             if own["URL"]:
                 return show(own_server(own), Path(scratch))
-            if reason := possible():
+            if reason := unsupported_reason():
                 print(
                     f"This machine cannot run a test host: {reason}. The demo uses a recording instead.\n"
                     "To use a real server, run the demo as root on x86-64 Linux, or set SERVER_URL, SERVER_CLIENT_CERT"
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
                 return show_recording(Path(scratch))
             with test_host(options.server, keep=options.keep_host) as place:
                 return show(place, Path(scratch))
-    except (HostError, Refused, report.Unreachable) as failure:
+    except (HostError, CallError, report.Unreachable) as failure:
         print(f"\nfailed: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -89,19 +89,19 @@ def main(argv: list[str]) -> int:
 
 
 @contextmanager
-def test_host(kind: str, *, keep: bool) -> Iterator[Place]:
+def test_host(kind: str, *, keep: bool) -> Iterator[Target]:
     """A context manager: a test host for the demo."""
     print(f"Starting a real {kind} server in its own namespaces ...", flush=True)
     started = time.monotonic()
     name = f"demo-{kind}"
-    with nullcontext(server.up(kind, name=name)) if keep else server.disposable(kind, name=name) as facts:
+    with nullcontext(server.up(kind, name=name)) if keep else server.temporary_host(kind, name=name) as facts:
         print(f"  {facts.type} {facts.version}, in {time.monotonic() - started:.1f} s")
-        yield Place(
+        yield Target(
             configuration(facts), server.netns_command(facts.name), "10.245.0.200", "255.255.255.0", facts.gateway
         )
 
 
-def own_server(own: dict[str, str | None]) -> Place:
+def own_server(own: dict[str, str | None]) -> Target:
     """Return the server that the environment variables describe. Raises HostError."""
     if not own["URL"].startswith("unix:") and not (own["CLIENT_CERT"] and own["CLIENT_KEY"]):
         raise HostError("SERVER_URL is set, but not SERVER_CLIENT_CERT and SERVER_CLIENT_KEY")
@@ -124,7 +124,7 @@ def own_server(own: dict[str, str | None]) -> Place:
     subnet = ipaddress.ip_interface(network["config"]["ipv4.address"])
     ip = os.environ.get("SERVER_IP") or str(subnet.network[-3])
     config = {"server": {**settings, "network_name": network["name"]}, "agent": {"mbus": MBUS}}
-    return Place(config, [], ip, str(subnet.netmask), str(subnet.ip), console=lambda vm: _console(client, vm))
+    return Target(config, [], ip, str(subnet.netmask), str(subnet.ip), console=lambda vm: _console(client, vm))
 
 
 def show_recording(scratch: Path) -> int:
@@ -147,7 +147,7 @@ def show_recording(scratch: Path) -> int:
                 "agent": {"mbus": MBUS, "ntp": [network["gateway"]]},
             }
             status = show(
-                Place(
+                Target(
                     config,
                     [],
                     network["ip"],
@@ -236,7 +236,7 @@ class Steps:
         print(f"  [{', '.join(filter(None, [f'{time.monotonic() - started:.1f} s', more]))}]", flush=True)
 
 
-def show(place: Place, scratch: Path) -> int:
+def show(place: Target, scratch: Path) -> int:
     """Run the demo. Return 0 if the report of the guest matches its settings."""
     guest = place.recorded or Guest(place)
     image, properties = guest.stemcell(scratch)
@@ -278,7 +278,7 @@ def show(place: Place, scratch: Path) -> int:
 class Guest:
     """The guest of the demo: its stemcell and its reports."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Target) -> None:
         self.place = place
 
     def stemcell(self, scratch: Path) -> tuple[str, dict[str, Any]]:

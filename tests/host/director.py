@@ -21,7 +21,7 @@ REQUESTS = re.compile(r"(\d+) requests in ([\d.]+) s$", re.MULTILINE)
 class Call(NamedTuple):
     """The result of one CPI process."""
 
-    answer: dict[str, Any]
+    response: dict[str, Any]
     stdout: str
     stderr: str
     status: int
@@ -34,11 +34,11 @@ class Call(NamedTuple):
         return int(found[1]) if found else 0
 
 
-class Refused(Exception):
+class CallError(Exception):
     """The CPI returned an error."""
 
     def __init__(self, method: str, call: Call) -> None:
-        error = call.answer["error"]
+        error = call.response["error"]
         super().__init__(f"{method}: {error['type']}: {error['message']}\n{call.stderr}")
         self.type, self.message, self.ok_to_retry, self.call = (
             error["type"],
@@ -51,7 +51,7 @@ class Refused(Exception):
 class Director:
     """Makes calls with one configuration. `prefix` runs a command in the network of the server."""
 
-    every: ClassVar[list[Director]] = []
+    instances: ClassVar[list[Director]] = []
     """All directors of this run."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Director:
         self.context: dict[str, Any] = {}
         self.requests: list[Any] = []
         """Arguments and context of every call."""
-        self.every.append(self)
+        self.instances.append(self)
 
     def command(self) -> list[str]:
         """Write the configuration file and return the program with its arguments."""
@@ -110,18 +110,18 @@ class Director:
         return process
 
     def finish(self, process: subprocess.Popen[bytes], method: str, started: float) -> Any:
-        """Return the result of a call. Raises Refused."""
+        """Return the result of a call. Raises CallError."""
         stdout, stderr = process.communicate()
         call = Call(
             json.loads(stdout), stdout.decode(), stderr.decode(), process.returncode, time.monotonic() - started
         )
         self.calls.append(call)
-        if call.answer["error"]:
-            raise Refused(method, call)
-        return call.answer["result"]
+        if call.response["error"]:
+            raise CallError(method, call)
+        return call.response["result"]
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Return the result of a call. Raises Refused."""
+        """Return the result of a call. Raises CallError."""
         started = time.monotonic()
         return self.finish(self.start(method, *arguments), method, started)
 

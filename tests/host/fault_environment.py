@@ -13,7 +13,7 @@ from bosh_lxd_cpi.admin.cleanup.main import main
 from bosh_lxd_cpi.protocol import dispatch, rpc
 from bosh_lxd_cpi.runtime.log import Log
 from tests.host import server
-from tests.host.director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
+from tests.host.director import ROOT, UUID, CallError, Director, configuration, environment, manual_network
 from tests.host.proxy import NONE, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     """The result or the error of a call. A killed call has neither."""
 
     result: Any = None
-    error: Refused | None = None
+    error: CallError | None = None
 
 
 class InProcessDirector(Director):
@@ -100,8 +100,8 @@ class FaultEnvironment:
             if process.wait(MAX_CALL_SECONDS) == -signal.SIGKILL:
                 return Outcome()
             return Outcome(self.faulty_director.finish(process, method, 0))
-        except Refused as refused:
-            return Outcome(error=refused)
+        except CallError as error:
+            return Outcome(error=error)
         finally:
             process.kill()
             process.communicate()
@@ -110,7 +110,9 @@ class FaultEnvironment:
 
     def power(self, action: str) -> None:
         """Stop or start the shared VM."""
-        self.server.do("PUT", f"/1.0/instances/{self.shared_vm}/state", {"action": action, "force": action == "stop"})
+        self.server.run_operation(
+            "PUT", f"/1.0/instances/{self.shared_vm}/state", {"action": action, "force": action == "stop"}
+        )
 
     def disk(self) -> str:
         return self.director.call("create_disk", 16, {}, self.shared_vm)

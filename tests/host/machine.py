@@ -34,7 +34,7 @@ class HostError(Exception):
     """An operation on a test host failed. The message is complete."""
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print progress to stderr."""
     print(f"testhost: {text}", file=sys.stderr, flush=True)
 
@@ -45,15 +45,15 @@ def run(
     """Run a command and return its output as text. Raises HostError if it fails, unless `check` is false."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, text=True, capture_output=True, check=False, input=stdin, env=env)
+        result = subprocess.run(words, text=True, capture_output=True, check=False, input=stdin, env=env)
     except FileNotFoundError:
         raise HostError(f"{words[0]}: no such command on this machine") from None
-    if check and done.returncode:
-        raise HostError(f"{' '.join(words)}: {(done.stderr or done.stdout or 'failed').strip()}")
-    return done
+    if check and result.returncode:
+        raise HostError(f"{' '.join(words)}: {(result.stderr or result.stdout or 'failed').strip()}")
+    return result
 
 
-def need(*resources: str) -> None:
+def install_packages(*resources: str) -> None:
     """Install the packages of the given commands and files of PACKAGE_OF that are missing. Raises HostError."""
     missing = [
         PACKAGE_OF[resource]
@@ -64,13 +64,13 @@ def need(*resources: str) -> None:
         return
     if not shutil.which("apt-get"):
         raise HostError(f"install {' '.join(missing)}: this machine has no apt-get")
-    say(f"installing {' '.join(missing)}")
+    print_progress(f"installing {' '.join(missing)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run("apt-get", "-q", "update", env=environment)
     run("apt-get", "-q", "install", "-y", "--no-install-recommends", *missing, env=environment)
 
 
-def possible() -> str | None:
+def unsupported_reason() -> str | None:
     """Return why this machine cannot run a test host, or None."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "a test host needs Linux on x86-64"
@@ -86,7 +86,7 @@ def possible() -> str | None:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
+def exclusive_directory(folder: pathlib.Path) -> Iterator[None]:
     """Create a directory and lock it. The holder of the lock may delete the directory."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for the lock of {folder}")
+            print_progress(f"waiting for the lock of {folder}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), pathlib.Path(folder).stat()):

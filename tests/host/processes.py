@@ -39,7 +39,7 @@ def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> N
         )
 
 
-def sweep(name: str, state: pathlib.Path) -> None:
+def tear_down(name: str, state: pathlib.Path) -> None:
     """Kill all processes in the network of the host except the caller, and remove the network and its loop devices."""
     if not wait_until(lambda: not _kill(_members(name)), seconds=20):
         raise HostError(f"{name}: processes {_members(name)} did not end within 20 s")

@@ -30,7 +30,7 @@ class Fault(NamedTuple):
     name: str
     delivered: bool = False
     """Whether the server receives the request."""
-    answer: str = "none"
+    response: str = "none"
     """The response: `none` (closed connection), `half`, `late` (no response, the connection stays open), `whole`,
     `error`, or `refused` (no process listens)."""
     status: int = 0
@@ -46,19 +46,19 @@ class Fault(NamedTuple):
     """The signal that the CPI process receives after the response of the server."""
 
 
-NONE = Fault("none", delivered=True, answer="whole")
+NONE = Fault("none", delivered=True, response="whole")
 FAULTS = {
     fault.name: fault
     for fault in (
-        Fault("refused", answer="refused"),
+        Fault("refused", response="refused"),
         Fault("cut before", reset=True),
         Fault("cut after", delivered=True),
-        Fault("cut amid", delivered=True, answer="half"),
-        Fault("stalled", delivered=True, answer="late"),
-        Fault("503", answer="error", status=503, text="Daemon is starting up"),
-        Fault("locked", answer="error", status=500, text="Failed to begin transaction: database is locked"),
-        Fault("412", answer="error", status=412, text="Precondition failed"),
-        Fault("500", answer="error", status=500, text="Something that nobody has seen before"),
+        Fault("cut amid", delivered=True, response="half"),
+        Fault("stalled", delivered=True, response="late"),
+        Fault("503", response="error", status=503, text="Daemon is starting up"),
+        Fault("locked", response="error", status=500, text="Failed to begin transaction: database is locked"),
+        Fault("412", response="error", status=412, text="Precondition failed"),
+        Fault("500", response="error", status=500, text="Something that nobody has seen before"),
         Fault("crash", delivered=True, restart=True),
         Fault("gone", delivered=True, lasting=True),  # later requests are not delivered
     )
@@ -174,7 +174,7 @@ class Proxy:
 
     def _refuse(self) -> bool:
         """Close the listener if the next request is to be refused, and return whether it is."""
-        if self._fault.answer != "refused" or len(self.exchanges) + 1 != self._at:
+        if self._fault.response != "refused" or len(self.exchanges) + 1 != self._at:
             return False
         self._stop_listening()
         threading.Timer(REFUSED_SECONDS, self._listen).start()
@@ -196,7 +196,7 @@ class Proxy:
         """Handle a request. Return whether the connection stays open."""
         number = len(self.exchanges) + 1
         hit = bool(self._at) and (number >= self._at if self._fault.lasting else number == self._at)
-        fault = self._fault if hit and self._fault.answer != "refused" else NONE
+        fault = self._fault if hit and self._fault.response != "refused" else NONE
         if fault.lasting and number > self._at:
             fault = fault._replace(delivered=False)
         try:
@@ -210,34 +210,34 @@ class Proxy:
             self._stop_listening()
             server.restart(self._host.name, hard=True)
             self._listen()
-        if fault.answer == "error":
+        if fault.response == "error":
             document = {"type": "error", "error": fault.text, "error_code": fault.status, "metadata": None}
             status, headers, body = fault.status, [("Content-Type", "application/json")], json.dumps(document).encode()
-        if fault.answer == "late":
+        if fault.response == "late":
             client.recv(1)  # until the client closes the connection
         if fault.reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if fault.answer in ("none", "late"):
+        if fault.response in ("none", "late"):
             return False
         head = f"HTTP/1.1 {status} {http.client.responses.get(status, '')}\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers) + f"Content-Length: {len(body)}\r\n\r\n"
-        client.sendall(head.encode() + (body[: len(body) // 2] if fault.answer == "half" else body))
-        return fault.answer != "half"
+        client.sendall(head.encode() + (body[: len(body) // 2] if fault.response == "half" else body))
+        return fault.response != "half"
 
     def _ask(self, request: _Request) -> tuple[int, list[tuple[str, str]], bytes]:
         with socket.socket(socket.AF_UNIX) as daemon:
             daemon.connect(self._backend)
             daemon.sendall(request.head + request.body)
-            answer = http.client.HTTPResponse(daemon, method=request.method)
+            response = http.client.HTTPResponse(daemon, method=request.method)
             try:
-                answer.begin()
-                body = answer.read()
+                response.begin()
+                body = response.read()
             except http.client.HTTPException as failure:
                 raise OSError("the daemon went away") from failure
         dropped = ("content-length", "transfer-encoding", "connection")
         return (
-            answer.status,
-            [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped],
+            response.status,
+            [(name, value) for name, value in response.getheaders() if name.lower() not in dropped],
             body,
         )
 

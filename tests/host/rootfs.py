@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from tests.host.kinds import KINDS, Kind
-from tests.host.machine import HostError, locked, need, run, say, tail
+from tests.host.machine import HostError, exclusive_directory, install_packages, print_progress, run, tail
 
 TREES = pathlib.Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi")) / "trees"
 DEBIAN = "http://deb.debian.org/debian"
@@ -64,7 +64,7 @@ def build(name: str) -> pathlib.Path:
     tree = path(name)
     if tree.exists():
         return tree
-    with locked(TREES / f"{name}.building"):
+    with exclusive_directory(TREES / f"{name}.building"):
         if not tree.exists():
             _build(name, tree)
             _remove_outdated(name, tree)
@@ -72,10 +72,12 @@ def build(name: str) -> pathlib.Path:
 
 
 def _build(name: str, tree: pathlib.Path) -> None:
-    need("debootstrap", "/usr/share/keyrings/debian-archive-keyring.gpg")
+    install_packages("debootstrap", "/usr/share/keyrings/debian-archive-keyring.gpg")
     kind, part, log = KINDS[name], TREES / f"{name}.part", TREES / f"{name}.log"
     mirror = _mirror()
-    say(f"building the {name} tree (Debian {kind.suite} from {mirror}); this takes up to two minutes; log: {log}")
+    print_progress(
+        f"building the {name} tree (Debian {kind.suite} from {mirror}); this takes up to two minutes; log: {log}"
+    )
     began = time.monotonic()
     shutil.rmtree(part, ignore_errors=True)
     environment = {
@@ -90,7 +92,7 @@ def _build(name: str, tree: pathlib.Path) -> None:
     bind = ["setpriv", "--pdeathsig", "KILL"]
     isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with pathlib.Path(log).open("w", encoding="utf-8") as output:
-        done = subprocess.run(
+        result = subprocess.run(
             [*bind, *isolate, "sh", "-ec", RECIPE],
             env=environment,
             check=False,
@@ -98,11 +100,11 @@ def _build(name: str, tree: pathlib.Path) -> None:
             stdout=output,
             stderr=output,
         )
-    if done.returncode:
+    if result.returncode:
         raise HostError(f"building the {name} tree failed; the end of {log}:\n{tail(log)}")
     part.rename(tree)
     size = run("du", "-sm", tree).stdout.split()[0]
-    say(f"built {tree}: {size} MB in {time.monotonic() - began:.0f} s")
+    print_progress(f"built {tree}: {size} MB in {time.monotonic() - began:.0f} s")
 
 
 def _mirror() -> str:

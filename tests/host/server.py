@@ -21,24 +21,33 @@ from collections.abc import Callable, Iterator
 
 from tests.host import configuration, rootfs
 from tests.host.kinds import KINDS
-from tests.host.machine import HostError, locked, need, possible, run, say, tail, wait_until
-from tests.host.processes import daemon_runs, init_pid, inside, netns, signal_daemon, start, sweep
+from tests.host.machine import (
+    HostError,
+    exclusive_directory,
+    install_packages,
+    print_progress,
+    run,
+    tail,
+    unsupported_reason,
+    wait_until,
+)
+from tests.host.processes import daemon_runs, init_pid, inside, netns, signal_daemon, start, tear_down
 
 __all__ = [
     "Facts",
     "HostError",
     "client",
     "client_command",
-    "disposable",
     "down",
     "facts",
     "names",
     "netns_command",
-    "possible",
     "restart",
     "running",
     "start_daemon",
     "stop_daemon",
+    "temporary_host",
+    "unsupported_reason",
     "up",
 ]
 
@@ -83,29 +92,31 @@ def up(kind: str, *, name: str | None = None, pool: str = "btrfs", configure: Co
         raise HostError(f"{kind}: unknown kind of server; the kinds are {', '.join(KINDS)}")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
         raise HostError(f"{name}: a name has up to 31 lower-case letters, digits and dashes, and starts with a letter")
-    if reason := possible():
+    if reason := unsupported_reason():
         raise HostError(reason)
-    need("ip", "openssl")
+    install_packages("ip", "openssl")
     root, state = rootfs.build(kind), STATE / name
-    with locked(state):
-        known = _load_facts(name)
-        if known and (known.kind, known.driver) != (kind, pool):
-            raise HostError(f"{name}: exists as {known.kind} with a {known.driver} pool; delete it with down --wipe")
-        if known and init_pid(name):
+    with exclusive_directory(state):
+        host_facts = _load_facts(name)
+        if host_facts and (host_facts.kind, host_facts.driver) != (kind, pool):
+            raise HostError(
+                f"{name}: exists as {host_facts.kind} with a {host_facts.driver} pool; delete it with down --wipe"
+            )
+        if host_facts and init_pid(name):
             if not daemon_runs(name):
                 start_daemon(name)
-            return known
-        sweep(name, state)
-        if not known:
+            return host_facts
+        tear_down(name, state)
+        if not host_facts:
             _remove_incomplete(state)
-        say(f"starting {name} ({kind})")
+        print_progress(f"starting {name} ({kind})")
         try:
             start(name, kind, tree=root, state=state)
             version = _wait_ready(name, kind)
-            if not known:
+            if not host_facts:
                 (configure or _configure)(name, kind, pool)
         except BaseException:
-            sweep(name, state)
+            tear_down(name, state)
             raise
         return _save_facts(_facts(name, kind, version=version, driver=pool))
 
@@ -116,17 +127,17 @@ def down(name: str, *, wipe: bool = False) -> None:
     Its virtual machines are killed. The server starts them again at the next `up`. Nothing happens if there is no such
     host.
     """
-    with locked(STATE / name):
+    with exclusive_directory(STATE / name):
         if not wipe:
             signal_daemon(name, signal.SIGTERM)
             wait_until(lambda: not daemon_runs(name), seconds=30)
-        sweep(name, STATE / name)
+        tear_down(name, STATE / name)
         if wipe or not _load_facts(name):
             shutil.rmtree(STATE / name)
 
 
 @contextlib.contextmanager
-def disposable(kind: str, *, name: str, pool: str = "btrfs") -> Iterator[Facts]:
+def temporary_host(kind: str, *, name: str, pool: str = "btrfs") -> Iterator[Facts]:
     """A context manager: a new server that is deleted at the end.
 
     A host of this name is deleted first. Raises HostError if another process uses it.
@@ -167,10 +178,10 @@ def start_daemon(name: str) -> None:
 
 def facts(name: str) -> Facts:
     """Return the facts of a host. Raises HostError if there is no such host."""
-    known = _load_facts(name)
-    if not known:
+    host_facts = _load_facts(name)
+    if not host_facts:
         raise HostError(f"{name}: no such host; the hosts are: {', '.join(names()) or 'none'}")
-    return known
+    return host_facts
 
 
 def names() -> list[str]:
@@ -202,9 +213,9 @@ def _wait_ready(name: str, kind: str, seconds: float = 60) -> str:
     """Wait until the server responds and return its version."""
     began, log = time.monotonic(), STATE / name / "daemon.log"
     while True:
-        answer = _query(name, kind, "/1.0") if init_pid(name) else None
-        if answer and answer.returncode == 0:
-            return json.loads(answer.stdout)["environment"]["server_version"]
+        result = _query(name, kind, "/1.0") if init_pid(name) else None
+        if result and result.returncode == 0:
+            return json.loads(result.stdout)["environment"]["server_version"]
         waited = time.monotonic() - began
         if waited > seconds or (waited > 15 and not daemon_runs(name)):
             reason = f"did not respond within {seconds:.0f} s" if daemon_runs(name) else "ended"
@@ -237,9 +248,9 @@ def _configure(name: str, kind: str, driver: str) -> None:
         certificate,
     )
     for method, path, body in configuration.requests(driver, certificate.read_text(encoding="utf-8")):
-        done = _query(name, kind, "--wait", "--request", method, "--data", json.dumps(body), path)
-        if done.returncode:
-            raise HostError(f"{name}: {method} {path}: {done.stderr.strip()}")
+        result = _query(name, kind, "--wait", "--request", method, "--data", json.dumps(body), path)
+        if result.returncode:
+            raise HostError(f"{name}: {method} {path}: {result.stderr.strip()}")
 
 
 def _remove_incomplete(state: pathlib.Path) -> None:
@@ -278,9 +289,9 @@ def _load_facts(name: str) -> Facts | None:
         return None
 
 
-def _save_facts(known: Facts) -> Facts:
-    file = STATE / known.name / "facts.json"
+def _save_facts(host_facts: Facts) -> Facts:
+    file = STATE / host_facts.name / "facts.json"
     new = file.with_suffix(".new")
-    new.write_text(json.dumps(dataclasses.asdict(known), indent=1) + "\n", encoding="utf-8")
+    new.write_text(json.dumps(dataclasses.asdict(host_facts), indent=1) + "\n", encoding="utf-8")
     new.rename(file)
-    return known
+    return host_facts

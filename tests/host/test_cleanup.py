@@ -46,15 +46,15 @@ def uuid(*, age: float = 2 * HOUR, director: str = UUID) -> str:
     return naming.new_id(Ago(age), director)
 
 
-class Workshop:
+class ResourceFactory:
     """Creates resources on the server without the CPI, and deletes the remaining ones at the end."""
 
     def __init__(self, host: server.Facts, image: str) -> None:
-        self.host, self.image, self.made = host, image, []
+        self.host, self.image, self.paths = host, image, []
 
     def query(self, method: str, path: str, body=None, *, check=True):
         project = f"{'&' if '?' in path else '?'}project={self.host.project}"
-        done = server.client(
+        result = server.client(
             self.host.name,
             "query",
             "--wait",
@@ -64,18 +64,18 @@ class Workshop:
             path + project,
             check=check,
         )
-        return json.loads(done.stdout) if done.stdout.strip() else None
+        return json.loads(result.stdout) if result.stdout.strip() else None
 
     def volume(self, name: str, *, pool: str = "default", **config: str) -> str:
         path = f"/1.0/storage-pools/{pool}/volumes/custom"
-        self.made.append(f"{path}/{name}")
+        self.paths.append(f"{path}/{name}")
         self.query("POST", path, {"name": name, "content_type": "block", "config": {"size": "8MiB", **config}})
         return name
 
     def vm(self, name: str, *, state: str, start: bool = False, volumes: bool = True, **config: str) -> set[str]:
         """Create an instance with volumes and return their names."""
         own = {device: self.volume(f"vol-{device[0]}-{name[3:]}") for device in ("config", "ephemeral") if volumes}
-        self.made.append(f"/1.0/instances/{name}")
+        self.paths.append(f"/1.0/instances/{name}")
         self.query(
             "POST",
             "/1.0/instances",
@@ -99,8 +99,8 @@ class Workshop:
             self.query("PUT", f"/1.0/instances/{name}/state", {"action": "start"})
         return {name, *own.values()}
 
-    def clear(self) -> None:
-        for path in reversed(self.made):
+    def delete_all(self) -> None:
+        for path in reversed(self.paths):
             if "/instances/" in path:
                 self.query("PATCH", path, {"config": {"security.protection.delete": ""}}, check=False)
             self.query("DELETE", path, check=False)
@@ -125,7 +125,7 @@ def names(host: server.Facts) -> set[str]:
 def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run bin/cleanup with the configuration of the director, as the job does."""
     *prefix, _, option, file = cpi.command()
-    done = subprocess.run(
+    result = subprocess.run(
         [*prefix, str(ROOT / "bin/cleanup"), option, file, *arguments],
         env=cpi.environment(),
         stdin=subprocess.DEVNULL,
@@ -133,15 +133,15 @@ def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
-    assert MBUS_PASSWORD not in done.stdout + done.stderr and "PRIVATE KEY" not in done.stdout + done.stderr
-    return done
+    assert MBUS_PASSWORD not in result.stdout + result.stderr and "PRIVATE KEY" not in result.stdout + result.stderr
+    return result
 
 
-def succeed(done: subprocess.CompletedProcess[str]) -> str:
+def succeed(result: subprocess.CompletedProcess[str]) -> str:
     """What it wrote. It may have logged its patience with guests that have nothing to boot and restart as they like."""
-    complaints = [line for line in done.stderr.splitlines() if not re.match(r"\S+Z (info|warn) +cleanup: ", line)]
-    assert (done.returncode, complaints) == (0, [])
-    return done.stdout
+    complaints = [line for line in result.stderr.splitlines() if not re.match(r"\S+Z (info|warn) +cleanup: ", line)]
+    assert (result.returncode, complaints) == (0, [])
+    return result.stdout
 
 
 @pytest.fixture
@@ -157,35 +157,35 @@ def image(cpi, tmp_path):
 
 
 @pytest.fixture
-def workshop(host, image):
-    shop = Workshop(host, image)
-    yield shop
-    shop.clear()
+def factory(host, image):
+    factory = ResourceFactory(host, image)
+    yield factory
+    factory.delete_all()
 
 
 @pytest.fixture
-def second_pool(host, workshop):
-    workshop.query("POST", "/1.0/storage-pools", {"name": "second", "driver": "dir"})
+def second_pool(host, factory):
+    factory.query("POST", "/1.0/storage-pools", {"name": "second", "driver": "dir"})
     yield "second"
-    workshop.clear()
-    workshop.query("DELETE", "/1.0/storage-pools/second")
+    factory.delete_all()
+    factory.query("DELETE", "/1.0/storage-pools/second")
 
 
 @pytest.mark.every_server
-def test_removes_unused_resources_only(host, cpi, workshop, second_pool):
+def test_removes_unused_resources_only(host, cpi, factory, second_pool):
     stopped, running, young, complete = (f"vm-{uuid()}", f"vm-{uuid()}", f"vm-{uuid(age=0)}", f"vm-{uuid()}")
     old = {
-        workshop.volume(f"vol-c-{uuid()}"),
-        workshop.volume(f"vol-e-{uuid()}", pool=second_pool),
-        *workshop.vm(stopped, state="creating"),
-        *workshop.vm(running, state="creating", start=True),
+        factory.volume(f"vol-c-{uuid()}"),
+        factory.volume(f"vol-e-{uuid()}", pool=second_pool),
+        *factory.vm(stopped, state="creating"),
+        *factory.vm(running, state="creating", start=True),
     }
     new = {
-        workshop.volume(f"vol-c-{uuid(age=HOUR - 60)}"),
-        workshop.volume(f"vol-e-{uuid(age=0)}", pool=second_pool),
-        *workshop.vm(young, state="creating"),
+        factory.volume(f"vol-c-{uuid(age=HOUR - 60)}"),
+        factory.volume(f"vol-e-{uuid(age=0)}", pool=second_pool),
+        *factory.vm(young, state="creating"),
     }
-    legacy = {workshop.volume(f"vol-c-{UNKNOWN_OWNER}1")}
+    legacy = {factory.volume(f"vol-c-{UNKNOWN_OWNER}1")}
     for name in (
         f"vol-p-{uuid()}",
         f"vol-p-{uuid(director=OTHER)}",
@@ -195,10 +195,10 @@ def test_removes_unused_resources_only(host, cpi, workshop, second_pool):
         "vol-c-notes",
         "data",
     ):
-        workshop.volume(name)
-    workshop.vm(complete, state="created")
-    workshop.vm(f"vm-{UNKNOWN_OWNER}3", state="creating", volumes=False)
-    workshop.vm("web", state="creating", volumes=False)
+        factory.volume(name)
+    factory.vm(complete, state="created")
+    factory.vm(f"vm-{UNKNOWN_OWNER}3", state="creating", volumes=False)
+    factory.vm("web", state="creating", volumes=False)
     before = names(host)
 
     told = succeed(cleanup(cpi, "--director", UUID, "--dry-run"))
@@ -219,39 +219,39 @@ def test_removes_unused_resources_only(host, cpi, workshop, second_pool):
 
 
 @pytest.mark.every_server
-def test_removes_image_without_stemcell_cids(host, cpi, image, workshop):
+def test_removes_image_without_stemcell_cids(host, cpi, image, factory):
     second = cpi.call("create_stemcell", str(cpi.directory / "image"), STEMCELL)
-    workshop.query("DELETE", f"/1.0/images/aliases/{second}")
+    factory.query("DELETE", f"/1.0/images/aliases/{second}")
     before = names(host)
     succeed(cleanup(cpi, "--min-age", "0"))
     assert names(host) == before, "it has another"
 
-    workshop.query("DELETE", f"/1.0/images/aliases/{image}")
+    factory.query("DELETE", f"/1.0/images/aliases/{image}")
     assert "1 too young" in succeed(cleanup(cpi))
     told = succeed(cleanup(cpi, "--min-age", "0"))
     [gone] = before - {image} - names(host)
     assert len(gone) == 64 and f"removed image {gone} (no alias, " in told
 
 
-def test_reports_failure_and_continues(host, cpi, workshop):
+def test_reports_failure_and_continues(host, cpi, factory):
     protected = f"vm-{uuid()}"
-    workshop.vm(protected, state="creating", **{"security.protection.delete": "true"})
-    drive = workshop.volume(f"vol-c-{uuid()}")
+    factory.vm(protected, state="creating", **{"security.protection.delete": "true"})
+    drive = factory.volume(f"vol-c-{uuid()}")
     before = names(host)
-    done = cleanup(cpi)
-    assert done.returncode == 1
+    result = cleanup(cpi)
+    assert result.returncode == 1
     assert before - names(host) == {drive}
-    [line] = done.stderr.splitlines()
+    [line] = result.stderr.splitlines()
     assert line.startswith("cleanup: ") and protected in line and "protected" in line
-    assert "removed 1, " in done.stdout and done.stdout.endswith(", failed 1\n")
+    assert "removed 1, " in result.stdout and result.stdout.endswith(", failed 1\n")
 
 
-def test_requires_director_if_there_are_several(host, cpi, workshop):
-    mine, others = workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-c-{uuid(director=OTHER)}")
+def test_requires_director_if_there_are_several(host, cpi, factory):
+    mine, others = factory.volume(f"vol-c-{uuid()}"), factory.volume(f"vol-c-{uuid(director=OTHER)}")
     before = names(host)
-    done = cleanup(cpi)
-    assert (done.returncode, names(host)) == (2, before)
-    [line] = done.stderr.splitlines()
+    result = cleanup(cpi)
+    assert (result.returncode, names(host)) == (2, before)
+    [line] = result.stderr.splitlines()
     assert UUID in line and naming.director_digest(OTHER) in line and "--director" in line
 
     succeed(cleanup(cpi, "--director", naming.director_digest(OTHER), "--dry-run"))
@@ -269,8 +269,8 @@ def test_requires_director_if_there_are_several(host, cpi, workshop):
     assert f"for director {UUID}\n" in succeed(cleanup(cpi, "--director", UUID[:8].upper()))
 
 
-def test_detects_director_of_create_env(host, cpi, image, workshop):
-    mine, _others = workshop.volume(f"vol-c-{uuid()}"), workshop.volume(f"vol-c-{uuid(director=OTHER)}")
+def test_detects_director_of_create_env(host, cpi, image, factory):
+    mine, _others = factory.volume(f"vol-c-{uuid()}"), factory.volume(f"vol-c-{uuid(director=OTHER)}")
     vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
     cpi.call("delete_vm", vm)
     before = names(host)
@@ -282,7 +282,7 @@ def test_detects_director_of_create_env(host, cpi, image, workshop):
 
 
 @pytest.mark.every_server
-def test_lists_all_resources_and_orphan_disks(host, cpi, image, workshop):
+def test_lists_all_resources_and_orphan_disks(host, cpi, image, factory):
     before = names(host)
     vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
     try:
@@ -290,7 +290,7 @@ def test_lists_all_resources_and_orphan_disks(host, cpi, image, workshop):
             "set_vm_metadata", vm, {"director": "my-bosh", "deployment": "db", "job": "pg", "index": "0", "id": "x"}
         )
         attached, orphan = (cpi.call("create_disk", 16, {}, None) for _ in range(2))
-        workshop.made += [f"/1.0/storage-pools/default/volumes/custom/{disk}" for disk in (attached, orphan)]
+        factory.paths += [f"/1.0/storage-pools/default/volumes/custom/{disk}" for disk in (attached, orphan)]
         cpi.call("attach_disk", vm, attached)
         cpi.call(
             "set_disk_metadata",
@@ -306,7 +306,7 @@ def test_lists_all_resources_and_orphan_disks(host, cpi, image, workshop):
         snapshot = cpi.call(
             "snapshot_disk", orphan, {"deployment": "db", "job": "pg", "index": 1, "director_uuid": UUID}
         )
-        legacy = workshop.volume(f"vol-p-{UNKNOWN_OWNER}4")
+        legacy = factory.volume(f"vol-p-{UNKNOWN_OWNER}4")
         listed = {resource["cid"]: resource for resource in json.loads(succeed(cleanup(cpi, "--list", "--json")))}
         table = succeed(cleanup(cpi, "--list")).splitlines()
         of_another = json.loads(succeed(cleanup(cpi, "--list", "--json", "--director", OTHER)))
@@ -337,26 +337,26 @@ def test_lists_all_resources_and_orphan_disks(host, cpi, image, workshop):
     assert of_another == []
 
 
-def test_deletes_persistent_disk_only_by_name_and_detached(host, cpi, image, workshop):
+def test_deletes_persistent_disk_only_by_name_and_detached(host, cpi, image, factory):
     disk = cpi.call("create_disk", 16, {}, None)
-    workshop.made.append(f"/1.0/storage-pools/default/volumes/custom/{disk}")
-    workshop.vm(f"vm-{uuid()}", state="created", volumes=False)
-    vm = workshop.made[-1]
-    workshop.query("PATCH", vm, {"devices": {"p": {"type": "disk", "pool": "default", "source": disk}}})
+    factory.paths.append(f"/1.0/storage-pools/default/volumes/custom/{disk}")
+    factory.vm(f"vm-{uuid()}", state="created", volumes=False)
+    vm = factory.paths[-1]
+    factory.query("PATCH", vm, {"devices": {"p": {"type": "disk", "pool": "default", "source": disk}}})
     before = names(host)
 
-    def refusal(*arguments: str) -> str:
-        done = cleanup(cpi, "--delete-disk", *arguments)
-        assert (done.returncode, done.stdout, names(host)) == (2, "", before)
-        [line] = done.stderr.splitlines()
+    def error_line(*arguments: str) -> str:
+        result = cleanup(cpi, "--delete-disk", *arguments)
+        assert (result.returncode, result.stdout, names(host)) == (2, "", before)
+        [line] = result.stderr.splitlines()
         return line
 
-    assert "is attached to vm-" in refusal(disk)
-    assert "there is no persistent disk" in refusal(f"vol-p-{uuid()}")
-    assert "there is no persistent disk" in refusal("default")
-    workshop.query("DELETE", vm)
+    assert "is attached to vm-" in error_line(disk)
+    assert "there is no persistent disk" in error_line(f"vol-p-{uuid()}")
+    assert "there is no persistent disk" in error_line("default")
+    factory.query("DELETE", vm)
     before = names(host)
-    assert f"belongs to another director, {UUID}" in refusal(disk, "--director", OTHER)
+    assert f"belongs to another director, {UUID}" in error_line(disk, "--director", OTHER)
 
     cpi.call("snapshot_disk", disk, {})
     snapshot = names(host) - before
@@ -368,12 +368,12 @@ def test_deletes_persistent_disk_only_by_name_and_detached(host, cpi, image, wor
 
 
 @pytest.mark.every_server
-def test_finds_everything_after_killed_create_vm(host, cpi, image, workshop):
+def test_finds_everything_after_killed_create_vm(host, cpi, image, factory):
     """The call is killed during request 1, 2, 3 and so on. The server completes the request."""
     before, left = names(host), {}
     for stop in itertools.count(1):
-        requests, answer = killed_at(stop, host, cpi, image)
-        wait_until_idle(workshop)
+        requests, stdout = killed_at(stop, host, cpi, image)
+        wait_until_idle(factory)
         found = names(host) - before
         succeed(cleanup(cpi, "--min-age", "0"))
         rest = names(host) - before
@@ -383,7 +383,7 @@ def test_finds_everything_after_killed_create_vm(host, cpi, image, workshop):
         else:
             left[requests[-1]] = len(found)
         assert names(host) == before, f"killed at {requests[-1]}"
-        if answer:
+        if stdout:
             break
     assert left["POST /1.0/storage-pools/default/volumes/custom"] in (1, 2)
     assert left["POST /1.0/instances"] == 3
@@ -398,21 +398,21 @@ def killed_at(stop: int, host, cpi, image) -> tuple[list[str], bytes]:
         process = cpi.start(
             "create_vm", "a", image, TINY, {"n": manual_network(f"10.245.0.{70 + stop}")}, [], environment()
         )
-        answer, _ = process.communicate()
+        stdout, _ = process.communicate()
     cpi.config["server"]["url"] = direct
-    return relay.requests, answer
+    return relay.requests, stdout
 
 
-def wait_until_idle(workshop: Workshop) -> None:
+def wait_until_idle(factory: ResourceFactory) -> None:
     """Wait until the server has completed the operations of a killed CPI."""
     quiet = 0
     while quiet < 3:
         time.sleep(0.1)
-        running = (workshop.query("GET", "/1.0/operations") or {}).get("running")
+        running = (factory.query("GET", "/1.0/operations") or {}).get("running")
         quiet = 0 if running else quiet + 1
 
 
-def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, workshop, tmp_path):
+def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, factory, tmp_path):
     runs, over = [], threading.Event()
     cpi.config["throttle_config"] = {"path": str(tmp_path / "locks")}
 
@@ -433,7 +433,7 @@ def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, workshop,
             [],
             environment(),
         )
-        workshop.query("PUT", f"/1.0/instances/{cid}/state", {"action": "stop", "force": True})
+        factory.query("PUT", f"/1.0/instances/{cid}/state", {"action": "stop", "force": True})
         return cid
 
     before = names(host)

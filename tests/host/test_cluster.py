@@ -15,7 +15,7 @@ from bosh_lxd_cpi.runtime.clock import Clock
 from tests.host import cluster as clusters
 from tests.host import server
 from tests.host.conftest import Guests, inventory
-from tests.host.director import ROOT, UUID, Director, Refused, configuration, environment, manual_network
+from tests.host.director import ROOT, UUID, CallError, Director, configuration, environment, manual_network
 from tests.host.fault_environment import FaultEnvironment, cpi_with_short_timeouts
 from tests.host.proxy import Fault, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
@@ -43,17 +43,17 @@ class Cluster:
 
     def where(self, uuid: str = "") -> set[tuple[str, str]]:
         """Return name prefix and member of all instances and volumes whose name has this ending."""
-        resources = [*self.server.ask("GET", "/1.0/instances?recursion=1"), *self.volumes()]
+        resources = [*self.server.query("GET", "/1.0/instances?recursion=1"), *self.volumes()]
         return {
             (resource["name"][:-36], resource["location"]) for resource in resources if resource["name"].endswith(uuid)
         }
 
     def volumes(self) -> list[dict]:
-        volumes = self.server.ask("GET", "/1.0/storage-pools/default/volumes/custom?recursion=1")
+        volumes = self.server.query("GET", "/1.0/storage-pools/default/volumes/custom?recursion=1")
         return [volume for volume in volumes if "/" not in volume["name"]]
 
     def status(self, node: str) -> str:
-        members = self.server.ask("GET", "/1.0/cluster/members?recursion=1")
+        members = self.server.query("GET", "/1.0/cluster/members?recursion=1")
         return next(member["status"] for member in members if member["server_name"] == node)
 
     def make_vm(self, stemcell: str, ip: str, properties: dict, *, cpi: Director | None = None, **network: str) -> str:
@@ -103,7 +103,7 @@ def vms(cluster, guest_stemcell):
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request, cluster):
+def unchanged_resources(request, cluster):
     """Compare the resources in the cluster before and after the test."""
     for fixture in {"tiny", "vms"} & set(request.fixturenames):
         request.getfixturevalue(fixture)
@@ -115,21 +115,21 @@ def nothing_left(request, cluster):
 def test_places_vm_and_its_volumes_on_target(cluster, vms):
     for node, vm in vms.items():
         assert cluster.where(vm[-36:]) == {("vm-", node), ("vol-e-", node), ("vol-c-", node)}
-        seen = cluster.guests[node].now(IPS[node])
+        seen = cluster.guests[node].report(IPS[node])
         assert seen["errors"] == [] and seen["vm"]["id"] == vm and seen["disks"]["ephemeral"]["size"] == 64 << 20
 
 
 def test_places_vm_in_cluster_group_or_by_scheduler(cluster, tiny):
-    member = cluster.server.ask("GET", "/1.0/cluster/members/node2")
-    cluster.server.ask("POST", "/1.0/cluster/groups", {"name": "rack2"})
-    cluster.server.ask("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default", "rack2"]})
+    member = cluster.server.query("GET", "/1.0/cluster/members/node2")
+    cluster.server.query("POST", "/1.0/cluster/groups", {"name": "rack2"})
+    cluster.server.query("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default", "rack2"]})
     in_group = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": "@rack2"})
     anywhere = cluster.make_vm(tiny, "10.245.0.91", VM)
     for vm, node in ((in_group, "node2"), (anywhere, "node1")):  # which has fewer VMs by then
         assert cluster.where(vm[-36:]) == {("vm-", node), ("vol-e-", node), ("vol-c-", node)}
         cluster.cpi.call("delete_vm", vm)
-    cluster.server.ask("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default"]})
-    cluster.server.ask("DELETE", "/1.0/cluster/groups/rack2")
+    cluster.server.query("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default"]})
+    cluster.server.query("DELETE", "/1.0/cluster/groups/rack2")
 
 
 def test_reports_unknown_member(cluster, tiny):
@@ -138,9 +138,9 @@ def test_reports_unknown_member(cluster, tiny):
         ({"target": "@nobody"}, {}, "nobody"),
         ({"target": "node1"}, {"target": "node2"}, "targets"),
     ):
-        with pytest.raises(Refused, match=says):
+        with pytest.raises(CallError, match=says):
             cluster.make_vm(tiny, "10.245.0.90", {**VM, **properties}, **network)
-    with pytest.raises(Refused, match=r"cluster list.*target"):
+    with pytest.raises(CallError, match=r"cluster list.*target"):
         cluster.cpi.call("create_disk", 16, {"target": "node3"}, None)
 
 
@@ -150,10 +150,10 @@ def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
     assert cluster.where(disk[-36:]) == {("vol-p-", "node1")}, "where it was asked for"
     hint = cpi.call("attach_disk", vms["node2"], disk)["path"]
     assert cluster.where(disk[-36:]) == {("vol-p-", "node2")} and cpi.call("get_disks", vms["node2"]) == [disk]
-    assert hint.rsplit("/", 1)[1] in guests["node2"].now(IPS["node2"])["by_id"]
-    guests["node2"].ask(IPS["node2"], "mark", device=hint, text="written on node2")
+    assert hint.rsplit("/", 1)[1] in guests["node2"].report(IPS["node2"])["by_id"]
+    guests["node2"].request(IPS["node2"], "mark", device=hint, text="written on node2")
     snapshot = cpi.call("snapshot_disk", disk, {"deployment": "d"})
-    with pytest.raises(Refused, match=f"already attached to {vms['node2']}. Detach the disk from that VM first"):
+    with pytest.raises(CallError, match=f"already attached to {vms['node2']}. Detach the disk from that VM first"):
         cpi.call("attach_disk", vms["node1"], disk)
     cpi.call("detach_disk", vms["node2"], disk)
     cpi.call("set_disk_metadata", disk, {"deployment": "d"})
@@ -161,9 +161,9 @@ def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
 
     assert cpi.call("attach_disk", vms["node1"], disk)["path"] == hint
     assert cluster.where(disk[-36:]) == {("vol-p-", "node1")} and cpi.call("has_disk", disk) is True
-    assert guests["node1"].ask(IPS["node1"], "read", device=hint) == "written on node2"
-    assert guests["node1"].ask(IPS["node1"], "size", device=hint) == 96 << 20
-    kept = cluster.server.ask("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots?recursion=1")
+    assert guests["node1"].request(IPS["node1"], "read", device=hint) == "written on node2"
+    assert guests["node1"].request(IPS["node1"], "size", device=hint) == 96 << 20
+    kept = cluster.server.query("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots?recursion=1")
     assert [(one["name"], json.loads(one["description"])["deployment"]) for one in kept] == [
         (snapshot.replace("_", "/"), "d")
     ]
@@ -171,7 +171,7 @@ def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
         next(volume for volume in cluster.volumes() if volume["name"] == disk)["config"]["user.bosh.deployment"] == "d"
     )
     cpi.call("delete_snapshot", snapshot)
-    assert cluster.server.ask("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots") == []
+    assert cluster.server.query("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots") == []
     cpi.call("detach_disk", vms["node1"], disk)
     cpi.call("delete_disk", disk)
     assert cpi.call("has_disk", disk) is False
@@ -193,8 +193,8 @@ def test_manages_vm_through_another_member(cluster, vms):
     cpi, guests = cluster.cpi, cluster.guests["node2"]
     assert cpi.call("has_vm", vms["node2"]) is True
     cpi.call("set_vm_metadata", vms["node2"], {"deployment": "d", "job": "db", "index": "0"})
-    assert cluster.server.ask("GET", f"/1.0/instances/{vms['node2']}")["description"] == "db/0"
-    boot = guests.now(IPS["node2"])["boot_id"]
+    assert cluster.server.query("GET", f"/1.0/instances/{vms['node2']}")["description"] == "db/0"
+    boot = guests.report(IPS["node2"])["boot_id"]
     cpi.call("reboot_vm", vms["node2"])
     assert guests.wait(IPS["node2"], not_boot=boot)["errors"] == []
 
@@ -220,11 +220,11 @@ def test_deletes_volumes_of_missing_vm_on_another_member(cluster, tiny):
 def test_predeploys_stemcell_on_target(cluster, tmp_path):
     cpi = cluster.director(tmp_path / "cpi", target="node2", predeploy_stemcell=True)
     stemcell = cpi.call("create_stemcell", str(stemcell_image(tmp_path, mib=17)), {**STEMCELL, "version": "2"})
-    fingerprint = cluster.server.ask("GET", f"/1.0/images/aliases/{stemcell}")["target"]
-    images = cluster.server.ask("GET", "/1.0/storage-pools/default/volumes?recursion=1")
+    fingerprint = cluster.server.query("GET", f"/1.0/images/aliases/{stemcell}")["target"]
+    images = cluster.server.query("GET", "/1.0/storage-pools/default/volumes?recursion=1")
     assert fingerprint in {volume["name"] for volume in images if volume["location"] == "node2"}
     cpi.call("delete_stemcell", stemcell)
-    assert cluster.server.ask("GET", f"/1.0/images/{fingerprint}") is None
+    assert cluster.server.query("GET", f"/1.0/images/{fingerprint}") is None
 
 
 def uuid(seconds_ago: float) -> str:
@@ -241,7 +241,7 @@ def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
     old, young = uuid(7200), uuid(0)
     for node in NODES:
         for name in (f"vol-c-{old}", f"vol-e-{young}"):
-            cluster.server.ask(
+            cluster.server.query(
                 "POST",
                 f"/1.0/storage-pools/default/volumes/custom?target={node}",
                 {"name": name, "content_type": "block", "config": {"size": "8MiB"}},
@@ -255,8 +255,8 @@ def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
     assert snapshot in {resource["cid"] for resource in listed} or cluster.first.type == "lxd"
     told = run(cluster.cpi, "cleanup", "--dry-run").stdout
     assert told.count(f"would remove config vol-c-{old}") == 2 and cluster.where(old) == both
-    done = run(cluster.cpi, "cleanup")
-    assert done.returncode == 0 and done.stdout.count(f"removed config vol-c-{old}") == 2, done
+    result = run(cluster.cpi, "cleanup")
+    assert result.returncode == 0 and result.stdout.count(f"removed config vol-c-{old}") == 2, result
     assert cluster.where(old) == set() and len(cluster.where(young)) == 2, "too young"
     assert run(cluster.cpi, "cleanup", "--min-age", "0").returncode == 0
     assert run(cluster.cpi, "cleanup", "--delete-disk", disk).returncode == 0
@@ -264,8 +264,8 @@ def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
 
 
 def doctor(cpi: Director, *arguments: str) -> list[tuple[str, str, str]]:
-    done = run(cpi, "doctor", "--json", *arguments)
-    return [(one["check"], one["status"], one["message"]) for one in json.loads(done.stdout)]
+    result = run(cpi, "doctor", "--json", *arguments)
+    return [(one["check"], one["status"], one["message"]) for one in json.loads(result.stdout)]
 
 
 def test_doctor_lists_members(cluster, tmp_path):
@@ -301,12 +301,12 @@ def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
             ("attach_disk", there, disks[0]),
             ("create_disk", 16, {"target": "node2"}, None),
         ):
-            with pytest.raises(Refused, match="cluster list` shows the reason") as refused:
+            with pytest.raises(CallError, match="cluster list` shows the reason") as exc_info:
                 cpi.call(method, *arguments)
-            assert refused.value.call.seconds < 40, method
-        with pytest.raises(Refused, match="cluster list` shows the reason") as refused:
+            assert exc_info.value.call.seconds < 40, method
+        with pytest.raises(CallError, match="cluster list` shows the reason") as exc_info:
             cluster.make_vm(tiny, "10.245.0.92", {**VM, "target": "node2"}, cpi=cpi)
-        assert refused.value.ok_to_retry
+        assert exc_info.value.ok_to_retry
         assert cpi.call("has_vm", here) is True
         listed = run(cluster.cpi, "cleanup", "--list")
         assert there in listed.stdout and there in listed.stderr and listed.returncode == 1
@@ -332,7 +332,7 @@ def env(cluster, tmp_path):
 
 @pytest.mark.long
 def test_next_call_recovers_interrupted_migration(cluster, env):
-    node = cluster.server.ask("GET", f"/1.0/instances/{env.shared_vm}")["location"]
+    node = cluster.server.query("GET", f"/1.0/instances/{env.shared_vm}")["location"]
     other = next(one for one in NODES if one != node)
     env.power("stop")
     at, moved, doubled = 1, [], 0

@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from tests.host import server
-from tests.host.director import MBUS_PASSWORD, Refused, environment, manual_network
+from tests.host.director import MBUS_PASSWORD, CallError, environment, manual_network
 from tests.support.certificates import create_certificate
 
 
-def refusal(cpi, **settings):
+def call_error(cpi, **settings):
     cpi.config["server"].update(settings)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(CallError) as exc_info:
         cpi.call("has_vm", "vm-1")
-    return refused.value
+    return exc_info.value
 
 
 @pytest.fixture
-def stranger(tmp_path):
+def untrusted_certificate(tmp_path):
     """A certificate that the server does not trust."""
-    create_certificate(tmp_path / "crt", tmp_path / "key", name="stranger")
+    create_certificate(tmp_path / "crt", tmp_path / "key", name="untrusted_certificate")
     return {"tls_client_cert": (tmp_path / "crt").read_text(), "tls_client_key": (tmp_path / "key").read_text()}
 
 
@@ -47,21 +47,21 @@ def test_verifies_server_by_pin_or_ca_or_not_at_all(host, cpi):
 
 
 def test_sends_no_request_to_unverified_server(host, cpi):
-    wrong = refusal(cpi, tls_server_cert="00" * 32)
+    wrong = call_error(cpi, tls_server_cert="00" * 32)
     assert "not the pinned one" in wrong.message and "tls_server_cert" in wrong.message
-    unknown = refusal(cpi, tls_server_cert="")
+    unknown = call_error(cpi, tls_server_cert="")
     assert "cannot be verified" in unknown.message and "tls_server_cert" in unknown.message
 
 
 def test_rejects_invalid_keys_by_name(cpi):
-    assert "tls_client_key" in refusal(cpi, tls_client_key="-----BEGIN RUBBISH-----\n").message
-    assert "tls_client_cert is missing" in refusal(cpi, tls_client_cert="").message
+    assert "tls_client_key" in call_error(cpi, tls_client_key="-----BEGIN RUBBISH-----\n").message
+    assert "tls_client_cert is missing" in call_error(cpi, tls_client_cert="").message
 
 
 @pytest.mark.every_server
-def test_untrusted_certificate_error_explains_how_to_trust(host, cpi, stranger, stemcell_cids):
-    assert "config trust add" in refusal(cpi, **stranger).message
-    with pytest.raises(Refused, match="config trust add"):
+def test_untrusted_certificate_error_explains_how_to_trust(host, cpi, untrusted_certificate, stemcell_cids):
+    assert "config trust add" in call_error(cpi, **untrusted_certificate).message
+    with pytest.raises(CallError, match="config trust add"):
         cpi.call(
             "create_vm",
             "a",
@@ -81,17 +81,17 @@ def test_untrusted_certificate_error_explains_how_to_trust(host, cpi, stranger, 
 def test_wrong_project_or_pool_is_an_error(cpi, setting, value, says):
     cpi.config["server"][setting] = value
     for method, cid in (("has_disk", "vol-p-1"), *([("has_vm", "vm-1")] if setting == "project_name" else [])):
-        with pytest.raises(Refused, match=says) as refused:
+        with pytest.raises(CallError, match=says) as exc_info:
             cpi.call(method, cid)
-        assert refused.value.type == "Bosh::Clouds::CloudError"
+        assert exc_info.value.type == "Bosh::Clouds::CloudError"
 
 
 def test_refused_connection_names_the_address(cpi):
     cpi.config["server"]["url"] = "https://127.0.0.1:1"
     process = cpi.start("has_vm", "vm-1")
-    with pytest.raises(Refused, match=r"cannot connect to https://127.0.0.1:1: Connection refused") as refused:
+    with pytest.raises(CallError, match=r"cannot connect to https://127.0.0.1:1: Connection refused") as exc_info:
         cpi.finish(process, "has_vm", 0)
-    assert "core.https_address" in refused.value.message
+    assert "core.https_address" in exc_info.value.message
 
 
 @pytest.mark.every_server
@@ -119,7 +119,7 @@ def test_request_context_selects_another_server(host, cpi):
     cpi.context = elsewhere
     cpi.call("delete_disk", disk)
     cpi.context = {**elsewhere, "projcet": "x"}
-    with pytest.raises(Refused, match="did you mean project"):
+    with pytest.raises(CallError, match="did you mean project"):
         cpi.call("has_disk", disk)
 
 
@@ -137,7 +137,7 @@ def test_writes_no_keys_or_secrets(cpi, stemcell_cids, tmp_path):
         env,
     )
     cpi.call("delete_vm", vm)
-    with pytest.raises(Refused):
+    with pytest.raises(CallError):
         cpi.call(
             "create_vm",
             "a",

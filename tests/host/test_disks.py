@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.host import processes, server
-from tests.host.director import Refused, environment, manual_network
+from tests.host.director import CallError, environment, manual_network
 
 IP, OTHER_IP = "10.245.0.31", "10.245.0.32"
 NOWHERE = "01a2030b-da83-881f-9150-000000000000"
@@ -57,21 +57,21 @@ def test_disks_keep_hints_and_contents_after_detach_and_reboot(cpi, vm, make_dis
     assert cpi.last.requests <= 4
     assert len(set(hints)) == 3
     for disk, hint in zip(disks, hints, strict=True):
-        guests.ask(IP, "mark", device=hint, text=disk)
-    sizes = [guests.ask(IP, "size", device=hint) for hint in hints]
+        guests.request(IP, "mark", device=hint, text=disk)
+    sizes = [guests.request(IP, "size", device=hint) for hint in hints]
     assert json.dumps(sizes) == json.dumps([size << 20 for size in (64, 96, 128)]) or [one["size"] for one in sizes]
 
     cpi.call("detach_disk", vm, disks[0])
     assert cpi.last.requests <= 4
     assert cpi.call("get_disks", vm) == sorted(disks[1:])
-    assert hints[0] not in guests.now(IP)["by_id"]
+    assert hints[0] not in guests.report(IP)["by_id"]
     cpi.call("reboot_vm", vm)
     seen = guests.wait(IP, not_boot=boot)
     for disk, hint in zip(disks[1:], hints[1:], strict=True):
         assert hint.rsplit("/", 1)[1] in seen["by_id"]
-        assert disk in json.dumps(guests.ask(IP, "read", device=hint))
+        assert disk in json.dumps(guests.request(IP, "read", device=hint))
     assert cpi.call("attach_disk", vm, disks[0]) == {"path": hints[0]}
-    assert disks[0] in json.dumps(guests.ask(IP, "read", device=hints[0]))
+    assert disks[0] in json.dumps(guests.request(IP, "read", device=hints[0]))
     for disk in disks:
         cpi.call("detach_disk", vm, disk)
 
@@ -102,9 +102,9 @@ def test_rejects_disk_attached_to_another_vm(host, cpi, vm, make_disk, stemcell_
         environment(),
     )
     cpi.call("attach_disk", vm, disk)
-    with pytest.raises(Refused, match=f"attached to {vm}"):
+    with pytest.raises(CallError, match=f"attached to {vm}"):
         cpi.call("attach_disk", other, disk)
-    with pytest.raises(Refused, match="Detach the disk first"):
+    with pytest.raises(CallError, match="Detach the disk first"):
         cpi.call("delete_disk", disk)
     cpi.call("delete_vm", other)
     cpi.call("detach_disk", vm, disk)
@@ -122,15 +122,15 @@ def test_missing_disks(cpi, vm):
         ("snapshot_disk", (missing, {})),
         ("update_disk", (missing, 100, {})),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(CallError) as exc_info:
             cpi.call(method, *arguments)
-        assert refused.value.type == "Bosh::Clouds::DiskNotFound", method
-    with pytest.raises(Refused) as refused:
+        assert exc_info.value.type == "Bosh::Clouds::DiskNotFound", method
+    with pytest.raises(CallError) as exc_info:
         cpi.call("attach_disk", f"vm-{NOWHERE}", missing)
-    assert refused.value.type in ("Bosh::Clouds::DiskNotFound", "Bosh::Clouds::VMNotFound")
-    with pytest.raises(Refused) as refused:
+    assert exc_info.value.type in ("Bosh::Clouds::DiskNotFound", "Bosh::Clouds::VMNotFound")
+    with pytest.raises(CallError) as exc_info:
         cpi.call("detach_disk", f"vm-{NOWHERE}", missing)
-    assert refused.value.type == "Bosh::Clouds::VMNotFound"
+    assert exc_info.value.type == "Bosh::Clouds::VMNotFound"
 
 
 @pytest.mark.every_server
@@ -146,13 +146,13 @@ def test_resizes_disk(host, cpi, vm, make_disk):
         ("update_disk", (disk, 127, {})),
         ("update_disk", (disk, 128, {"storage_pool": "elsewhere"})),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(CallError) as exc_info:
             cpi.call(method, *arguments)
-        assert refused.value.type == "Bosh::Clouds::NotSupported"
+        assert exc_info.value.type == "Bosh::Clouds::NotSupported"
     assert cpi.call("update_disk", disk, 256, {}) is None
     assert volume(host, disk)["config"]["size"] == "256MiB"
     cpi.call("attach_disk", vm, disk)
-    with pytest.raises(Refused, match=r"cannot grow while it is attached.*bosh stop --hard"):
+    with pytest.raises(CallError, match=r"cannot grow while it is attached.*bosh stop --hard"):
         cpi.call("resize_disk", disk, 512)
     cpi.call("resize_disk", disk, 256)
     cpi.call("detach_disk", vm, disk)
@@ -216,9 +216,9 @@ def test_finds_disks_in_another_pool(host, cpi, vm):
     ids=str,
 )
 def test_rejects_invalid_disk_before_any_change(cpi, arguments):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(CallError) as exc_info:
         cpi.call("create_disk", *arguments)
-    assert refused.value.type == "Bosh::Clouds::CloudError"
+    assert exc_info.value.type == "Bosh::Clouds::CloudError"
     assert cpi.last.requests == 0
 
 
@@ -235,7 +235,7 @@ def full_pool(host):
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
 def test_full_pool_raises_no_disk_space_and_leaves_nothing(cpi, stemcell_cids, full_pool):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(CallError) as exc_info:
         cpi.call(
             "create_vm",
             "a",
@@ -245,5 +245,5 @@ def test_full_pool_raises_no_disk_space_and_leaves_nothing(cpi, stemcell_cids, f
             [],
             environment(),
         )
-    assert (refused.value.type, refused.value.ok_to_retry) == ("Bosh::Clouds::NoDiskSpace", False)
-    assert "storage info full" in refused.value.message
+    assert (exc_info.value.type, exc_info.value.ok_to_retry) == ("Bosh::Clouds::NoDiskSpace", False)
+    assert "storage info full" in exc_info.value.message

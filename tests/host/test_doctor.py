@@ -36,7 +36,7 @@ class Doctor:
         return [*prefix, str(ROOT / "bin/doctor"), option, file, *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        result = subprocess.run(
             self.command(*arguments),
             env=self.cpi.environment(),
             stdin=subprocess.DEVNULL,
@@ -44,14 +44,14 @@ class Doctor:
             text=True,
             check=False,
         )
-        assert MBUS_PASSWORD not in done.stdout + done.stderr and "PRIVATE KEY" not in done.stdout + done.stderr
-        return done
+        assert MBUS_PASSWORD not in result.stdout + result.stderr and "PRIVATE KEY" not in result.stdout + result.stderr
+        return result
 
     def examine(self, *arguments: str) -> list[dict[str, str]]:
         """The findings, whose worst must agree with the exit status."""
-        done = self.run("--json", *arguments)
-        findings = json.loads(done.stdout)
-        assert (done.returncode, done.stderr) == (int(any(one["status"] == "fail" for one in findings)), "")
+        result = self.run("--json", *arguments)
+        findings = json.loads(result.stdout)
+        assert (result.returncode, result.stderr) == (int(any(one["status"] == "fail" for one in findings)), "")
         for one in findings:
             assert bool(one["hint"]) == (one["status"] != "ok"), one
         return findings
@@ -136,7 +136,7 @@ def digest(file: Path | str) -> str:
 
 
 @pytest.fixture
-def stranger(host, cpi, client, tmp_path):
+def untrusted_certificate(host, cpi, client, tmp_path):
     """The CPI uses a certificate that the server does not know."""
     cpi.config["server"] |= certificate(tmp_path)
     yield
@@ -186,7 +186,7 @@ def test_passes_on_working_server(host, doctor):
 
 
 @pytest.mark.every_server
-def test_untrusted_certificate(doctor, stranger):
+def test_untrusted_certificate(doctor, untrusted_certificate):
     doctor.apply(doctor.complaint("trust", "fail")["hint"])
     assert doctor.complaints() == []
 
@@ -200,7 +200,7 @@ def test_expired_certificate(doctor, client, tmp_path):
     client("config", "trust", "remove", digest(tmp_path / "bosh.crt"))
 
 
-def test_certificate_restricted_to_another_project(doctor, stranger):
+def test_certificate_restricted_to_another_project(doctor, untrusted_certificate):
     trust(doctor, "--restricted", "--projects", "default")
     complaint = doctor.complaint("trust", "fail")
     assert "restricted to projects: default; bosh is not" in complaint["message"]
@@ -437,7 +437,7 @@ def test_smoke_test_leaves_nothing(doctor):
     assert all(re.search(r": \d+\.\d s$", one["message"]) for one in deep[:-1])
 
 
-def test_smoke_test_with_restricted_certificate(doctor, stranger):
+def test_smoke_test_with_restricted_certificate(doctor, untrusted_certificate):
     trust(doctor, "--restricted", "--projects", doctor.host.project)
     deep = [one for one in doctor.examine("--deep") if one["check"].startswith("deep")]
     assert len(deep) == 2 * STEPS + 1 and {one["status"] for one in deep} == {"ok"}
@@ -487,5 +487,5 @@ def test_interrupted_smoke_test_leaves_nothing(doctor, steps, pause, number):
 
 def test_errors_that_prevent_checks(doctor):
     for arguments in (("--config", "/nowhere"), ("--no-such-option",), ("--cidr", "x")):
-        done = doctor.run(*arguments)
-        assert done.returncode == 2 and done.stdout == "" and done.stderr
+        result = doctor.run(*arguments)
+        assert result.returncode == 2 and result.stdout == "" and result.stderr

@@ -46,7 +46,7 @@ def create_vm(env: FaultEnvironment) -> Outcome:
     if outcome.result:
         vm = outcome.result[0]
         assert env.server.names() - before == {vm, vm.replace("vm-", "vol-e-"), vm.replace("vm-", "vol-c-")}
-        instance = env.server.ask("GET", f"/1.0/instances/{vm}")
+        instance = env.server.query("GET", f"/1.0/instances/{vm}")
         assert (instance["status"], instance["config"]["user.bosh.state"]) == ("Running", "created")
         env.director.call("delete_vm", vm)
     else:
@@ -108,7 +108,7 @@ def resize_disk(env: FaultEnvironment) -> Outcome:
     outcome = env.call_with_fault("resize_disk", disk, 32)
     if outcome.error:
         env.director.call("resize_disk", disk, 32)
-    assert env.server.ask("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}")["config"]["size"] == "32MiB"
+    assert env.server.query("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}")["config"]["size"] == "32MiB"
     env.director.call("delete_disk", disk)
     return outcome
 

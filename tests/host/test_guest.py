@@ -82,17 +82,17 @@ class Machine:
             with connection.makefile("rw", encoding="utf-8") as monitor:
                 for request in ({"execute": "qmp_capabilities"}, {"execute": name, "arguments": arguments}):
                     print(json.dumps(request), file=monitor, flush=True)
-                    answer: dict[str, Any] = {}
-                    while "return" not in answer:  # greeting and events come in between
-                        answer = json.loads(monitor.readline())
-                        assert "error" not in answer, answer
-        return answer["return"]
+                    response: dict[str, Any] = {}
+                    while "return" not in response:  # greeting and events come in between
+                        response = json.loads(monitor.readline())
+                        assert "error" not in response, response
+        return response["return"]
 
     def wait(self, *, not_boot: str = "") -> dict[str, Any]:
         return report.wait_for_report(self.address, netns_command=[], seconds=120, not_boot=not_boot)
 
-    def ask(self, verb: str, **parameters: str) -> Any:
-        return report.verb(self.address, verb, netns_command=[], **parameters)
+    def request(self, verb: str, **parameters: str) -> Any:
+        return report.request(self.address, verb, netns_command=[], **parameters)
 
     def console(self) -> str:
         return (self.directory / "console").read_text(encoding="utf-8", errors="replace")
@@ -233,22 +233,22 @@ def test_reports_hot_plugged_disk(bios: Machine, tmp_path: Path) -> None:
     bios.command(
         "device_add", driver="scsi-hd", bus="scsi.0", lun=1, id="extra", drive="extra", serial=serial, device_id=serial
     )
-    hint = bios.ask("resolve", path=EXTRA)
-    assert hint["size"] == bios.ask("size", device=EXTRA) == 100 * MIB
-    assert bios.ask("report")["by_id"][Path(EXTRA).name] == hint["device"]
-    assert bios.ask("read", device=EXTRA) == ""
-    bios.ask("mark", device=EXTRA, text="kept für später")
-    assert bios.ask("read", device=hint["device"]) == "kept für später"
+    hint = bios.request("resolve", path=EXTRA)
+    assert hint["size"] == bios.request("size", device=EXTRA) == 100 * MIB
+    assert bios.request("report")["by_id"][Path(EXTRA).name] == hint["device"]
+    assert bios.request("read", device=EXTRA) == ""
+    bios.request("mark", device=EXTRA, text="kept für später")
+    assert bios.request("read", device=hint["device"]) == "kept für später"
     assert path.read_bytes().startswith("kept für später".encode())
     bios.command("device_del", id="extra")
-    assert Path(EXTRA).name not in bios.ask("report")["by_id"]
+    assert Path(EXTRA).name not in bios.request("report")["by_id"]
     with pytest.raises(report.GuestError, match="leads to no device"):
-        bios.ask("resolve", path=EXTRA)
+        bios.request("resolve", path=EXTRA)
 
 
 def test_reboot_changes_boot_id(bios: Machine) -> None:
     before = bios.wait()
-    assert bios.ask("reboot") == "reboot"
+    assert bios.request("reboot") == "reboot"
     assert bios.wait(not_boot=before["boot_id"])["agent_id"] == "agent-1"
 
 

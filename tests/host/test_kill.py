@@ -10,7 +10,7 @@ from tests.host.fault_environment import FaultEnvironment
 from tests.host.proxy import Fault
 
 KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
-STOPPED = Fault("stopped", delivered=True, answer="whole", signal=signal.SIGTERM)
+STOPPED = Fault("stopped", delivered=True, response="whole", signal=signal.SIGTERM)
 
 
 def reached(env: FaultEnvironment, at: int) -> bool:

@@ -118,8 +118,8 @@ def test_large_stemcell_is_never_in_memory(host: server.Facts, caller, tmp_path,
     cid = director.call(
         "create_stemcell", str(image), {**STEMCELL, "disk": 5120, "disk_format": disk_format, "version": disk_format}
     )
-    fingerprint = Connection(host).ask("GET", f"/1.0/images/aliases/{cid}")["target"]
-    size = Connection(host).ask("GET", f"/1.0/images/{fingerprint}")["size"]
+    fingerprint = Connection(host).query("GET", f"/1.0/images/aliases/{cid}")["target"]
+    size = Connection(host).query("GET", f"/1.0/images/{fingerprint}")["size"]
     director.call("delete_stemcell", cid)
     assert 1.5 * GIB <= size < 1.6 * GIB
     assert peak_memory(director) < MAX_MEMORY

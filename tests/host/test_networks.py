@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.host import server
-from tests.host.director import Refused, environment, manual_network
+from tests.host.director import CallError, environment, manual_network
 
 SMALL = {"instance_type": "c1-m0.375"}
 
@@ -26,8 +26,8 @@ def test_two_guests_on_two_networks(cpi, stemcell_cids, guests):
     vms = {}
     for number in (41, 42):
         networks = {"b-second": second_network(f"10.246.0.{number}"), "a-first": manual_network(f"10.245.0.{number}")}
-        vms[number], answer = create(cpi, stemcell_cids, networks)
-        assert answer == networks
+        vms[number], result = create(cpi, stemcell_cids, networks)
+        assert result == networks
     for number in vms:
         seen = guests.wait(f"10.245.0.{number}")
         assert seen["errors"] == []
@@ -36,7 +36,7 @@ def test_two_guests_on_two_networks(cpi, stemcell_cids, guests):
         assert seen["networks"]["a-first"]["gateway"] == "10.245.0.1"
         macs = [seen["networks"][name]["mac"] for name in ("a-first", "b-second")]
         assert len(set(macs)) == 2
-        assert guests.now(f"10.246.0.{number}")["boot_id"] == seen["boot_id"], "reachable on both"
+        assert guests.report(f"10.246.0.{number}")["boot_id"] == seen["boot_id"], "reachable on both"
     for cid in vms.values():
         cpi.call("delete_vm", cid)
 
@@ -79,10 +79,10 @@ def wait_for_lease(host, guests, mac):
 
 def test_managed_dhcp_reserves_address(host, cpi, stemcell_cids, guests):
     cpi.config["server"]["managed_network_assignment"] = "dhcp"
-    cid, answer = create(cpi, stemcell_cids, {"net": manual_network("10.245.0.44")})
+    cid, networks = create(cpi, stemcell_cids, {"net": manual_network("10.245.0.44")})
     seen = guests.wait("10.245.0.44")
     cpi.call("delete_vm", cid)
-    assert answer["net"]["type"] == "dynamic"
+    assert networks["net"]["type"] == "dynamic"
     assert seen["user_data"]["networks"]["net"]["type"] == "dynamic"
     assert "10.245.0.44/24" in seen["networks"]["net"]["addresses"]
 
@@ -175,6 +175,6 @@ def test_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, guests)
     ids=["vip", "bad address", "misspelt", "type"],
 )
 def test_rejects_unsupported_network_before_any_change(cpi, stemcell_cids, network, says):
-    with pytest.raises(Refused, match=says):
+    with pytest.raises(CallError, match=says):
         create(cpi, stemcell_cids, {"net": network})
     assert cpi.last.requests == 0

@@ -124,17 +124,17 @@ def test_manages_vm_of_go_cpi(host, cpi, guests, old_vm, old_disk, tmp_path):
     assert cpi.call("has_vm", old_vm) is True
     assert cpi.call("get_disks", old_vm) == [old_disk]
     hint = cpi.call("attach_disk", old_vm, old_disk)["path"]
-    assert hint.rsplit("/", 1)[1] in guests.now(IP)["by_id"], "attached as persistent-1 already, and found there"
+    assert hint.rsplit("/", 1)[1] in guests.report(IP)["by_id"], "attached as persistent-1 already, and found there"
     snapshot = cpi.call("snapshot_disk", old_disk, {})
     cpi.call("delete_snapshot", snapshot)
     cpi.call("set_vm_metadata", old_vm, {"job": "db", "index": 0})
     cpi.call("detach_disk", old_vm, old_disk)
     assert cpi.call("get_disks", old_vm) == []
-    assert cpi.call("attach_disk", old_vm, old_disk)["path"].rsplit("/", 1)[1] in guests.now(IP)["by_id"]
+    assert cpi.call("attach_disk", old_vm, old_disk)["path"].rsplit("/", 1)[1] in guests.report(IP)["by_id"]
     cpi.call("reboot_vm", old_vm)
     seen = guests.wait(IP, not_boot=boot)["user_data"]["disks"]
     assert seen["persistent"] == {}, "its drive no longer names the disk that left"
-    assert seen["ephemeral"].rsplit("/", 1)[1] in guests.now(IP)["by_id"]
+    assert seen["ephemeral"].rsplit("/", 1)[1] in guests.report(IP)["by_id"]
     cpi.call("delete_vm", old_vm)
     assert not list(tmp_path.glob("vm-*")), "what go-lxd-cpi kept of the VM is gone, too"
     assert cpi.call("has_disk", old_disk) is True

@@ -8,7 +8,7 @@ import pytest
 
 from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.recording.document import load
-from tests.host.director import MBUS, MBUS_PASSWORD, Refused, environment, manual_network
+from tests.host.director import MBUS, MBUS_PASSWORD, CallError, environment, manual_network
 from tests.replay import fixtures, recording
 from tests.replay.shape import shape_diff
 
@@ -43,7 +43,7 @@ def test_capture_contains_no_secrets_and_can_be_replayed(host, cpi, stemcell_cid
         environment(mbus={"cert": {"private_key": key}}),
     )
     cpi.call("delete_vm", vm)
-    with pytest.raises(Refused):
+    with pytest.raises(CallError):
         cpi.call("reboot_vm", vm)
     files = sorted((tmp_path / "captures").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     documents = [load(path) for path in files]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.director import MBUS_PASSWORD, Director, Refused, environment, manual_network
+from tests.host.director import MBUS_PASSWORD, CallError, Director, environment, manual_network
 from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 
 SECRET_KEYS = {
@@ -78,10 +78,10 @@ def leaks(director: Director) -> list[str]:
     return [f"{where}: {secret[:12]}..." for where, text in written(director) for secret in hidden if secret in text]
 
 
-def refusal(director: Director, method: str, *arguments: Any) -> str:
-    with pytest.raises(Refused) as refused:
+def call_error(director: Director, method: str, *arguments: Any) -> str:
+    with pytest.raises(CallError) as exc_info:
         director.call(method, *arguments)
-    return refused.value.message
+    return exc_info.value.message
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
@@ -95,13 +95,13 @@ def test_lifecycle_with_captures_and_errors_writes_no_secrets(host, cpi, tmp_pat
     stemcell = cpi.call("create_stemcell", str(stemcell_image(tmp_path)), STEMCELL)
     vm, _ = cpi.call("create_vm", "agent", stemcell, VM, network, [], SECRETIVE)
     cpi.call("set_vm_metadata", vm, {"deployment": "d", "job": "web", "index": "0", "token": "metadata-t0ken"})
-    assert refusal(cpi, "create_vm", "agent", stemcell, {**VM, "password": "pr0perty-p4ss"}, network, [], SECRETIVE)
-    assert refusal(cpi, "create_vm", "agent", stemcell, VM, {"n": manual_network("10.99.0.1")}, [], SECRETIVE)
-    assert refusal(cpi, "create_vm", "agent", "img-gone", VM, network, [], SECRETIVE)
+    assert call_error(cpi, "create_vm", "agent", stemcell, {**VM, "password": "pr0perty-p4ss"}, network, [], SECRETIVE)
+    assert call_error(cpi, "create_vm", "agent", stemcell, VM, {"n": manual_network("10.99.0.1")}, [], SECRETIVE)
+    assert call_error(cpi, "create_vm", "agent", "img-gone", VM, network, [], SECRETIVE)
     cpi.context = {"client_key": KEY}
-    assert "certificate" in refusal(cpi, "has_vm", vm)
+    assert "certificate" in call_error(cpi, "has_vm", vm)
     cpi.context = {"tokn": {"password": "c0ntext-p4ss"}}
-    assert refusal(cpi, "has_vm", vm)
+    assert call_error(cpi, "has_vm", vm)
     cpi.context = {}
     cpi.call("delete_vm", vm)
     cpi.call("delete_stemcell", stemcell)
@@ -114,9 +114,9 @@ def test_detects_leak(tmp_path):
     director = Director({"server": {"tls_client_key": KEY}}, tmp_path)
     (tmp_path / "lock").write_text("held by nats://u:MIIEowIBAAKCAQEAsecretline1111@h", encoding="utf-8")
     assert leaks(director) == [f"{tmp_path}/lock: MIIEowIBAAKC..."]
-    Director.every.remove(director)
+    Director.instances.remove(director)
 
 
 def test_no_output_of_the_run_contains_secrets():
     """This test runs last."""
-    assert [leak for director in Director.every for leak in leaks(director)] == []
+    assert [leak for director in Director.instances for leak in leaks(director)] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.host import server
-from tests.host.director import Refused, environment, manual_network
+from tests.host.director import CallError, environment, manual_network
 
 IP = "10.245.0.51"
 SMALL = {"instance_type": "c1-m0.375", "ephemeral_disk": 64}
@@ -38,7 +38,7 @@ def test_create_env_resizes_disk_by_migration_and_is_deleted(cpi, create, guests
     disk = cpi.call("create_disk", 64, {}, vm)
     hint = give(cpi, vm, disk)
     guests.wait(IP)
-    guests.ask(IP, "mark", device=hint, text="precious")
+    guests.request(IP, "mark", device=hint, text="precious")
 
     assert cpi.call("has_vm", vm) is True
     cpi.call("delete_vm", vm)  # with the disk attached: the CLI detaches nothing
@@ -47,11 +47,11 @@ def test_create_env_resizes_disk_by_migration_and_is_deleted(cpi, create, guests
     bigger = cpi.call("create_disk", 128, {}, vm)
     other_hint = give(cpi, vm, bigger)
     guests.wait(IP)
-    assert "precious" in str(guests.ask(IP, "read", device=hint))
-    guests.ask(IP, "mark", device=other_hint, text="migrated")
+    assert "precious" in str(guests.request(IP, "read", device=hint))
+    guests.request(IP, "mark", device=other_hint, text="migrated")
     cpi.call("detach_disk", vm, disk)
     cpi.call("delete_disk", disk)
-    assert "migrated" in str(guests.ask(IP, "read", device=other_hint))
+    assert "migrated" in str(guests.request(IP, "read", device=other_hint))
 
     assert cpi.call("has_vm", vm) is True
     cpi.call("delete_vm", vm)
@@ -64,7 +64,7 @@ def test_cloud_check_recreates_missing_vm_with_its_disk(host, cpi, create, guest
     disk = cpi.call("create_disk", 64, {}, vm)
     hint = give(cpi, vm, disk)
     guests.wait(IP)
-    guests.ask(IP, "mark", device=hint, text="survivor")
+    guests.request(IP, "mark", device=hint, text="survivor")
     server.client(host.name, "delete", "--force", "--project", host.project, vm)
 
     assert cpi.call("has_vm", vm) is False
@@ -73,7 +73,7 @@ def test_cloud_check_recreates_missing_vm_with_its_disk(host, cpi, create, guest
     vm = create([disk])
     assert give(cpi, vm, disk) == hint
     guests.wait(IP)
-    assert "survivor" in str(guests.ask(IP, "read", device=hint))
+    assert "survivor" in str(guests.request(IP, "read", device=hint))
     cpi.call("delete_vm", vm)
     cpi.call("delete_disk", disk)
 
@@ -99,7 +99,7 @@ def test_hard_stop_and_start_with_snapshots_enabled(cpi, create, guests):
 
 
 def test_failed_create_can_be_repeated_with_same_address(cpi, create, stemcell_cids, guests):
-    with pytest.raises(Refused):
+    with pytest.raises(CallError):
         cpi.call(
             "create_vm",
             "a",

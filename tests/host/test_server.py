@@ -14,7 +14,7 @@ import pytest
 from tests.host import processes, server
 from tests.host.machine import run, wait_until
 
-REASON = server.possible()
+REASON = server.unsupported_reason()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 TESTHOST = pathlib.Path(__file__).with_name("testhost")
@@ -23,15 +23,15 @@ import json, ssl, sys, urllib.request
 url, server, certificate, key = sys.argv[1:]
 context = ssl.create_default_context(cafile=server)
 context.load_cert_chain(certificate, key)
-with urllib.request.urlopen(f"{url}/1.0", context=context) as answer:
-    print(json.load(answer)["metadata"]["auth"])
+with urllib.request.urlopen(f"{url}/1.0", context=context) as response:
+    print(json.load(response)["metadata"]["auth"])
 """
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[server.Facts]:
     """A host for this module."""
-    with server.disposable("incus", name=f"own-{os.getpid()}", pool="dir") as facts:
+    with server.temporary_host("incus", name=f"own-{os.getpid()}", pool="dir") as facts:
         yield facts
 
 
@@ -80,7 +80,7 @@ def is_zombie(pid: int) -> bool:
 
 
 def test_url_accepts_client_certificate(own):
-    done = run(
+    result = run(
         *server.netns_command(own.name),
         sys.executable,
         "-c",
@@ -90,7 +90,7 @@ def test_url_accepts_client_certificate(own):
         own.client_cert,
         own.client_key,
     )
-    assert done.stdout.strip() == "trusted"
+    assert result.stdout.strip() == "trusted"
 
 
 def test_has_pool_project_and_bridges(own):
@@ -198,12 +198,15 @@ def test_start_after_killed_first_start(other):
 
 def test_temporary_host_starts_empty_and_is_removed(other):
     server.client(server.up("incus", name=other, pool="dir").name, "storage", "volume", "create", "default", "left")
-    with server.disposable("incus", name=other, pool="dir") as facts:
+    with server.temporary_host("incus", name=other, pool="dir") as facts:
         assert "left" not in server.client(other, "storage", "volume", "list", facts.pool).stdout
     assert leftovers(other, set()) == []
 
 
 def test_rejects_temporary_host_in_use(own):
-    with pytest.raises(server.HostError, match="another run uses this host"), server.disposable("incus", name=own.name):
+    with (
+        pytest.raises(server.HostError, match="another run uses this host"),
+        server.temporary_host("incus", name=own.name),
+    ):
         pass
     assert server.running(own.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import server
-from tests.host.director import MAX_MEMORY, Refused, cpi_with_memory, environment, manual_network, peak_memory
+from tests.host.director import MAX_MEMORY, CallError, cpi_with_memory, environment, manual_network, peak_memory
 
 PROPERTIES = {
     "name": "bosh-openstack-kvm-ubuntu-jammy-go_agent",
@@ -113,9 +113,9 @@ def damaged(tmp_path: Path, kind: str) -> str:
     ],
 )
 def test_rejects_invalid_stemcell_and_leaves_nothing(host, cpi, tmp_path, kind, says):
-    with pytest.raises(Refused, match=says) as refused:
+    with pytest.raises(CallError, match=says) as exc_info:
         cpi.call("create_stemcell", damaged(tmp_path, kind), PROPERTIES)
-    assert refused.value.type == "Bosh::Clouds::CloudError"
+    assert exc_info.value.type == "Bosh::Clouds::CloudError"
 
 
 def test_streams_large_stemcell_with_progress(host, cpi, tmp_path):
@@ -184,7 +184,7 @@ def test_light_stemcell_uses_existing_image(host, cpi, stemcell_cids, guests):
     cpi.call("delete_vm", vm)
     for cid in (by_alias, by_fingerprint):
         cpi.call("delete_stemcell", cid)
-    with pytest.raises(Refused, match="not on the server"):
+    with pytest.raises(CallError, match="not on the server"):
         cpi.call("create_stemcell", "", {"image_alias": "nope"})
 
 

@@ -8,14 +8,14 @@ import time
 import pytest
 
 from tests.host import server
-from tests.host.director import MBUS, Refused, environment, manual_network
+from tests.host.director import MBUS, CallError, environment, manual_network
 
 IP = "10.245.0.21"
 SMALL = {"instance_type": "c1-m0.375"}
 
 
 def create(cpi, stemcell, properties=None, networks=None, **env):
-    cid, answer = cpi.call(
+    return cpi.call(
         "create_vm",
         "agent-1",
         stemcell,
@@ -24,7 +24,6 @@ def create(cpi, stemcell, properties=None, networks=None, **env):
         [],
         environment(**env),
     )
-    return cid, answer
 
 
 def on_server(host, cid):
@@ -35,14 +34,14 @@ def on_server(host, cid):
 @pytest.mark.every_server
 def test_bios_vm_gets_its_resources_and_settings(host, cpi, stemcell_cids, guests):
     properties = {"instance_type": "c2-m0.5", "ephemeral_disk": 256, "root_disk": 1024}
-    cid, answer = create(cpi, stemcell_cids["jammy"], properties)
+    cid, networks = create(cpi, stemcell_cids["jammy"], properties)
     if host.type == "incus":
         assert cpi.last.requests <= 9
     instance = on_server(host, cid)
     seen = guests.wait(IP)
     cpi.call("delete_vm", cid)
 
-    assert answer == {"default": manual_network(IP)}
+    assert networks == {"default": manual_network(IP)}
     assert (seen["errors"], seen["firmware"], seen["cpus"]) == ([], "bios", 2)
     assert 400 <= seen["memory_mib"] <= 512
     assert seen["config_drive"]["label"] == "config-2"
@@ -141,7 +140,7 @@ def test_delete_vm_removes_volumes_of_missing_vm(host, cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "ephemeral_disk": 64})
     server.client(host.name, "delete", "--force", "--project", host.project, cid)
     assert cpi.call("has_vm", cid) is False
-    cpi.call("delete_vm", cid)  # the volumes are looked for by `nothing_left`
+    cpi.call("delete_vm", cid)  # the volumes are looked for by `unchanged_resources`
 
 
 @pytest.mark.every_server
@@ -168,24 +167,24 @@ def test_delete_vm_removes_volumes_of_missing_vm(host, cpi, stemcell_cids):
     ids=lambda value: json.dumps(value)[:60],
 )
 def test_failed_create_vm_leaves_nothing(host, cpi, stemcell_cids, change, error, says):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(CallError) as exc_info:
         create(cpi, stemcell_cids["jammy"], **{"properties": {**SMALL, "ephemeral_disk": 64}, **change})
-    assert refused.value.type == f"Bosh::Clouds::{error}"
-    assert says in refused.value.message
-    assert refused.value.ok_to_retry is False
+    assert exc_info.value.type == f"Bosh::Clouds::{error}"
+    assert says in exc_info.value.message
+    assert exc_info.value.ok_to_retry is False
 
 
 @pytest.mark.every_server
 def test_rejects_second_vm_with_same_address(host, cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"])
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(CallError) as exc_info:
         create(cpi, stemcell_cids["jammy"])
     cpi.call("delete_vm", cid)
-    assert IP in refused.value.message and "shows the instance with this address" in refused.value.message
+    assert IP in exc_info.value.message and "shows the instance with this address" in exc_info.value.message
 
 
 def test_missing_stemcell(cpi):
-    with pytest.raises(Refused, match=r"there is no stemcell img-1.*upload-stemcell"):
+    with pytest.raises(CallError, match=r"there is no stemcell img-1.*upload-stemcell"):
         create(cpi, "img-1")
 
 
@@ -225,9 +224,9 @@ def test_sets_metadata_of_any_json_type(host, cpi, stemcell_cids):
 
 def test_missing_vm_raises_vm_not_found(cpi):
     for method, *arguments in (("reboot_vm",), ("set_vm_metadata", {}), ("get_disks",)):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(CallError) as exc_info:
             cpi.call(method, "vm-01a2030b-da83-881f-9150-000000000000", *arguments)
-        assert refused.value.type == "Bosh::Clouds::VMNotFound"
+        assert exc_info.value.type == "Bosh::Clouds::VMNotFound"
 
 
 @pytest.mark.every_server
@@ -235,9 +234,9 @@ def test_missing_vm_raises_vm_not_found(cpi):
 def test_keeps_failed_vm_if_configured(host, cpi, stemcell_cids):
     taken, _ = create(cpi, stemcell_cids["jammy"])
     cpi.config["keep_failed_vms"] = True
-    with pytest.raises(Refused, match=r"vm-\S+ still exists") as refused:
+    with pytest.raises(CallError, match=r"vm-\S+ still exists") as exc_info:
         create(cpi, stemcell_cids["jammy"])
-    kept = refused.value.message.partition("so vm-")[2].split()[0]
+    kept = exc_info.value.message.partition("so vm-")[2].split()[0]
     assert on_server(host, f"vm-{kept}")["config"]["user.bosh.state"] == "failed"
     for cid in (taken, f"vm-{kept}"):
         cpi.call("delete_vm", cid)

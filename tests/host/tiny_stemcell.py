@@ -44,7 +44,7 @@ class Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(str(Path(self.facts.server_cert).parent / "unix.socket"))
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def query(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request and return the metadata of the response, or None if it is an error."""
         try:
             self.request(
@@ -56,26 +56,26 @@ class Connection(http.client.HTTPConnection):
         finally:
             self.close()
 
-    def do(self, method: str, path: str, body: Any = None) -> None:
+    def run_operation(self, method: str, path: str, body: Any = None) -> None:
         """Send a request and wait for its operation. Errors are ignored."""
-        operation = self.ask(method, path, body)
+        operation = self.query(method, path, body)
         if operation:
-            self.ask("GET", f"/1.0/operations/{operation['id']}/wait?timeout=60")
+            self.query("GET", f"/1.0/operations/{operation['id']}/wait?timeout=60")
 
     def names(self) -> set[str]:
         """Return the names of all instances, images, aliases, volumes and snapshots of the project."""
-        pools = [url.rsplit("/", 1)[1] for url in self.ask("GET", "/1.0/storage-pools")]
+        pools = [url.rsplit("/", 1)[1] for url in self.query("GET", "/1.0/storage-pools")]
         urls = [
-            *self.ask("GET", "/1.0/instances"),
-            *self.ask("GET", "/1.0/images"),
-            *self.ask("GET", "/1.0/images/aliases"),
+            *self.query("GET", "/1.0/instances"),
+            *self.query("GET", "/1.0/images"),
+            *self.query("GET", "/1.0/images/aliases"),
         ]
         for pool in pools:
-            volumes = self.ask("GET", f"/1.0/storage-pools/{pool}/volumes/custom")
+            volumes = self.query("GET", f"/1.0/storage-pools/{pool}/volumes/custom")
             urls += volumes
             for volume in volumes:
                 if "/snapshots/" not in volume:  # some servers list snapshots with the volumes
-                    urls += self.ask("GET", f"{volume.partition('?')[0]}/snapshots")
+                    urls += self.query("GET", f"{volume.partition('?')[0]}/snapshots")
         return {url.partition("?")[0].rsplit("/", 1)[1] for url in urls}
 
     def wait_until_idle(self) -> None:
@@ -83,5 +83,5 @@ class Connection(http.client.HTTPConnection):
         quiet = 0
         while quiet < 3:
             time.sleep(0.1)
-            running = (self.ask("GET", "/1.0/operations?recursion=1") or {}).get("running") or ()
+            running = (self.query("GET", "/1.0/operations?recursion=1") or {}).get("running") or ()
             quiet = 0 if any(operation["class"] != "token" for operation in running) else quiet + 1

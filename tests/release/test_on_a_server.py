@@ -16,7 +16,7 @@ from tests.host import machine, server
 from tests.release import bosh_job, bosh_release
 from tests.support.certificates import create_certificate
 
-pytestmark = pytest.mark.skipif(machine.possible() is not None, reason=str(machine.possible()))
+pytestmark = pytest.mark.skipif(machine.unsupported_reason() is not None, reason=str(machine.unsupported_reason()))
 
 VARIABLES = """\
 lxd_project_name: boshdev
@@ -49,7 +49,7 @@ NETWORKS = {
 
 @pytest.fixture(params=["incus", "lxd"])
 def host(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with server.disposable(request.param, name=f"release-{request.param}") as facts:
+    with server.temporary_host(request.param, name=f"release-{request.param}") as facts:
         yield facts
 
 

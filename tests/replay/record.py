@@ -66,7 +66,7 @@ def run(kind: str, names: list[str], *, check: bool) -> bool:
     """Run the scenarios on a new server. Return whether one of them differs in shape from its fixture."""
     differs = False
     with (
-        server.disposable(kind, name=f"rec-{kind}-{os.getpid()}") as facts,
+        server.temporary_host(kind, name=f"rec-{kind}-{os.getpid()}") as facts,
         tempfile.TemporaryDirectory() as directory,
         worlds(facts, Path(directory)) as create_world,
     ):

@@ -16,7 +16,7 @@ from bosh_lxd_cpi.recording.document import FORMAT
 from bosh_lxd_cpi.recording.player import requests_match
 from bosh_lxd_cpi.recording.redaction import Redactor
 from tests.host import demo, server
-from tests.host.director import Director, Refused, configuration
+from tests.host.director import CallError, Director, configuration
 from tests.replay.demo_server import create_server_certificate
 from tests.replay.scenarios import IMAGE, JAMMY, SCENARIOS
 
@@ -43,11 +43,11 @@ class World(Director):
         self.captures.append(self.directory / f"call-{len(self.captures):03}")
         return {**super().environment(), "BOSH_LXD_CPI_CAPTURE": str(self.captures[-1])}
 
-    def call_fails(self, method: str, *arguments: Any) -> Refused:
+    def call_fails(self, method: str, *arguments: Any) -> CallError:
         """Return the error of a call that must fail."""
         try:
             result = self.call(method, *arguments)
-        except Refused as error:
+        except CallError as error:
             return error
         raise AssertionError(f"{method} should fail, but returned {result}")
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tests.host.director import Refused, environment, manual_network
+from tests.host.director import CallError, environment, manual_network
 
 if TYPE_CHECKING:
     from tests.replay.recording import World
@@ -222,7 +222,7 @@ def vm_busy(world: World) -> None:
         world.client_command("restart", "--timeout", "4", cid), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     time.sleep(1.5)
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(CallError):
         world.call("delete_vm", cid)
     restart.wait()
     world.call("delete_vm", cid)

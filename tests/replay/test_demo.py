@@ -38,7 +38,7 @@ def test_demo_replays_the_whole_recording():
 
 
 def test_demo_is_a_replay_without_a_test_host(monkeypatch, capsys):
-    monkeypatch.setattr(demo, "possible", lambda: "there is no root")
+    monkeypatch.setattr(demo, "unsupported_reason", lambda: "there is no root")
     monkeypatch.setattr(demo, "show_recording", lambda scratch: 0)
     for name in ("SERVER_URL", "LXD_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -80,12 +80,12 @@ def test_requires_root(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
-    assert machine.possible() == "a test host needs root"
+    assert machine.unsupported_reason() == "a test host needs root"
 
 
 def test_requires_linux(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert machine.possible() == "a test host needs Linux on x86-64"
+    assert machine.unsupported_reason() == "a test host needs Linux on x86-64"
 
 
 def test_qemu_shim_selects_tcg_and_removes_vsock(tmp_path):

@@ -57,10 +57,10 @@ def from_console(text: str) -> dict[str, Any]:
 
 def fetch(address: str, *, netns_command: Sequence[str], timeout: float = 10) -> dict[str, Any]:
     """A fresh report; raises Unreachable when the guest does not answer within `timeout` seconds."""
-    return verb(address, "report", netns_command=netns_command, timeout=timeout)
+    return request(address, "report", netns_command=netns_command, timeout=timeout)
 
 
-def verb(
+def request(
     address: str,
     name: str,
     *,
@@ -78,12 +78,12 @@ def verb(
     host = f"[{address}]" if ":" in address else address
     url = f"http://{host}:{PORT}/{name}?{urlencode(parameters)}"
     command = [*netns_command, sys.executable, "-I", "-c", CLIENT, url, str(timeout), str(patience)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    if done.returncode == 0:
-        return json.loads(done.stdout)
-    if done.returncode == 1 and done.stdout:
-        raise GuestError(json.loads(done.stdout)["error"])
-    raise Unreachable(f"{url}: {done.stderr.strip()[-500:]}")
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if result.returncode == 0:
+        return json.loads(result.stdout)
+    if result.returncode == 1 and result.stdout:
+        raise GuestError(json.loads(result.stdout)["error"])
+    raise Unreachable(f"{url}: {result.stderr.strip()[-500:]}")
 
 
 def wait_for_report(
@@ -101,7 +101,7 @@ def wait_for_report(
     start = time.monotonic()
     while True:
         try:
-            report = verb(address, "report", netns_command=netns_command, timeout=5, patience=5)
+            report = request(address, "report", netns_command=netns_command, timeout=5, patience=5)
             if report["boot_id"] != not_boot:
                 return report
             state = f"still up since boot {not_boot}"

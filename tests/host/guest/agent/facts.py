@@ -81,8 +81,8 @@ def nics() -> list[dict[str, Any]]:
 
 def output(*command: str) -> list[list[str]]:
     """The words of every line a command prints."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return [line.split() for line in done.stdout.splitlines() if line.strip()]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [line.split() for line in result.stdout.splitlines() if line.strip()]
 
 
 def block_devices() -> dict[str, dict[str, Any]]:

@@ -91,7 +91,7 @@ def apply(step: Step) -> str | None:
             commands.append(["ip", family, "route", "replace", "default", "via", step.gateway, "dev", step.ifname])
     environment = {**os.environ, "DEFAULT_ROUTE": "yes" if step.default else ""}
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        if done.returncode:
-            return f"network {step.network!r}: {' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}"
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if result.returncode:
+            return f"network {step.network!r}: {' '.join(command)}: {result.stderr.strip() or result.stdout.strip()}"
     return None
