@@ -126,6 +126,24 @@ def test_doctor_and_deployment_use_the_same_variables() -> None:
     assert deployed - interpolated == {"--var=cpi_path"} and interpolated <= deployed
 
 
+def test_page_deploys_with_the_arguments_of_util(tmp_path: Path) -> None:
+    def arguments(command: str) -> set[str]:
+        options = re.findall(r"(?:-o |--ops-file=)\S*?([\w-]+\.yml)|--(?:var|var-file)=(\w+)", command)
+        return {name or variable for name, variable in options}
+
+    environ = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "SERVER_URL": "https://host:8443",
+        "SERVER_CERT": "server.crt",
+    }
+    util = [bosh_release.ROOT / "bin/util", "--dry-run", "deploy_bosh"]
+    printed = subprocess.run(util, capture_output=True, text=True, check=True, env=environ, cwd=tmp_path).stdout
+    [command] = re.findall(r"^\+ bosh create-env .*", printed, re.MULTILINE)
+    [documented] = re.findall(r"bosh create-env (?:.*\\\n)+.*", page("deploy"))
+    assert arguments(documented) == arguments(command)
+
+
 def test_migration_page_names_all_variables() -> None:
     ours = bosh_ops.variables(yaml.safe_load((OPS.parent / "cpi.yml").read_text("utf-8"))[0])
     for name in ours | bosh_ops.variables(yaml.safe_load((OPS / "release-url.yml").read_text("utf-8"))):

@@ -38,7 +38,7 @@ def table(**row: str) -> str:
 
 def test_has_the_subcommands_of_the_go_cpi(runner: UtilRunner) -> None:
     runner.util()
-    names = """capture_requests cloud_config deploy_bosh deploy_cf deploy_concourse deploy_postgres destroy
+    names = """capture_requests cloud_config deploy_bosh deploy_cf deploy_concourse deploy_postgres destroy dev_release
                generate_certs help init_lxd runtime_config upload_releases upload_stemcells"""
     for name in names.split():
         assert f"  {name} " in runner.stdout
@@ -178,6 +178,62 @@ def test_deploys_a_director(runner: UtilRunner) -> None:
     files = ["lxd_client_cert=bosh-client.crt", "lxd_client_key=bosh-client.key"]
     assert options(create_env, "var-file") == files
     assert options(create_env, "state") == ["state.json"] and options(create_env, "vars-store") == ["creds/bosh.yml"]
+
+
+def test_tells_what_to_do_after_a_deployment(runner: UtilRunner) -> None:
+    runner.add_director()
+    runner.util("deploy_bosh", SERVER_LOCAL_RELEASE=__file__)
+    assert "The director is deployed at 10.245.0.11." in runner.stdout
+    assert runner.stdout.splitlines()[-1] == "Next: util cloud_config, util runtime_config and util upload_stemcells."
+
+
+def test_deletes_the_director_with_the_arguments_of_its_creation(runner: UtilRunner) -> None:
+    runner.add_director()
+    (runner.work / "state.json").write_text("{}")
+    settings = {"SERVER_CERT": __file__, "SERVER_LOCAL_RELEASE": __file__}
+    *_, create_env = runner.util("deploy_bosh", **settings)
+    *_, delete_env = runner.util("delete_bosh", **settings)
+    assert delete_env[1] == "delete-env" and delete_env[2:] == create_env[2:]
+
+
+def test_deletes_no_director_without_its_state(runner: UtilRunner) -> None:
+    runner.add_director()
+    assert runner.util("delete_bosh", status=1) == []
+    assert runner.stderr.startswith("util: there is no file state.json: change to the directory")
+
+
+def test_passes_the_properties_of_the_director_to_the_doctor(runner: UtilRunner, tmp_path: Path) -> None:
+    """The program that is called as the doctor prints its arguments, the properties and the mode of their file."""
+    runner.add_director()
+    runner.outputs["bosh interpolate"] = "properties: of the CPI\n"
+    doctor = tmp_path / "bin/doctor"
+    doctor.parent.mkdir()
+    doctor.write_text('#!/bin/sh\necho "arguments $*"\ncat "${1#--config=}"\nstat -c "mode %a" "${1#--config=}"\n')
+    doctor.chmod(0o755)
+    configuration = str(bosh_release.ROOT / "manifests")
+    [interpolate] = runner.util("doctor", "--deep", CPI_DIR=str(tmp_path), CPI_CONFIG_DIR=configuration)
+    assert interpolate[:3] == ["bosh", "interpolate", f"{runner.folder}/bd/bosh.yml"]
+    assert interpolate[-1] == "--path=/cloud_provider/properties"
+    *_, arguments, properties, permissions = runner.stdout.splitlines()
+    assert arguments.endswith(" --cidr=10.245.0.0/24 --gateway=10.245.0.1 --ip=10.245.0.11 --deep")
+    assert (properties, permissions) == ("properties: of the CPI", "mode 600")
+    path = arguments.split("=")[1].split()[0]
+    assert not Path(path).exists()
+
+
+def test_logs_in_with_the_key_of_the_jumpbox(runner: UtilRunner) -> None:
+    runner.add_director()
+    runner.util("ssh", status=1)
+    assert runner.stderr.startswith("util: there is no file creds/jumpbox.pk: set BOSH_JUMPBOX_ENABLE=1")
+    (runner.work / "creds/jumpbox.pk").write_text("KEY")
+    runner.stubs += ("ssh",)
+    [ssh] = runner.util("ssh", "uptime")
+    assert ssh[:3] == ["ssh", "-i", "creds/jumpbox.pk"] and ssh[-2:] == ["jumpbox@10.245.0.11", "uptime"]
+
+
+def test_builds_a_development_release(checkout: Path, runner: UtilRunner) -> None:
+    *_, create_release = runner.util("dev_release", CPI_DIR=str(checkout))
+    assert create_release[-1] == f"--tarball={runner.work}/bosh-lxd-cpi-release.tgz"
 
 
 def test_adds_ops_files_for_settings(runner: UtilRunner) -> None:

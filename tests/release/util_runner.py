@@ -1,4 +1,4 @@
-"""Run bin/util with stubs for bosh, lxc and incus. All other programs are the real ones."""
+"""Run bin/util with stubs for bosh and other clients. All other programs are the real ones."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class UtilRunner:
         self.outputs: dict[str, str] = {}
         self.environ: dict[str, str] = {"PATH": f"{folder / 'stubs'}:/usr/bin:/bin", "HOME": str(folder)}
         self.stdout = self.stderr = ""
+        self.stubs: tuple[str, ...] = ("bosh", "lxc", "incus", "cf", "credhub", "uaa")
         (folder / "stubs").mkdir()
         self.work.mkdir()
 
@@ -68,7 +69,7 @@ class UtilRunner:
         self.calls_file.unlink(missing_ok=True)
         outputs = self.folder / "outputs"
         outputs.write_text(json.dumps(self.outputs))
-        for name in ("bosh", "lxc", "incus"):
+        for name in self.stubs:
             stub = self.folder / "stubs" / name
             stub.write_text(
                 STUB.format(python=sys.executable, calls=str(self.calls_file), outputs=str(outputs), fail=fail)

@@ -15,7 +15,10 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from director import Director
+import completion
+from captures import Captures
+from deployments import Deployments
+from environments import Environments
 from server import Server
 from shell import ENVIRONMENT, UtilError
 
@@ -23,8 +26,15 @@ BOSH_HAS_DRY_RUN = ("deploy_postgres", "deploy_concourse", "deploy_cf")
 """Subcommands that pass --dry-run on to `bosh deploy` when it follows the subcommand."""
 
 
-class Util(Server, Director):
+class Util(Server, Deployments, Environments, Captures):
     """All subcommands. Each is a method do_NAME."""
+
+    def do_completion(self, shell: str = "bash") -> None:
+        """Print the completion script of bash (default) or zsh.
+
+        Run source <(util completion bash) in the shell or in its start-up file.
+        """
+        print(completion.script(shell, list(subcommands(self))), end="")
 
     def do_help(self, subcommand: str = "") -> None:
         """Show subcommands, variables and their values, or the usage of one subcommand."""

@@ -1,38 +1,35 @@
-"""Subcommands that deploy a director, and deployments on it."""
+"""Subcommands that deploy, check, enter and delete a director."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import sys
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import release
-from shell import ROOT, Shell, UtilError
-
-STEMCELLS = "https://bosh.io/d/stemcells/bosh-openstack-kvm-ubuntu-{}"
-GO_AGENT_LINES = ("bionic", "jammy", "xenial")
-"""Stemcell lines whose name on bosh.io ends with -go_agent."""
+from shell import Shell
 
 
 class Director(Shell):
-    """The director in state.json, and its deployments."""
+    """The director in state.json."""
 
     def enter_director(self, deployment: str = "") -> None:
         """Set the environment of the following bosh commands to the director that deploy_bosh created.
 
         Raise UtilError if there are no credentials.
         """
+        self.environ |= self.director_environment()
+        self.environ |= {"BOSH_DEPLOYMENT": deployment} if deployment else {}
+
+    def director_environment(self) -> dict[str, str]:
+        """Return the environment variables with which bosh uses the director. Raise UtilError without credentials."""
         self.require_file(
             Path("creds/bosh.yml"), "run util deploy_bosh here, or change to the directory where you ran it"
         )
-        for name, path in (("BOSH_CLIENT_SECRET", "/admin_password"), ("BOSH_CA_CERT", "/director_ssl/ca")):
-            self.environ[name] = self.query("bosh", "interpolate", "creds/bosh.yml", "--path", path).rstrip("\n")
         [address] = self.required_variables("internal_ip")
-        self.environ |= {"BOSH_CLIENT": "admin", "BOSH_ENVIRONMENT": address}
-        self.environ |= {"BOSH_DEPLOYMENT": deployment} if deployment else {}
+        environment = {"BOSH_ENVIRONMENT": address, "BOSH_CLIENT": "admin"}
+        for name, path in (("BOSH_CLIENT_SECRET", "/admin_password"), ("BOSH_CA_CERT", "/director_ssl/ca")):
+            environment[name] = self.credential(path).rstrip("\n")
+        return environment
 
     def do_deploy_bosh(self, *bosh_arguments: str) -> None:
         """Deploy a director, or update it.
@@ -40,34 +37,81 @@ class Director(Shell):
         The director is deployed again only if the release, the manifest or the stemcell has changed.
         BOSH_ARGUMENTs are appended to `bosh create-env`.
         """
+        self.run_private("bosh", "create-env", *self._environment_arguments(), *bosh_arguments)
+        if self.setting("BOSH_JUMPBOX_ENABLE"):
+            self._write_jumpbox_key()
+        if not self.dry_run:
+            [address] = self.required_variables("internal_ip")
+            print(f"The director is deployed at {address}. Its state is in state.json and creds/: keep both.")
+            print('To use bosh in this shell, run: eval "$(util env)"')
+            print("Next: util cloud_config, util runtime_config and util upload_stemcells.")
+
+    def do_delete_bosh(self, *bosh_arguments: str) -> None:
+        """Delete the director, its disk and its stemcell. Delete the deployments first: the director deletes their VMs.
+
+        BOSH_ARGUMENTs are appended to `bosh delete-env`.
+        """
+        self.require_file(
+            Path("state.json"), "change to the directory where you ran util deploy_bosh, or set STATE_DIR"
+        )
+        self.run_private("bosh", "delete-env", *self._environment_arguments(), *bosh_arguments)
+        if not self.dry_run:
+            print("The director is deleted. creds/ remains. On the server, the pool, the network, the project and the")
+            print("client certificate remain.")
+
+    def do_doctor(self, *doctor_arguments: str) -> None:
+        """Check the server for reasons why deploy_bosh would fail.
+
+        The properties are those that deploy_bosh passes to the CPI. DOCTOR_ARGUMENTs are appended to bin/doctor, for
+        example --deep.
+        """
+        subnet = self.required_variables("internal_cidr", "internal_gw", "internal_ip")
+        options = [f"--{name}={value}" for name, value in zip(("cidr", "gateway", "ip"), subnet, strict=True)]
+        interpolate = ("bosh", "interpolate", *self._manifest_arguments(), "--path=/cloud_provider/properties")
+        with tempfile.TemporaryDirectory() as folder:
+            properties = Path(folder) / "properties.yml"
+            if not self.dry_run:
+                self.protect_credentials()
+                self.write(str(properties), self.output(*interpolate))
+            self.run(self.cpi / "bin/doctor", f"--config={properties}", *options, *doctor_arguments)
+
+    def do_ssh(self, *command: str) -> None:
+        """Log in to the director's VM as the user jumpbox, or run a COMMAND there."""
+        key = self.require_file(Path("creds/jumpbox.pk"), "set BOSH_JUMPBOX_ENABLE=1 and run util deploy_bosh")
+        [address] = self.required_variables("internal_ip")
+        options = ("-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=accept-new")
+        self.run("ssh", "-i", key, *options, f"jumpbox@{address}", *command)
+
+    def do_dev_release(self) -> None:
+        """Build a development release in the current directory: bosh-lxd-cpi-release.tgz."""
+        self.run(self.cpi / "bin/vendor")
+        self._create_release(Path("bosh-lxd-cpi-release.tgz"))
+
+    def _environment_arguments(self) -> list[str | Path]:
+        """Return the arguments that create-env and delete-env have in common."""
+        return [*self._manifest_arguments(), "--state=state.json", f"--var=cpi_path={self._release()}"]
+
+    def _manifest_arguments(self) -> list[str | Path]:
+        """Return the manifest of the director, its ops files and variables. Raise UtilError if a file is missing."""
         deployment = self._bosh_deployment()
         variables, url = self.variables(), self.required_setting("SERVER_URL")
         prefix = "server" if "server_project_name" in variables else "lxd"
         certificate, key = self._client_certificate()
-        server_certificate = self.setting("SERVER_CERT")
-        options = [
+        arguments: list[str | Path] = [
+            self.require_file(deployment / "bosh.yml", "set BOSH_DEPLOYMENT_DIR to a checkout of bosh-deployment"),
+            *(f"--ops-file={path}" for path in self._director_ops_files(deployment, variables)),
+            "--vars-store=creds/bosh.yml",
+            f"--vars-file={self.configuration / 'bosh-vars.yml'}",
             f"--var={prefix}_url={url}",
             f"--var={prefix}_insecure={self.setting('SERVER_INSECURE', 'false')}",
             f"--var-file={prefix}_client_cert={certificate}",
             f"--var-file={prefix}_client_key={key}",
         ]
+        server_certificate = self.setting("SERVER_CERT")
         if server_certificate:
             self.require_file(Path(server_certificate), "set SERVER_CERT to the server's certificate")
-            options.append(f"--var-file=lxd_server_cert={server_certificate}")
-        self.run_private(
-            "bosh",
-            "create-env",
-            self.require_file(deployment / "bosh.yml", "set BOSH_DEPLOYMENT_DIR to a checkout of bosh-deployment"),
-            *(f"--ops-file={path}" for path in self._director_ops_files(deployment, variables)),
-            "--state=state.json",
-            "--vars-store=creds/bosh.yml",
-            f"--vars-file={self.configuration / 'bosh-vars.yml'}",
-            *options,
-            f"--var=cpi_path={self._release()}",
-            *bosh_arguments,
-        )
-        if self.setting("BOSH_JUMPBOX_ENABLE"):
-            self._write_jumpbox_key()
+            arguments.append(f"--var-file=lxd_server_cert={server_certificate}")
+        return arguments
 
     def _director_ops_files(self, deployment: Path, variables: dict[str, str]) -> list[Path]:
         config = self.cpi / "manifests"
@@ -96,14 +140,15 @@ class Director(Shell):
 
     def _write_jumpbox_key(self) -> None:
         """Write the SSH key of the jumpbox user, and forget the host key of an earlier director."""
-        key = "" if self.dry_run else self._credential("/jumpbox_ssh/private_key")
+        key = "" if self.dry_run else self.credential("/jumpbox_ssh/private_key")
         self.write("creds/jumpbox.pk", key)
         known_hosts = Path(self.environ.get("HOME") or Path.home()) / ".ssh/known_hosts"
         if known_hosts.is_file():
             self.run("ssh-keygen", "-R", *self.required_variables("internal_ip"), "-f", known_hosts)
 
-    def _credential(self, path: str) -> str:
-        return self.output("bosh", "interpolate", "creds/bosh.yml", "--path", path)
+    def credential(self, path: str, file: str = "creds/bosh.yml") -> str:
+        """Return a value of a variables store. Raise UtilError if there is none."""
+        return self.output("bosh", "interpolate", file, "--path", path)
 
     def _release(self) -> Path:
         """Return the path of the release tarball. Build it if there is none, or if its content has changed.
@@ -121,159 +166,13 @@ class Director(Shell):
         if release.is_current(tarball, stamp, content):
             print("The content of the release has not changed: the existing tarball is used.", flush=True)
             return tarball
-        self.run("bosh", "create-release", f"--dir={self.cpi}", "--force", f"--tarball={tarball}")
+        self._create_release(tarball)
         if tarball.is_file() and not self.dry_run:
             self.write(str(stamp), release.stamp_content(tarball, content))
         return tarball
 
+    def _create_release(self, tarball: Path) -> None:
+        self.run("bosh", "create-release", f"--dir={self.cpi}", "--force", f"--tarball={tarball.resolve()}")
+
     def _bosh_deployment(self) -> Path:
         return Path(self.setting("BOSH_DEPLOYMENT_DIR") or Path.home() / "Documents/Source/bosh-deployment")
-
-    def do_cloud_config(self) -> None:
-        """Upload cloud-config.yml to the director."""
-        self.enter_director()
-        self.run("bosh", "update-cloud-config", self.configuration / "cloud-config.yml")
-
-    def do_runtime_config(self) -> None:
-        """Upload the runtime config of bosh-dns, and with SERVER_ENABLE_AGENT that of the LXD or Incus agent."""
-        self.enter_director()
-        if self.setting("BOSH_DEPLOYMENT_DIR"):
-            dns = self._bosh_deployment() / "runtime-configs/dns.yml"
-            self.run("bosh", "update-runtime-config", "--name=bosh-dns", dns)
-        else:
-            message = "util: skipped bosh-dns, which Cloud Foundry needs, because BOSH_DEPLOYMENT_DIR is not set"
-            print(message, file=sys.stderr)
-        if self.setting("SERVER_ENABLE_AGENT"):
-            self.run(
-                "bosh",
-                "update-runtime-config",
-                f"--name={self.server_type}-agent",
-                f"--var=server_type={self.server_type}",
-                self.cpi / "manifests/runtime-config.yml",
-            )
-
-    def do_upload_stemcells(self, *lines: str) -> None:
-        """Upload the latest stemcells of the named Ubuntu lines (default: noble).
-
-        cf-deployment and manifests/postgres.yml use noble, concourse-bosh-deployment uses jammy.
-        A line that the director has already is skipped. With the argument `new`, it is downloaded and uploaded again.
-        """
-        self.enter_director()
-        stemcells = self._rows("stemcells")
-        for line in [name for name in lines if name != "new"] or ["noble"]:
-            if "new" not in lines and any(row.get("os") == f"ubuntu-{line}" for row in stemcells):
-                print(f"The director has a stemcell of {line}.")
-                continue
-            name = f"{line}-go_agent" if line in GO_AGENT_LINES else line
-            path = self._download(f"stemcell/ubuntu-{line}", STEMCELLS.format(name), renew="new" in lines)
-            self.run("bosh", "upload-stemcell", path)
-
-    def do_upload_releases(self, *options: str) -> None:
-        """Upload the latest postgres release, which deploy_postgres needs.
-
-        If the director has one, nothing is done. With the argument `new`, it is downloaded and uploaded again.
-        """
-        if set(options) - {"new"}:
-            raise UtilError(f"upload_releases takes no argument but new: {' '.join(options)}")
-        self.enter_director()
-        if not options and any(row.get("name") == "postgres" for row in self._rows("releases")):
-            print("The director has the release postgres.")
-            return
-        url = "https://bosh.io/d/github.com/cloudfoundry/postgres-release"
-        path = self._download("release/postgres-release", url, renew=bool(options))
-        self.run("bosh", "upload-release", path)
-
-    def _rows(self, subject: str) -> list[dict[str, str]]:
-        """Return the rows that a listing command of bosh prints, or none if it fails."""
-        document: dict[str, Any] = json.loads(self.query("bosh", subject, "--json") or "{}")
-        return [row for table in document.get("Tables") or [] for row in table.get("Rows") or []]
-
-    def _download(self, path: str, url: str, *, renew: bool) -> str:
-        if renew or not Path(path).is_file():
-            self.run("curl", "--fail", "--location", "--create-dirs", "--output", f"{path}.part", url)
-            self.run("mv", f"{path}.part", path)
-        return path
-
-    def do_deploy_postgres(self, *bosh_arguments: str) -> None:
-        """Deploy PostgreSQL. BOSH_ARGUMENTs are appended to `bosh deploy`."""
-        manifest = self.cpi / "manifests/postgres.yml"
-        self._deploy("postgres", manifest, [], variables=["postgres-vars.yml"], arguments=bosh_arguments)
-
-    def do_deploy_concourse(self, *bosh_arguments: str) -> None:
-        """Deploy Concourse. BOSH_ARGUMENTs are appended to `bosh deploy`."""
-        cluster = Path(self.required_setting("CONCOURSE_DIR")) / "cluster"
-        self.require_file(cluster / "concourse.yml", "set CONCOURSE_DIR to a checkout of concourse-bosh-deployment")
-        names = ("backup-atc", "basic-auth", "static-web", "privileged-http")
-        self._deploy(
-            "concourse",
-            cluster / "concourse.yml",
-            [cluster / f"operations/{name}.yml" for name in names],
-            variables=[cluster.parent / "versions.yml", "concourse-vars.yml"],
-            arguments=bosh_arguments,
-        )
-
-    def do_deploy_cf(self, *bosh_arguments: str) -> None:
-        """Deploy Cloud Foundry. BOSH_ARGUMENTs are appended to `bosh deploy`."""
-        source = Path(self.required_setting("CF_DEPLOYMENT_DIR"))
-        self.require_file(source / "cf-deployment.yml", "set CF_DEPLOYMENT_DIR to a checkout of cf-deployment")
-        names = ("use-compiled-releases", "use-latest-stemcell", "override-app-domains", "scale-to-one-az")
-        self._deploy(
-            "cf",
-            source / "cf-deployment.yml",
-            [source / f"operations/{name}.yml" for name in (*names, "use-haproxy")],
-            variables=["cloudfoundry-vars.yml"],
-            arguments=bosh_arguments,
-        )
-
-    def _deploy(
-        self,
-        name: str,
-        manifest: Path,
-        ops_files: list[Path],
-        *,
-        variables: list[str | Path],
-        arguments: tuple[str, ...],
-    ) -> None:
-        """Run `bosh deploy`. Relative paths of variables are relative to the configuration directory."""
-        self.enter_director(name)
-        # CredHub on the director stores the variables of cf.
-        store = [] if name == "cf" else [f"--vars-store=creds/{name}.yml"]
-        self.run_private(
-            "bosh",
-            "deploy",
-            manifest,
-            *(f"--ops-file={path}" for path in ops_files),
-            *store,
-            *(f"--vars-file={self.configuration / path}" for path in variables),
-            *arguments,
-        )
-
-    def do_capture_requests(self, log: str = "log") -> None:
-        """Extract CPI requests and responses, without secrets, from a debug log of bosh into requests/.
-
-        LOG is the output of bosh with BOSH_LOG_LEVEL=debug (default: log), or a directory that the CPI wrote captures
-        to. The captures of a directory are copied unchanged.
-        """
-        source = Path(log)
-        if source.is_dir():
-            for capture in sorted(source.glob("*.json")):
-                self.write(f"requests/{capture.name}", capture.read_text("utf-8"))
-            return
-        if not source.is_file():
-            raise UtilError(f"there is no file or directory {log}: name a debug log of bosh or a captures directory")
-        sys.path.insert(0, str(ROOT))
-        from bosh_lxd_cpi.runtime.log import Log, secrets_in
-
-        if not self.dry_run:
-            shutil.rmtree("requests", ignore_errors=True)
-        content = source.read_text("utf-8", errors="replace")
-        for kind, word in (("request", "STDIN"), ("response", "STDOUT")):
-            for number, line in enumerate(re.findall(rf"(?m)^{word}: '(.*)\s*'$", content), 1):
-                try:
-                    document = json.loads(line)
-                except ValueError as error:
-                    raise UtilError(f"{log}: {kind} {number} is not JSON: {error}") from None
-                redactor = Log("")
-                redactor.hide(secrets_in(document))
-                redacted = redactor.redact(json.dumps(document, indent=2))
-                self.write(f"requests/{kind}-{number:03}.json", f"{redacted}\n")

@@ -20,13 +20,14 @@ ENVIRONMENT = {
     "SERVER_LOCAL_RELEASE": "path of a release tarball to deploy (default: build one)",
     "SERVER_STORAGE": "for init_lxd: driver and options of the pool to create, e.g. zfs source=/dev/sdb (default: dir)",
     "BOSH_DEPLOYMENT_DIR": "checkout of bosh-deployment (default: ~/Documents/Source/bosh-deployment)",
-    "BOSH_JUMPBOX_ENABLE": "any value to create an SSH user on the director",
+    "BOSH_JUMPBOX_ENABLE": "any value to create the SSH user jumpbox on the director, and to connect through it",
     "BOSH_SNAPSHOTS_ENABLE": "any value to enable disk snapshots",
     "BOSH_RESIZE_DISK_ENABLE": "any value to grow disks in place",
     "BOSH_LOG_LEVEL": "debug to make bosh log all requests, for capture_requests",
     "BOSH_NON_INTERACTIVE": "any value to make destroy delete without confirmation",
     "CF_DEPLOYMENT_DIR": "checkout of cf-deployment, for deploy_cf",
     "CONCOURSE_DIR": "checkout of concourse-bosh-deployment, for deploy_concourse",
+    "STATE_DIR": "directory of state.json and creds/, to which paths are relative (default: the current one)",
     "CPI_DIR": "checkout of this repository (default: the checkout that contains this program)",
     "CPI_CONFIG_DIR": "directory of bosh-vars.yml and the other configuration files (default: CPI_DIR/manifests)",
 }
@@ -44,6 +45,8 @@ class Shell:
     def __init__(self, environ: dict[str, str], *, dry_run: bool = False) -> None:
         self.environ = environ
         self.dry_run = dry_run
+        if environ.get("STATE_DIR"):
+            os.chdir(environ["STATE_DIR"])
         self.cpi = Path(environ.get("CPI_DIR") or ROOT)
         self.configuration = Path(environ.get("CPI_CONFIG_DIR") or self.cpi / "manifests")
 
@@ -85,7 +88,7 @@ class Shell:
     def run_private(self, *command: str | Path) -> None:
         """Like run(), for commands that write to creds/: only the current user can access what they write."""
         if not self.dry_run:
-            self._protect_credentials()
+            self.protect_credentials()
         self.run(*command, umask=PRIVATE_UMASK)
 
     def query(self, *command: str | Path) -> str:
@@ -115,21 +118,21 @@ class Shell:
             raise UtilError(f"{command[0]} failed with status {error.returncode}{reason}") from None
         return process.stdout or ""
 
-    def variables(self) -> dict[str, str]:
-        """Return the scalars of bosh-vars.yml. Each server_NAME is also returned as lxd_NAME."""
-        path = self.configuration / "bosh-vars.yml"
+    def variables(self, file: str = "bosh-vars.yml") -> dict[str, str]:
+        """Return the scalars of a variables file. Each server_NAME is also returned as lxd_NAME."""
+        path = self.configuration / file
         if not path.is_file():
-            raise UtilError(f"there is no file {path}: set CPI_CONFIG_DIR to the directory of bosh-vars.yml")
+            raise UtilError(f"there is no file {path}: set CPI_CONFIG_DIR to the directory of {file}")
         rows = re.findall(r"(?m)^(\w+):[ \t]*(.*?)[ \t]*(?:#.*)?$", path.read_text("utf-8"))
         variables = {name: value.strip("'\"") for name, value in rows}
         return variables | {name.replace("server_", "lxd_"): value for name, value in variables.items()}
 
-    def required_variables(self, *names: str) -> list[str]:
-        """Return values of bosh-vars.yml. Raise UtilError if one is missing."""
-        variables = self.variables()
+    def required_variables(self, *names: str, file: str = "bosh-vars.yml") -> list[str]:
+        """Return values of a variables file. Raise UtilError if one is missing."""
+        variables = self.variables(file)
         for name in names:
             if not variables.get(name):
-                raise UtilError(f"{self.configuration / 'bosh-vars.yml'} does not set {name}")
+                raise UtilError(f"{self.configuration / file} does not set {name}")
         return [variables[name] for name in names]
 
     def write(self, path: str, content: str, mode: int = 0o600) -> None:
@@ -142,7 +145,7 @@ class Shell:
             os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & mode)
             file.write(content)
 
-    def _protect_credentials(self) -> None:
+    def protect_credentials(self) -> None:
         """Make creds/ and its files accessible to the current user only."""
         directory = Path("creds")
         directory.mkdir(mode=0o700, exist_ok=True)
