@@ -1,6 +1,6 @@
 import os
 import sys
 
-from bosh_lxd_cpi.protocol.cli import main
+from bosh_lxd_cpi.protocol.cli import run
 
-sys.exit(main(sys.argv[1:], os.environ))
+run(sys.argv[1:], os.environ)

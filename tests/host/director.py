@@ -184,7 +184,8 @@ MEMORY_CPI = """\
 #!/bin/sh
 # bin/cpi that prints its peak memory to stderr at the end.
 exec {root}/.venv/bin/python3 -IS -c '
-import os, sys
+import gc, os, sys
+gc.set_threshold(100000)
 sys.path.insert(0, "{root}")
 from bosh_lxd_cpi.protocol.cli import main
 main(sys.argv[1:], os.environ)

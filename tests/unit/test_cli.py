@@ -447,6 +447,30 @@ def test_python_starts_isolated_and_without_site_packages(home):
     assert subprocess.run([home / "bin" / "cpi"], capture_output=True, text=True, check=True).stdout == "-IS -c\n"
 
 
+def test_starts_through_links_and_as_argument_of_sh(home, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "first").symlink_to("second")
+    (tmp_path / "elsewhere" / "second").symlink_to(home / "bin" / "cpi")
+    (tmp_path / "programs").symlink_to(home / "bin")
+    for command, directory in (
+        ([tmp_path / "elsewhere" / "first"], "/"),
+        (["sh", "first"], tmp_path / "elsewhere"),
+        (["./first"], tmp_path / "elsewhere"),
+        ([tmp_path / "programs" / "cpi"], "/"),
+        (["sh", "cpi"], home / "bin"),
+        (["sh", "bin/cpi"], home),
+    ):
+        done = subprocess.run(command, cwd=directory, input=ask("ping"), capture_output=True, check=True)
+        assert answer_in(done.stdout)["result"] == "pong", command
+
+
+def test_responds_when_copied_without_the_package(tmp_path):
+    (tmp_path / "bin").mkdir()
+    shutil.copy(HOME / "bin" / "cpi", tmp_path / "bin")
+    answer, _ = run(tmp_path, ask("info"))
+    assert answer["error"]["message"].startswith("bin/cpi was copied without the package bosh_lxd_cpi")
+
+
 def test_prefers_vendored_libraries(home, config):
     (home / "urllib3").mkdir()
     (home / "urllib3" / "__init__.py").write_text("raise ImportError('the vendored one')", encoding="utf-8")

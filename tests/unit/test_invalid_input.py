@@ -123,7 +123,8 @@ def run(raw: bytes, config: Path) -> tuple[int, bytes, int]:
         sys.executable,
         "-BIS",
         "-c",
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from bosh_lxd_cpi.protocol.cli import main;"
+        "import gc, os, sys; gc.set_threshold(100000);"
+        " sys.path.insert(0, sys.argv[1]); from bosh_lxd_cpi.protocol.cli import main;"
         " status = main(sys.argv[2:], os.environ);"
         " print(open('/proc/self/status').read(), file=sys.stderr); sys.exit(status)",
         str(HOME),

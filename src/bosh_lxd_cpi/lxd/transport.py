@@ -13,11 +13,8 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-import urllib3
-from urllib3.connection import HTTPConnection
-from urllib3.connectionpool import HTTPConnectionPool
-
 from bosh_lxd_cpi import __version__, errors
+from bosh_lxd_cpi.lxd.library import urllib3
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -145,7 +142,7 @@ def _read(response: urllib3.BaseHTTPResponse, request: str) -> bytes:
     return bytes(body)
 
 
-def _https_pool(settings: ConnectionSettings) -> HTTPConnectionPool:
+def _https_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
     pin = fingerprint(settings.server_certificate) if settings.server_certificate else None
     verify = not settings.skip_verify and not pin
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -241,7 +238,7 @@ def _no_passphrase() -> str:
     return ""
 
 
-class _UnixConnection(HTTPConnection):
+class _UnixConnection(urllib3.connection.HTTPConnection):
     path = ""
 
     def connect(self) -> None:
@@ -254,8 +251,8 @@ class _UnixConnection(HTTPConnection):
             raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
 
 
-def _unix_pool(settings: ConnectionSettings) -> HTTPConnectionPool:
-    pool = HTTPConnectionPool("localhost", maxsize=1)
+def _unix_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
+    pool = urllib3.HTTPConnectionPool("localhost", maxsize=1)
     pool.ConnectionCls = type("UnixConnection", (_UnixConnection,), {"path": settings.url.removeprefix("unix://")})
     return pool
 

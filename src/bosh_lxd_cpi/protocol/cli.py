@@ -11,6 +11,7 @@ from bosh_lxd_cpi.protocol import rpc
 TYPE_CHECKING = False  # see rpc
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import NoReturn
 
 USAGE = """\
 usage: cpi [--config FILE] < REQUEST
@@ -26,15 +27,24 @@ stderr. The exit status is 0 even if the response is an error, because BOSH requ
 """
 
 
+def run(argv: list[str], environ: Mapping[str, str]) -> NoReturn:
+    """Serve one call and end the process with its exit status, which is always 0.
+
+    Everything is written and flushed, and the kernel closes the rest. So this leaves out the end of Python: it takes
+    5 ms to release all modules, and it changes the status to 120 if stderr is full.
+    """
+    os._exit(main(argv, environ))
+
+
 def main(argv: list[str], environ: Mapping[str, str]) -> int:
     """Serve one call. Return the exit status, which is always 0."""
     if set(argv) & {"-h", "--help"}:
-        print(USAGE, end="")
+        print(USAGE, end="", flush=True)
         return 0
     if argv == ["--version"]:
         from bosh_lxd_cpi import __version__
 
-        print(__version__)
+        print(__version__, flush=True)
         return 0
     stdout = rpc.claim_stdout()
     with open(0, "rb", closefd=False) as stdin:  # sys.stdin is None if the caller closed it
@@ -46,18 +56,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         if reverse := methods.reverse(raw, response):
             # Ctrl-C ends create-env, but not this process. Nobody knows the CID, so the object has to go.
             respond(reverse, argv, environ)
-    _give_up_unwritable_stderr()
     return 0
-
-
-def _give_up_unwritable_stderr() -> None:
-    """Send the rest of stderr to /dev/null if it cannot be written. Otherwise Python exits with status 120."""
-    if sys.stderr is None:  # the caller closed it
-        return
-    try:
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def respond(raw: bytes, argv: list[str], environ: Mapping[str, str]) -> bytes:
