@@ -31,7 +31,7 @@ from tests.release import bosh_release
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING, LIBRARY = "python3 -I -S -c pass", "python3 -I -S -c 'import urllib3'"
 LOOKUPS = ("has_vm", "has_disk", "get_disks")
-MAX_INFO, MAX_LOOKUP, MAX_OTHER = 2.3, 1.05, 1.25
+MAX_INFO, MAX_LOOKUP, MAX_OTHER = 2.2, 1.0, 1.15
 """Limits of CPU time: of `info` relative to NOTHING, of look-ups and of other calls relative to LIBRARY."""
 EMPTY = {
     "type": "virtual-machine",
