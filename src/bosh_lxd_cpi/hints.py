@@ -133,8 +133,8 @@ HINTS = {
     "unknown_property": "Correct the name in {file}, or remove the property",
     "usage": "Run the program with --help",
     # locks
-    "no_lock_directory": "Make the directory writable for every user who runs the CPI, or set throttle_config.path to"
-    " a directory that is",
+    "no_lock_directory": "Set throttle_config.path to a directory that belongs to the user who runs the CPI; for"
+    " several users, to one of root that their group can write to",
     "remote_lock_directory": "Set throttle_config.path to a directory on a local disk",
     "hidden_lock_directory": "Unset throttle_config.path, or add {path} to director.cpi_additional_volumes, writable",
     "throttled": "Raise throttle_config.limit or throttle_config.wait; bin/doctor --locks shows the current holders",

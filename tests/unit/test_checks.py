@@ -337,6 +337,13 @@ def test_rejects_a_file_as_lock_directory(context, tmp_path):
     assert result.status == "fail" and result.message == f"{tmp_path}/locks: {tmp_path}/locks is not a directory"
 
 
+def test_rejects_a_lock_directory_that_all_users_can_write_to(context, tmp_path):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks").chmod(0o1777)
+    [result] = local.locks(context())
+    assert result.status == "fail" and result.message == f"{tmp_path}/locks: every user can write to it"
+
+
 @pytest.fixture
 def on_a_director(tmp_path, monkeypatch):
     """Return a function that makes this machine a director's, with a bpm.yml."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -399,7 +400,7 @@ def test_client_key_and_mbus_are_secrets(load):
     "path, tmpdir, expected",
     [
         ("", "/var/vcap/data/tmp", "/var/vcap/data/tmp/lxd_cpi"),
-        ("", "", "/tmp/lxd_cpi"),
+        ("", "", f"/tmp/lxd_cpi-{os.geteuid()}"),
         ("/locks", "/x", "/locks"),
         ("/run/throttle.sock", "/x", "/run/throttle.sock.d"),
     ],

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime import lock_files, throttle
+from bosh_lxd_cpi.runtime import throttle
 
 PROCESSES = multiprocessing.get_context("fork")
 NOBODY = 65534
@@ -315,17 +315,6 @@ def test_a_removed_slot_file_admits_one_more_call(tmp_path: Path) -> None:
             pass
 
 
-def test_rejects_a_file_removed_between_open_and_lock(tmp_path: Path, monkeypatch) -> None:
-    openers = iter([lambda path: (real(path), Path(path).unlink())[0]])  # no other way to hit the instant between
-    real = lock_files._open
-    monkeypatch.setattr(lock_files, "_open", lambda path: next(openers, real)(path))  # noqa: PLW0108  next() per call
-    assert lock_files.lock(str(tmp_path / "slot-00")) is None
-    fd = lock_files.lock(str(tmp_path / "slot-00"))
-    assert fd is not None
-    assert os.fstat(fd).st_ino == (tmp_path / "slot-00").stat().st_ino
-    os.close(fd)
-
-
 @pytest.mark.parametrize(
     "remove",
     [shutil.rmtree, lambda place: [ticket.unlink() for ticket in place.glob("ticket-*")]],
@@ -351,6 +340,22 @@ def test_rejects_a_symlink_as_slot(tmp_path: Path) -> None:
         pass
     assert caught.value.code == "no_lock_directory"
     assert (tmp_path / "precious").read_text(encoding="utf-8") == "as it was"
+
+
+@pytest.mark.parametrize("name", ["slot-00", "ticket-00000000000000000001-1"])
+def test_a_fifo_blocks_no_call(tmp_path: Path, name: str, start, events: Events) -> None:
+    (tmp_path / "t").mkdir()
+    os.mkfifo(tmp_path / "t" / name)
+
+    def visit() -> None:
+        with contextlib.suppress(errors.ConfigError):
+            work(settings(tmp_path / "t"), events, "call", 0)
+        assert labels(tmp_path / "t") == []
+
+    process = start(visit)
+    process.join(10)
+    assert process.exitcode == 0
+    assert ("in call" in events.all()) == name.startswith("ticket-")
 
 
 def test_writes_to_no_hard_link(tmp_path: Path) -> None:

@@ -94,12 +94,16 @@ class Config(NamedTuple):
         """Return the directory with the locks of all calls on this machine.
 
         The default is $TMPDIR/lxd_cpi, which all workers of a director share, with and without BPM
-        (docs/development/bosh-contract.md §1.7). For the path of the Go CPI's socket it is a directory next to it.
+        (docs/development/bosh-contract.md §1.7), and $TMPDIR/lxd_cpi-<user ID> in a directory of all users such as
+        /tmp. For the path of the Go CPI's socket it is a directory next to it.
         """
-        from bosh_lxd_cpi.runtime.throttle import directory
+        if path := self.throttle_config.path:
+            from bosh_lxd_cpi.runtime.throttle import directory
 
-        path = self.throttle_config.path
-        return directory(path) if path else os.path.join(os.environ.get("TMPDIR") or "/tmp", "lxd_cpi")
+            return directory(path)
+        from bosh_lxd_cpi.runtime.lock_files import default_directory
+
+        return default_directory(os.environ.get("TMPDIR") or "/tmp")
 
 
 SECTIONS: dict[str, Any] = {

@@ -10,6 +10,8 @@ import contextlib
 import os
 import re
 
+from bosh_lxd_cpi.runtime import lock_files
+
 PREFIX = "director-"
 UUID = re.compile(r"[0-9A-Za-z-]{1,64}")
 
@@ -18,13 +20,12 @@ def remember(directory: str, uuid: str) -> None:
     """Record the UUID of a director. Without a usable directory nothing is recorded, and cleanup needs --director."""
     if UUID.fullmatch(uuid):
         with contextlib.suppress(OSError):
-            os.close(os.open(os.path.join(directory, PREFIX + uuid), os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660))
+            os.close(lock_files.create(os.path.join(directory, PREFIX + uuid)))
 
 
 def directors(directory: str) -> list[str]:
-    """Return the UUIDs of the directors that created VMs from this machine."""
+    """Return the UUIDs of the directors that created VMs from this machine, none if the directory cannot be used."""
     try:
-        names = os.listdir(directory)
+        return [name.removeprefix(PREFIX) for name in lock_files.names(directory, PREFIX)]
     except OSError:
         return []
-    return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))

@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable, Iterator
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime.lock_files import is_locked, lock, make_directory
+from bosh_lxd_cpi.runtime import lock_files
+from bosh_lxd_cpi.runtime.lock_files import lock, make_directory
 from bosh_lxd_cpi.runtime.log import Log
 
 POLL_SECONDS = 0.2
@@ -54,8 +55,8 @@ def exclusive(
 
 
 def is_held(directory: str, name: str) -> bool:
-    """Return whether a process on this machine holds the lock. Raises OSError if the lock file cannot be opened."""
-    return is_locked(lock_path(directory, name))
+    """Return whether a process on this machine holds the lock. Raises OSError if the lock file cannot be used."""
+    return lock_files.state(lock_path(directory, name)) == lock_files.HELD
 
 
 def lock_path(directory: str, name: str) -> str:

@@ -23,7 +23,8 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime.lock_files import is_locked, lock, make_directory
+from bosh_lxd_cpi.runtime import lock_files
+from bosh_lxd_cpi.runtime.lock_files import HELD, lock, make_directory
 
 POLL_SECONDS = 0.1
 """Pause between two attempts. Forty waiting calls use about seven percent of one core."""
@@ -122,12 +123,13 @@ def holders(path: str) -> list[Holder]:
     and takes it at its next attempt.
     """
     result = []
+    path = directory(path)
     with suppress(FileNotFoundError):
-        for name in sorted(os.listdir(directory(path))):
-            file = os.path.join(directory(path), name)
-            if name.startswith("slot-") and is_locked(file):
-                with open(file, encoding="utf-8", errors="replace") as text:
-                    pid, since, label = [*text.readline().rstrip("\n").split("\t", 2), "", "", ""][:3]
+        for name in lock_files.names(path, "slot-"):
+            file = os.path.join(path, name)
+            if lock_files.state(file) == HELD:
+                line = lock_files.read(file).partition("\n")[0]
+                pid, since, label = [*line.split("\t", 2), "", "", ""][:3]
                 result.append(Holder(name, label, since, pid))
     return result
 
@@ -189,11 +191,9 @@ def _take_ticket(path: str) -> tuple[str, int]:
 
 def _is_next(path: str, ticket: str) -> bool:
     """Return whether no older ticket is in use. A ticket that a cleaner removed keeps its turn."""
-    for name in sorted(os.listdir(path)):
-        if not name.startswith("ticket-"):
-            continue
+    for name in lock_files.names(path, "ticket-"):
         if name >= ticket:
             break
-        if is_locked(os.path.join(path, name), remove_if_free=True):
+        if lock_files.state(os.path.join(path, name), remove_if_free=True) == HELD:
             return False
     return True

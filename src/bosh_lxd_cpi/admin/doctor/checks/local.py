@@ -15,7 +15,7 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import FAIL, CheckResult
 from bosh_lxd_cpi.guest.config_drive import drive
-from bosh_lxd_cpi.runtime import throttle
+from bosh_lxd_cpi.runtime import lock_files, throttle
 
 REMOTE_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs")
 DIRECTOR_JOB = "/var/vcap/jobs/director"
@@ -123,6 +123,8 @@ def unusable_reason(path: str) -> str:
     if not directory.is_dir():
         return f"{directory} is not a directory"
     try:
+        if directory == Path(path).absolute():
+            lock_files.check_directory(path)
         with tempfile.TemporaryFile(dir=directory) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as failure:
