@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 
 from tests.host import server
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         if os.geteuid() != 0:
             raise server.HostError("root is required")
         return options.action(options) or 0
-    except (server.HostError, OSError) as error:
+    except (server.HostError, OSError, subprocess.CalledProcessError) as error:
         print(f"testhost: {error}", file=sys.stderr)
         return 1
 

@@ -32,6 +32,7 @@ from tests.host.machine import (
     wait_until,
 )
 from tests.host.processes import daemon_runs, init_pid, inside, netns, signal_daemon, start, tear_down
+from tests.support.certificates import create_certificate
 
 __all__ = [
     "Facts",
@@ -229,24 +230,7 @@ def _query(name: str, kind: str, *arguments: str) -> subprocess.CompletedProcess
 
 def _configure(name: str, kind: str, driver: str) -> None:
     certificate, key = STATE / name / "client.crt", STATE / name / "client.key"
-    run(
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:secp384r1",
-        "-nodes",
-        "-days",
-        "3650",
-        "-subj",
-        "/CN=bosh",
-        "-keyout",
-        key,
-        "-out",
-        certificate,
-    )
+    create_certificate(certificate, key, name="bosh", days=3650)
     for method, path, body in configuration.requests(driver, certificate.read_text(encoding="utf-8")):
         result = _query(name, kind, "--wait", "--request", method, "--data", json.dumps(body), path)
         if result.returncode:

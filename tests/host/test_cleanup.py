@@ -1,4 +1,4 @@
-"""bin/cleanup on real servers: what it removes and keeps, also while calls run."""
+"""bin/cleanup on real servers: the resources that it removes and keeps, also during calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.host.director import MBUS_PASSWORD, ROOT, UUID, Director, environment
 from tests.host.relay import Relay
 
 HOUR = 3600
-OTHER = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
+OTHER_DIRECTOR = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
 UNKNOWN_OWNER = "3f2b1c00-0000-4000-5000-00000000000"
 TINY = {"cpu": 1, "ram": 64, "root_disk": 32, "ephemeral_disk": 16}
 STEMCELL = {
@@ -33,7 +33,9 @@ STEMCELL = {
 }
 
 
-class Ago(Clock):
+class PastClock(Clock):
+    """A clock that is slow by this many seconds."""
+
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
@@ -43,7 +45,7 @@ class Ago(Clock):
 
 def uuid(*, age: float = 2 * HOUR, director: str = UUID) -> str:
     """Return the UUID part of a name that a director created this many seconds ago."""
-    return naming.new_id(Ago(age), director)
+    return naming.new_id(PastClock(age), director)
 
 
 class ResourceFactory:
@@ -74,7 +76,9 @@ class ResourceFactory:
 
     def vm(self, name: str, *, state: str, start: bool = False, volumes: bool = True, **config: str) -> set[str]:
         """Create an instance with volumes and return their names."""
-        own = {device: self.volume(f"vol-{device[0]}-{name[3:]}") for device in ("config", "ephemeral") if volumes}
+        volume_names = {
+            device: self.volume(f"vol-{device[0]}-{name[3:]}") for device in ("config", "ephemeral") if volumes
+        }
         self.paths.append(f"/1.0/instances/{name}")
         self.query(
             "POST",
@@ -91,13 +95,16 @@ class ResourceFactory:
                 },
                 "devices": {
                     "root": {"type": "disk", "path": "/", "pool": "default", "size": "32MiB"},
-                    **{device: {"type": "disk", "pool": "default", "source": volume} for device, volume in own.items()},
+                    **{
+                        device: {"type": "disk", "pool": "default", "source": volume}
+                        for device, volume in volume_names.items()
+                    },
                 },
             },
         )
         if start:
             self.query("PUT", f"/1.0/instances/{name}/state", {"action": "start"})
-        return {name, *own.values()}
+        return {name, *volume_names.values()}
 
     def delete_all(self) -> None:
         for path in reversed(self.paths):
@@ -107,7 +114,7 @@ class ResourceFactory:
 
 
 def names(host: server.Facts) -> set[str]:
-    """Return the names of all resources of the project, as the client of the server lists them."""
+    """Return the names of all resources of the project, from the client of the server."""
 
     def query(path: str):
         return json.loads(server.client(host.name, "query", f"{path}?project={host.project}").stdout)
@@ -137,10 +144,10 @@ def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
     return result
 
 
-def succeed(result: subprocess.CompletedProcess[str]) -> str:
-    """What it wrote. It may have logged its patience with guests that have nothing to boot and restart as they like."""
-    complaints = [line for line in result.stderr.splitlines() if not re.match(r"\S+Z (info|warn) +cleanup: ", line)]
-    assert (result.returncode, complaints) == (0, [])
+def output(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the output of a successful run. It may log that it waits for guests that restart, as they cannot boot."""
+    errors = [line for line in result.stderr.splitlines() if not re.match(r"\S+Z (info|warn) +cleanup: ", line)]
+    assert (result.returncode, errors) == (0, [])
     return result.stdout
 
 
@@ -188,8 +195,8 @@ def test_removes_unused_resources_only(host, cpi, factory, second_pool):
     legacy = {factory.volume(f"vol-c-{UNKNOWN_OWNER}1")}
     for name in (
         f"vol-p-{uuid()}",
-        f"vol-p-{uuid(director=OTHER)}",
-        f"vol-c-{uuid(director=OTHER)}",
+        f"vol-p-{uuid(director=OTHER_DIRECTOR)}",
+        f"vol-c-{uuid(director=OTHER_DIRECTOR)}",
         f"vol-e-{UNKNOWN_OWNER}2",
         f"vol-c-{uuid()}-copy",
         "vol-c-notes",
@@ -201,20 +208,20 @@ def test_removes_unused_resources_only(host, cpi, factory, second_pool):
     factory.vm("web", state="creating", volumes=False)
     before = names(host)
 
-    told = succeed(cleanup(cpi, "--director", UUID, "--dry-run"))
+    text = output(cleanup(cpi, "--director", UUID, "--dry-run"))
     assert names(host) == before
-    assert {line.split()[3] for line in told.splitlines() if line.startswith("would remove ")} == old
-    assert "would remove 8, " in told.splitlines()[-1]
+    assert {line.split()[3] for line in text.splitlines() if line.startswith("would remove ")} == old
+    assert "would remove 8, " in text.splitlines()[-1]
 
-    told = succeed(cleanup(cpi, "--director", UUID))
+    text = output(cleanup(cpi, "--director", UUID))
     assert before - names(host) == old
-    assert {line.split()[2] for line in told.splitlines() if line.startswith("removed ")} == old
-    assert " cleanup: removed 8, kept " in told.splitlines()[-1] and told.endswith(", failed 0\n")
+    assert {line.split()[2] for line in text.splitlines() if line.startswith("removed ")} == old
+    assert " cleanup: removed 8, kept " in text.splitlines()[-1] and text.endswith(", failed 0\n")
 
-    assert "removed 0, " in succeed(cleanup(cpi, "--director", UUID, "--legacy"))
-    succeed(cleanup(cpi, "--director", UUID, "--min-age", "0"))
+    assert "removed 0, " in output(cleanup(cpi, "--director", UUID, "--legacy"))
+    output(cleanup(cpi, "--director", UUID, "--min-age", "0"))
     assert before - names(host) == old | new
-    succeed(cleanup(cpi, "--director", UUID, "--min-age", "0", "--legacy"))
+    output(cleanup(cpi, "--director", UUID, "--min-age", "0", "--legacy"))
     assert before - names(host) == old | new | legacy
 
 
@@ -223,14 +230,14 @@ def test_removes_image_without_stemcell_cids(host, cpi, image, factory):
     second = cpi.call("create_stemcell", str(cpi.directory / "image"), STEMCELL)
     factory.query("DELETE", f"/1.0/images/aliases/{second}")
     before = names(host)
-    succeed(cleanup(cpi, "--min-age", "0"))
-    assert names(host) == before, "it has another"
+    output(cleanup(cpi, "--min-age", "0"))
+    assert names(host) == before, "the image has another alias"
 
     factory.query("DELETE", f"/1.0/images/aliases/{image}")
-    assert "1 too young" in succeed(cleanup(cpi))
-    told = succeed(cleanup(cpi, "--min-age", "0"))
-    [gone] = before - {image} - names(host)
-    assert len(gone) == 64 and f"removed image {gone} (no alias, " in told
+    assert "1 too young" in output(cleanup(cpi))
+    text = output(cleanup(cpi, "--min-age", "0"))
+    [fingerprint] = before - {image} - names(host)
+    assert len(fingerprint) == 64 and f"removed image {fingerprint} (no alias, " in text
 
 
 def test_reports_failure_and_continues(host, cpi, factory):
@@ -247,38 +254,41 @@ def test_reports_failure_and_continues(host, cpi, factory):
 
 
 def test_requires_director_if_there_are_several(host, cpi, factory):
-    mine, others = factory.volume(f"vol-c-{uuid()}"), factory.volume(f"vol-c-{uuid(director=OTHER)}")
+    own_volume, other_volume = (
+        factory.volume(f"vol-c-{uuid()}"),
+        factory.volume(f"vol-c-{uuid(director=OTHER_DIRECTOR)}"),
+    )
     before = names(host)
     result = cleanup(cpi)
     assert (result.returncode, names(host)) == (2, before)
     [line] = result.stderr.splitlines()
-    assert UUID in line and naming.director_digest(OTHER) in line and "--director" in line
+    assert UUID in line and naming.director_digest(OTHER_DIRECTOR) in line and "--director" in line
 
-    succeed(cleanup(cpi, "--director", naming.director_digest(OTHER), "--dry-run"))
-    assert f"would remove config {others}" in succeed(cleanup(cpi, "--director", OTHER, "--dry-run"))
+    output(cleanup(cpi, "--director", naming.director_digest(OTHER_DIRECTOR), "--dry-run"))
+    assert f"would remove config {other_volume}" in output(cleanup(cpi, "--director", OTHER_DIRECTOR, "--dry-run"))
     cpi.config["director_uuid"] = UUID
-    succeed(cleanup(cpi))
-    assert before - names(host) == {mine}
-    succeed(cleanup(cpi, "--director", "all"))
-    assert before - names(host) == {mine, others}
+    output(cleanup(cpi))
+    assert before - names(host) == {own_volume}
+    output(cleanup(cpi, "--director", "all"))
+    assert before - names(host) == {own_volume, other_volume}
     del cpi.config["director_uuid"]
-    assert f"for director {UUID}\n" in succeed(cleanup(cpi)), "the image's"
-    assert "which has no resources here; directors with resources: " + UUID in succeed(
-        cleanup(cpi, "--director", OTHER)
+    assert f"for director {UUID}\n" in output(cleanup(cpi)), "the director of the image"
+    assert "which has no resources here; directors with resources: " + UUID in output(
+        cleanup(cpi, "--director", OTHER_DIRECTOR)
     )
-    assert f"for director {UUID}\n" in succeed(cleanup(cpi, "--director", UUID[:8].upper()))
+    assert f"for director {UUID}\n" in output(cleanup(cpi, "--director", UUID[:8].upper()))
 
 
 def test_detects_director_of_create_env(host, cpi, image, factory):
-    mine, _others = factory.volume(f"vol-c-{uuid()}"), factory.volume(f"vol-c-{uuid(director=OTHER)}")
+    own_volume, _ = factory.volume(f"vol-c-{uuid()}"), factory.volume(f"vol-c-{uuid(director=OTHER_DIRECTOR)}")
     vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
     cpi.call("delete_vm", vm)
     before = names(host)
-    succeed(cleanup(cpi))
-    assert before - names(host) == {mine}
+    output(cleanup(cpi))
+    assert before - names(host) == {own_volume}
 
-    (cpi.directory / "lxd_cpi" / f"director-{OTHER}").touch()
-    assert cleanup(cpi).returncode == 2, "two directors' calls run here"
+    (cpi.directory / "lxd_cpi" / f"director-{OTHER_DIRECTOR}").touch()
+    assert cleanup(cpi).returncode == 2, "calls of two directors run on this machine"
 
 
 @pytest.mark.every_server
@@ -307,37 +317,37 @@ def test_lists_all_resources_and_orphan_disks(host, cpi, image, factory):
             "snapshot_disk", orphan, {"deployment": "db", "job": "pg", "index": 1, "director_uuid": UUID}
         )
         legacy = factory.volume(f"vol-p-{UNKNOWN_OWNER}4")
-        listed = {resource["cid"]: resource for resource in json.loads(succeed(cleanup(cpi, "--list", "--json")))}
-        table = succeed(cleanup(cpi, "--list")).splitlines()
-        of_another = json.loads(succeed(cleanup(cpi, "--list", "--json", "--director", OTHER)))
+        resources = {resource["cid"]: resource for resource in json.loads(output(cleanup(cpi, "--list", "--json")))}
+        table = output(cleanup(cpi, "--list")).splitlines()
+        resources_of_other = json.loads(output(cleanup(cpi, "--list", "--json", "--director", OTHER_DIRECTOR)))
         cpi.call("detach_disk", vm, attached)
     finally:
         cpi.call("delete_vm", vm)
 
-    def row(cid: str, *columns: str) -> tuple:
-        return tuple(listed[cid][column] for column in columns)
+    def fields(cid: str, *columns: str) -> tuple:
+        return tuple(resources[cid][column] for column in columns)
 
-    own = (f"vol-c-{vm[3:]}", f"vol-e-{vm[3:]}")
-    assert listed.keys() - before == {vm, *own, attached, orphan, snapshot, legacy}
-    whose = ("kind", "director", "deployment", "instance")
-    assert row(vm, *whose, "size", "state", "pool") == ("vm", UUID, "db", "pg/0", 32, "", "default")
-    assert [row(cid, *whose, "used_by") for cid in own] == [
+    volume_names = (f"vol-c-{vm[3:]}", f"vol-e-{vm[3:]}")
+    assert resources.keys() - before == {vm, *volume_names, attached, orphan, snapshot, legacy}
+    owner = ("kind", "director", "deployment", "instance")
+    assert fields(vm, *owner, "size", "state", "pool") == ("vm", UUID, "db", "pg/0", 32, "", "default")
+    assert [fields(cid, *owner, "used_by") for cid in volume_names] == [
         (kind, UUID, "db", "pg/0", [vm]) for kind in ("config", "ephemeral")
     ]
-    assert row(attached, "kind", "used_by", "state") == ("disk", [vm], "")
-    assert row(orphan, *whose, "used_by", "state", "size") == ("disk", UUID, "db", "pg/1", [], "orphan", 16)
-    assert row(snapshot, *whose, "state") == ("snapshot", UUID, "db", "pg/1", "")
-    assert row(legacy, "kind", "director", "state") == ("disk", "?", "orphan")
-    assert row(image, "kind", "director", "used_by") == ("image", UUID, [vm])
-    assert all(0 <= resource["age"] < HOUR for cid, resource in listed.items() if cid != legacy)
-    assert [line.split()[-1] for line in table[1:]] == list(listed)
+    assert fields(attached, "kind", "used_by", "state") == ("disk", [vm], "")
+    assert fields(orphan, *owner, "used_by", "state", "size") == ("disk", UUID, "db", "pg/1", [], "orphan", 16)
+    assert fields(snapshot, *owner, "state") == ("snapshot", UUID, "db", "pg/1", "")
+    assert fields(legacy, "kind", "director", "state") == ("disk", "?", "orphan")
+    assert fields(image, "kind", "director", "used_by") == ("image", UUID, [vm])
+    assert all(0 <= resource["age"] < HOUR for cid, resource in resources.items() if cid != legacy)
+    assert [line.split()[-1] for line in table[1:]] == list(resources)
     assert [line.split()[-1] for line in table if " orphan " in line] == [
-        cid for cid in listed if cid in (orphan, legacy)
+        cid for cid in resources if cid in (orphan, legacy)
     ]
-    assert of_another == []
+    assert resources_of_other == []
 
 
-def test_deletes_persistent_disk_only_by_name_and_detached(host, cpi, image, factory):
+def test_deletes_named_detached_disk_only(host, cpi, image, factory):
     disk = cpi.call("create_disk", 16, {}, None)
     factory.paths.append(f"/1.0/storage-pools/default/volumes/custom/{disk}")
     factory.vm(f"vm-{uuid()}", state="created", volumes=False)
@@ -356,75 +366,75 @@ def test_deletes_persistent_disk_only_by_name_and_detached(host, cpi, image, fac
     assert "there is no persistent disk" in error_line("default")
     factory.query("DELETE", vm)
     before = names(host)
-    assert f"belongs to another director, {UUID}" in error_line(disk, "--director", OTHER)
+    assert f"belongs to another director, {UUID}" in error_line(disk, "--director", OTHER_DIRECTOR)
 
     cpi.call("snapshot_disk", disk, {})
     snapshot = names(host) - before
-    succeed(cleanup(cpi, "--min-age", "0"))
-    succeed(cleanup(cpi, "--delete-disk", disk, "--dry-run"))
-    assert names(host) == before | snapshot, "nothing takes it that does not name it"
-    assert f"removed disk {disk} in pool default (orphan, " in succeed(cleanup(cpi, "--delete-disk", disk))
+    output(cleanup(cpi, "--min-age", "0"))
+    output(cleanup(cpi, "--delete-disk", disk, "--dry-run"))
+    assert names(host) == before | snapshot, "only --delete-disk with its name deletes a disk"
+    assert f"removed disk {disk} in pool default (orphan, " in output(cleanup(cpi, "--delete-disk", disk))
     assert (before | snapshot) - names(host) == {disk, *snapshot}
 
 
 @pytest.mark.every_server
-def test_finds_everything_after_killed_create_vm(host, cpi, image, factory):
+def test_removes_all_resources_of_killed_create_vm(host, cpi, image, factory):
     """The call is killed during request 1, 2, 3 and so on. The server completes the request."""
-    before, left = names(host), {}
+    before, counts = names(host), {}
     for stop in itertools.count(1):
         requests, stdout = killed_at(stop, host, cpi, image)
         wait_until_idle(factory)
-        found = names(host) - before
-        succeed(cleanup(cpi, "--min-age", "0"))
-        rest = names(host) - before
+        count = len(names(host) - before)
+        output(cleanup(cpi, "--min-age", "0"))
+        remaining = names(host) - before
         if any(request.startswith("PATCH") for request in requests):
-            assert len(rest) == 3, "it is complete: only BOSH can know that it does not know it"
-            cpi.call("delete_vm", min(rest))
+            assert len(remaining) == 3, "the VM is complete; cleanup cannot know that BOSH has no CID"
+            cpi.call("delete_vm", min(remaining))
         else:
-            left[requests[-1]] = len(found)
+            counts[requests[-1]] = count
         assert names(host) == before, f"killed at {requests[-1]}"
         if stdout:
             break
-    assert left["POST /1.0/storage-pools/default/volumes/custom"] in (1, 2)
-    assert left["POST /1.0/instances"] == 3
-    assert 0 in left.values()
+    assert counts["POST /1.0/storage-pools/default/volumes/custom"] in (1, 2)
+    assert counts["POST /1.0/instances"] == 3
+    assert 0 in counts.values()
 
 
 def killed_at(stop: int, host, cpi, image) -> tuple[list[str], bytes]:
     """Kill a create_vm at a request. Return its requests, and the response of a call with fewer requests."""
-    path, direct = cpi.directory / f"relay-{stop}", cpi.config["server"]["url"]
+    path, url = cpi.directory / f"relay-{stop}", cpi.config["server"]["url"]
     cpi.config["server"]["url"] = f"unix://{path}"
     with Relay(path, Path(host.server_cert).parent / "unix.socket", stop=stop, stopped=lambda: process.kill()) as relay:  # noqa: PLW0108  assigned below
         process = cpi.start(
             "create_vm", "a", image, TINY, {"n": manual_network(f"10.245.0.{70 + stop}")}, [], environment()
         )
         stdout, _ = process.communicate()
-    cpi.config["server"]["url"] = direct
+    cpi.config["server"]["url"] = url
     return relay.requests, stdout
 
 
 def wait_until_idle(factory: ResourceFactory) -> None:
     """Wait until the server has completed the operations of a killed CPI."""
-    quiet = 0
-    while quiet < 3:
+    idle_checks = 0
+    while idle_checks < 3:
         time.sleep(0.1)
         running = (factory.query("GET", "/1.0/operations") or {}).get("running")
-        quiet = 0 if running else quiet + 1
+        idle_checks = 0 if running else idle_checks + 1
 
 
 def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, factory, tmp_path):
-    runs, over = [], threading.Event()
+    runs, stop = [], threading.Event()
     cpi.config["throttle_config"] = {"path": str(tmp_path / "locks")}
 
-    def clean() -> None:
-        while not over.is_set():
+    def clean_continuously() -> None:
+        while not stop.is_set():
             runs.append(cleanup(cpi, "--min-age", "0", "--director", UUID))
 
     def create(number: int) -> str:
         directory = tmp_path / str(number)
         directory.mkdir()
-        caller = Director(cpi.config, directory, prefix=cpi.prefix)
-        cid, _ = caller.call(
+        director = Director(cpi.config, directory, prefix=cpi.prefix)
+        cid, _ = director.call(
             "create_vm",
             f"a-{number}",
             image,
@@ -437,18 +447,18 @@ def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, factory, 
         return cid
 
     before = names(host)
-    cleaner = threading.Thread(target=clean)
+    cleaner = threading.Thread(target=clean_continuously)
     cleaner.start()
     try:
         with ThreadPoolExecutor(4) as pool:
             vms = list(pool.map(create, range(20)))
     finally:
-        over.set()
+        stop.set()
         cleaner.join()
-    made = names(host) - before
+    created = names(host) - before
     for cid in vms:
         cpi.call("delete_vm", cid)
-    assert made == {prefix + cid[3:] for cid in vms for prefix in ("vm-", "vol-c-", "vol-e-")}
+    assert created == {prefix + cid[3:] for cid in vms for prefix in ("vm-", "vol-c-", "vol-e-")}
     assert len(runs) >= 20 and {run.returncode for run in runs} == {0}
     assert all(": removed 0, " in run.stdout for run in runs)
-    assert any(" being created" in run.stdout for run in runs), "not once did it meet a creation"
+    assert any(" being created" in run.stdout for run in runs), "no run coincided with create_vm"

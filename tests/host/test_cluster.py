@@ -115,17 +115,17 @@ def unchanged_resources(request, cluster):
 def test_places_vm_and_its_volumes_on_target(cluster, vms):
     for node, vm in vms.items():
         assert cluster.where(vm[-36:]) == {("vm-", node), ("vol-e-", node), ("vol-c-", node)}
-        seen = cluster.guests[node].report(IPS[node])
-        assert seen["errors"] == [] and seen["vm"]["id"] == vm and seen["disks"]["ephemeral"]["size"] == 64 << 20
+        report = cluster.guests[node].report(IPS[node])
+        assert report["errors"] == [] and report["vm"]["id"] == vm and report["disks"]["ephemeral"]["size"] == 64 << 20
 
 
 def test_places_vm_in_cluster_group_or_by_scheduler(cluster, tiny):
     member = cluster.server.query("GET", "/1.0/cluster/members/node2")
     cluster.server.query("POST", "/1.0/cluster/groups", {"name": "rack2"})
     cluster.server.query("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default", "rack2"]})
-    in_group = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": "@rack2"})
-    anywhere = cluster.make_vm(tiny, "10.245.0.91", VM)
-    for vm, node in ((in_group, "node2"), (anywhere, "node1")):  # which has fewer VMs by then
+    vm_in_group = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": "@rack2"})
+    vm_without_target = cluster.make_vm(tiny, "10.245.0.91", VM)
+    for vm, node in ((vm_in_group, "node2"), (vm_without_target, "node1")):  # node1 has fewer VMs
         assert cluster.where(vm[-36:]) == {("vm-", node), ("vol-e-", node), ("vol-c-", node)}
         cluster.cpi.call("delete_vm", vm)
     cluster.server.query("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default"]})
@@ -133,12 +133,12 @@ def test_places_vm_in_cluster_group_or_by_scheduler(cluster, tiny):
 
 
 def test_reports_unknown_member(cluster, tiny):
-    for properties, network, says in (
+    for properties, network, message in (
         ({"target": "node3"}, {}, "on node3.*cluster list"),
         ({"target": "@nobody"}, {}, "nobody"),
         ({"target": "node1"}, {"target": "node2"}, "targets"),
     ):
-        with pytest.raises(CallError, match=says):
+        with pytest.raises(CallError, match=message):
             cluster.make_vm(tiny, "10.245.0.90", {**VM, **properties}, **network)
     with pytest.raises(CallError, match=r"cluster list.*target"):
         cluster.cpi.call("create_disk", 16, {"target": "node3"}, None)
@@ -147,7 +147,7 @@ def test_reports_unknown_member(cluster, tiny):
 def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
     cpi, guests = cluster.cpi, cluster.guests
     disk = cpi.call("create_disk", 64, {}, vms["node2"])
-    assert cluster.where(disk[-36:]) == {("vol-p-", "node1")}, "where it was asked for"
+    assert cluster.where(disk[-36:]) == {("vol-p-", "node1")}, "the member that receives the request"
     hint = cpi.call("attach_disk", vms["node2"], disk)["path"]
     assert cluster.where(disk[-36:]) == {("vol-p-", "node2")} and cpi.call("get_disks", vms["node2"]) == [disk]
     assert hint.rsplit("/", 1)[1] in guests["node2"].report(IPS["node2"])["by_id"]
@@ -163,8 +163,8 @@ def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
     assert cluster.where(disk[-36:]) == {("vol-p-", "node1")} and cpi.call("has_disk", disk) is True
     assert guests["node1"].request(IPS["node1"], "read", device=hint) == "written on node2"
     assert guests["node1"].request(IPS["node1"], "size", device=hint) == 96 << 20
-    kept = cluster.server.query("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots?recursion=1")
-    assert [(one["name"], json.loads(one["description"])["deployment"]) for one in kept] == [
+    snapshots = cluster.server.query("GET", f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots?recursion=1")
+    assert [(item["name"], json.loads(item["description"])["deployment"]) for item in snapshots] == [
         (snapshot.replace("_", "/"), "d")
     ]
     assert (
@@ -199,9 +199,9 @@ def test_manages_vm_through_another_member(cluster, vms):
     assert guests.wait(IPS["node2"], not_boot=boot)["errors"] == []
 
 
-@pytest.mark.parametrize("asked", NODES)
-def test_creates_and_deletes_vm_through_any_member(cluster, tiny, tmp_path, asked):
-    cpi = cluster.director(tmp_path, url=clusters.url(asked))
+@pytest.mark.parametrize("member", NODES)
+def test_creates_and_deletes_vm_through_any_member(cluster, tiny, tmp_path, member):
+    cpi = cluster.director(tmp_path, url=clusters.url(member))
     for node in NODES:
         vm = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": node}, cpi=cpi)
         assert cluster.where(vm[-36:]) == {("vm-", node), ("vol-e-", node), ("vol-c-", node)}
@@ -230,11 +230,11 @@ def test_predeploys_stemcell_on_target(cluster, tmp_path):
 def uuid(seconds_ago: float) -> str:
     """Return the UUID part of a name that the director created this many seconds ago."""
 
-    class Ago(Clock):
+    class PastClock(Clock):
         def time(self) -> float:
             return time.time() - seconds_ago
 
-    return naming.new_id(Ago(), UUID)
+    return naming.new_id(PastClock(), UUID)
 
 
 def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
@@ -248,13 +248,13 @@ def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
             )
     disk = cluster.cpi.call("create_disk", 16, {"target": "node2"}, None)
     snapshot = cluster.cpi.call("snapshot_disk", disk, {})
-    both = {("vol-c-", "node1"), ("vol-c-", "node2")}
-    listed = json.loads(run(cluster.cpi, "cleanup", "--list", "--json").stdout)
-    found = {(resource["cid"], resource["location"]) for resource in listed if resource["kind"] != "image"}
-    assert found >= {(f"vol-c-{old}", "node1"), (f"vol-c-{old}", "node2"), (disk, "node2"), (vms["node2"], "node2")}
-    assert snapshot in {resource["cid"] for resource in listed} or cluster.first.type == "lxd"
-    told = run(cluster.cpi, "cleanup", "--dry-run").stdout
-    assert told.count(f"would remove config vol-c-{old}") == 2 and cluster.where(old) == both
+    on_both_members = {("vol-c-", "node1"), ("vol-c-", "node2")}
+    resources = json.loads(run(cluster.cpi, "cleanup", "--list", "--json").stdout)
+    locations = {(resource["cid"], resource["location"]) for resource in resources if resource["kind"] != "image"}
+    assert locations >= {(f"vol-c-{old}", "node1"), (f"vol-c-{old}", "node2"), (disk, "node2"), (vms["node2"], "node2")}
+    assert snapshot in {resource["cid"] for resource in resources} or cluster.first.type == "lxd"
+    output = run(cluster.cpi, "cleanup", "--dry-run").stdout
+    assert output.count(f"would remove config vol-c-{old}") == 2 and cluster.where(old) == on_both_members
     result = run(cluster.cpi, "cleanup")
     assert result.returncode == 0 and result.stdout.count(f"removed config vol-c-{old}") == 2, result
     assert cluster.where(old) == set() and len(cluster.where(young)) == 2, "too young"
@@ -264,29 +264,30 @@ def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
 
 
 def doctor(cpi: Director, *arguments: str) -> list[tuple[str, str, str]]:
-    result = run(cpi, "doctor", "--json", *arguments)
-    return [(one["check"], one["status"], one["message"]) for one in json.loads(result.stdout)]
+    """Run bin/doctor and return check, status and message of each result."""
+    results = json.loads(run(cpi, "doctor", "--json", *arguments).stdout)
+    return [(result["check"], result["status"], result["message"]) for result in results]
 
 
 def test_doctor_lists_members(cluster, tmp_path):
     assert ("cluster", "ok", "2 members online: node1, node2") in doctor(cluster.cpi)
-    told = doctor(cluster.director(tmp_path, target="node3"))
-    assert [one for one in told if one[1] != "ok"] == [
+    results = doctor(cluster.director(tmp_path, target="node3"))
+    assert [result for result in results if result[1] != "ok"] == [
         ("cluster", "fail", "server.target node3 is none of node1, node2")
     ]
 
 
 @pytest.mark.long
 def test_doctor_tests_member(cluster, tmp_path):
-    told = doctor(cluster.director(tmp_path, target="node2"), "--deep")
-    assert {status for _, status, _ in told} == {"ok"} and told[-1] == ("deep", "ok", "all resources are removed")
+    results = doctor(cluster.director(tmp_path, target="node2"), "--deep")
+    assert {status for _, status, _ in results} == {"ok"} and results[-1] == ("deep", "ok", "all resources are removed")
 
 
 @pytest.mark.long
 def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
     cpi = cluster.director(tmp_path)
     cpi.program = cpi_with_short_timeouts(tmp_path, 2, read_seconds=15)
-    here, there = (
+    vm_online, vm_offline = (
         cluster.make_vm(tiny, f"10.245.0.9{number}", {**VM, "target": node}) for number, node in enumerate(NODES)
     )
     disks = [cpi.call("create_disk", 16, {"target": node}, None) for node in NODES]
@@ -294,11 +295,11 @@ def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
     server.stop_daemon(cluster.members["node2"].name)
     try:
         for method, *arguments in (
-            ("has_vm", there),
+            ("has_vm", vm_offline),
             ("has_disk", disks[1]),
-            ("get_disks", there),
-            ("attach_disk", here, disks[1]),
-            ("attach_disk", there, disks[0]),
+            ("get_disks", vm_offline),
+            ("attach_disk", vm_online, disks[1]),
+            ("attach_disk", vm_offline, disks[0]),
             ("create_disk", 16, {"target": "node2"}, None),
         ):
             with pytest.raises(CallError, match="cluster list` shows the reason") as exc_info:
@@ -307,18 +308,18 @@ def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
         with pytest.raises(CallError, match="cluster list` shows the reason") as exc_info:
             cluster.make_vm(tiny, "10.245.0.92", {**VM, "target": "node2"}, cpi=cpi)
         assert exc_info.value.ok_to_retry
-        assert cpi.call("has_vm", here) is True
-        listed = run(cluster.cpi, "cleanup", "--list")
-        assert there in listed.stdout and there in listed.stderr and listed.returncode == 1
+        assert cpi.call("has_vm", vm_online) is True
+        listing = run(cluster.cpi, "cleanup", "--list")
+        assert vm_offline in listing.stdout and vm_offline in listing.stderr and listing.returncode == 1
         assert run(cluster.cpi, "cleanup", "--min-age", "0").returncode == 1
     finally:
         server.start_daemon(cluster.members["node2"].name)
     end = time.monotonic() + 60
-    while cluster.status("node2") != "Online" or cluster.cpi.call("has_vm", there) is not True:
+    while cluster.status("node2") != "Online" or cluster.cpi.call("has_vm", vm_offline) is not True:
         assert time.monotonic() < end
         time.sleep(0.5)
     assert inventory(cluster.first) == before
-    for vm in (here, there):
+    for vm in (vm_online, vm_offline):
         cluster.cpi.call("delete_vm", vm)
     for disk in disks:
         cluster.cpi.call("delete_disk", disk)
@@ -333,24 +334,24 @@ def env(cluster, tmp_path):
 @pytest.mark.long
 def test_next_call_recovers_interrupted_migration(cluster, env):
     node = cluster.server.query("GET", f"/1.0/instances/{env.shared_vm}")["location"]
-    other = next(one for one in NODES if one != node)
+    other = next(name for name in NODES if name != node)
     env.power("stop")
-    at, moved, doubled = 1, [], 0
-    while at == 1 or len(env.requests) >= at - 1:
+    number, attempts, incomplete = 1, [], 0
+    while number == 1 or len(env.requests) >= number - 1:
         disk = env.director.call("create_disk", 16, {"target": other}, None)
         snapshot = env.director.call("snapshot_disk", disk, {})
-        env.next_fault = KILLED, at
+        env.next_fault = KILLED, number
         env.call_with_fault("attach_disk", env.shared_vm, disk)
         env.server.wait_until_idle()
         copies = [volume["location"] for volume in cluster.volumes() if volume["name"] == disk]
-        doubled += len(copies) == 2
+        incomplete += len(copies) == 2
         assert env.director.call("has_disk", disk) is True
         env.director.call("attach_disk", env.shared_vm, disk)
         assert cluster.where(disk[-36:]) == {("vol-p-", node)}, f"killed at {env.requests[-1]}"
         assert snapshot.rpartition("_")[2] in env.server.names()
-        moved.append((len(copies), env.requests[-1].partition("?")[0]))
+        attempts.append((len(copies), env.requests[-1].partition("?")[0]))
         env.director.call("detach_disk", env.shared_vm, disk)
         env.director.call("delete_disk", disk)
-        at += 1
-    assert doubled and at > 12, moved
+        number += 1
+    assert incomplete and number > 12, attempts
     env.close()

@@ -28,15 +28,15 @@ def untrusted_certificate(tmp_path):
 
 
 @pytest.mark.every_server
-def test_verifies_server_by_pin_or_ca_or_not_at_all(host, cpi):
+def test_verifies_server_by_pin_or_ca_or_not(host, cpi):
     pem = Path(host.server_cert).read_text(encoding="utf-8")
     digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-    colons = ":".join(digest[at : at + 2] for at in range(0, 64, 2)).upper()
+    digest_with_colons = ":".join(digest[index : index + 2] for index in range(0, 64, 2)).upper()
     for settings in (
         {"tls_server_cert": pem},
         {"tls_server_cert": host.server_cert},
         {"tls_server_cert": digest},
-        {"tls_server_cert": colons},
+        {"tls_server_cert": digest_with_colons},
         {"tls_ca_cert": pem},
         {"insecure_skip_verify": True},
     ):
@@ -47,13 +47,13 @@ def test_verifies_server_by_pin_or_ca_or_not_at_all(host, cpi):
 
 
 def test_sends_no_request_to_unverified_server(host, cpi):
-    wrong = call_error(cpi, tls_server_cert="00" * 32)
-    assert "not the pinned one" in wrong.message and "tls_server_cert" in wrong.message
-    unknown = call_error(cpi, tls_server_cert="")
-    assert "cannot be verified" in unknown.message and "tls_server_cert" in unknown.message
+    mismatch = call_error(cpi, tls_server_cert="00" * 32)
+    assert "not the pinned one" in mismatch.message and "tls_server_cert" in mismatch.message
+    unverified = call_error(cpi, tls_server_cert="")
+    assert "cannot be verified" in unverified.message and "tls_server_cert" in unverified.message
 
 
-def test_rejects_invalid_keys_by_name(cpi):
+def test_names_property_of_invalid_key(cpi):
     assert "tls_client_key" in call_error(cpi, tls_client_key="-----BEGIN RUBBISH-----\n").message
     assert "tls_client_cert is missing" in call_error(cpi, tls_client_cert="").message
 
@@ -75,13 +75,13 @@ def test_untrusted_certificate_error_explains_how_to_trust(host, cpi, untrusted_
 
 @pytest.mark.every_server
 @pytest.mark.parametrize(
-    ("setting", "value", "says"),
+    ("setting", "value", "message"),
     [("project_name", "nope", "project create nope"), ("storage_pool_name", "nope", "storage list")],
 )
-def test_wrong_project_or_pool_is_an_error(cpi, setting, value, says):
+def test_wrong_project_or_pool_is_an_error(cpi, setting, value, message):
     cpi.config["server"][setting] = value
     for method, cid in (("has_disk", "vol-p-1"), *([("has_vm", "vm-1")] if setting == "project_name" else [])):
-        with pytest.raises(CallError, match=says) as exc_info:
+        with pytest.raises(CallError, match=message) as exc_info:
             cpi.call(method, cid)
         assert exc_info.value.type == "Bosh::Clouds::CloudError"
 
@@ -109,16 +109,16 @@ def test_connects_over_unix_socket(host, cpi):
 
 
 def test_request_context_selects_another_server(host, cpi):
-    elsewhere = {"url": cpi.config["server"]["url"], "project": "default", "storage_pool": host.pool}
+    context = {"url": cpi.config["server"]["url"], "project": "default", "storage_pool": host.pool}
     cpi.config["server"] |= {"url": "https://127.0.0.1:1", "project_name": "nope"}
-    cpi.context = elsewhere
+    cpi.context = context
     disk = cpi.call("create_disk", 16, {}, None)
     assert cpi.call("has_disk", disk) is True
-    cpi.context = {**elsewhere, "project": host.project}
+    cpi.context = {**context, "project": host.project}
     assert cpi.call("has_disk", disk) is False
-    cpi.context = elsewhere
+    cpi.context = context
     cpi.call("delete_disk", disk)
-    cpi.context = {**elsewhere, "projcet": "x"}
+    cpi.context = {**context, "projcet": "x"}
     with pytest.raises(CallError, match="did you mean project"):
         cpi.call("has_disk", disk)
 
@@ -153,12 +153,12 @@ def test_writes_no_keys_or_secrets(cpi, stemcell_cids, tmp_path):
         "a-password-hash",
         cpi.config["server"]["tls_client_key"].splitlines()[1],
     ]
-    said = "".join(call.stdout + call.stderr for call in cpi.calls)
-    left = "".join(
+    output = "".join(call.stdout + call.stderr for call in cpi.calls)
+    files = "".join(
         path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file() and path.name != "cpi.json"
     )
     for secret in secrets:
-        assert secret not in said and secret not in left
+        assert secret not in output and secret not in files
 
 
 @pytest.mark.every_server

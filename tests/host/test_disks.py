@@ -11,7 +11,7 @@ from tests.host import processes, server
 from tests.host.director import CallError, environment, manual_network
 
 IP, OTHER_IP = "10.245.0.31", "10.245.0.32"
-NOWHERE = "01a2030b-da83-881f-9150-000000000000"
+MISSING_UUID = "01a2030b-da83-881f-9150-000000000000"
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ def vm(cpi, stemcell_cids):
 @pytest.fixture
 def make_disk(cpi):
     """A function that creates disks, which are deleted at the end."""
-    made = []
+    cids = []
 
     def make(size=64, properties=None, vm_cid=None):
-        made.append(cpi.call("create_disk", size, properties or {}, vm_cid))
-        return made[-1]
+        cids.append(cpi.call("create_disk", size, properties or {}, vm_cid))
+        return cids[-1]
 
     yield make
-    for cid in made:
+    for cid in cids:
         cpi.call("delete_disk", cid)
 
 
@@ -59,16 +59,16 @@ def test_disks_keep_hints_and_contents_after_detach_and_reboot(cpi, vm, make_dis
     for disk, hint in zip(disks, hints, strict=True):
         guests.request(IP, "mark", device=hint, text=disk)
     sizes = [guests.request(IP, "size", device=hint) for hint in hints]
-    assert json.dumps(sizes) == json.dumps([size << 20 for size in (64, 96, 128)]) or [one["size"] for one in sizes]
+    assert sizes == [size << 20 for size in (64, 96, 128)]
 
     cpi.call("detach_disk", vm, disks[0])
     assert cpi.last.requests <= 4
     assert cpi.call("get_disks", vm) == sorted(disks[1:])
     assert hints[0] not in guests.report(IP)["by_id"]
     cpi.call("reboot_vm", vm)
-    seen = guests.wait(IP, not_boot=boot)
+    report = guests.wait(IP, not_boot=boot)
     for disk, hint in zip(disks[1:], hints[1:], strict=True):
-        assert hint.rsplit("/", 1)[1] in seen["by_id"]
+        assert hint.rsplit("/", 1)[1] in report["by_id"]
         assert disk in json.dumps(guests.request(IP, "read", device=hint))
     assert cpi.call("attach_disk", vm, disks[0]) == {"path": hints[0]}
     assert disks[0] in json.dumps(guests.request(IP, "read", device=hints[0]))
@@ -85,7 +85,7 @@ def test_attach_and_detach_are_idempotent(cpi, vm, make_disk):
     assert cpi.call("get_disks", vm) == [disk]
     assert cpi.call("detach_disk", vm, disk) is None
     assert cpi.call("detach_disk", vm, disk) is None
-    assert cpi.call("detach_disk", vm, f"vol-p-{NOWHERE}") is None
+    assert cpi.call("detach_disk", vm, f"vol-p-{MISSING_UUID}") is None
     assert cpi.call("get_disks", vm) == []
 
 
@@ -112,7 +112,7 @@ def test_rejects_disk_attached_to_another_vm(host, cpi, vm, make_disk, stemcell_
 
 @pytest.mark.every_server
 def test_missing_disks(cpi, vm):
-    missing = f"vol-p-{NOWHERE}"
+    missing = f"vol-p-{MISSING_UUID}"
     assert cpi.call("has_disk", missing) is False
     assert cpi.call("delete_disk", missing) is None
     for method, arguments in (
@@ -126,10 +126,10 @@ def test_missing_disks(cpi, vm):
             cpi.call(method, *arguments)
         assert exc_info.value.type == "Bosh::Clouds::DiskNotFound", method
     with pytest.raises(CallError) as exc_info:
-        cpi.call("attach_disk", f"vm-{NOWHERE}", missing)
+        cpi.call("attach_disk", f"vm-{MISSING_UUID}", missing)
     assert exc_info.value.type in ("Bosh::Clouds::DiskNotFound", "Bosh::Clouds::VMNotFound")
     with pytest.raises(CallError) as exc_info:
-        cpi.call("detach_disk", f"vm-{NOWHERE}", missing)
+        cpi.call("detach_disk", f"vm-{MISSING_UUID}", missing)
     assert exc_info.value.type == "Bosh::Clouds::VMNotFound"
 
 
@@ -144,7 +144,7 @@ def test_resizes_disk(host, cpi, vm, make_disk):
     for method, arguments in (
         ("resize_disk", (disk, 127)),
         ("update_disk", (disk, 127, {})),
-        ("update_disk", (disk, 128, {"storage_pool": "elsewhere"})),
+        ("update_disk", (disk, 128, {"storage_pool": "other"})),
     ):
         with pytest.raises(CallError) as exc_info:
             cpi.call(method, *arguments)
@@ -168,20 +168,20 @@ def test_disk_metadata_and_snapshots_of_attached_disk(host, cpi, vm, make_disk):
         {"deployment": "cf", "instance_group": "db", "instance_index": 0, "attached_at": "now"},
     )
     assert cpi.last.requests <= 2
-    seen = volume(host, disk)
-    assert seen["description"] == "cf db/0"
-    assert seen["config"]["user.bosh.deployment"] == "cf"
+    document = volume(host, disk)
+    assert document["description"] == "cf db/0"
+    assert document["config"]["user.bosh.deployment"] == "cf"
 
     snapshot = cpi.call("snapshot_disk", disk, {"deployment": "cf", "job": "db", "index": 0, "agent_id": "x"})
     assert cpi.last.requests <= 3
     name = snapshot.removeprefix(f"{disk}_")
     path = f"/1.0/storage-pools/default/volumes/custom/{disk}/snapshots/{name}?project={host.project}"
-    described = json.loads(json.loads(server.client(host.name, "query", path).stdout)["description"])
-    assert (described["deployment"], described["index"]) == ("cf", 0)
+    description = json.loads(json.loads(server.client(host.name, "query", path).stdout)["description"])
+    assert (description["deployment"], description["index"]) == ("cf", 0)
     assert cpi.call("delete_snapshot", snapshot) is None
     assert cpi.last.requests <= 2
     assert cpi.call("delete_snapshot", snapshot) is None
-    assert cpi.call("delete_snapshot", f"vol-p-{NOWHERE}_snap-{NOWHERE}") is None
+    assert cpi.call("delete_snapshot", f"vol-p-{MISSING_UUID}_snap-{MISSING_UUID}") is None
     cpi.call("detach_disk", vm, disk)
 
 

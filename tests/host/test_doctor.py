@@ -1,4 +1,4 @@
-"""bin/doctor on real servers: each resource broken, told with its hint, and well again after the hint as printed."""
+"""bin/doctor on fingerprint servers: it reports each problem, and the commands of its hint solve the problem."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from bosh_lxd_cpi.runtime.clock import Clock
 from tests.host import server
 from tests.host.director import MBUS_PASSWORD, ROOT, UUID, environment, manual_network
 from tests.host.processes import inside
+from tests.support.certificates import create_certificate
 
 STEPS = 11
 """Steps of --deep for each firmware."""
 
 
 class Doctor:
-    """Runs the program as the job does: beside the director, with its configuration."""
+    """Runs bin/doctor with the configuration of a director, as the job does."""
 
     def __init__(self, host: server.Facts, cpi, folder: Path) -> None:
         self.host, self.cpi, self.folder = host, cpi, folder
@@ -47,37 +48,38 @@ class Doctor:
         assert MBUS_PASSWORD not in result.stdout + result.stderr and "PRIVATE KEY" not in result.stdout + result.stderr
         return result
 
-    def examine(self, *arguments: str) -> list[dict[str, str]]:
-        """The findings, whose worst must agree with the exit status."""
-        result = self.run("--json", *arguments)
-        findings = json.loads(result.stdout)
-        assert (result.returncode, result.stderr) == (int(any(one["status"] == "fail" for one in findings)), "")
-        for one in findings:
-            assert bool(one["hint"]) == (one["status"] != "ok"), one
-        return findings
+    def results(self, *arguments: str) -> list[dict[str, str]]:
+        """Return the results of all checks. The exit status is 1 if a check fails."""
+        process = self.run("--json", *arguments)
+        results = json.loads(process.stdout)
+        assert (process.returncode, process.stderr) == (int(any(result["status"] == "fail" for result in results)), "")
+        for result in results:
+            assert bool(result["hint"]) == (result["status"] != "ok"), result
+        return results
 
-    def complaint(self, check: str, status: str, *arguments: str) -> dict[str, str]:
-        """The one resource that is not well."""
-        complaints = self.complaints(*arguments)
-        assert [(one["check"], one["status"]) for one in complaints] == [(check, status)], complaints
-        return complaints[0]
+    def problem(self, check: str, status: str, *arguments: str) -> dict[str, str]:
+        """Return the only result that is not ok."""
+        problems = self.problems(*arguments)
+        assert [(problem["check"], problem["status"]) for problem in problems] == [(check, status)], problems
+        return problems[0]
 
-    def complaints(self, *arguments: str) -> list[dict[str, str]]:
-        return [one for one in self.examine(*arguments) if one["status"] != "ok"]
+    def problems(self, *arguments: str) -> list[dict[str, str]]:
+        """Return the results that are not ok."""
+        return [result for result in self.results(*arguments) if result["status"] != "ok"]
 
     def apply(self, hint: str, *, count: int = 1) -> None:
-        """Do what stands in backquotes, as it stands there: commands on the server, properties in the configuration."""
+        """Run the commands in backquotes on the server, and set the properties in backquotes in the configuration."""
         for text in re.findall(r"`([^`]+)`", hint)[:count]:
             section, dot, name = text.partition(": ")[0].partition(".")
             if dot and section in ("server", "throttle_config") and ": " in text:
                 value = text.partition(": ")[2]
                 file = self.folder / value
-                typed = {"true": True, "false": False}.get(value, str(file) if file.exists() else value)
-                self.cpi.config.setdefault(section, {})[name] = typed
+                typed_value = {"true": True, "false": False}.get(value, str(file) if file.exists() else value)
+                self.cpi.config.setdefault(section, {})[name] = typed_value
             else:
-                where = inside(self.host.name) if shlex.split(text)[0] in ("incus", "lxc") else []
+                prefix = inside(self.host.name) if shlex.split(text)[0] in ("incus", "lxc") else []
                 subprocess.run(
-                    [*where, "sh", "-ec", f"cd {self.folder}; {text}"],
+                    [*prefix, "sh", "-ec", f"cd {self.folder}; {text}"],
                     check=True,
                     capture_output=True,
                     env=server.CLIENT_ENVIRONMENT,
@@ -95,66 +97,43 @@ def doctor(host, cpi, tmp_path):
 
 @pytest.fixture
 def client(host):
-    """The server's own client; what goes wrong there is ignored, since it only tidies up."""
+    """The client of the server, for the removal of resources. Errors are ignored."""
     return lambda *words: server.client(host.name, *words, check=False)
 
 
-def certificate(folder: Path, *, days: int = 90) -> dict[str, str]:
-    """Properties with a new client certificate, which is also in bosh.crt."""
-    key, request, signed = (folder / f"bosh.{kind}" for kind in ("key", "csr", "crt"))
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:secp384r1",
-            "-nodes",
-            "-subj",
-            "/CN=new",
-            "-keyout",
-            key,
-            "-out",
-            request,
-        ],
-        check=True,
-        capture_output=True,
-    )
-    subprocess.run(
-        ["openssl", "x509", "-req", "-days", str(days), "-signkey", key, "-in", request, "-out", signed],
-        check=True,
-        capture_output=True,
-    )
-    return {"tls_client_cert": signed.read_text(), "tls_client_key": key.read_text()}
+def client_certificate(folder: Path, *, days: int = 90) -> dict[str, str]:
+    """Create a client certificate in bosh.crt and return the properties with it."""
+    certificate, key = folder / "bosh.crt", folder / "bosh.key"
+    create_certificate(certificate, key, name="new", days=days)
+    return {"tls_client_cert": certificate.read_text(), "tls_client_key": key.read_text()}
 
 
 def digest(file: Path | str) -> str:
-    """The sha256 of a certificate."""
+    """Return the SHA-256 fingerprint of a certificate."""
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(Path(file).read_text())).hexdigest()
 
 
 @pytest.fixture
 def untrusted_certificate(host, cpi, client, tmp_path):
     """The CPI uses a certificate that the server does not know."""
-    cpi.config["server"] |= certificate(tmp_path)
+    cpi.config["server"] |= client_certificate(tmp_path)
     yield
     client("config", "trust", "remove", digest(tmp_path / "bosh.crt"))
 
 
 def trust(doctor: Doctor, *restrictions: str) -> None:
+    """Let the server trust the certificate in bosh.crt."""
     word = "add-certificate" if doctor.host.type == "incus" else "add"
     server.client(doctor.host.name, "config", "trust", word, str(doctor.folder / "bosh.crt"), *restrictions)
 
 
 @pytest.mark.every_server
 def test_passes_on_working_server(host, doctor):
-    plan = ("--cidr", host.cidr, "--gateway", host.gateway, "--ip", "10.245.0.6")
-    findings = doctor.examine(*plan)
-    assert {one["status"] for one in findings} == {"ok"}
-    looked_at = [one["check"] for one in findings]
-    assert len(set(looked_at)) == len(looked_at)
+    manifest_options = ("--cidr", host.cidr, "--gateway", host.gateway, "--ip", "10.245.0.6")
+    results = doctor.results(*manifest_options)
+    assert {result["status"] for result in results} == {"ok"}
+    messages = {result["check"]: result["message"] for result in results}
+    assert len(messages) == len(results)
     assert {
         "configuration",
         "lock directory",
@@ -172,136 +151,135 @@ def test_passes_on_working_server(host, doctor):
         "internal_cidr",
         "internal_ip",
         "leftovers",
-    } <= set(looked_at)
-    told = {one["check"]: one["message"] for one in findings}
+    } <= messages.keys()
     bios = "raw.qemu=-bios bios-256k.bin" if host.kind == "lxd" else "security.csm=true"
-    assert told["firmware jammy"] == f"{bios} security.secureboot=false"
-    assert told["firmware noble"] == "security.secureboot=false"
-    assert host.version in told["server"] and "QEMU" in told["virtual machines"]
+    assert messages["firmware jammy"] == f"{bios} security.secureboot=false"
+    assert messages["firmware noble"] == "security.secureboot=false"
+    assert host.version in messages["server"] and "QEMU" in messages["virtual machines"]
 
-    printed = doctor.run(*plan)
-    assert printed.returncode == 0 and "\033" not in printed.stdout
-    assert [line.split(maxsplit=1)[0] for line in printed.stdout.splitlines()[:-1]] == ["ok"] * len(findings)
-    assert printed.stdout.splitlines()[-1] == f"{len(findings)} ok, 0 warnings, 0 failed"
+    text_output = doctor.run(*manifest_options)
+    assert text_output.returncode == 0 and "\033" not in text_output.stdout
+    assert [line.split(maxsplit=1)[0] for line in text_output.stdout.splitlines()[:-1]] == ["ok"] * len(results)
+    assert text_output.stdout.splitlines()[-1] == f"{len(results)} ok, 0 warnings, 0 failed"
 
 
 @pytest.mark.every_server
 def test_untrusted_certificate(doctor, untrusted_certificate):
-    doctor.apply(doctor.complaint("trust", "fail")["hint"])
-    assert doctor.complaints() == []
+    doctor.apply(doctor.problem("trust", "fail")["hint"])
+    assert doctor.problems() == []
 
 
 def test_expired_certificate(doctor, client, tmp_path):
-    doctor.cpi.config["server"] |= certificate(tmp_path, days=-1)
-    complaint = doctor.complaint("client certificate", "fail")
-    assert "expired on" in complaint["message"]
-    doctor.apply(complaint["hint"], count=4)
-    assert doctor.complaints() == []
+    doctor.cpi.config["server"] |= client_certificate(tmp_path, days=-1)
+    problem = doctor.problem("client certificate", "fail")
+    assert "expired on" in problem["message"]
+    doctor.apply(problem["hint"], count=4)
+    assert doctor.problems() == []
     client("config", "trust", "remove", digest(tmp_path / "bosh.crt"))
 
 
 def test_certificate_restricted_to_another_project(doctor, untrusted_certificate):
     trust(doctor, "--restricted", "--projects", "default")
-    complaint = doctor.complaint("trust", "fail")
-    assert "restricted to projects: default; bosh is not" in complaint["message"]
-    doctor.apply(complaint["hint"])
-    trusted = {one["check"]: one["message"] for one in doctor.examine()}["trust"]
-    assert trusted.startswith("trusted, restricted to projects: ") and "bosh" in trusted
-    assert doctor.complaints() == []
+    problem = doctor.problem("trust", "fail")
+    assert "restricted to projects: default; bosh is not" in problem["message"]
+    doctor.apply(problem["hint"])
+    message = next(result["message"] for result in doctor.results() if result["check"] == "trust")
+    assert message.startswith("trusted, restricted to projects: ") and "bosh" in message
+    assert doctor.problems() == []
 
 
 @pytest.mark.parametrize(
-    ("setting", "check", "says", "undo"),
+    ("setting", "check", "message", "undo"),
     [
-        ("project_name", "project", "there is no project doctored", ("project", "delete", "doctored")),
-        ("storage_pool_name", "pool", "there is no storage pool doctored", ("storage", "delete", "doctored")),
-        ("network_name", "network", "there is no network doctored", ("network", "delete", "doctored")),
+        ("project_name", "project", "there is no project doctor", ("project", "delete", "doctor")),
+        ("storage_pool_name", "pool", "there is no storage pool doctor", ("storage", "delete", "doctor")),
+        ("network_name", "network", "there is no network doctor", ("network", "delete", "doctor")),
         (
             "profile_name",
             "profile",
-            "there is no profile doctored in project bosh",
-            ("profile", "delete", "doctored", "--project", "bosh"),
+            "there is no profile doctor in project bosh",
+            ("profile", "delete", "doctor", "--project", "bosh"),
         ),
     ],
 )
-def test_missing_resource(doctor, client, setting, check, says, undo):
-    doctor.cpi.config["server"][setting] = "doctored"
-    complaint = doctor.complaint(check, "fail")
-    assert complaint["message"] == says
+def test_missing_resource(doctor, client, setting, check, message, undo):
+    doctor.cpi.config["server"][setting] = "doctor"
+    problem = doctor.problem(check, "fail")
+    assert problem["message"] == message
     try:
-        doctor.apply(complaint["hint"])
-        assert doctor.complaints() == []
+        doctor.apply(problem["hint"])
+        assert doctor.problems() == []
     finally:
         client(*undo)
 
 
 def test_project_without_images_feature(doctor, client):
-    server.client(doctor.host.name, "project", "create", "doctored", "-c", "features.images=false")
+    server.client(doctor.host.name, "project", "create", "doctor", "-c", "features.images=false")
     try:
-        doctor.cpi.config["server"]["project_name"] = "doctored"
-        complaint = doctor.complaint("project", "warn")
-        assert "shares its images" in complaint["message"]
-        doctor.apply(complaint["hint"])
-        assert doctor.complaints() == []
+        doctor.cpi.config["server"]["project_name"] = "doctor"
+        problem = doctor.problem("project", "warn")
+        assert "shares its images" in problem["message"]
+        doctor.apply(problem["hint"])
+        assert doctor.problems() == []
     finally:
-        client("project", "delete", "doctored")
+        client("project", "delete", "doctor")
 
 
 def test_restricted_and_full_project(doctor, client):
     server.client(
-        doctor.host.name, "project", "create", "doctored", "-c", "restricted=true", "-c", "limits.virtual-machines=0"
+        doctor.host.name, "project", "create", "doctor", "-c", "restricted=true", "-c", "limits.virtual-machines=0"
     )
     try:
-        doctor.cpi.config["server"]["project_name"] = "doctored"
-        complaints = doctor.complaints()
-        found = " ".join(one["message"] for one in complaints)
-        assert "does not allow snapshots" in found and "limits.virtual-machines is 0" in found
-        assert ("does not allow BIOS by raw.qemu" in found) == (doctor.host.kind == "lxd")
-        for complaint in complaints:
-            doctor.apply(complaint["hint"])
-        assert doctor.complaints() == []
+        doctor.cpi.config["server"]["project_name"] = "doctor"
+        problems = doctor.problems()
+        messages = " ".join(problem["message"] for problem in problems)
+        assert "does not allow snapshots" in messages and "limits.virtual-machines is 0" in messages
+        assert ("does not allow BIOS by raw.qemu" in messages) == (doctor.host.kind == "lxd")
+        for problem in problems:
+            doctor.apply(problem["hint"])
+        assert doctor.problems() == []
     finally:
-        client("project", "delete", "doctored")
+        client("project", "delete", "doctor")
 
 
 def test_stopped_daemon(doctor):
     server.stop_daemon(doctor.host.name)
     try:
-        began = time.monotonic()
-        complaint = doctor.complaint("address", "fail")
-        assert "Connection refused" in complaint["message"] and "Check that the server runs" in complaint["hint"]
-        assert time.monotonic() - began < 10
+        start = time.monotonic()
+        problem = doctor.problem("address", "fail")
+        assert "Connection refused" in problem["message"] and "Check that the server runs" in problem["hint"]
+        assert time.monotonic() - start < 10
     finally:
         server.start_daemon(doctor.host.name)
-    assert doctor.complaints() == []
+    assert doctor.problems() == []
 
 
 @pytest.mark.every_server
 def test_server_without_https_address(host, doctor, client):
     server.client(host.name, "config", "unset", "core.https_address")
     try:
-        doctor.apply(doctor.complaint("address", "fail")["hint"])
-        assert doctor.complaints() == []
+        doctor.apply(doctor.problem("address", "fail")["hint"])
+        assert doctor.problems() == []
     finally:
         client("config", "set", "core.https_address", host.url.removeprefix("https://"))
 
 
 @pytest.mark.parametrize(
-    ("settings", "status", "says", "count"),
+    ("settings", "status", "message", "count"),
     [
         ({"tls_server_cert": "00" * 32}, "fail", "is not the pinned one", 1),
         ({"tls_server_cert": ""}, "fail", "cannot be verified", 1),
         ({"tls_server_cert": "", "insecure_skip_verify": True}, "warn", "not verified", 2),
     ],
 )
-def test_invalid_server_certificate(host, doctor, settings, status, says, count):
+def test_invalid_server_certificate(host, doctor, settings, status, message, count):
     doctor.cpi.config["server"] |= settings
-    complaint = doctor.complaint("server certificate", status)
-    real = digest(host.server_cert)
-    assert says in complaint["message"] and real in complaint["message"]
-    doctor.apply(complaint["hint"], count=count)
-    assert doctor.cpi.config["server"]["tls_server_cert"] == real
-    assert doctor.complaints() == []
+    problem = doctor.problem("server certificate", status)
+    fingerprint = digest(host.server_cert)
+    assert message in problem["message"] and fingerprint in problem["message"]
+    doctor.apply(problem["hint"], count=count)
+    assert doctor.cpi.config["server"]["tls_server_cert"] == fingerprint
+    assert doctor.problems() == []
 
 
 def test_pool_problems(doctor, client):
@@ -310,17 +288,17 @@ def test_pool_problems(doctor, client):
     server.client(name, "storage", "create", "plain", "dir")
     try:
         doctor.cpi.config["server"]["storage_pool_name"] = "tiny"
-        full, roots = doctor.complaints()
+        full, roots = doctor.problems()
         assert full["status"] == "fail" and "GiB free" in full["message"]
         assert roots["status"] == "warn" and "1GiB, less than a stemcell's" in roots["message"]
         doctor.apply(roots["hint"])
         doctor.apply(full["hint"], count=2 if "storage create" in full["hint"] else 1)
-        assert doctor.complaints() == []
+        assert doctor.problems() == []
 
         doctor.cpi.config["server"]["storage_pool_name"] = "plain"
-        doctor.apply(doctor.complaint("pool", "warn")["hint"], count=2)
+        doctor.apply(doctor.problem("pool", "warn")["hint"], count=2)
         assert doctor.cpi.config["server"]["storage_pool_name"] == "plain-btrfs"
-        assert doctor.complaints() == []
+        assert doctor.problems() == []
     finally:
         for pool in ("tiny", "tiny-large", "plain", "plain-btrfs"):
             client("storage", "delete", pool)
@@ -330,15 +308,16 @@ def test_server_without_vm_support(host, doctor):
     subprocess.run(inside(host.name, "rm", "/dev/kvm"), check=True)
     try:
         server.restart(host.name)
-        complaints = doctor.complaints("--deep")
-        assert [(one["check"], one["status"]) for one in complaints] == [("virtual machines", "fail"), ("deep", "warn")]
-        assert (
-            "KVM support is missing (no /dev/kvm)" in complaints[0]["message"] and "/dev/kvm" in complaints[0]["hint"]
-        )
+        problems = doctor.problems("--deep")
+        assert [(problem["check"], problem["status"]) for problem in problems] == [
+            ("virtual machines", "fail"),
+            ("deep", "warn"),
+        ]
+        assert "KVM support is missing (no /dev/kvm)" in problems[0]["message"] and "/dev/kvm" in problems[0]["hint"]
     finally:
         subprocess.run(inside(host.name, "touch", "/dev/kvm"), check=True)
         server.restart(host.name)
-    assert doctor.complaints() == []
+    assert doctor.problems() == []
 
 
 def test_network_does_not_match_manifest(doctor, client):
@@ -346,22 +325,22 @@ def test_network_does_not_match_manifest(doctor, client):
         doctor.host.name,
         "network",
         "create",
-        "doctored",
+        "doctor",
         "ipv4.address=10.99.0.1/24",
         "ipv4.dhcp=false",
         "ipv6.address=none",
     )
     try:
-        doctor.cpi.config["server"] |= {"network_name": "doctored", "managed_network_assignment": "dhcp"}
-        doctor.apply(doctor.complaint("network", "fail")["hint"])
-        assert doctor.complaints() == []
-        plan = ("--cidr", "10.98.0.0/25", "--gateway", "10.98.0.1", "--ip", "10.98.0.6")
-        complaints = {one["check"]: one for one in doctor.complaints(*plan)}
-        assert complaints.keys() == {"internal_cidr", "internal_gw", "internal_ip"}
-        doctor.apply(complaints["internal_cidr"]["hint"])
-        assert doctor.complaints(*plan) == []
+        doctor.cpi.config["server"] |= {"network_name": "doctor", "managed_network_assignment": "dhcp"}
+        doctor.apply(doctor.problem("network", "fail")["hint"])
+        assert doctor.problems() == []
+        manifest_options = ("--cidr", "10.98.0.0/25", "--gateway", "10.98.0.1", "--ip", "10.98.0.6")
+        problems = {problem["check"]: problem for problem in doctor.problems(*manifest_options)}
+        assert problems.keys() == {"internal_cidr", "internal_gw", "internal_ip"}
+        doctor.apply(problems["internal_cidr"]["hint"])
+        assert doctor.problems(*manifest_options) == []
     finally:
-        client("network", "delete", "doctored")
+        client("network", "delete", "doctor")
 
 
 def test_unavailable_address(doctor, cpi, stemcell_cids):
@@ -375,15 +354,15 @@ def test_unavailable_address(doctor, cpi, stemcell_cids):
         environment(),
     )
     try:
-        for ip, says in {
+        for ip, message in {
             "10.245.0.77": "is used by",
             "10.245.0.1": "is the address of the bridge",
             "10.245.0.255": "is not a host address",
             "10.9.9.9": "is outside 10.245.0.0/24",
         }.items():
-            complaint = doctor.complaint("internal_ip", "fail", "--ip", ip)
-            assert says in complaint["message"]
-            assert doctor.complaints("--ip", complaint["hint"].rpartition(" ")[2]) == []
+            problem = doctor.problem("internal_ip", "fail", "--ip", ip)
+            assert message in problem["message"]
+            assert doctor.problems("--ip", problem["hint"].rpartition(" ")[2]) == []
     finally:
         cpi.call("delete_vm", vm)
 
@@ -396,26 +375,26 @@ def test_lists_lock_holders(doctor, tmp_path):
         throttle.slot(settings, label="create_vm cpi-77", log=print),
         throttle.slot(settings, label="delete_vm cpi-78", log=print),
     ):
-        held = json.loads(doctor.run("--locks", "--json").stdout)
-        assert [one["label"] for one in held] == ["create_vm cpi-77", "delete_vm cpi-78"]
-        printed = doctor.run("--locks")
-        assert printed.returncode == 0 and printed.stdout.splitlines()[-1].startswith("2 of 3 slots held")
-        assert any("2 of 3 throttle slots held" in one["message"] for one in doctor.examine())
+        holders = json.loads(doctor.run("--locks", "--json").stdout)
+        assert [holder["label"] for holder in holders] == ["create_vm cpi-77", "delete_vm cpi-78"]
+        text_output = doctor.run("--locks")
+        assert text_output.returncode == 0 and text_output.stdout.splitlines()[-1].startswith("2 of 3 slots held")
+        assert any("2 of 3 throttle slots held" in result["message"] for result in doctor.results())
 
 
 def test_lists_leftover_resources(host, doctor, client):
-    class Ago(Clock):
+    class PastClock(Clock):
         def time(self) -> float:
             return time.time() - 7200
 
-    volumes = [f"vol-{kind}-{naming.new_id(Ago(), UUID)}" for kind in "cp"]
+    volumes = [f"vol-{kind}-{naming.new_id(PastClock(), UUID)}" for kind in "cp"]
     for volume in volumes:
         doctor.query(
             "POST",
             f"/1.0/storage-pools/{host.pool}/volumes/custom?project={host.project}",
             {"name": volume, "content_type": "block", "config": {"size": "8MiB"}},
         )
-    unused, orphan = doctor.complaints()
+    unused, orphan = doctor.problems()
     assert unused["message"].startswith("1 of ") and orphan["message"].startswith("1 persistent disk")
     config = doctor.command()[-1]
     for hint in (
@@ -426,27 +405,27 @@ def test_lists_leftover_resources(host, doctor, client):
         subprocess.run(
             [*server.netns_command(host.name), *shlex.split(command)], cwd=ROOT, check=True, capture_output=True
         )
-    assert doctor.complaints() == []
+    assert doctor.problems() == []
 
 
 @pytest.mark.every_server
 def test_smoke_test_leaves_nothing(doctor):
-    deep = [one for one in doctor.examine("--deep") if one["check"].startswith("deep")]
-    assert [one["check"] for one in deep] == ["deep jammy"] * STEPS + ["deep noble"] * STEPS + ["deep"]
-    assert {one["status"] for one in deep} == {"ok"}
-    assert all(re.search(r": \d+\.\d s$", one["message"]) for one in deep[:-1])
+    deep = [result for result in doctor.results("--deep") if result["check"].startswith("deep")]
+    assert [result["check"] for result in deep] == ["deep jammy"] * STEPS + ["deep noble"] * STEPS + ["deep"]
+    assert {result["status"] for result in deep} == {"ok"}
+    assert all(re.search(r": \d+\.\d s$", result["message"]) for result in deep[:-1])
 
 
 def test_smoke_test_with_restricted_certificate(doctor, untrusted_certificate):
     trust(doctor, "--restricted", "--projects", doctor.host.project)
-    deep = [one for one in doctor.examine("--deep") if one["check"].startswith("deep")]
-    assert len(deep) == 2 * STEPS + 1 and {one["status"] for one in deep} == {"ok"}
+    deep = [result for result in doctor.results("--deep") if result["check"].startswith("deep")]
+    assert len(deep) == 2 * STEPS + 1 and {result["status"] for result in deep} == {"ok"}
 
 
 def test_smoke_test_continues_with_other_firmware(doctor):
     doctor.cpi.config["server"]["instance_config"] = {"jammy": {"no.such.key": "1"}}
-    complaint = doctor.complaint("deep jammy", "fail", "--deep")
-    assert "create a VM" in complaint["message"] and "no.such.key" in complaint["message"]
+    problem = doctor.problem("deep jammy", "fail", "--deep")
+    assert "create a VM" in problem["message"] and "no.such.key" in problem["message"]
 
 
 @pytest.mark.parametrize(
@@ -471,18 +450,18 @@ def test_interrupted_smoke_test_leaves_nothing(doctor, steps, pause, number):
         text=True,
     )
     assert process.stdout
-    seen = ""
-    while seen.count("  deep ") < steps or "leftovers" not in seen:
+    stdout = ""
+    while stdout.count("  deep ") < steps or "leftovers" not in stdout:
         line = process.stdout.readline()
-        assert line, seen + process.stderr.read()
-        seen += line
+        assert line, stdout + process.stderr.read()
+        stdout += line
     time.sleep(pause)
     process.send_signal(number)
     time.sleep(0.2)
     process.send_signal(number)
-    _, told = process.communicate(timeout=100)
+    _, stderr = process.communicate(timeout=100)
     assert process.returncode == 130
-    assert told == "doctor: stopped, cleaning up ...\n" or (told, steps) == ("", 0)  # before anything was begun
+    assert stderr == "doctor: stopped, cleaning up ...\n" or (stderr, steps) == ("", 0)  # no resource exists yet
 
 
 def test_errors_that_prevent_checks(doctor):

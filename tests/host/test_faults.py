@@ -17,23 +17,23 @@ from tests.host.proxy import FAULTS, Fault
 from tests.host.tiny_stemcell import STEMCELL
 
 DOCUMENT = ROOT / "docs/reliability.md"
-SLICE = ("create_disk", "attach_disk", "snapshot_disk"), ("refused", "cut after", "locked")
+SHORT_RUN = ("create_disk", "attach_disk", "snapshot_disk"), ("refused", "cut after", "locked")
 """Methods and faults of the short run."""
 
-# -- the scenarios: a call, the director's next move, and what has to be true then --------------------------------
+# -- scenarios: a call with a fault, the next call of the director, and the checks of the server -----------------
 
 
 def create_stemcell(env: FaultEnvironment) -> Outcome:
-    other = {**STEMCELL, "version": "2"}  # as if it were another one
+    other = {**STEMCELL, "version": "2"}
     outcome = env.call_with_fault("create_stemcell", env.other_image, other)
     cid = outcome.result or env.director.call("create_stemcell", env.other_image, other)
     assert cid in env.server.names()
-    for unreported in {resource["cid"] for resource in env.list_resources() if resource["kind"] == "image"} - {
+    for unknown_cid in {resource["cid"] for resource in env.list_resources() if resource["kind"] == "image"} - {
         cid,
         env.stemcell,
     }:
         assert env.next_fault[0].name == "gone"
-        env.director.call("delete_stemcell", unreported)
+        env.director.call("delete_stemcell", unknown_cid)
     env.director.call("delete_stemcell", cid)
     if outcome.error:
         env.cleanup()
@@ -51,11 +51,11 @@ def create_vm(env: FaultEnvironment) -> Outcome:
         env.director.call("delete_vm", vm)
     else:
         env.cleanup()
-    for unreported in {name for name in env.server.names() - before if name.startswith("vm-")}:
-        fault, at = env.next_fault
-        assert outcome.error and fault.name == "gone" and env.requests[at - 1].startswith("PATCH")
-        assert unreported in {resource["cid"] for resource in env.list_resources()}
-        env.director.call("delete_vm", unreported)
+    for unknown_cid in {name for name in env.server.names() - before if name.startswith("vm-")}:
+        fault, number = env.next_fault
+        assert outcome.error and fault.name == "gone" and env.requests[number - 1].startswith("PATCH")
+        assert unknown_cid in {resource["cid"] for resource in env.list_resources()}
+        env.director.call("delete_vm", unknown_cid)
     return outcome
 
 
@@ -96,10 +96,10 @@ def create_disk(env: FaultEnvironment) -> Outcome:
     if outcome.result:
         assert env.server.names() - before == {outcome.result}
         env.director.call("delete_disk", outcome.result)
-    for unreported in env.server.names() - before:
+    for unknown_cid in env.server.names() - before:
         assert env.next_fault[0].name == "gone"
-        assert [resource["state"] for resource in env.list_resources() if resource["cid"] == unreported] == ["orphan"]
-        env.cleanup("--delete-disk", unreported)
+        assert [resource["state"] for resource in env.list_resources() if resource["cid"] == unknown_cid] == ["orphan"]
+        env.cleanup("--delete-disk", unknown_cid)
     return outcome
 
 
@@ -118,12 +118,12 @@ def snapshot_disk(env: FaultEnvironment) -> Outcome:
     before = env.server.names()
     outcome = env.call_with_fault("snapshot_disk", disk, {"deployment": "d"})
     snapshot = outcome.result or env.director.call("snapshot_disk", disk, {"deployment": "d"})
-    mine = {snapshot.partition("_")[2]}
-    extra = env.server.names() - before - mine
+    snapshot_names = {snapshot.partition("_")[2]}
+    other_names = env.server.names() - before - snapshot_names
     env.director.call("delete_snapshot", snapshot)
-    if extra:  # only where the server could not be reached any more: it is listed, and goes with its disk
+    if other_names:  # the server cannot be reached; cleanup lists the snapshot, and delete_disk deletes it
         assert env.next_fault[0].name == "gone"
-        assert extra <= {resource["cid"].partition("_")[2] for resource in env.list_resources()}
+        assert other_names <= {resource["cid"].partition("_")[2] for resource in env.list_resources()}
     env.director.call("delete_disk", disk)
     return outcome
 
@@ -143,14 +143,16 @@ SCENARIOS = {
 }
 
 
-def play(env: FaultEnvironment, scenario: Callable[[FaultEnvironment], Outcome], fault: Fault, at: int) -> str:
+def run_scenario(
+    env: FaultEnvironment, scenario: Callable[[FaultEnvironment], Outcome], fault: Fault, number: int
+) -> str:
     """Run a scenario with a fault. Return `ok`, `error`, or an empty string if there was no such request."""
-    env.next_fault = (fault, at)
+    env.next_fault = (fault, number)
     before = env.server.names()
     outcome = scenario(env)
-    assert env.server.names() == before, f"{fault.name} at request {at}, {outcome}"
+    assert env.server.names() == before, f"{fault.name} at request {number}, {outcome}"
     if outcome.error is None:
-        return "ok" if len(env.requests) >= at else ""
+        return "ok" if len(env.requests) >= number else ""
     method = scenario.__name__
     kind = "VMCreationFailed" if method == "create_vm" else "CloudError"
     assert outcome.error.type == f"Bosh::Clouds::{kind}", outcome.error
@@ -158,30 +160,30 @@ def play(env: FaultEnvironment, scenario: Callable[[FaultEnvironment], Outcome],
     return "error"
 
 
-@pytest.mark.parametrize("fault", SLICE[1])
-@pytest.mark.parametrize("method", SLICE[0])
+@pytest.mark.parametrize("fault", SHORT_RUN[1])
+@pytest.mark.parametrize("method", SHORT_RUN[0])
 def test_fault_leaves_nothing(env, method, fault):
-    env.power("stop")  # so that disks come and go at once
-    assert list(sweep(env, method, FAULTS[fault]))
+    env.power("stop")  # the server detaches disks of stopped VMs at once
+    assert list(run_with_fault_at_each_request(env, method, FAULTS[fault]))
 
 
-def sweep(env: FaultEnvironment, method: str, fault: Fault) -> Iterator[tuple[str, str]]:
+def run_with_fault_at_each_request(env: FaultEnvironment, method: str, fault: Fault) -> Iterator[tuple[str, str]]:
     """Yield each request and the outcome of the call with the fault at this request."""
-    at = 1
-    while how := play(env, SCENARIOS[method], fault, at):
-        yield env.requests[at - 1] if len(env.requests) >= at else "", how
-        at += 1
+    number = 1
+    while outcome := run_scenario(env, SCENARIOS[method], fault, number):
+        yield env.requests[number - 1] if len(env.requests) >= number else "", outcome
+        number += 1
 
 
 Results = dict[tuple[str, str], list[tuple[str, str]]]
-"""By method and fault: how the call went, request by request."""
+"""Request and outcome of each call, by method and fault."""
 
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest) -> Iterator[Results]:
     """Results, cached between runs so that a part can be repeated."""
-    kept = request.config.cache.get("faults/results", [])
-    results = {(method, fault): [tuple(row) for row in rows] for method, fault, rows in kept}
+    rows_by_key = request.config.cache.get("faults/results", [])
+    results = {(method, fault): [tuple(row) for row in rows] for method, fault, rows in rows_by_key}
     yield results
     request.config.cache.set("faults/results", [[*key, rows] for key, rows in results.items()])
 
@@ -191,51 +193,49 @@ def results(request: pytest.FixtureRequest) -> Iterator[Results]:
 @pytest.mark.parametrize("method", SCENARIOS)
 def test_every_fault_leaves_nothing(env, results, method, fault):
     env.power("start")
-    results[method, fault] = list(sweep(env, method, FAULTS[fault]))
+    results[method, fault] = list(run_with_fault_at_each_request(env, method, FAULTS[fault]))
 
 
 @pytest.mark.long
 def test_results_match_documentation(results, request):
     if request.config.getoption("--write-docs"):
         DOCUMENT.write_text(HEAD + "".join(table(method, results) for method in SCENARIOS), "utf-8")
-    documented, seen = (
-        list(rows(text)) for text in (DOCUMENT.read_text("utf-8"), "".join(table(one, results) for one in SCENARIOS))
-    )
-    assert [row[0] for row in seen] == [row[0] for row in documented]
+    expected = list(rows(DOCUMENT.read_text("utf-8")))
+    current = list(rows("".join(table(method, results) for method in SCENARIOS)))
+    assert [row[0] for row in current] == [row[0] for row in expected]
     assert [
-        now
-        for now, then in zip(seen, documented, strict=False)
-        if any(a == "error" != b for a, b in zip(now, then, strict=False))
+        row
+        for row, expected_row in zip(current, expected, strict=False)
+        if any(cell == "error" != expected_cell for cell, expected_cell in zip(row, expected_row, strict=False))
     ] == []
 
 
 HEAD = """\
 # Reliability
 
-The test meets one request of one call with one fault, on a real Incus 6.0, for every request of these methods and every
-fault. In each case below, the call ended in bounded time. An error had the type that lets the director continue
-(create_vm: `VMCreationFailed` with `ok_to_retry`, except after an unknown error). After the director's next step, which
-is the same call once more where the director repeats it, and after `bin/cleanup`, nothing superfluous was left on the
-server, and nothing was lost. The test shortens the waiting times of the CPI to a few seconds. `bin/test --long
-tests/host/test_faults.py --write-docs` writes this page.
+The test injects every fault at every request of these methods on a real Incus 6.0. Each call ends in bounded time. An
+error has the type that lets the director continue (create_vm: `VMCreationFailed` with `ok_to_retry`, except after an
+unknown error). The test repeats the call if a director does. Afterwards it runs `bin/cleanup`. Then no unused resource
+is on the server, and no resource is lost. The test shortens the timeouts of the CPI to a few seconds.
+`bin/test --long tests/host/test_faults.py --write-docs` writes this page.
 
-| fault | what happens to the request |
+| fault | effect on the request |
 |---|---|
 | refused | the connection is refused, for half a second |
 | cut before | the connection is reset before the server receives the request |
 | cut after | the server processes it, the connection closes without a response |
 | cut amid | the server processes it, the connection closes in the middle of the response |
 | stalled | the server processes it, the response never arrives, the connection stays open |
-| 503 | `Daemon is starting up` instead |
-| locked | 500 `database is locked` instead |
-| 412 | `Precondition failed` instead |
-| 500 | an unknown error instead |
+| 503 | the server does not receive it, the response is 503 `Daemon is starting up` |
+| locked | the server does not receive it, the response is 500 `database is locked` |
+| 412 | the server does not receive it, the response is 412 `Precondition failed` |
+| 500 | the server does not receive it, the response is an unknown error with status 500 |
 | crash | the server processes it, then the daemon is killed and started again |
 | gone | the server processes it, and is unreachable until the next call |
 
 `ok`: the call succeeded. `error`: the call failed and left nothing behind. With `gone` after its last request, the call
-has created a stemcell, VM, persistent disk or snapshot whose CID BOSH does not know. Nothing distinguishes it from one
-that BOSH knows, so it stays; `bin/cleanup --list` shows it.
+has created a stemcell, VM, persistent disk or snapshot whose CID BOSH does not know. The server has no information that
+identifies it as unused, so `bin/cleanup` keeps it. `bin/cleanup --list` shows it.
 
 The caller may end, too: Ctrl-C ends `bosh create-env` at once, but not the CPI that it started. If the CPI cannot write
 its response, it deletes the stemcell, VM, disk or snapshot that it created. SIGTERM ends a call at once: the call rolls
@@ -244,16 +244,16 @@ back its changes and responds with an error.
 
 
 def table(method: str, results: Results) -> str:
-    """A method's part of the document; a request that no fault met is one that this run did not come to."""
+    """Return the section of a method. A cell is empty if the call with this fault did not make the request."""
     text = f"\n## {method}\n\n| request | {' | '.join(FAULTS)} |\n|---{'|---' * len(FAULTS)}|\n"
-    for at, (line, _) in enumerate(results[method, "412"]):  # the fault that changes nothing of what comes before it
-        cells = [results[method, fault][at][1] if at < len(results[method, fault]) else "" for fault in FAULTS]
-        text += f"| {at + 1}. `{line}` | {' | '.join(cells)} |\n"
+    for number, (line, _) in enumerate(results[method, "412"]):  # this fault does not change earlier requests
+        cells = [results[method, fault][number][1] if number < len(results[method, fault]) else "" for fault in FAULTS]
+        text += f"| {number + 1}. `{line}` | {' | '.join(cells)} |\n"
     return text
 
 
 def rows(text: str) -> Iterator[list[str]]:
-    """The rows of all tables that begin with a number."""
+    """Yield the cells of the rows that begin with a number."""
     for line in text.splitlines():
         if re.match(r"\| \d+\. ", line):
             yield [cell.strip() for cell in line.strip("|").split("|")]

@@ -17,7 +17,7 @@ import pytest
 from bosh_lxd_cpi.runtime import throttle
 from tests.host import server
 from tests.host.director import MAX_MEMORY, Director, cpi_with_memory, environment, manual_network, peak_memory
-from tests.host.test_throttle import watched
+from tests.host.test_throttle import count_slot_holders
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
 LIMIT = 4
@@ -25,8 +25,8 @@ GIB = 1 << 30
 
 
 @pytest.fixture
-def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
-    """Makes directors whose processes are cpi_with_memory; they share the throttle."""
+def create_director(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
+    """A function that creates directors, which use cpi_with_memory and share the throttle."""
     program = cpi_with_memory(tmp_path)
     config = {
         **cpi.config,
@@ -34,15 +34,15 @@ def caller(cpi: Director, tmp_path: Path) -> Callable[[], Director]:
     }
     numbers = itertools.count()
 
-    def make() -> Director:
+    def create() -> Director:
         directory = tmp_path / f"director-{next(numbers)}"
         directory.mkdir()
         return Director(config, directory, prefix=cpi.prefix, cpi=program)
 
-    return make
+    return create
 
 
-def disk_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:
+def disk_lifecycle(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:
     """Run the lifecycle of a disk. Each step yields whether its result is correct."""
     disk = call("create_disk", 8, {}, None)
     yield call("has_disk", disk) is True
@@ -55,7 +55,7 @@ def disk_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[
     yield call("has_disk", disk) is False
 
 
-def vm_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:
+def vm_lifecycle(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bool]:
     """Run the lifecycle of a VM with a disk. Each step yields whether its result is correct."""
     network = {"n": manual_network(f"10.245.0.{10 + number}")}
     vm, networks = call("create_vm", f"agent-{number}", stemcell, VM, network, [], environment())
@@ -74,20 +74,20 @@ def vm_life(call: Callable[..., Any], stemcell: str, number: int) -> Iterator[bo
     yield call("delete_disk", disk) is None
 
 
-def load(caller: Callable[[], Director], stemcell: str, slots: Path, *, workers: int, seconds: float) -> int:
+def load(create_director: Callable[[], Director], stemcell: str, slots: Path, *, workers: int, seconds: float) -> int:
     """Run lifecycles for this many seconds, every eighth that of a VM. Return the number of calls."""
     end = time.monotonic() + seconds
 
     def work(number: int) -> Director:
-        director = caller()
+        director = create_director()
         while time.monotonic() < end:
-            life = (disk_life, vm_life)[number % 8 == 0](director.call, stemcell, number)
-            assert all(life), f"{director.calls[-1]}"
+            steps = (disk_lifecycle, vm_lifecycle)[number % 8 == 0](director.call, stemcell, number)
+            assert all(steps), f"{director.calls[-1]}"
         return director
 
-    with ThreadPoolExecutor(workers) as pool, watched(slots) as inside:
+    with ThreadPoolExecutor(workers) as pool, count_slot_holders(slots) as counts:
         directors = list(pool.map(work, range(workers)))
-    assert max(inside) <= LIMIT and not throttle.holders(str(slots))
+    assert max(counts) <= LIMIT and not throttle.holders(str(slots))
     assert not [path for path in Path(slots).iterdir() if path.name.startswith(("ticket-", "creating-"))]
     assert max(peak_memory(director) for director in directors) < MAX_MEMORY
     return sum(len(director.calls) for director in directors)
@@ -100,21 +100,21 @@ def stemcell(cpi: Director, tmp_path: Path) -> Iterator[str]:
     cpi.call("delete_stemcell", cid)
 
 
-def test_twelve_callers_for_twenty_seconds(caller, stemcell, tmp_path):
-    assert load(caller, stemcell, tmp_path / "slots", workers=12, seconds=20) > 12
+def test_twelve_directors_for_twenty_seconds(create_director, stemcell, tmp_path):
+    assert load(create_director, stemcell, tmp_path / "slots", workers=12, seconds=20) > 12
 
 
 @pytest.mark.long
-def test_fifty_callers_for_five_minutes(caller, stemcell, tmp_path):
-    assert load(caller, stemcell, tmp_path / "slots", workers=50, seconds=300) > 50
+def test_fifty_directors_for_five_minutes(create_director, stemcell, tmp_path):
+    assert load(create_director, stemcell, tmp_path / "slots", workers=50, seconds=300) > 50
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("disk_format", ["qcow2", "raw"])
-def test_large_stemcell_is_never_in_memory(host: server.Facts, caller, tmp_path, disk_format):
+def test_large_stemcell_is_never_in_memory(host: server.Facts, create_director, tmp_path, disk_format):
     """The disk has 5 GiB, of which 1.5 GiB are data."""
     image = large_stemcell(tmp_path, disk_format)
-    director = caller()
+    director = create_director()
     cid = director.call(
         "create_stemcell", str(image), {**STEMCELL, "disk": 5120, "disk_format": disk_format, "version": disk_format}
     )

@@ -16,8 +16,10 @@ def create(cpi, stemcell_cids, networks, properties=None):
     return cpi.call("create_vm", "a", stemcell_cids["jammy"], properties or SMALL, networks, [], environment())
 
 
-def second_network(ip, **more):
-    return manual_network(ip, gateway="10.246.0.1", **{"cloud_properties": {"name": "boshbr1"}, "default": [], **more})
+def second_network(ip, **overrides):
+    return manual_network(
+        ip, gateway="10.246.0.1", **{"cloud_properties": {"name": "boshbr1"}, "default": [], **overrides}
+    )
 
 
 @pytest.mark.every_server
@@ -29,68 +31,71 @@ def test_two_guests_on_two_networks(cpi, stemcell_cids, guests):
         vms[number], result = create(cpi, stemcell_cids, networks)
         assert result == networks
     for number in vms:
-        seen = guests.wait(f"10.245.0.{number}")
-        assert seen["errors"] == []
-        assert f"10.245.0.{number}/24" in seen["networks"]["a-first"]["addresses"]
-        assert f"10.246.0.{number}/24" in seen["networks"]["b-second"]["addresses"]
-        assert seen["networks"]["a-first"]["gateway"] == "10.245.0.1"
-        macs = [seen["networks"][name]["mac"] for name in ("a-first", "b-second")]
+        report = guests.wait(f"10.245.0.{number}")
+        assert report["errors"] == []
+        assert f"10.245.0.{number}/24" in report["networks"]["a-first"]["addresses"]
+        assert f"10.246.0.{number}/24" in report["networks"]["b-second"]["addresses"]
+        assert report["networks"]["a-first"]["gateway"] == "10.245.0.1"
+        macs = [report["networks"][name]["mac"] for name in ("a-first", "b-second")]
         assert len(set(macs)) == 2
-        assert guests.report(f"10.246.0.{number}")["boot_id"] == seen["boot_id"], "reachable on both"
+        assert guests.report(f"10.246.0.{number}")["boot_id"] == report["boot_id"], (
+            "the guest is reachable on both networks"
+        )
     for cid in vms.values():
         cpi.call("delete_vm", cid)
 
 
-def leased(host, hostname_or_mac, network="boshbr0"):
+def leased_addresses(host, mac, network="boshbr0"):
+    """Return the IPv4 addresses that the DHCP server of a network leases to a MAC address."""
     leases = json.loads(
         server.client(host.name, "query", f"/1.0/networks/{network}/leases?project={host.project}").stdout
     )
-    return [lease["address"] for lease in leases if lease["hwaddr"] == hostname_or_mac and ":" not in lease["address"]]
+    return [lease["address"] for lease in leases if lease["hwaddr"] == mac and ":" not in lease["address"]]
 
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
 def test_dynamic_network_uses_dhcp(host, cpi, stemcell_cids, guests):
-    stale = {
+    network = {
         "type": "dynamic",
         "ip": "192.0.2.1",
         "netmask": "255.255.255.0",
         "cloud_properties": {},
         "default": ["gateway"],
     }
-    cid, _ = create(cpi, stemcell_cids, {"net": stale})
+    cid, _ = create(cpi, stemcell_cids, {"net": network})
     devices = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)[
         "devices"
     ]
     assert "ipv4.address" not in devices["eth0"]
-    seen = wait_for_lease(host, guests, devices["eth0"]["hwaddr"])
+    report = wait_for_lease(host, guests, devices["eth0"]["hwaddr"])
     cpi.call("delete_vm", cid)
-    assert seen["user_data"]["networks"]["net"]["type"] == "dynamic"
-    assert seen["errors"] == []
+    assert report["user_data"]["networks"]["net"]["type"] == "dynamic"
+    assert report["errors"] == []
 
 
 def wait_for_lease(host, guests, mac):
     """Return the report of a guest with a dynamic address."""
     from tests.host import machine
 
-    assert machine.wait_until(lambda: leased(host, mac), seconds=120)
-    return guests.wait(leased(host, mac)[0])
+    assert machine.wait_until(lambda: leased_addresses(host, mac), seconds=120)
+    return guests.wait(leased_addresses(host, mac)[0])
 
 
 def test_managed_dhcp_reserves_address(host, cpi, stemcell_cids, guests):
     cpi.config["server"]["managed_network_assignment"] = "dhcp"
     cid, networks = create(cpi, stemcell_cids, {"net": manual_network("10.245.0.44")})
-    seen = guests.wait("10.245.0.44")
+    report = guests.wait("10.245.0.44")
     cpi.call("delete_vm", cid)
     assert networks["net"]["type"] == "dynamic"
-    assert seen["user_data"]["networks"]["net"]["type"] == "dynamic"
-    assert "10.245.0.44/24" in seen["networks"]["net"]["addresses"]
+    assert report["user_data"]["networks"]["net"]["type"] == "dynamic"
+    assert "10.245.0.44/24" in report["networks"]["net"]["addresses"]
 
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
 def test_nic_group_shares_nic_for_ipv4_and_ipv6(cpi, stemcell_cids, guests):
-    six = {
+    ipv6 = {
         "type": "manual",
         "ip": "fd42:b05b::46",
         "netmask": "ffff:ffff:ffff:ffff::",
@@ -101,13 +106,13 @@ def test_nic_group_shares_nic_for_ipv4_and_ipv6(cpi, stemcell_cids, guests):
         "default": [],
     }
     cid, _ = create(
-        cpi, stemcell_cids, {"four": second_network("10.246.0.46", nic_group="1", default=["gateway"]), "six": six}
+        cpi, stemcell_cids, {"four": second_network("10.246.0.46", nic_group="1", default=["gateway"]), "ipv6": ipv6}
     )
-    seen = guests.wait("10.246.0.46")
+    report = guests.wait("10.246.0.46")
     cpi.call("delete_vm", cid)
-    assert len(seen["nics"]) == 1 and seen["user_data"]["networks"]["six"]["alias"] == "eth0:1"
-    assert {"10.246.0.46/24", "fd42:b05b::46/64"} <= set(seen["nics"][0]["addresses"])
-    assert seen["errors"] == []
+    assert len(report["nics"]) == 1 and report["user_data"]["networks"]["ipv6"]["alias"] == "eth0:1"
+    assert {"10.246.0.46/24", "fd42:b05b::46/64"} <= set(report["nics"][0]["addresses"])
+    assert report["errors"] == []
 
 
 @pytest.mark.every_server
@@ -138,11 +143,11 @@ def test_finds_bridge_in_default_project(host, cpi, stemcell_cids, guests, guest
         device = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project=hidden").stdout)[
             "devices"
         ]["eth0"]
-        seen = guests.wait("10.245.0.47")
+        report = guests.wait("10.245.0.47")
         cpi.call("delete_vm", cid)
         cpi.call("delete_stemcell", stemcell)
         assert (device["nictype"], device["parent"], device["ipv4.address"]) == ("bridged", "boshbr0", "10.245.0.47")
-        assert seen["errors"] == []
+        assert report["errors"] == []
     finally:
         server.client(host.name, "project", "delete", "hidden")
 
@@ -150,31 +155,31 @@ def test_finds_bridge_in_default_project(host, cpi, stemcell_cids, guests, guest
 def test_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, guests):
     import subprocess
 
-    inside = server.netns_command(host.name)
+    prefix = server.netns_command(host.name)
     for command in (["add", "plain0", "type", "bridge"], ["set", "plain0", "up"]):
-        subprocess.run([*inside, "ip", "link", *command], check=True)
-    subprocess.run([*inside, "ip", "address", "add", "10.247.0.1/24", "dev", "plain0"], check=True)
+        subprocess.run([*prefix, "ip", "link", *command], check=True)
+    subprocess.run([*prefix, "ip", "address", "add", "10.247.0.1/24", "dev", "plain0"], check=True)
     try:
         network = manual_network("10.247.0.48", gateway="10.247.0.1", cloud_properties={"name": "plain0", "mtu": 1400})
         cid, _ = create(cpi, stemcell_cids, {"net": network})
-        seen = guests.wait("10.247.0.48")
+        report = guests.wait("10.247.0.48")
         cpi.call("delete_vm", cid)
-        assert seen["errors"] == []
+        assert report["errors"] == []
     finally:
-        subprocess.run([*inside, "ip", "link", "delete", "plain0"], check=True)
+        subprocess.run([*prefix, "ip", "link", "delete", "plain0"], check=True)
 
 
 @pytest.mark.parametrize(
-    ("network", "says"),
+    ("network", "message"),
     [
         ({"type": "vip", "ip": "192.0.2.9", "cloud_properties": {}}, "floating"),
         (manual_network("10.245.0.300"), "not an IP address"),
         (manual_network("10.245.0.49", cloud_properties={"nmae": "x"}), "did you mean name"),
         ({"type": "odd"}, "unknown type"),
     ],
-    ids=["vip", "bad address", "misspelt", "type"],
+    ids=["vip", "invalid address", "unknown property", "unknown type"],
 )
-def test_rejects_unsupported_network_before_any_change(cpi, stemcell_cids, network, says):
-    with pytest.raises(CallError, match=says):
+def test_rejects_unsupported_network_before_any_change(cpi, stemcell_cids, network, message):
+    with pytest.raises(CallError, match=message):
         create(cpi, stemcell_cids, {"net": network})
     assert cpi.last.requests == 0

@@ -1,4 +1,4 @@
-"""VMs, disks, snapshots and stemcells with the names and devices of go-lxd-cpi."""
+"""VMs, disks, snapshots and stemcells that go-lxd-cpi created."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def query(host, method, path, body=None):
 
 
 @pytest.fixture
-def old_disk(host):
+def legacy_disk(host):
     name = f"vol-p-{uuid.UUID(int=7)}"
     query(
         host,
@@ -44,8 +44,8 @@ def old_disk(host):
 
 
 @pytest.fixture
-def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
-    """A running VM as go-lxd-cpi leaves it after attach_disk: devices by its names, volumes by uuids of their own."""
+def legacy_vm(host, cpi, stemcell_cids, legacy_disk, tmp_path):
+    """A running VM as after attach_disk of go-lxd-cpi: it has other device names, and each volume has its own UUID."""
     vm, ephemeral, config = f"vm-{uuid.UUID(int=8)}", f"vol-e-{uuid.UUID(int=9)}", f"vol-c-{uuid.UUID(int=12)}"
     mac = "00:16:3e:00:00:61"
     settings = agent_settings(
@@ -58,7 +58,11 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
         ephemeral=True,
         kind=host.type,
     )
-    settings["disks"] = {"system": "/dev/sda", "ephemeral": "/dev/sdb", "persistent": {old_disk: {"path": "/dev/sdc"}}}
+    settings["disks"] = {
+        "system": "/dev/sda",
+        "ephemeral": "/dev/sdb",
+        "persistent": {legacy_disk: {"path": "/dev/sdc"}},
+    }
     cpi.config["agent_config"] = {"filestore_path": str(tmp_path)}
     (tmp_path / f"{vm}.json").write_text(json.dumps(settings))
     drive = image(
@@ -73,7 +77,7 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
         HttpTransport(ConnectionSettings(url=f"unix://{socket}")),
         project=host.project,
         deadline=Deadline(Clock(), 60),
-        log=Log("old"),
+        log=Log("legacy"),
     )
     features = read_features(client.server())
     content = drive if features.has_iso_volumes else volume_backup(config, "default", drive)
@@ -88,7 +92,7 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
     )
     devices = {
         device: {"type": "disk", "pool": "default", "source": volume}
-        for device, volume in (("config", config), ("ephemeral", ephemeral), ("persistent-1", old_disk))
+        for device, volume in (("config", config), ("ephemeral", ephemeral), ("persistent-1", legacy_disk))
     }
     devices["root"] = {"type": "disk", "pool": "default", "path": "/"}
     devices["eth0"] = {
@@ -119,45 +123,45 @@ def old_vm(host, cpi, stemcell_cids, old_disk, tmp_path):
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_manages_vm_of_go_cpi(host, cpi, guests, old_vm, old_disk, tmp_path):
+def test_manages_vm_of_go_cpi(host, cpi, guests, legacy_vm, legacy_disk, tmp_path):
     boot = guests.wait(IP)["boot_id"]
-    assert cpi.call("has_vm", old_vm) is True
-    assert cpi.call("get_disks", old_vm) == [old_disk]
-    hint = cpi.call("attach_disk", old_vm, old_disk)["path"]
-    assert hint.rsplit("/", 1)[1] in guests.report(IP)["by_id"], "attached as persistent-1 already, and found there"
-    snapshot = cpi.call("snapshot_disk", old_disk, {})
+    assert cpi.call("has_vm", legacy_vm) is True
+    assert cpi.call("get_disks", legacy_vm) == [legacy_disk]
+    hint = cpi.call("attach_disk", legacy_vm, legacy_disk)["path"]
+    assert hint.rsplit("/", 1)[1] in guests.report(IP)["by_id"], "the disk is attached as persistent-1"
+    snapshot = cpi.call("snapshot_disk", legacy_disk, {})
     cpi.call("delete_snapshot", snapshot)
-    cpi.call("set_vm_metadata", old_vm, {"job": "db", "index": 0})
-    cpi.call("detach_disk", old_vm, old_disk)
-    assert cpi.call("get_disks", old_vm) == []
-    assert cpi.call("attach_disk", old_vm, old_disk)["path"].rsplit("/", 1)[1] in guests.report(IP)["by_id"]
-    cpi.call("reboot_vm", old_vm)
-    seen = guests.wait(IP, not_boot=boot)["user_data"]["disks"]
-    assert seen["persistent"] == {}, "its drive no longer names the disk that left"
-    assert seen["ephemeral"].rsplit("/", 1)[1] in guests.report(IP)["by_id"]
-    cpi.call("delete_vm", old_vm)
-    assert not list(tmp_path.glob("vm-*")), "what go-lxd-cpi kept of the VM is gone, too"
-    assert cpi.call("has_disk", old_disk) is True
-    cpi.call("resize_disk", old_disk, 96)
-    cpi.call("delete_disk", old_disk)
+    cpi.call("set_vm_metadata", legacy_vm, {"job": "db", "index": 0})
+    cpi.call("detach_disk", legacy_vm, legacy_disk)
+    assert cpi.call("get_disks", legacy_vm) == []
+    assert cpi.call("attach_disk", legacy_vm, legacy_disk)["path"].rsplit("/", 1)[1] in guests.report(IP)["by_id"]
+    cpi.call("reboot_vm", legacy_vm)
+    disks_in_settings = guests.wait(IP, not_boot=boot)["user_data"]["disks"]
+    assert disks_in_settings["persistent"] == {}, "the config drive does not contain the detached disk"
+    assert disks_in_settings["ephemeral"].rsplit("/", 1)[1] in guests.report(IP)["by_id"]
+    cpi.call("delete_vm", legacy_vm)
+    assert not list(tmp_path.glob("vm-*")), "delete_vm deletes the settings file of go-lxd-cpi"
+    assert cpi.call("has_disk", legacy_disk) is True
+    cpi.call("resize_disk", legacy_disk, 96)
+    cpi.call("delete_disk", legacy_disk)
 
 
-def test_deletes_snapshot_of_go_cpi(host, cpi, old_disk):
+def test_deletes_snapshot_of_go_cpi(host, cpi, legacy_disk):
     name = f"snap-{uuid.UUID(int=10)}"
-    query(host, "POST", f"/1.0/storage-pools/default/volumes/custom/{old_disk}/snapshots", {"name": name})
-    cpi.call("delete_snapshot", f"{old_disk}_{name}")
-    assert json.loads(query(host, "GET", f"/1.0/storage-pools/default/volumes/custom/{old_disk}/snapshots")) == []
-    cpi.call("delete_disk", old_disk)
+    query(host, "POST", f"/1.0/storage-pools/default/volumes/custom/{legacy_disk}/snapshots", {"name": name})
+    cpi.call("delete_snapshot", f"{legacy_disk}_{name}")
+    assert json.loads(query(host, "GET", f"/1.0/storage-pools/default/volumes/custom/{legacy_disk}/snapshots")) == []
+    cpi.call("delete_disk", legacy_disk)
 
 
 def test_deletes_stemcell_of_go_cpi_with_last_alias(host, cpi, stemcell_cids, guests):
-    """go-lxd-cpi gives aliases the same description as images; an alias without any still boots the right way."""
+    """Aliases of go-lxd-cpi have the description of the image. A VM boots by BIOS if the alias has no description."""
     target = json.loads(query(host, "GET", f"/1.0/images/aliases/{stemcell_cids['jammy']}"))["target"]
-    old = f"img-{uuid.UUID(int=11)}"
-    query(host, "POST", "/1.0/images/aliases", {"name": old, "target": target})
+    legacy_cid = f"img-{uuid.UUID(int=11)}"
+    query(host, "POST", "/1.0/images/aliases", {"name": legacy_cid, "target": target})
     vm, _ = cpi.call(
-        "create_vm", "a", old, {"instance_type": "c1-m0.375"}, {"n": manual_network(IP)}, [], environment()
+        "create_vm", "a", legacy_cid, {"instance_type": "c1-m0.375"}, {"n": manual_network(IP)}, [], environment()
     )
     assert guests.wait(IP)["firmware"] == "bios"
     cpi.call("delete_vm", vm)
-    cpi.call("delete_stemcell", old)
+    cpi.call("delete_stemcell", legacy_cid)

@@ -1,4 +1,4 @@
-"""Captures of real servers, and a part of bin/record --check: whether the servers still respond as recorded."""
+"""Captures of real servers, and a part of bin/record --check: the servers respond as in the fixtures."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.replay.shape import shape_diff
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SLICE = ("stemcells", "vm", "vm_refused", "disk")
+SCENARIOS = ("stemcells", "vm", "vm_refused", "disk")
 
 
 @pytest.mark.every_server
 def test_server_responds_as_recorded(host, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    with recording.worlds(host, tmp_path) as make:
+    with recording.worlds(host, tmp_path) as create_world:
         differences = {
             name: diff
-            for name in SLICE
-            if (diff := shape_diff(fixtures.load(host.kind, name), recording.record(name, make(name))))
+            for name in SCENARIOS
+            if (diff := shape_diff(fixtures.load(host.kind, name), recording.record(name, create_world(name))))
         }
     assert differences == {}, "\n".join(differences.values())
 
@@ -53,6 +53,6 @@ def test_capture_contains_no_secrets_and_can_be_replayed(host, cpi, stemcell_cid
     assert {document["recorded"]["server"]["version"] for document in documents} == {host.version}
     client_key = Path(host.client_key).read_text(encoding="utf-8").splitlines()[1:-1]
     secrets = [MBUS, MBUS_PASSWORD, "MIGHAgEAMBMG", *client_key]
-    everything = "".join(path.read_text(encoding="utf-8") for path in files)
-    assert [secret for secret in secrets if secret in everything] == []
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert [secret for secret in secrets if secret in text] == []
     assert [replay.play(call).differences for call in calls] == [[], [], []]

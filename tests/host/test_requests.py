@@ -1,5 +1,7 @@
-"""Every HTTP request of every method, as a proxy in front of the server sees them: what docs/api-calls.md lists is what
-happens, and it stays within the budget."""
+"""The requests of every method, recorded by a proxy in front of the server.
+
+They match docs/api-calls.md, and their number stays within the budget.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,12 @@ from tests.host.proxy import Exchange, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 
 DOCUMENT = ROOT / "docs/api-calls.md"
-TITLES = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
+SERVERS = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
 BUDGET = {
     "create_stemcell": 5,
-    "create_stemcell, once more": 2,
+    "create_stemcell, repeated": 2,
     "delete_stemcell": 4,
-    "delete_stemcell, not the last of its image": 3,
+    "delete_stemcell, image has other stemcells": 3,
     "create_vm": 9,
     "create_vm without ephemeral disk": 8,
     "has_vm": 1,
@@ -29,13 +31,13 @@ BUDGET = {
     "reboot_vm": 3,
     "reboot_vm, stopped": 3,
     "delete_vm": 9,
-    "delete_vm, gone": 5,
+    "delete_vm, missing": 5,
     "create_disk": 1,
     "has_disk": 1,
-    "has_disk, not there": 2,
+    "has_disk, missing": 2,
     "set_disk_metadata": 2,
     "attach_disk": 4,
-    "attach_disk, once more": 3,
+    "attach_disk, repeated": 3,
     "get_disks": 1,
     "detach_disk": 4,
     "detach_disk, not attached": 1,
@@ -45,30 +47,30 @@ BUDGET = {
     "snapshot_disk": 3,
     "delete_snapshot": 2,
     "delete_disk": 1,
-    "delete_disk, gone": 2,
+    "delete_disk, missing": 2,
     "info": 0,
     "calculate_vm_cloud_properties": 0,
 }
-MORE = {"lxd": {"create_vm": 4, "create_vm without ephemeral disk": 4, "detach_disk": 1, "set_vm_metadata": 1}}
-"""LXD 5.0 does not start what it creates, and tells the guest of changes, which takes a look afterwards."""
+ADDITIONAL = {"lxd": {"create_vm": 4, "create_vm without ephemeral disk": 4, "detach_disk": 1, "set_vm_metadata": 1}}
+"""LXD 5.0 does not start new instances. It notifies the guest of changes, so the CPI reads the instance again."""
 
 HEAD = """\
 # Every request
 
-What the CPI asks the server for, method by method, as seen by a proxy in front of a server that is not clustered.
-Written by `bin/test tests/host/test_requests.py --write-docs`; without that option the same test fails where this page
-is not what happens. All paths begin with `/1.0` and carry `?project=`. A `/wait` is repeated every 30 seconds.
+The requests of each method, recorded by a proxy in front of a server that is not clustered.
+`bin/test tests/host/test_requests.py --write-docs` writes this page. Without the option, the test fails if the requests
+differ. All paths begin with `/1.0`. The parameter `project` is omitted. The CPI repeats a `/wait` every 30 seconds.
 """
 
 
 class Recorder:
-    """Makes calls through a proxy and keeps the requests of each."""
+    """Makes calls through a proxy and records the requests of each."""
 
     def __init__(self, director: Director, proxy: Proxy) -> None:
         self.director, self.proxy, self.calls = director, proxy, {}
 
     def __call__(self, title: str, *arguments: Any) -> Any:
-        """`title` is the method, and what is special about this call."""
+        """Make a call. `title` is the method, optionally followed by the circumstances of this call."""
         del self.proxy.exchanges[:]
         result = self.director.call(re.split("[ ,]", title)[0], *arguments)
         self.calls[title] = list(self.proxy.exchanges)
@@ -77,11 +79,11 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def calls(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Exchange]]]:
-    """The requests of each call of a VM's life."""
+    """The requests of each call in the lifecycle of a VM, by title."""
     directory = tmp_path_factory.mktemp("requests")
     with Proxy(directory, host) as proxy:
         recorder = Recorder(Director(configuration(host, **proxy.settings()), directory), proxy)
-        live(
+        run_lifecycle(
             recorder,
             stemcell_image(directory),
             stop=lambda vm: server.client(host.name, "stop", "--force", "--project", host.project, vm),
@@ -89,11 +91,12 @@ def calls(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield recorder.calls
 
 
-def live(call: Recorder, image: Path, *, stop: Callable[[str], object]) -> None:
+def run_lifecycle(call: Recorder, image: Path, *, stop: Callable[[str], object]) -> None:
+    """Make every call. `stop` stops a VM without the CPI."""
     call("info")
     call("calculate_vm_cloud_properties", {"cpu": 1, "ram": 512, "ephemeral_disk_size": 100})
     stemcell = call("create_stemcell", str(image), STEMCELL)
-    second = call("create_stemcell, once more", str(image), STEMCELL)
+    second = call("create_stemcell, repeated", str(image), STEMCELL)
     network = {"default": manual_network("10.245.0.61")}
     vm, _ = call(
         "create_vm without ephemeral disk", "agent", stemcell, {**VM, "ephemeral_disk": 0}, network, [], environment()
@@ -112,7 +115,7 @@ def live(call: Recorder, image: Path, *, stop: Callable[[str], object]) -> None:
         "set_disk_metadata", disk, {"director": "bosh", "deployment": "d", "instance_id": "1", "instance_group": "web"}
     )
     call("attach_disk", vm, disk)
-    call("attach_disk, once more", vm, disk)
+    call("attach_disk, repeated", vm, disk)
     call("get_disks", vm)
     snapshot = call("snapshot_disk", disk, {"deployment": "d", "job": "web", "index": 0})
     call("delete_snapshot", snapshot)
@@ -123,66 +126,75 @@ def live(call: Recorder, image: Path, *, stop: Callable[[str], object]) -> None:
     call("resize_disk to the same size", disk, 32)
     call("update_disk", disk, 48, {})
     call("delete_disk", disk)
-    call("delete_disk, gone", disk)
-    call("has_disk, not there", disk)
+    call("delete_disk, missing", disk)
+    call("has_disk, missing", disk)
     stop(vm)
     call("reboot_vm, stopped", vm)
     call("delete_vm", vm)
-    call("delete_vm, gone", vm)
-    call("delete_stemcell, not the last of its image", second)
+    call("delete_vm, missing", vm)
+    call("delete_stemcell, image has other stemcells", second)
     call("delete_stemcell", stemcell)
 
 
 @pytest.mark.every_server
 def test_methods_stay_within_request_budget(host, calls):
-    budget = {title: most + MORE.get(host.kind, {}).get(title, 0) for title, most in BUDGET.items()}
+    budget = {title: limit + ADDITIONAL.get(host.kind, {}).get(title, 0) for title, limit in BUDGET.items()}
     assert calls.keys() == budget.keys()
-    assert {title: len(lines(seen)) for title, seen in calls.items() if len(lines(seen)) > budget[title]} == {}
+    assert {
+        title: len(lines(exchanges)) for title, exchanges in calls.items() if len(lines(exchanges)) > budget[title]
+    } == {}
 
 
 @pytest.mark.every_server
 def test_requests_match_documentation(host, calls, request):
     text = DOCUMENT.read_text("utf-8") if DOCUMENT.exists() else ""
-    parts = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
-    title, rows = TITLES[host.kind], table(calls)
-    usual = parts.get(TITLES["incus"], "").splitlines()
+    sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    title, rows = SERVERS[host.kind], table(calls)
+    incus_rows = sections.get(SERVERS["incus"], "").splitlines()
     if host.kind == "incus":
-        wanted = "\n".join(["", HEADING, *rows, ""])
+        section = "\n".join(["", HEADING, *rows, ""])
     else:
-        others = [row for row in rows if row not in usual]
-        wanted = "\n".join(
-            ["", "As Incus 6.0" + (", but:\n" if others else "."), *([HEADING, *others] if others else []), ""]
+        other_rows = [row for row in rows if row not in incus_rows]
+        section = "\n".join(
+            [
+                "",
+                "As Incus 6.0" + (", but:\n" if other_rows else "."),
+                *([HEADING, *other_rows] if other_rows else []),
+                "",
+            ]
         )
     if request.config.getoption("--write-docs"):
-        parts[title] = wanted
+        sections[title] = section
         DOCUMENT.write_text(
-            "\n".join([HEAD, *(f"## {title}\n{parts[title]}" for title in TITLES.values() if title in parts)]), "utf-8"
+            "\n".join([HEAD, *(f"## {title}\n{sections[title]}" for title in SERVERS.values() if title in sections)]),
+            "utf-8",
         )
-    assert parts.get(title, "").strip() == wanted.strip(), "see the head of docs/api-calls.md"
+    assert sections.get(title, "").strip() == section.strip(), "see the head of docs/api-calls.md"
 
 
 HEADING = "| call | requests | which |\n|---|---|---|"
 
 
 def table(calls: dict[str, list[Exchange]]) -> list[str]:
-    """A row for each call."""
+    """Return a row for each call."""
     return [
-        f"| {title} | {len(lines(seen))} | {'<br>'.join(f'`{line}`' for line in lines(seen))} |"
-        for title, seen in sorted(calls.items())
+        f"| {title} | {len(lines(exchanges))} | {'<br>'.join(f'`{line}`' for line in lines(exchanges))} |"
+        for title, exchanges in sorted(calls.items())
     ]
 
 
-def lines(seen: list[Exchange]) -> list[str]:
+def lines(exchanges: list[Exchange]) -> list[str]:
     """Return the requests with names replaced. A repeated wait counts once.
 
-    So does a request that is sent again after its operation failed, which LXD 5.0 causes on a busy machine.
+    A request that the CPI repeats because its operation failed counts once as well. This occurs with LXD 5.0 on a busy
+    machine.
     """
-    text = re.sub(r"(?m)^(.*/wait\n)\1+", r"\1", "".join(f"{exchange.line}\n" for exchange in seen))
+    text = re.sub(r"(?m)^(.*/wait\n)\1+", r"\1", "".join(f"{exchange.line}\n" for exchange in exchanges))
     return re.sub(r"(?m)^(.*\n.*/wait\n)\1+", r"\1", text).splitlines()
 
 
 def test_counts_repeated_requests_once():
-    asked = [
+    requests = [
         "GET /",
         "POST /a",
         "POST /a",
@@ -193,7 +205,7 @@ def test_counts_repeated_requests_once():
         "POST /i",
         "GET /o/wait",
     ]
-    assert lines([Exchange(*line.split(), 200, 0, 0) for line in asked]) == [
+    assert lines([Exchange(*line.split(), 200, 0, 0) for line in requests]) == [
         "GET /",
         "POST /a",
         "POST /a",

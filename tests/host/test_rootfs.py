@@ -1,3 +1,5 @@
+"""The root file systems of test hosts: built once, replaced when the recipe changes, removed when unused."""
+
 from __future__ import annotations
 
 import contextlib
@@ -30,9 +32,9 @@ def trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_builds_once(trees):
     first = rootfs.build("lxd")
-    (first / "kept").touch()
+    (first / "mark").touch()
     assert rootfs.build("lxd") == first == rootfs.path("lxd")
-    assert (first / "kept").exists()
+    assert (first / "mark").exists()
     assert (first / "packages").read_text(encoding="utf-8").split() == list(kinds.KINDS["lxd"].packages)
 
 
@@ -47,13 +49,13 @@ def test_changed_recipe_replaces_rootfs(trees, monkeypatch):
 def test_keeps_rootfs_in_use(trees, monkeypatch):
     old = rootfs.build("lxd")
     monkeypatch.setattr(rootfs, "RECIPE", rootfs.RECIPE + "\n# changed")
-    hold = f"mount --bind {old} {old} && echo held && read line"
-    command = ["unshare", "--mount", "sh", "-c", hold]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"held\n"
+    script = f"mount --bind {old} {old} && echo mounted && read line"
+    command = ["unshare", "--mount", "sh", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"mounted\n"
         rootfs.build("lxd")
         assert old.exists()
-        holder.communicate(b"\n")
+        process.communicate(b"\n")
 
 
 def test_failed_build_leaves_nothing_and_shows_log(trees, monkeypatch):
@@ -63,13 +65,13 @@ def test_failed_build_leaves_nothing_and_shows_log(trees, monkeypatch):
     assert not rootfs.path("lxd").exists()
 
 
-def is_mounted_anywhere(folder: Path) -> bool:
+def is_mounted(folder: Path) -> bool:
     """Return whether any process has a mount below the directory."""
-    found = False
+    mounted = False
     for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
         with contextlib.suppress(OSError):
-            found |= str(folder) in mounts.read_text(encoding="utf-8")
-    return found
+            mounted |= str(folder) in mounts.read_text(encoding="utf-8")
+    return mounted
 
 
 def test_interrupted_build_stops_and_restarts(trees, monkeypatch):
@@ -77,9 +79,9 @@ def test_interrupted_build_stops_and_restarts(trees, monkeypatch):
     monkeypatch.setattr(rootfs, "RECIPE", slow)
     with subprocess.Popen([sys.executable, "-c", BUILD_FAST, trees, slow], stderr=subprocess.DEVNULL) as builder:
         assert machine.wait_until(lambda: "mounted" in machine.tail(trees / "lxd.log"), seconds=20)
-        assert is_mounted_anywhere(trees)
+        assert is_mounted(trees)
         builder.kill()
-    assert machine.wait_until(lambda: not is_mounted_anywhere(trees), seconds=20)
+    assert machine.wait_until(lambda: not is_mounted(trees), seconds=20)
     (trees / "go").touch()
     assert rootfs.build("lxd").exists()
 
@@ -89,6 +91,6 @@ def test_concurrent_builds_build_once(trees):
     command = [sys.executable, "-c", BUILD_FAST, trees, recipe]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     builders = [subprocess.Popen(command, **pipes) for _ in range(2)]
-    trees = {builder.communicate()[0] for builder in builders}
-    assert len(trees) == 1
+    paths = {builder.communicate()[0] for builder in builders}
+    assert len(paths) == 1
     assert (trees / "count").read_text(encoding="utf-8") == "built\n"

@@ -23,16 +23,16 @@ SECRET_KEYS = {
     "blobstore_password",
     "access_key_id_secret",
 }
-SHORTEST = 8
+MIN_LENGTH = 8
 """Minimum length in characters. Shorter strings occur by chance."""
-NOT_WRITTEN_BY_IT = ("cpi.json", "image", "key", "bosh.key")
+FILES_OF_TESTS = ("cpi.json", "image", "key", "bosh.key")
 """Prefixes of the files that the tests write to the directory of a director."""
 
 KEY = (
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAsecretline1111\nc2VjcmV0bGluZTIyMjIyMjIyMg==\n"
     "-----END RSA PRIVATE KEY-----\n"
 )
-SECRETIVE = environment(
+ENV_WITH_SECRETS = environment(
     password="$6$salt$hash-of-a-password",
     mbus={"cert": {"private_key": KEY, "certificate": "public"}},
     blobstores=[
@@ -43,42 +43,47 @@ SECRETIVE = environment(
 
 
 def secrets(director: Director) -> set[str]:
-    """What a director gave away in its configuration and its calls, in pieces as they could turn up; told by other
-    means than the CPI's own."""
-    found = {MBUS_PASSWORD, *texts_under(SECRET_KEYS, [director.config, director.requests])}
-    lines = {line for text in found for line in text.splitlines() if not line.startswith("-----")}
-    pieces = {line for line in lines if len(line) >= SHORTEST}
-    return pieces | {json.dumps(piece)[1:-1] for piece in pieces}
+    """Return the secrets in the configuration and the calls of a director, line by line.
+
+    The names of the keys identify secrets. The redaction of the CPI is not used.
+    """
+    values = {MBUS_PASSWORD, *values_of_keys(SECRET_KEYS, [director.config, director.requests])}
+    lines = {line for value in values for line in value.splitlines() if not line.startswith("-----")}
+    parts = {line for line in lines if len(line) >= MIN_LENGTH}
+    return parts | {json.dumps(part)[1:-1] for part in parts}
 
 
-def texts_under(keys: set[str], document: Any) -> Iterator[str]:
+def values_of_keys(keys: set[str], document: Any) -> Iterator[str]:
+    """Yield the strings under these keys at any depth."""
     if isinstance(document, dict):
         for key, value in document.items():
             if key in keys and isinstance(value, str):
                 yield value
             else:
-                yield from texts_under(keys, value)
+                yield from values_of_keys(keys, value)
     elif isinstance(document, (list, tuple)):
         for item in document:
-            yield from texts_under(keys, item)
+            yield from values_of_keys(keys, item)
 
 
-def written(director: Director) -> Iterator[tuple[str, str]]:
-    """Yield the place and the content of everything that it wrote."""
+def output_of(director: Director) -> Iterator[tuple[str, str]]:
+    """Yield name and content of the output and the files of a director's calls."""
     for call in director.calls:
         yield "stdout", call.stdout
         yield "stderr", call.stderr
     for path in sorted(director.directory.rglob("*")):
-        if path.is_file() and not path.name.startswith(NOT_WRITTEN_BY_IT):
+        if path.is_file() and not path.name.startswith(FILES_OF_TESTS):
             yield str(path), path.read_bytes().decode("utf-8", "replace")
 
 
 def leaks(director: Director) -> list[str]:
-    hidden = secrets(director)
-    return [f"{where}: {secret[:12]}..." for where, text in written(director) for secret in hidden if secret in text]
+    """Return the secrets in the output of a director, abbreviated."""
+    values = secrets(director)
+    return [f"{name}: {secret[:12]}..." for name, text in output_of(director) for secret in values if secret in text]
 
 
 def call_error(director: Director, method: str, *arguments: Any) -> str:
+    """Return the error message of a call."""
     with pytest.raises(CallError) as exc_info:
         director.call(method, *arguments)
     return exc_info.value.message
@@ -93,11 +98,13 @@ def test_lifecycle_with_captures_and_errors_writes_no_secrets(host, cpi, tmp_pat
     }
     network = {"n": manual_network("10.245.0.91")}
     stemcell = cpi.call("create_stemcell", str(stemcell_image(tmp_path)), STEMCELL)
-    vm, _ = cpi.call("create_vm", "agent", stemcell, VM, network, [], SECRETIVE)
+    vm, _ = cpi.call("create_vm", "agent", stemcell, VM, network, [], ENV_WITH_SECRETS)
     cpi.call("set_vm_metadata", vm, {"deployment": "d", "job": "web", "index": "0", "token": "metadata-t0ken"})
-    assert call_error(cpi, "create_vm", "agent", stemcell, {**VM, "password": "pr0perty-p4ss"}, network, [], SECRETIVE)
-    assert call_error(cpi, "create_vm", "agent", stemcell, VM, {"n": manual_network("10.99.0.1")}, [], SECRETIVE)
-    assert call_error(cpi, "create_vm", "agent", "img-gone", VM, network, [], SECRETIVE)
+    assert call_error(
+        cpi, "create_vm", "agent", stemcell, {**VM, "password": "pr0perty-p4ss"}, network, [], ENV_WITH_SECRETS
+    )
+    assert call_error(cpi, "create_vm", "agent", stemcell, VM, {"n": manual_network("10.99.0.1")}, [], ENV_WITH_SECRETS)
+    assert call_error(cpi, "create_vm", "agent", "img-gone", VM, network, [], ENV_WITH_SECRETS)
     cpi.context = {"client_key": KEY}
     assert "certificate" in call_error(cpi, "has_vm", vm)
     cpi.context = {"tokn": {"password": "c0ntext-p4ss"}}

@@ -25,8 +25,8 @@ def create(cpi, stemcell_cids):
     return create
 
 
-def give(cpi, vm, disk):
-    """Attach a disk as director and CLI do, and return its path in the guest."""
+def attach(cpi, vm, disk):
+    """Attach a disk with the calls of director and CLI, and return its path in the guest."""
     hint = cpi.call("attach_disk", vm, disk)["path"]
     cpi.call("set_disk_metadata", disk, {"deployment": "d", "instance_group": "db", "instance_index": "0"})
     return hint
@@ -36,44 +36,44 @@ def give(cpi, vm, disk):
 def test_create_env_resizes_disk_by_migration_and_is_deleted(cpi, create, guests):
     vm = create()
     disk = cpi.call("create_disk", 64, {}, vm)
-    hint = give(cpi, vm, disk)
+    hint = attach(cpi, vm, disk)
     guests.wait(IP)
-    guests.request(IP, "mark", device=hint, text="precious")
+    guests.request(IP, "mark", device=hint, text="before migration")
 
     assert cpi.call("has_vm", vm) is True
-    cpi.call("delete_vm", vm)  # with the disk attached: the CLI detaches nothing
+    cpi.call("delete_vm", vm)  # the CLI does not detach the disk before
     vm = create([disk])
-    assert give(cpi, vm, disk) == hint
-    bigger = cpi.call("create_disk", 128, {}, vm)
-    other_hint = give(cpi, vm, bigger)
+    assert attach(cpi, vm, disk) == hint
+    larger_disk = cpi.call("create_disk", 128, {}, vm)
+    other_hint = attach(cpi, vm, larger_disk)
     guests.wait(IP)
-    assert "precious" in str(guests.request(IP, "read", device=hint))
-    guests.request(IP, "mark", device=other_hint, text="migrated")
+    assert "before migration" in str(guests.request(IP, "read", device=hint))
+    guests.request(IP, "mark", device=other_hint, text="after migration")
     cpi.call("detach_disk", vm, disk)
     cpi.call("delete_disk", disk)
-    assert "migrated" in str(guests.request(IP, "read", device=other_hint))
+    assert "after migration" in str(guests.request(IP, "read", device=other_hint))
 
     assert cpi.call("has_vm", vm) is True
     cpi.call("delete_vm", vm)
-    cpi.call("delete_disk", bigger)
+    cpi.call("delete_disk", larger_disk)
 
 
 @pytest.mark.every_server
 def test_cloud_check_recreates_missing_vm_with_its_disk(host, cpi, create, guests):
     vm = create()
     disk = cpi.call("create_disk", 64, {}, vm)
-    hint = give(cpi, vm, disk)
+    hint = attach(cpi, vm, disk)
     guests.wait(IP)
-    guests.request(IP, "mark", device=hint, text="survivor")
+    guests.request(IP, "mark", device=hint, text="before recreation")
     server.client(host.name, "delete", "--force", "--project", host.project, vm)
 
     assert cpi.call("has_vm", vm) is False
     assert cpi.call("has_disk", disk) is True
     cpi.call("delete_vm", vm)
     vm = create([disk])
-    assert give(cpi, vm, disk) == hint
+    assert attach(cpi, vm, disk) == hint
     guests.wait(IP)
-    assert "survivor" in str(guests.request(IP, "read", device=hint))
+    assert "before recreation" in str(guests.request(IP, "read", device=hint))
     cpi.call("delete_vm", vm)
     cpi.call("delete_disk", disk)
 
@@ -81,19 +81,19 @@ def test_cloud_check_recreates_missing_vm_with_its_disk(host, cpi, create, guest
 def test_hard_stop_and_start_with_snapshots_enabled(cpi, create, guests):
     vm = create()
     disk = cpi.call("create_disk", 64, {}, vm)
-    give(cpi, vm, disk)
+    attach(cpi, vm, disk)
     snapshot = cpi.call("snapshot_disk", disk, {"deployment": "d", "job": "db", "index": 0, "director_name": "x"})
     cpi.call("detach_disk", vm, disk)
     cpi.call("delete_vm", vm)
 
     vm = create([disk])
-    hint = give(cpi, vm, disk)
+    hint = attach(cpi, vm, disk)
     assert hint.rsplit("/", 1)[1] in guests.wait(IP)["by_id"]
     cpi.call("delete_snapshot", snapshot)
     cpi.call("detach_disk", vm, disk)
     cpi.call("resize_disk", disk, 96)
     cpi.call("resize_disk", disk, 96)
-    assert give(cpi, vm, disk) == hint
+    assert attach(cpi, vm, disk) == hint
     cpi.call("delete_vm", vm)
     cpi.call("delete_disk", disk)
 

@@ -26,7 +26,7 @@ PROPERTIES = {
 }
 
 
-def tarball(path: Path, disk: Path, name: str = "root.img") -> str:
+def write_tarball(path: Path, disk: Path, name: str = "root.img") -> str:
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         tar.add(disk, name)
     return str(path)
@@ -37,12 +37,12 @@ def qcow2(tmp_path) -> str:
     """The image of a stemcell with an empty disk."""
     disk = tmp_path / "disk"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
-    return tarball(tmp_path / "image", disk)
+    return write_tarball(tmp_path / "image", disk)
 
 
 def images(host) -> list[dict]:
-    listed = json.loads(server.client(host.name, "query", f"/1.0/images?recursion=1&project={host.project}").stdout)
-    return [image for image in listed if image["properties"]["description"].endswith(PROPERTIES["version"])]
+    documents = json.loads(server.client(host.name, "query", f"/1.0/images?recursion=1&project={host.project}").stdout)
+    return [image for image in documents if image["properties"]["description"].endswith(PROPERTIES["version"])]
 
 
 @pytest.mark.every_server
@@ -62,7 +62,7 @@ def test_equal_stemcells_share_image_until_last_is_deleted(host, cpi, qcow2):
     cpi.call("delete_stemcell", second)
     assert cpi.last.requests <= 4
     assert images(host) == []
-    assert cpi.call("delete_stemcell", second) is None, "one that is gone is no error"
+    assert cpi.call("delete_stemcell", second) is None, "a missing stemcell is not an error"
 
 
 @pytest.mark.every_server
@@ -73,19 +73,19 @@ def test_same_image_under_another_version(host, cpi, qcow2):
         cpi.call("delete_stemcell", cid)
 
 
-def damaged(tmp_path: Path, kind: str) -> str:
+def invalid_stemcell(tmp_path: Path, kind: str) -> str:
     """Create an invalid stemcell and return its path."""
     disk, path = tmp_path / "disk", tmp_path / "image"
     if kind == "raw":
         disk.write_bytes(b"\x33\xc0" * 40000)
-        return tarball(path, disk)
+        return write_tarball(path, disk)
     if kind == "truncated":
         disk.write_bytes(b"QFI\xfb" + bytes(12) + os.urandom(1 << 20))
-        whole = Path(tarball(path, disk)).read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+        content = Path(write_tarball(path, disk)).read_bytes()
+        path.write_bytes(content[: len(content) // 2])
     elif kind == "other member":
         disk.write_bytes(b"QFI\xfb" + bytes(100))
-        return tarball(path, disk, "../root.img")
+        return write_tarball(path, disk, "../root.img")
     elif kind == "no gzip":
         path.write_bytes(b"QFI\xfb" * 100)
     elif kind == "zeros":
@@ -94,14 +94,14 @@ def damaged(tmp_path: Path, kind: str) -> str:
                 file.write(bytes(1 << 20))
     elif kind == "backing file":
         disk.write_bytes(b"QFI\xfb\0\0\0\3" + (1 << 10).to_bytes(8, "big") + bytes(100))
-        return tarball(path, disk)
+        return write_tarball(path, disk)
     return str(path)
 
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "message"),
     [
         ("raw", "not qcow2"),
         ("truncated", "not a complete gzipped tar"),
@@ -112,19 +112,19 @@ def damaged(tmp_path: Path, kind: str) -> str:
         ("missing", "cannot be read"),
     ],
 )
-def test_rejects_invalid_stemcell_and_leaves_nothing(host, cpi, tmp_path, kind, says):
-    with pytest.raises(CallError, match=says) as exc_info:
-        cpi.call("create_stemcell", damaged(tmp_path, kind), PROPERTIES)
+def test_rejects_invalid_stemcell_and_leaves_nothing(host, cpi, tmp_path, kind, message):
+    with pytest.raises(CallError, match=message) as exc_info:
+        cpi.call("create_stemcell", invalid_stemcell(tmp_path, kind), PROPERTIES)
     assert exc_info.value.type == "Bosh::Clouds::CloudError"
 
 
 def test_streams_large_stemcell_with_progress(host, cpi, tmp_path):
     disk = tmp_path / "disk"
-    with Path(disk).open("wb") as file:  # all the server looks at during import is the bytes
+    with Path(disk).open("wb") as file:  # the server does not parse the image during import
         file.write(b"QFI\xfb" + bytes(65532))
         for _ in range(300):
             file.write(os.urandom(1 << 20))
-    path = tarball(tmp_path / "image", disk)
+    path = write_tarball(tmp_path / "image", disk)
     cpi.program = cpi_with_memory(tmp_path)
     cpi.call("info")
     before = set(tmp_path.iterdir())
@@ -143,7 +143,7 @@ def test_converts_raw_stemcell_to_qcow2(host, cpi, guest_stemcell, tmp_path, gue
     with tarfile.open(guest_stemcell["image"]) as tar:
         (tmp_path / "root.qcow2").write_bytes(tar.extractfile("root.img").read())
     subprocess.run(["qemu-img", "convert", "-O", "raw", tmp_path / "root.qcow2", tmp_path / "root.raw"], check=True)
-    path = tarball(tmp_path / "image", tmp_path / "root.raw")
+    path = write_tarball(tmp_path / "image", tmp_path / "root.raw")
     cpi.call("info")
     before = set(tmp_path.iterdir())
     stemcell = cpi.call("create_stemcell", path, {**PROPERTIES, "disk_format": "raw"})
@@ -167,10 +167,12 @@ def test_converts_raw_stemcell_to_qcow2(host, cpi, guest_stemcell, tmp_path, gue
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
 def test_light_stemcell_uses_existing_image(host, cpi, stemcell_cids, guests):
-    heavy = stemcell_cids["jammy"]
-    listed = json.loads(server.client(host.name, "query", f"/1.0/images/aliases/{heavy}?project={host.project}").stdout)
-    by_alias = cpi.call("create_stemcell", "", {"name": "light-jammy", "version": "1", "image_alias": heavy})
-    by_fingerprint = cpi.call("create_stemcell", "", {"name": "light-jammy", "image_fingerprint": listed["target"]})
+    existing = stemcell_cids["jammy"]
+    alias = json.loads(
+        server.client(host.name, "query", f"/1.0/images/aliases/{existing}?project={host.project}").stdout
+    )
+    by_alias = cpi.call("create_stemcell", "", {"name": "light-jammy", "version": "1", "image_alias": existing})
+    by_fingerprint = cpi.call("create_stemcell", "", {"name": "light-jammy", "image_fingerprint": alias["target"]})
     vm, _ = cpi.call(
         "create_vm",
         "a",

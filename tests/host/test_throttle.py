@@ -16,32 +16,32 @@ from tests.host.director import Director, environment, manual_network
 from tests.host.guest import report
 
 SMALL = {"instance_type": "c1-m0.375"}
-PATIENCE = 1800
+BOOT_SECONDS = 1800
 """Seconds for all guests to boot under emulation."""
-LOOK = 0.05
+POLL_SECONDS = 0.05
 """Seconds between two counts of the slot holders."""
 
 
 @contextmanager
-def watched(path: Path) -> Iterator[list[int]]:
+def count_slot_holders(path: Path) -> Iterator[list[int]]:
     """Count the slot holders periodically; yield the list of counts."""
     counts: list[int] = []
-    over = threading.Event()
+    stop = threading.Event()
 
-    def look() -> None:
-        while not over.wait(LOOK):
+    def poll() -> None:
+        while not stop.wait(POLL_SECONDS):
             counts.append(len(throttle.holders(str(path))))
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
+    poller = threading.Thread(target=poll)
+    poller.start()
     try:
         yield counts
     finally:
-        over.set()
-        watcher.join()
+        stop.set()
+        poller.join()
 
 
-def create_at_once(cpi: Director, stemcell: str, number: int, *, limit: int, directory: Path) -> list[int]:
+def create_concurrently(cpi: Director, stemcell: str, number: int, *, limit: int, directory: Path) -> list[int]:
     """Create VMs concurrently, wait for the guests, delete the VMs concurrently. Return the counts of slot holders."""
     slots = directory / "slots"
     config = {
@@ -50,37 +50,38 @@ def create_at_once(cpi: Director, stemcell: str, number: int, *, limit: int, dir
     }
 
     def director(index: int) -> Director:
-        own = directory / f"{limit}-{index}"
-        own.mkdir(exist_ok=True)
-        return Director(config, own, prefix=cpi.prefix)
+        subdirectory = directory / f"{limit}-{index}"
+        subdirectory.mkdir(exist_ok=True)
+        return Director(config, subdirectory, prefix=cpi.prefix)
 
     def create(index: int) -> str:
         network = {"default": manual_network(f"10.245.0.{100 + index}")}
         return director(index).call("create_vm", f"agent-{index}", stemcell, SMALL, network, [], environment())[0]
 
-    def hear(index: int) -> dict[str, Any]:
-        return report.wait_for_report(f"10.245.0.{100 + index}", netns_command=cpi.prefix, seconds=PATIENCE)
+    def wait_for_report(index: int) -> dict[str, Any]:
+        return report.wait_for_report(f"10.245.0.{100 + index}", netns_command=cpi.prefix, seconds=BOOT_SECONDS)
 
-    with ThreadPoolExecutor(number) as pool, watched(slots) as inside:
+    with ThreadPoolExecutor(number) as pool, count_slot_holders(slots) as counts:
         vms = list(pool.map(create, range(number)))
-        reports = list(pool.map(hear, range(number)))
+        reports = list(pool.map(wait_for_report, range(number)))
         list(pool.map(lambda vm: director(vms.index(vm)).call("delete_vm", vm), vms))
-    assert [seen["agent_id"] for seen in reports] == [f"agent-{index}" for index in range(number)]
-    assert [seen["vm"]["id"] for seen in reports] == vms and len(set(vms)) == number
-    return inside
+    assert [guest_report["agent_id"] for guest_report in reports] == [f"agent-{index}" for index in range(number)]
+    assert [guest_report["vm"]["id"] for guest_report in reports] == vms and len(set(vms)) == number
+    return counts
 
 
-def check(cpi: Director, stemcell: str, tmp_path: Path, *, number: int, limit: int) -> None:
-    inside = create_at_once(cpi, stemcell, number, limit=limit, directory=tmp_path)
-    assert max(inside) == limit, "it never held anybody back, or let too many in"
+def check_limit(cpi: Director, stemcell: str, tmp_path: Path, *, number: int, limit: int) -> None:
+    """Create and delete VMs concurrently, with the throttle and without it."""
+    counts = create_concurrently(cpi, stemcell, number, limit=limit, directory=tmp_path)
+    assert max(counts) == limit, "the number of holders does not reach the limit or exceeds it"
     assert not throttle.holders(str(tmp_path / "slots")) and not list((tmp_path / "slots").glob("ticket-*"))
-    assert max(create_at_once(cpi, stemcell, number, limit=0, directory=tmp_path)) == 0
+    assert max(create_concurrently(cpi, stemcell, number, limit=0, directory=tmp_path)) == 0
 
 
 def test_four_concurrent_vms_with_two_slots_and_without(cpi, stemcell_cids, tmp_path):
-    check(cpi, stemcell_cids["jammy"], tmp_path, number=4, limit=2)
+    check_limit(cpi, stemcell_cids["jammy"], tmp_path, number=4, limit=2)
 
 
 @pytest.mark.long
 def test_twelve_concurrent_vms_with_three_slots_and_without(cpi, stemcell_cids, tmp_path):
-    check(cpi, stemcell_cids["jammy"], tmp_path, number=12, limit=3)
+    check_limit(cpi, stemcell_cids["jammy"], tmp_path, number=12, limit=3)

@@ -26,8 +26,8 @@ def create(cpi, stemcell, properties=None, networks=None, **env):
     )
 
 
-def on_server(host, cid):
-    """Return the instance as the client of the server shows it."""
+def instance_on_server(host, cid):
+    """Return the instance from the client of the server."""
     return json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)
 
 
@@ -37,26 +37,26 @@ def test_bios_vm_gets_its_resources_and_settings(host, cpi, stemcell_cids, guest
     cid, networks = create(cpi, stemcell_cids["jammy"], properties)
     if host.type == "incus":
         assert cpi.last.requests <= 9
-    instance = on_server(host, cid)
-    seen = guests.wait(IP)
+    instance = instance_on_server(host, cid)
+    report = guests.wait(IP)
     cpi.call("delete_vm", cid)
 
     assert networks == {"default": manual_network(IP)}
-    assert (seen["errors"], seen["firmware"], seen["cpus"]) == ([], "bios", 2)
-    assert 400 <= seen["memory_mib"] <= 512
-    assert seen["config_drive"]["label"] == "config-2"
-    settings = seen["user_data"]
+    assert (report["errors"], report["firmware"], report["cpus"]) == ([], "bios", 2)
+    assert 400 <= report["memory_mib"] <= 512
+    assert report["config_drive"]["label"] == "config-2"
+    settings = report["user_data"]
     assert (settings["agent_id"], settings["mbus"], settings["ntp"]) == ("agent-1", MBUS, ["10.245.0.1"])
     assert settings["vm"] == {"name": cid, "id": cid}
     assert settings["env"] == environment()
     assert settings["disks"]["persistent"] == {}
-    assert seen["meta_data"] == {}
-    [nic] = seen["nics"]
-    assert nic["mac"] == instance["devices"]["eth0"]["hwaddr"] == seen["networks"]["default"]["mac"]
+    assert report["meta_data"] == {}
+    [nic] = report["nics"]
+    assert nic["mac"] == instance["devices"]["eth0"]["hwaddr"] == report["networks"]["default"]["mac"]
     assert f"{IP}/24" in nic["addresses"] and nic["gateway"] == "10.245.0.1"
-    assert seen["disks"]["system"]["size"] == 1 << 30
-    assert seen["disks"]["ephemeral"]["size"] == 256 << 20
-    assert seen["disks"]["ephemeral"]["path"].endswith(f"_{host.type}_ephemeral")
+    assert report["disks"]["system"]["size"] == 1 << 30
+    assert report["disks"]["ephemeral"]["size"] == 256 << 20
+    assert report["disks"]["ephemeral"]["path"].endswith(f"_{host.type}_ephemeral")
     assert instance["config"]["user.bosh.state"] == "created"
 
 
@@ -64,11 +64,11 @@ def test_bios_vm_gets_its_resources_and_settings(host, cpi, stemcell_cids, guest
 @pytest.mark.only("incus", "incus7")
 def test_noble_stemcell_boots_by_uefi_without_secure_boot(cpi, stemcell_cids, guests):
     cid, _ = create(cpi, stemcell_cids["noble"], {"cpu": 1, "ram": 512})
-    seen = guests.wait(IP)
+    report = guests.wait(IP)
     cpi.call("delete_vm", cid)
-    assert (seen["firmware"], seen["secureboot"], seen["errors"]) == ("uefi", False, [])
-    assert 300 <= seen["memory_mib"] <= 512
-    assert seen["user_data"]["disks"]["ephemeral"] is None
+    assert (report["firmware"], report["secureboot"], report["errors"]) == ("uefi", False, [])
+    assert 300 <= report["memory_mib"] <= 512
+    assert report["user_data"]["disks"]["ephemeral"] is None
 
 
 @pytest.mark.every_server
@@ -76,10 +76,10 @@ def test_noble_stemcell_boots_by_uefi_without_secure_boot(cpi, stemcell_cids, gu
 def test_fat_config_drive(cpi, stemcell_cids, guests):
     cpi.config["agent_config"] = {"type": "FAT32"}
     cid, _ = create(cpi, stemcell_cids["jammy"])
-    seen = guests.wait(IP)
+    report = guests.wait(IP)
     cpi.call("delete_vm", cid)
-    assert (seen["config_drive"]["fstype"], seen["config_drive"]["label"]) == ("vfat", "CONFIG-2")
-    assert (seen["errors"], seen["vm"]["id"]) == ([], cid)
+    assert (report["config_drive"]["fstype"], report["config_drive"]["label"]) == ("vfat", "CONFIG-2")
+    assert (report["errors"], report["vm"]["id"]) == ([], cid)
 
 
 def test_instance_config_overrides_firmware(cpi, stemcell_cids, guests):
@@ -88,21 +88,21 @@ def test_instance_config_overrides_firmware(cpi, stemcell_cids, guests):
         "default": {"security.csm": "true"},
     }
     cid, _ = create(cpi, stemcell_cids["jammy"])
-    seen = guests.wait(IP)
+    report = guests.wait(IP)
     cpi.call("delete_vm", cid)
-    assert seen["firmware"] == "uefi"
+    assert report["firmware"] == "uefi"
 
 
 @pytest.mark.every_server
 def test_reboots_running_and_stopped_vm_and_deletes_twice(host, cpi, stemcell_cids, guests):
     cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "ephemeral_disk": 64})
     disk = cpi.call("create_disk", 64, {}, cid)
-    first = guests.wait(IP)["boot_id"]
+    first_boot = guests.wait(IP)["boot_id"]
     assert cpi.call("reboot_vm", cid) is None
-    second = guests.wait(IP, not_boot=first)["boot_id"]
+    second_boot = guests.wait(IP, not_boot=first_boot)["boot_id"]
     server.client(host.name, "stop", "--force", "--project", host.project, cid)
     cpi.call("reboot_vm", cid)
-    assert guests.wait(IP, not_boot=second)["user_data"]["vm"]["id"] == cid
+    assert guests.wait(IP, not_boot=second_boot)["user_data"]["vm"]["id"] == cid
 
     assert cpi.call("has_vm", cid) is True
     cpi.call("attach_disk", cid, disk)
@@ -110,16 +110,16 @@ def test_reboots_running_and_stopped_vm_and_deletes_twice(host, cpi, stemcell_ci
     assert cpi.last.requests <= 9
     assert cpi.call("has_vm", cid) is False
     assert cpi.call("delete_vm", cid) is None
-    assert cpi.call("has_disk", disk) is True, "a persistent disk outlives the VM it was attached to"
+    assert cpi.call("has_disk", disk) is True, "delete_vm keeps persistent disks"
     cpi.call("delete_disk", disk)
 
 
 @pytest.mark.every_server
 def test_concurrent_delete_vm(cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"])
-    started = time.monotonic()
+    start = time.monotonic()
     for process in [cpi.start("delete_vm", cid) for _ in range(4)]:
-        assert cpi.finish(process, "delete_vm", started) is None
+        assert cpi.finish(process, "delete_vm", start) is None
     assert cpi.call("has_vm", cid) is False
 
 
@@ -140,12 +140,12 @@ def test_delete_vm_removes_volumes_of_missing_vm(host, cpi, stemcell_cids):
     cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "ephemeral_disk": 64})
     server.client(host.name, "delete", "--force", "--project", host.project, cid)
     assert cpi.call("has_vm", cid) is False
-    cpi.call("delete_vm", cid)  # the volumes are looked for by `unchanged_resources`
+    cpi.call("delete_vm", cid)  # `unchanged_resources` checks the volumes
 
 
 @pytest.mark.every_server
 @pytest.mark.parametrize(
-    ("change", "error", "says"),
+    ("change", "error", "message"),
     [
         ({"properties": {**SMALL, "root_disk": 16}}, "VMCreationFailed", "exceeds"),
         ({"properties": {**SMALL, "ephemeral_disk": 64, "ephemeral_storage_pool": "nope"}}, "CloudError", "pool"),
@@ -166,11 +166,11 @@ def test_delete_vm_removes_volumes_of_missing_vm(host, cpi, stemcell_cids):
     ],
     ids=lambda value: json.dumps(value)[:60],
 )
-def test_failed_create_vm_leaves_nothing(host, cpi, stemcell_cids, change, error, says):
+def test_failed_create_vm_leaves_nothing(host, cpi, stemcell_cids, change, error, message):
     with pytest.raises(CallError) as exc_info:
         create(cpi, stemcell_cids["jammy"], **{"properties": {**SMALL, "ephemeral_disk": 64}, **change})
     assert exc_info.value.type == f"Bosh::Clouds::{error}"
-    assert says in exc_info.value.message
+    assert message in exc_info.value.message
     assert exc_info.value.ok_to_retry is False
 
 
@@ -205,7 +205,7 @@ def test_sets_metadata_of_any_json_type(host, cpi, stemcell_cids):
     assert cpi.call("set_vm_metadata", cid, metadata) is None
     assert cpi.last.requests <= 2
     cpi.call("set_vm_metadata", cid, {**metadata, "deployment": "cf2"})
-    instance = on_server(host, cid)
+    instance = instance_on_server(host, cid)
     cpi.call("delete_vm", cid)
     tags = {
         key.removeprefix("user.bosh."): value
@@ -232,11 +232,11 @@ def test_missing_vm_raises_vm_not_found(cpi):
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
 def test_keeps_failed_vm_if_configured(host, cpi, stemcell_cids):
-    taken, _ = create(cpi, stemcell_cids["jammy"])
+    vm, _ = create(cpi, stemcell_cids["jammy"])
     cpi.config["keep_failed_vms"] = True
     with pytest.raises(CallError, match=r"vm-\S+ still exists") as exc_info:
         create(cpi, stemcell_cids["jammy"])
-    kept = exc_info.value.message.partition("so vm-")[2].split()[0]
-    assert on_server(host, f"vm-{kept}")["config"]["user.bosh.state"] == "failed"
-    for cid in (taken, f"vm-{kept}"):
+    failed = exc_info.value.message.partition("so vm-")[2].split()[0]
+    assert instance_on_server(host, f"vm-{failed}")["config"]["user.bosh.state"] == "failed"
+    for cid in (vm, f"vm-{failed}"):
         cpi.call("delete_vm", cid)

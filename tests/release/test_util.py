@@ -16,6 +16,7 @@ import pytest
 
 from tests.release import bosh_release
 from tests.release.util_runner import UtilRunner
+from tests.support.certificates import create_certificate
 
 UTIL = str(bosh_release.ROOT / "bin/util")
 
@@ -397,9 +398,7 @@ class BoshIo(BaseHTTPRequestHandler):
 def bosh_io(runner: UtilRunner) -> Iterator[list[str]]:
     """An HTTPS server to which the real curl connects instead of bosh.io. Return the paths of its requests."""
     certificate, key = runner.folder / "bosh.io.crt", runner.folder / "bosh.io.key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    names = ["-subj", "/CN=bosh.io", "-addext", "subjectAltName=DNS:bosh.io"]
-    subprocess.run([*command, *names, "-keyout", key, "-out", certificate], capture_output=True, check=True)
+    create_certificate(certificate, key, name="bosh.io", curve="prime256v1", hosts="DNS:bosh.io")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     BoshIo.requests = []

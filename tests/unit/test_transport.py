@@ -20,6 +20,7 @@ from bosh_lxd_cpi.actions.connection import connection_settings
 from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.lxd import transport
 from bosh_lxd_cpi.lxd.transport import ConnectionSettings, HttpTransport
+from tests.support.certificates import create_certificate
 
 Behaviour = Callable[[ssl.SSLSocket], object]
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: "e1"\r\n\r\n{}'
@@ -29,31 +30,11 @@ OK = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: "e1"\r\n\r\n{}'
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with certificates and keys: of the server, a client, somebody else, and a key with a passphrase."""
     directory = tmp_path_factory.mktemp("pki")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
     for name in ("server", "client", "other"):
-        openssl(
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-keyout",
-            f"{name}.key",
-            "-out",
-            f"{name}.crt",
-            "-days",
-            "2",
-            "-subj",
-            f"/CN={name}",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1,IP:::1",
-        )
-    openssl("ec", "-in", "client.key", "-aes256", "-passout", "pass:sesame", "-out", "locked.key")
+        files = directory / f"{name}.crt", directory / f"{name}.key"
+        create_certificate(*files, name=name, curve="prime256v1", hosts="IP:127.0.0.1,IP:::1")
+    encrypt = ["openssl", "ec", "-in", "client.key", "-aes256", "-passout", "pass:sesame", "-out", "locked.key"]
+    subprocess.run(encrypt, cwd=directory, check=True, capture_output=True)
     return directory
 
 
@@ -288,9 +269,7 @@ def test_does_not_decode_a_compressed_body(server, reach):
 
 
 def test_rejects_a_host_in_the_common_name_only(network, reach, tmp_path):
-    arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    files = ["-keyout", "server.key", "-out", "server.crt"]
-    subprocess.run(["openssl", *arguments.split(), *files], cwd=tmp_path, check=True, capture_output=True)
+    create_certificate(tmp_path / "server.crt", tmp_path / "server.key", name="localhost", curve="prime256v1")
     (tmp_path / "client.crt").write_bytes((tmp_path / "server.crt").read_bytes())
     server = Server(tmp_path)
     with contextlib.closing(server), pytest.raises(errors.CertificateNotVerified):

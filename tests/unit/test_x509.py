@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from bosh_lxd_cpi.admin.doctor.checks.x509 import validity
+from tests.support.certificates import create_certificate
 
 UNTIL_2109 = """\
 -----BEGIN CERTIFICATE-----
@@ -29,27 +28,8 @@ def test_ignores_text_around_the_first_certificate():
 
 
 def test_agrees_with_openssl(tmp_path):
-    for algorithm in (["rsa:2048"], ["ec", "-pkeyopt", "ec_paramgen_curve:secp384r1"]):
-        subprocess.run(
-            [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                *algorithm,
-                "-nodes",
-                "-days",
-                "7",
-                "-subj",
-                "/O=o/CN=a",
-                "-keyout",
-                tmp_path / "key",
-                "-out",
-                tmp_path / "crt",
-            ],
-            check=True,
-            capture_output=True,
-        )
+    for curve in (None, "secp384r1"):
+        create_certificate(tmp_path / "crt", tmp_path / "key", name="a", curve=curve, days=7)
         begin, end = validity((tmp_path / "crt").read_text(encoding="utf-8"))
         assert end - begin == 7 * 86400
 
