@@ -62,7 +62,9 @@ def main(argv: list[str]) -> int:
         prog="bin/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
-    parser.add_argument("--lives", type=int, default=10, help="number of lifecycles to measure (default: %(default)s)")
+    parser.add_argument(
+        "--lifecycles", type=int, default=10, help="number of lifecycles to measure (default: %(default)s)"
+    )
     parser.add_argument(
         "--others",
         type=int,
@@ -72,8 +74,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--host", default="bench", help="name of the test host (default: %(default)s)")
     parser.add_argument("--warm", nargs=2, help=argparse.SUPPRESS)  # the process for server times
     options = parser.parse_args(argv)
-    if options.lives < 1:
-        parser.error("--lives must be at least 1")
+    if options.lifecycles < 1:
+        parser.error("--lifecycles must be at least 1")
     if options.others < 0:
         parser.error("--others must not be negative")
     if options.warm:
@@ -83,7 +85,7 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         with server.temporary_host("incus", name=options.host) as facts, tempfile.TemporaryDirectory() as scratch:
-            result = measure(facts, Path(scratch), lives=options.lives, others=options.others)
+            result = measure(facts, Path(scratch), lifecycles=options.lifecycles, others=options.others)
     except HostError as failure:
         print(failure, file=sys.stderr)
         return 2
@@ -91,7 +93,7 @@ def main(argv: list[str]) -> int:
     return 1 if result["too slow"] else 0
 
 
-def life(call: Callable[..., Any], image: Path) -> None:
+def run_lifecycle(call: Callable[..., Any], image: Path) -> None:
     """Make the calls of a director for a stemcell and a VM with a disk, from creation to deletion."""
     stemcell = call("create_stemcell", str(image), STEMCELL)
     vm, _ = call("create_vm", "agent", stemcell, VM, {"default": manual_network("10.245.0.61")}, [], environment())
@@ -144,10 +146,10 @@ def sample(command: list[str], stdin: bytes, environ: dict[str, str]) -> tuple[S
     ):
         stdin_file.write(stdin)
         stdin_file.seek(0)
-        began = time.monotonic()
+        start = time.monotonic()
         process = subprocess.Popen(command, stdin=stdin_file, stdout=stdout_file, stderr=null, env=environ)
         _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - began
+        wall = time.monotonic() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         stdout_file.seek(0)
         return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss), stdout_file.read()
@@ -176,15 +178,15 @@ class Processes:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Run the two reference processes, `info` and the call, and return the result of the call."""
-        nothing, library = (self._keep(name, command, b"")[0] for name, command in self._base.items())
-        info, _ = self._keep("info", self._cpi, request("info"))
-        cost, stdout = self._keep(method, self._cpi, request(method, *arguments))
+        nothing, library = (self._sample(name, command, b"")[0] for name, command in self._base.items())
+        info, _ = self._sample("info", self._cpi, request("info"))
+        cost, stdout = self._sample(method, self._cpi, request(method, *arguments))
         # Compare processes that run close together, so that other load affects both.
         self.ratios.setdefault("info", []).append(info.cpu / nothing.cpu)
         self.ratios.setdefault(method, []).append(cost.cpu / library.cpu)
         return json.loads(stdout)["result"]
 
-    def _keep(self, name: str, command: list[str], stdin: bytes) -> tuple[Sample, bytes]:
+    def _sample(self, name: str, command: list[str], stdin: bytes) -> tuple[Sample, bytes]:
         cost, stdout = sample(command, stdin, self._environ)
         self.samples.setdefault(name, []).append(cost)
         return cost, stdout
@@ -195,7 +197,7 @@ def request(method: str, *arguments: Any) -> bytes:
     return json.dumps({"method": method, "arguments": arguments, "context": context}).encode()
 
 
-# -- the warm process --------------------------------------------------------------------------------------------------
+# -- running process -------------------------------------------------------------------------------------------------
 
 
 def serve_warm(home: str, config: str) -> int:
@@ -212,9 +214,9 @@ def serve_warm(home: str, config: str) -> int:
         seconds, bytes = 0.0, 0
 
         def request(self, method: str, path: str, *, body: Any = None, **arguments: Any) -> HttpResponse:
-            began = time.monotonic()
+            start = time.monotonic()
             response = super().request(method, path, body=body, **arguments)
-            self.seconds += time.monotonic() - began
+            self.seconds += time.monotonic() - start
             self.bytes += len(response.body)
             if body:
                 self.bytes += len(body) if isinstance(body, bytes) else int(arguments["headers"]["Content-Length"])
@@ -239,15 +241,15 @@ def serve_warm(home: str, config: str) -> int:
             calls[method] = ServerTime(transport.seconds, transport.requests, transport.bytes)
             return result
 
-        life(call, Path(line.strip()))
+        run_lifecycle(call, Path(line.strip()))
         print(json.dumps(calls), flush=True)
     return 0
 
 
-# -- the whole ---------------------------------------------------------------------------------------------------------
+# -- benchmark ---------------------------------------------------------------------------------------------------------
 
 
-def measure(facts: server.Facts, scratch: Path, *, lives: int, others: int) -> dict[str, Any]:
+def measure(facts: server.Facts, scratch: Path, *, lifecycles: int, others: int) -> dict[str, Any]:
     """Run the lifecycles, alternately as processes and in the running process."""
     home, image, config = install(scratch), stemcell_image(scratch), scratch / "cpi.json"
     config.write_text(json.dumps({**configuration(facts), "log_level": "error"}), encoding="utf-8")
@@ -257,13 +259,13 @@ def measure(facts: server.Facts, scratch: Path, *, lives: int, others: int) -> d
     command = [*prefix, sys.executable, "-m", "tests.host.bench", "--warm", str(home), str(config)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as helper:
         assert helper.stdin and helper.stdout
-        for _ in range(lives):
-            life(processes.call, image)
+        for _ in range(lifecycles):
+            run_lifecycle(processes.call, image)
             helper.stdin.write(f"{image}\n")
             helper.stdin.flush()
             warm.append({method: ServerTime(*cost) for method, cost in json.loads(helper.stdout.readline()).items()})
         helper.stdin.close()
-    return evaluate(processes, warm, lives=lives, others=others)
+    return evaluate(processes, warm, lifecycles=lifecycles, others=others)
 
 
 def create_others(facts: server.Facts, number: int) -> None:
@@ -278,39 +280,41 @@ def create_others(facts: server.Facts, number: int) -> None:
         )
 
 
-def evaluate(processes: Processes, warm: list[dict[str, ServerTime]], *, lives: int, others: int) -> dict[str, Any]:
+def evaluate(
+    processes: Processes, warm: list[dict[str, ServerTime]], *, lifecycles: int, others: int
+) -> dict[str, Any]:
     """Return medians, ratios and the calls above their limit, in seconds, bytes and MiB."""
-    middle, samples = statistics.median, processes.samples
+    median, samples = statistics.median, processes.samples
 
     def cost(name: str) -> dict[str, Any]:
         return {
-            "wall": middle(one.wall for one in samples[name]),
-            "cpu": middle(one.cpu for one in samples[name]),
-            "memory": max(one.memory for one in samples[name]) / 1024,
+            "wall": median(sample.wall for sample in samples[name]),
+            "cpu": median(sample.cpu for sample in samples[name]),
+            "memory": max(sample.memory for sample in samples[name]) / 1024,
         }
 
     base = {name: cost(name) for name in (NOTHING, LIBRARY)}
-    info = {**cost("info"), "ratio": middle(processes.ratios["info"])}
+    info = {**cost("info"), "ratio": median(processes.ratios["info"])}
     calls: dict[str, dict[str, Any]] = {}
     for method in warm[0]:
-        own = [one.wall - life[method].server for one, life in zip(samples[method], warm, strict=False)]
+        cpi_times = [sample.wall - times[method].server for sample, times in zip(samples[method], warm, strict=False)]
         calls[method] = {
             **cost(method),
-            "ratio": middle(processes.ratios[method]),
-            "requests": max(life[method].requests for life in warm),
-            "bytes": max(life[method].bytes for life in warm),
-            "server": middle(life[method].server for life in warm),
-            "ours": middle(own),
-            "ours ratio": middle(own) / base[LIBRARY]["wall"],
+            "ratio": median(processes.ratios[method]),
+            "requests": max(times[method].requests for times in warm),
+            "bytes": max(times[method].bytes for times in warm),
+            "server": median(times[method].server for times in warm),
+            "cpi": median(cpi_times),
+            "cpi ratio": median(cpi_times) / base[LIBRARY]["wall"],
         }
-    slow = [method for method, one in calls.items() if one["ratio"] > (MAX_LOOKUP if method in LOOKUPS else MAX_OTHER)]
+    slow = [method for method, row in calls.items() if row["ratio"] > (MAX_LOOKUP if method in LOOKUPS else MAX_OTHER)]
     return {
-        "lives": lives,
+        "lifecycles": lifecycles,
         "others": others,
         "base": base,
         "info": info,
         "calls": calls,
-        "life": sum(one["wall"] for one in calls.values()) + len(calls) * info["wall"],
+        "lifecycle": sum(row["wall"] for row in calls.values()) + len(calls) * info["wall"],
         "too slow": [*slow, *(["info"] if info["ratio"] > MAX_INFO else [])],
     }
 
@@ -323,28 +327,28 @@ def table(result: dict[str, Any]) -> str:
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the table in Markdown."""
     yield (
-        f"Medians of {result['lives']} lifecycles with {result['others']} other instances and volumes on the server;"
-        f" a lifecycle took {result['life']:.1f} s.\n"
+        f"Medians of {result['lifecycles']} lifecycles with {result['others']} other instances and volumes on the"
+        f" server; a lifecycle took {result['lifecycle']:.1f} s.\n"
     )
-    yield "| call | wall ms | server ms | ours ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
+    yield "| call | wall ms | server ms | CPI ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
-    rows = {**{f"`{name}`": one for name, one in result["base"].items()}, "info": result["info"], **result["calls"]}
-    for name, one in rows.items():
-        shares = [f"{one[key] * 1000:.0f}" if key in one else "" for key in ("server", "ours")]
+    rows = {**{f"`{name}`": row for name, row in result["base"].items()}, "info": result["info"], **result["calls"]}
+    for name, row in rows.items():
+        times_ms = [f"{row[key] * 1000:.0f}" if key in row else "" for key in ("server", "cpi")]
         cells = [
-            f"{one['wall'] * 1000:.0f}",
-            *shares,
-            f"{one['ours ratio']:.2f}" if "ours ratio" in one else "",
-            f"{one['cpu'] * 1000:.1f}",
-            f"{one['ratio']:.2f}" if "ratio" in one else "",
-            str(one.get("requests", "")),
-            f"{one['bytes'] / 1024:.0f}" if "bytes" in one else "",
-            f"{one['memory']:.0f}",
+            f"{row['wall'] * 1000:.0f}",
+            *times_ms,
+            f"{row['cpi ratio']:.2f}" if "cpi ratio" in row else "",
+            f"{row['cpu'] * 1000:.1f}",
+            f"{row['ratio']:.2f}" if "ratio" in row else "",
+            str(row.get("requests", "")),
+            f"{row['bytes'] / 1024:.0f}" if "bytes" in row else "",
+            f"{row['memory']:.0f}",
         ]
         yield re.sub(" +\\|", " |", f"| {name} | {' | '.join(cells)} |")
     yield (
-        "\nRatio: of our share to the second row's wall. CPU ratio: of `info` to the first row, of all others to the"
-        f" second; this one has the limits, since other load changes it little. Above them:"
+        "\nRatio: of CPI ms to the wall ms of the second row. CPU ratio: of `info` to the first row, of all others to"
+        f" the second. The CPU ratio has limits, because other load changes it little. Calls above their limit:"
         f" {', '.join(result['too slow']) or 'none'}."
     )
 

@@ -40,11 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     def action(function, **settings) -> argparse.ArgumentParser:
-        added = actions.add_parser(
+        subparser = actions.add_parser(
             function.__name__.strip("_"), help=function.__doc__, description=function.__doc__, **settings
         )
-        added.set_defaults(action=function)
-        return added
+        subparser.set_defaults(action=function)
+        return subparser
 
     add = action(_up)
     add.add_argument("kind", choices=KINDS, help="incus: Incus 6.0, incus7: Incus 7, lxd: LXD 5.0")
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     for function in (_run, _client):
         add = action(function)
         add.add_argument("name")
-        add.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
+        add.add_argument("command", nargs=argparse.REMAINDER, metavar="...")
     add = action(_down)
     add.add_argument("name")
     add.add_argument("--wipe", action="store_true", help="also delete its data")
@@ -75,12 +75,12 @@ def _facts(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     """run a command of this machine in the network of the server"""
     server.facts(options.name)
-    _exec([*server.netns_command(options.name), *(options.words or ["bash"])], os.environ)
+    _exec([*server.netns_command(options.name), *(options.command or ["bash"])], os.environ)
 
 
 def _client(options: argparse.Namespace) -> None:
     """run the client lxc or incus in the file system of the server (/tmp is shared)"""
-    _exec(server.client_command(options.name, *options.words), {**os.environ, **server.CLIENT_ENVIRONMENT})
+    _exec(server.client_command(options.name, *options.command), {**os.environ, **server.CLIENT_ENVIRONMENT})
 
 
 def _down(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import shutil
 from tests.host import configuration, server
 from tests.host.kinds import KINDS
 from tests.host.machine import run
-from tests.host.processes import inside, netns
+from tests.host.processes import enter_command, netns
 
 ADDRESSES = {"node1": "10.247.0.1", "node2": "10.247.0.2"}
 """Address by member name. The name of a host is CLUSTER-MEMBER."""
@@ -87,6 +87,6 @@ def _join(first: server.Facts, joiner: str) -> None:
         ((KINDS[first.kind].client, "config", "set", f"core.https_address={configuration.ADDRESS}"), ""),
         ((*KINDS[first.kind].init, "--preseed"), json.dumps(preseed)),
     ):
-        run(*inside(joiner, *command), stdin=stdin, env=server.CLIENT_ENVIRONMENT)
+        run(*enter_command(joiner, *command), stdin=stdin, env=server.CLIENT_ENVIRONMENT)
     for secret in ("client.crt", "client.key"):
         shutil.copy(server.STATE / first.name / secret, server.STATE / joiner)

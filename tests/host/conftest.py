@@ -1,8 +1,7 @@
-"""Fixtures: real servers, each kind started once per run. Every test must leave its server as it was."""
+"""Fixtures: real servers. Each kind starts once per run. A test deletes all resources that it creates."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import signal
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.host import director as director_module
 from tests.host import server
 from tests.host.director import Director, configuration
 from tests.host.fault_environment import FaultEnvironment
@@ -34,15 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that use `host` run on Incus 6.0; those marked `every_server`, or all with --all-servers, on each kind.
 
-    `only(kind, ...)` names the kinds that a test makes sense on.
+    The marker `only(kind, ...)` limits a test to these kinds.
     """
     if "host" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("only")
-        everywhere = metafunc.config.getoption("--all-servers") or metafunc.definition.get_closest_marker(
+        every_kind = metafunc.config.getoption("--all-servers") or metafunc.definition.get_closest_marker(
             "every_server"
         )
         kinds = [kind for kind in KINDS if not only or kind in only.args]
-        metafunc.parametrize("host", kinds if everywhere else kinds[:1], indirect=True, scope="session")
+        metafunc.parametrize("host", kinds if every_kind else kinds[:1], indirect=True, scope="session")
 
 
 def pytest_configure() -> None:
@@ -58,7 +56,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the test of all output of the run last."""
+    """Run the test that checks the output of all calls last."""
     items.sort(key=lambda item: item.name == "test_no_output_of_the_run_contains_secrets")
 
 
@@ -112,7 +110,7 @@ def cpi(host: server.Facts, tmp_path: Path) -> Director:
 
 
 def inventory(facts: server.Facts) -> dict[str, list[str]]:
-    """Return all resources that a CPI can create, as the client of the server lists them."""
+    """Return the URLs of all resources that a CPI can create, from the client of the server."""
 
     def query(path: str) -> Any:
         return json.loads(
@@ -120,13 +118,13 @@ def inventory(facts: server.Facts) -> dict[str, list[str]]:
         )
 
     pools = [url.rsplit("/", 1)[1] for url in query("/1.0/storage-pools")]
-    found = {
+    urls_by_kind = {
         "instances": query("/1.0/instances"),
         "images": query("/1.0/images"),
         "aliases": query("/1.0/images/aliases"),
         "volumes": [url for pool in pools for url in query(f"/1.0/storage-pools/{pool}/volumes/custom")],
     }
-    return {kind: sorted(urls) for kind, urls in found.items()}
+    return {kind: sorted(urls) for kind, urls in urls_by_kind.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +151,6 @@ class Guests:
 
     def __init__(self, prefix: list[str]) -> None:
         self.prefix = prefix
-        self._next = itertools.count(1)
 
     def wait(self, ip: str, *, not_boot: str = "") -> dict[str, Any]:
         """Wait until the guest has booted and return its report."""
@@ -163,9 +160,6 @@ class Guests:
         """Return the current report of the guest."""
         return report.fetch(ip, netns_command=self.prefix)
 
-    def request(self, ip: str, verb: str, **parameters: str) -> Any:
-        """Send a verb to the guest and return the response."""
-        return report.request(ip, verb, netns_command=self.prefix, patience=10, **parameters)
-
-
-__all__ = ["director_module"]
+    def request(self, ip: str, command: str, **parameters: str) -> Any:
+        """Send a command to the guest and return the result."""
+        return report.request(ip, command, netns_command=self.prefix, retry_seconds=10, **parameters)

@@ -39,7 +39,7 @@ BOOT_SECONDS = 300
 
 
 class Target(NamedTuple):
-    """Where the demo runs: the job's properties, how to reach the server and the VM, and the VM's network."""
+    """The server of the demo: properties of the job, prefix of commands in its network, and network of the VM."""
 
     config: dict[str, Any]
     prefix: Sequence[str]
@@ -47,9 +47,9 @@ class Target(NamedTuple):
     netmask: str
     gateway: str
     console: Callable[[str], str] = lambda vm: ""
-    """What a VM has written to its serial console, for servers whose VMs cannot be reached from here."""
-    recorded: Any = None
-    """Stands in for the guest when a recording is played back, see demo_server.Guest."""
+    """Returns the output of the serial console of a VM. The demo reads it if it cannot connect to the VM."""
+    guest: Any = None
+    """The guest of a recording (`demo_server.Guest`)."""
 
 
 def main(argv: list[str]) -> int:
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--replay", action="store_true", help="use a recording instead of a server")
     parser.add_argument("--keep-host", action="store_true", help="keep the test host running after the demo")
     options = parser.parse_args(argv)
-    own = {
+    variables = {
         name: os.environ.get(f"SERVER_{name}") or os.environ.get(f"LXD_{name}")
         for name in ("URL", "CLIENT_CERT", "CLIENT_KEY")
     }
@@ -68,8 +68,8 @@ def main(argv: list[str]) -> int:
         with tempfile.TemporaryDirectory() as scratch:
             if options.replay:
                 return show_recording(Path(scratch))
-            if own["URL"]:
-                return show(own_server(own), Path(scratch))
+            if variables["URL"]:
+                return show(own_server(variables), Path(scratch))
             if reason := unsupported_reason():
                 print(
                     f"This machine cannot run a test host: {reason}. The demo uses a recording instead.\n"
@@ -78,8 +78,8 @@ def main(argv: list[str]) -> int:
                     flush=True,
                 )
                 return show_recording(Path(scratch))
-            with test_host(options.server, keep=options.keep_host) as place:
-                return show(place, Path(scratch))
+            with test_host(options.server, keep=options.keep_host) as target:
+                return show(target, Path(scratch))
     except (HostError, CallError, report.Unreachable) as failure:
         print(f"\nfailed: {failure}", file=sys.stderr)
         return 1
@@ -92,18 +92,18 @@ def main(argv: list[str]) -> int:
 def test_host(kind: str, *, keep: bool) -> Iterator[Target]:
     """A context manager: a test host for the demo."""
     print(f"Starting a real {kind} server in its own namespaces ...", flush=True)
-    started = time.monotonic()
+    start = time.monotonic()
     name = f"demo-{kind}"
     with nullcontext(server.up(kind, name=name)) if keep else server.temporary_host(kind, name=name) as facts:
-        print(f"  {facts.type} {facts.version}, in {time.monotonic() - started:.1f} s")
+        print(f"  {facts.type} {facts.version}, in {time.monotonic() - start:.1f} s")
         yield Target(
             configuration(facts), server.netns_command(facts.name), "10.245.0.200", "255.255.255.0", facts.gateway
         )
 
 
-def own_server(own: dict[str, str | None]) -> Target:
+def own_server(variables: dict[str, str | None]) -> Target:
     """Return the server that the environment variables describe. Raises HostError."""
-    if not own["URL"].startswith("unix:") and not (own["CLIENT_CERT"] and own["CLIENT_KEY"]):
+    if not variables["URL"].startswith("unix:") and not (variables["CLIENT_CERT"] and variables["CLIENT_KEY"]):
         raise HostError("SERVER_URL is set, but not SERVER_CLIENT_CERT and SERVER_CLIENT_KEY")
     certificate = os.environ.get("SERVER_CERT", "")
     names = {
@@ -112,9 +112,9 @@ def own_server(own: dict[str, str | None]) -> Target:
         if os.environ.get(f"SERVER_{name.upper()}_NAME")
     }
     settings = {
-        "url": own["URL"],
-        "tls_client_cert": Path(own["CLIENT_CERT"] or "").resolve(),
-        "tls_client_key": Path(own["CLIENT_KEY"] or "").resolve(),
+        "url": variables["URL"],
+        "tls_client_cert": Path(variables["CLIENT_CERT"] or "").resolve(),
+        "tls_client_key": Path(variables["CLIENT_KEY"] or "").resolve(),
         "tls_server_cert": certificate,
         "insecure_skip_verify": not certificate,
         **names,
@@ -131,19 +131,19 @@ def show_recording(scratch: Path) -> int:
     """Run the demo against a recording that is served over mTLS. Raises HostError."""
     from tests.replay import demo_server, fixtures
 
-    played = demo_server.Session(fixtures.load("demo", "session"))
-    recorded = played.fixture["recorded"]
+    session = demo_server.Session(fixtures.load("demo", "session"))
+    recorded = session.fixture["recorded"]
     print(
         "REPLAY. There is no server and no VM: bin/cpi connects over TLS to a recording of"
         f" {recorded['server']['kind']} {recorded['server']['version']}, made {recorded['at'][:10]}.\nEvery request"
         " must equal the recorded one. The stemcell is empty, and the report of the guest is the recorded one.",
         flush=True,
     )
-    network = played.fixture["calls"][1]["stdin"]["arguments"][3]["default"]
+    network = session.fixture["calls"][1]["stdin"]["arguments"][3]["default"]
     try:
-        with demo_server.serving(played, scratch) as served:
+        with demo_server.serving(session, scratch) as settings:
             config = {
-                "server": {**played.fixture["calls"][0]["config"]["server"], **served._asdict()},
+                "server": {**session.fixture["calls"][0]["config"]["server"], **settings._asdict()},
                 "agent": {"mbus": MBUS, "ntp": [network["gateway"]]},
             }
             status = show(
@@ -153,17 +153,16 @@ def show_recording(scratch: Path) -> int:
                     network["ip"],
                     network["netmask"],
                     network["gateway"],
-                    recorded=demo_server.Guest(played),
+                    guest=demo_server.Guest(session),
                 ),
                 scratch,
             )
     except RuntimeError as failure:
         raise HostError(str(failure)) from failure
-    left = len(played.interactions) - played.played
-    print(
-        f"\nThe demo replayed {played.played} recorded exchanges{f'; {left} more were not requested' if left else ''}."
-    )
-    return status or int(bool(left))
+    remaining = len(session.interactions) - session.played
+    note = f"; {remaining} more were not requested" if remaining else ""
+    print(f"\nThe demo replayed {session.played} recorded exchanges{note}.")
+    return status or int(bool(remaining))
 
 
 def _client(settings: dict[str, Any]) -> Client:
@@ -187,7 +186,7 @@ def _console(client: Client, vm: str) -> str:
 
 
 def _network(client: Client, name: str | None) -> dict[str, Any]:
-    """The network of that name, else the first managed one with IPv4. Raises HostError."""
+    """Return the network with this name, or else the first managed network with IPv4. Raises HostError."""
     from bosh_lxd_cpi import hints
     from bosh_lxd_cpi.errors import CpiError
 
@@ -211,44 +210,44 @@ class Steps:
         """Make a CPI call after `info`, as a director does, and return the result."""
         self._begin(f"{method}: {text}")
         self.director.call("info")
-        started = time.monotonic()
+        start = time.monotonic()
         process = self.director.start(method, *arguments)
-        while process.poll() is None and time.monotonic() - started < 2:
+        while process.poll() is None and time.monotonic() - start < 2:
             time.sleep(0.02)
         if process.poll() is None:
             print(" ...", end="", flush=True)
-        result = self.director.finish(process, method, started)
-        self._end(started, f"{self.director.last.requests} requests")
+        result = self.director.finish(process, method, start)
+        self._end(start, f"{self.director.last.requests} requests")
         return result
 
-    def wait(self, text: str, what: Callable[[Callable[[str], None]], Any]) -> Any:
+    def wait(self, text: str, function: Callable[[Callable[[str], None]], Any]) -> Any:
         self._begin(text)
-        started = time.monotonic()
-        result = what(lambda _: print(".", end="", flush=True))
-        self._end(started, "")
+        start = time.monotonic()
+        result = function(lambda _: print(".", end="", flush=True))
+        self._end(start, "")
         return result
 
     def _begin(self, text: str) -> None:
         self.number += 1
         print(f"{self.number}. {text}", end="", flush=True)
 
-    def _end(self, started: float, more: str) -> None:
-        print(f"  [{', '.join(filter(None, [f'{time.monotonic() - started:.1f} s', more]))}]", flush=True)
+    def _end(self, start: float, details: str) -> None:
+        print(f"  [{', '.join(filter(None, [f'{time.monotonic() - start:.1f} s', details]))}]", flush=True)
 
 
-def show(place: Target, scratch: Path) -> int:
+def show(target: Target, scratch: Path) -> int:
     """Run the demo. Return 0 if the report of the guest matches its settings."""
-    guest = place.recorded or Guest(place)
+    guest = target.guest or Guest(target)
     image, properties = guest.stemcell(scratch)
-    director = Director(place.config, scratch, prefix=place.prefix)
+    director = Director(target.config, scratch, prefix=target.prefix)
     steps = Steps(director)
-    network = manual_network(place.ip, gateway=place.gateway, netmask=place.netmask)
+    network = manual_network(target.ip, gateway=target.gateway, netmask=target.netmask)
     stemcell = vm = disk = None
     try:
         stemcell = steps.call("upload the stemcell", "create_stemcell", image, properties)
         print(f"   -> {stemcell}")
         vm, _ = steps.call(
-            f"1 CPU, 512 MiB, 256 MiB ephemeral disk, address {place.ip}",
+            f"1 CPU, 512 MiB, 256 MiB ephemeral disk, address {target.ip}",
             "create_vm",
             "demo-agent",
             stemcell,
@@ -258,11 +257,11 @@ def show(place: Target, scratch: Path) -> int:
             environment(),
         )
         print(f"   -> {vm}")
-        seen = steps.wait("the guest boots and reports", lambda progress: guest.first_report(vm, progress))
+        guest_report = steps.wait("the guest boots and reports", lambda progress: guest.first_report(vm, progress))
         disk = steps.call("64 MiB", "create_disk", 64, {}, vm)
         hint = steps.call("hot-plugged", "attach_disk", vm, disk)
-        found = guest.find(hint["path"])
-        print(f"   -> {hint['path']}, in the guest: {found}")
+        device = guest.find(hint["path"])
+        print(f"   -> {hint['path']}, in the guest: {device}")
         steps.call("hot-unplugged", "detach_disk", vm, disk)
     finally:
         for text, method, cid in (
@@ -272,17 +271,17 @@ def show(place: Target, scratch: Path) -> int:
         ):
             if cid:
                 steps.call(text, method, cid)
-    return print_report(seen, vm=vm, ip=place.ip, found=found)
+    return print_report(guest_report, vm=vm, ip=target.ip, device=device)
 
 
 class Guest:
     """The guest of the demo: its stemcell and its reports."""
 
-    def __init__(self, place: Target) -> None:
-        self.place = place
+    def __init__(self, target: Target) -> None:
+        self.target = target
 
     def stemcell(self, scratch: Path) -> tuple[str, dict[str, Any]]:
-        """Path of the image, and its cloud_properties."""
+        """Return the path of the image and its cloud_properties."""
         print("Building the guest, a small stemcell that reports its devices and settings (once) ...", flush=True)
         directory = build.build(scratch / "guest", name="bosh-openstack-kvm-ubuntu-jammy", version="demo")
         return str(directory / "image"), _properties(directory)
@@ -293,11 +292,11 @@ class Guest:
         while True:
             try:
                 return report.wait_for_report(
-                    self.place.ip, netns_command=self.place.prefix, seconds=0, progress=progress
+                    self.target.ip, netns_command=self.target.prefix, seconds=0, progress=progress
                 )
             except report.Unreachable:
                 with suppress(LookupError):
-                    return report.from_console(self.place.console(vm))
+                    return report.from_console(self.target.console(vm))
                 progress("")
                 if time.monotonic() > end:
                     raise
@@ -305,10 +304,10 @@ class Guest:
     def find(self, path: str) -> str:
         """Return the device behind a path in the guest."""
         try:
-            seen = report.fetch(self.place.ip, netns_command=self.place.prefix)
+            guest_report = report.fetch(self.target.ip, netns_command=self.target.prefix)
         except report.Unreachable:
             return "unknown: the address of the guest cannot be reached"
-        return seen["by_id"].get(path.rsplit("/", 1)[1], "")
+        return guest_report["by_id"].get(path.rsplit("/", 1)[1], "")
 
 
 def _properties(directory: Path) -> dict[str, Any]:
@@ -317,33 +316,33 @@ def _properties(directory: Path) -> dict[str, Any]:
     return yaml.safe_load((directory / "stemcell.MF").read_text(encoding="utf-8"))["cloud_properties"]
 
 
-def print_report(seen: dict[str, Any], *, vm: str, ip: str, found: str | None) -> int:
+def print_report(guest_report: dict[str, Any], *, vm: str, ip: str, device: str | None) -> int:
     """Print the report of the guest and return 0 if it matches the settings."""
-    addresses = [address for nic in seen["nics"] for address in nic["addresses"]]
+    addresses = [address for nic in guest_report["nics"] for address in nic["addresses"]]
     checks = [
-        ("agent id", seen["agent_id"], seen["agent_id"] == "demo-agent"),
-        ("VM", (seen["vm"] or {}).get("id"), (seen["vm"] or {}).get("id") == vm),
-        ("firmware", seen["firmware"], seen["firmware"] == "bios"),
-        ("config drive", f"{seen['config_drive']['label']} on {seen['config_drive']['device']}", True),
+        ("agent id", guest_report["agent_id"], guest_report["agent_id"] == "demo-agent"),
+        ("VM", (guest_report["vm"] or {}).get("id"), (guest_report["vm"] or {}).get("id") == vm),
+        ("firmware", guest_report["firmware"], guest_report["firmware"] == "bios"),
+        ("config drive", f"{guest_report['config_drive']['label']} on {guest_report['config_drive']['device']}", True),
         ("address", ", ".join(addresses), any(address.startswith(f"{ip}/") for address in addresses)),
         (
             "ephemeral disk",
-            json.dumps(seen["disks"].get("ephemeral")),
-            seen["disks"]["ephemeral"].get("size") == 256 << 20,
+            json.dumps(guest_report["disks"].get("ephemeral")),
+            guest_report["disks"]["ephemeral"].get("size") == 256 << 20,
         ),
-        ("persistent disk", found, bool(found)),
-        ("errors", "; ".join(seen["errors"]) or "none", not seen["errors"]),
+        ("persistent disk", device, bool(device)),
+        ("errors", "; ".join(guest_report["errors"]) or "none", not guest_report["errors"]),
     ]
     print("\nThe guest reported:")
-    for name, value, right in checks:
-        print(f"  {'ok  ' if right else 'FAIL'}  {name:16} {value}")
-    good = all(right for _, _, right in checks)
+    for name, value, passed in checks:
+        print(f"  {'ok  ' if passed else 'FAIL'}  {name:16} {value}")
+    success = all(passed for _, _, passed in checks)
     print(
         "\nThe report of the guest matches its settings."
-        if good
+        if success
         else "\nThe report of the guest does not match its settings."
     )
-    return 0 if good else 1
+    return 0 if success else 1
 
 
 if __name__ == "__main__":

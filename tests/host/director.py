@@ -29,9 +29,9 @@ class Call(NamedTuple):
 
     @property
     def requests(self) -> int:
-        """The number of requests to the server that the CPI logged."""
-        found = REQUESTS.search(self.stderr)
-        return int(found[1]) if found else 0
+        """The number of requests to the server, from the log."""
+        match = REQUESTS.search(self.stderr)
+        return int(match[1]) if match else 0
 
 
 class CallError(Exception):
@@ -74,7 +74,7 @@ class Director:
         """Write the configuration file and return the program with its arguments."""
         file = self.directory / "cpi.json"
         file.touch(mode=0o600)
-        if file.read_text("utf-8") != json.dumps(self.config):  # another call may be reading it
+        if file.read_text("utf-8") != json.dumps(self.config):  # another call may read it
             file.write_text(json.dumps(self.config), encoding="utf-8")
         return [*self.prefix, str(self.program), "--config", str(file)]
 
@@ -109,11 +109,11 @@ class Director:
         process.stdin = None
         return process
 
-    def finish(self, process: subprocess.Popen[bytes], method: str, started: float) -> Any:
+    def finish(self, process: subprocess.Popen[bytes], method: str, start_time: float) -> Any:
         """Return the result of a call. Raises CallError."""
         stdout, stderr = process.communicate()
         call = Call(
-            json.loads(stdout), stdout.decode(), stderr.decode(), process.returncode, time.monotonic() - started
+            json.loads(stdout), stdout.decode(), stderr.decode(), process.returncode, time.monotonic() - start_time
         )
         self.calls.append(call)
         if call.response["error"]:
@@ -122,8 +122,26 @@ class Director:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Return the result of a call. Raises CallError."""
-        started = time.monotonic()
-        return self.finish(self.start(method, *arguments), method, started)
+        start_time = time.monotonic()
+        return self.finish(self.start(method, *arguments), method, start_time)
+
+    def run_program(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of bin with the configuration, as the job does. It must not print secrets."""
+        process = subprocess.run(
+            self.program_command(name, *arguments),
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        output = process.stdout + process.stderr
+        assert MBUS_PASSWORD not in output and "PRIVATE KEY" not in output
+        return process
+
+    def program_command(self, name: str, *arguments: str) -> list[str]:
+        """Return a program of bin with the configuration file and more arguments."""
+        return [*self.prefix, str(ROOT / "bin" / name), *self.command()[-2:], *arguments]
 
     @property
     def last(self) -> Call:
@@ -149,7 +167,7 @@ def configuration(facts: Any, **server: Any) -> dict[str, Any]:
     }
 
 
-def manual_network(ip: str, *, gateway: str = "10.245.0.1", **more: Any) -> dict[str, Any]:
+def manual_network(ip: str, *, gateway: str = "10.245.0.1", **overrides: Any) -> dict[str, Any]:
     """Return a manual network as the director sends it."""
     return {
         "type": "manual",
@@ -160,11 +178,11 @@ def manual_network(ip: str, *, gateway: str = "10.245.0.1", **more: Any) -> dict
         "dns": [gateway],
         "default": ["dns", "gateway"],
         "cloud_properties": {},
-        **more,
+        **overrides,
     }
 
 
-def environment(**more: Any) -> dict[str, Any]:
+def environment(**overrides: Any) -> dict[str, Any]:
     """Return the env argument of create_vm."""
     return {
         "bosh": {
@@ -172,13 +190,13 @@ def environment(**more: Any) -> dict[str, Any]:
             "password": "*",
             "group": "test-web",
             "tags": {"team": "a"},
-            **more,
+            **overrides,
         }
     }
 
 
 MAX_MEMORY = 64 << 10
-"""The peak memory that a process may use, in KiB."""
+"""Limit of the peak memory of a process in KiB."""
 
 MEMORY_CPI = """\
 #!/bin/sh
@@ -194,7 +212,7 @@ print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")],
 
 
 def cpi_with_memory(directory: Path) -> Path:
-    """A bin/cpi for `Director` that records its peak memory. wait4 also counts the parent's memory before exec."""
+    """Return a program for `Director` that prints its peak memory. wait4 would count that of the parent, too."""
     program = directory / "memory-cpi"
     program.write_text(MEMORY_CPI.format(root=ROOT), "utf-8")
     program.chmod(0o755)

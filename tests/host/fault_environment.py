@@ -18,7 +18,7 @@ from tests.host.proxy import NONE, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 
 MAX_CALL_SECONDS = 300
-"""Longest duration of a call; a longer one is stuck."""
+"""Limit of the duration of a call."""
 
 SHORT_TIMEOUTS = """\
 #!/bin/sh
@@ -39,7 +39,7 @@ sys.exit(cli.main(sys.argv[1:], os.environ))' "$@"
 
 
 def cpi_with_short_timeouts(directory: Path, retry_seconds: int, *, read_seconds: float = 4.0) -> Path:
-    """Return a program that retries for `retry_seconds` and waits `read_seconds` for a response, except for uploads."""
+    """Return a CPI that retries for `retry_seconds` and waits `read_seconds` for a response, except for uploads."""
     program = directory / f"cpi-{retry_seconds}"
     text = SHORT_TIMEOUTS.format(root=ROOT, retry_seconds=retry_seconds, read_seconds=read_seconds)
     program.write_text(text, "utf-8")
@@ -73,9 +73,10 @@ class InProcessDirector(Director):
 
 
 class FaultEnvironment:
-    """A server with a stemcell, a director whose calls go through the proxy, and a director without faults.
+    """A server with a stemcell and a VM, and two directors that use the proxy.
 
-    Both use the proxy. `next_fault` is the fault and the number of the request that it affects.
+    `director` makes calls without faults. `next_fault` is a fault and the number of the request that it affects. It
+    applies to `call_with_fault`, which sets `requests` to the requests of the call.
     """
 
     def __init__(self, host: server.Facts, directory: Path, proxy: Proxy) -> None:
@@ -92,9 +93,9 @@ class FaultEnvironment:
 
     def call_with_fault(self, method: str, *arguments: Any) -> Outcome:
         """Make a call with the fault `next_fault`."""
-        fault, at = self.next_fault
-        self.faulty_director.program = self.programs[2 if fault.lasting else 10]
-        self.proxy.arm(fault, at, then=lambda: process.send_signal(fault.signal))
+        fault, number = self.next_fault
+        self.faulty_director.program = self.programs[2 if fault.permanent else 10]
+        self.proxy.arm(fault, number, then=lambda: process.send_signal(fault.signal))
         process = self.faulty_director.start(method, *arguments)
         try:
             if process.wait(MAX_CALL_SECONDS) == -signal.SIGKILL:

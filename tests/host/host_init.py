@@ -68,14 +68,14 @@ def build_file_system(kind: Kind, tree: str, state: str) -> None:
 
 def run(kind: Kind) -> None:
     """Run the daemon on request, handle its system calls and reap processes. Never returns."""
-    wake, woken = socket.socketpair()
-    for end in (wake, woken):
+    writer, reader = socket.socketpair()
+    for end in (writer, reader):
         end.setblocking(False)
-    signal.set_wakeup_fd(woken.fileno())
+    signal.set_wakeup_fd(reader.fileno())
     for number in (signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     poll = select.poll()
-    poll.register(wake, select.POLLIN)
+    poll.register(writer, select.POLLIN)
     daemon = None
     signal.raise_signal(signal.SIGHUP)
     while True:
@@ -83,10 +83,10 @@ def run(kind: Kind) -> None:
             if event & select.POLLHUP:  # the last process with this filter ended
                 poll.unregister(descriptor)
                 os.close(descriptor)
-            elif descriptor != wake.fileno():
+            elif descriptor != writer.fileno():
                 vsock_emulation.handle(descriptor)
             else:
-                signals = wake.recv(4096)
+                signals = writer.recv(4096)
                 if daemon in reap():
                     daemon = None
                     PID_FILE.unlink()

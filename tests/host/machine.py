@@ -1,4 +1,4 @@
-"""The machine that runs test hosts: its requirements, its packages and its commands."""
+"""The machine that runs test hosts: requirements, packages and commands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 class HostError(Exception):
-    """An operation on a test host failed. The message is complete."""
+    """An operation on a test host failed. The message names the object and the reason."""
 
 
 def print_progress(text: str) -> None:
@@ -54,7 +54,7 @@ def run(
 
 
 def install_packages(*resources: str) -> None:
-    """Install the packages of the given commands and files of PACKAGE_OF that are missing. Raises HostError."""
+    """Install the packages of missing commands and files, which are keys of PACKAGE_OF. Raises HostError."""
     missing = [
         PACKAGE_OF[resource]
         for resource in resources
@@ -87,7 +87,7 @@ def unsupported_reason() -> str | None:
 
 @contextlib.contextmanager
 def exclusive_directory(folder: pathlib.Path) -> Iterator[None]:
-    """Create a directory and lock it. The holder of the lock may delete the directory."""
+    """A context manager: create a directory and lock it. The holder of the lock may delete the directory."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
@@ -108,9 +108,9 @@ def exclusive_directory(folder: pathlib.Path) -> Iterator[None]:
 
 def wait_until(condition: Callable[[], object], *, seconds: float) -> bool:
     """Return whether the condition became true within this time."""
-    end = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not condition():
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
     return True

@@ -50,11 +50,13 @@ def tear_down(name: str, state: pathlib.Path) -> None:
 
 def init_pid(name: str) -> int | None:
     """Return the process id of the init process, or None if it does not run."""
-    return next((pid for pid in _members(name) if _inner_pid(pid) == 1 and INIT_MODULE in _read(pid, "cmdline")), None)
+    return next(
+        (pid for pid in _members(name) if _pid_in_namespace(pid) == 1 and INIT_MODULE in _read(pid, "cmdline")), None
+    )
 
 
 def daemon_runs(name: str) -> bool:
-    """Return whether the daemon runs. It counts as running until the init process has reaped it."""
+    """Return whether the daemon runs. The daemon counts as running until the init process reaps it."""
     return _daemon_number(name) is not None
 
 
@@ -62,11 +64,11 @@ def signal_daemon(name: str, number: signal.Signals) -> None:
     """Send a signal to the daemon, if it runs."""
     daemon = _daemon_number(name)
     for pid in _members(name):
-        if daemon and _inner_pid(pid) == daemon:
+        if daemon and _pid_in_namespace(pid) == daemon:
             os.kill(pid, number)
 
 
-def inside(name: str, *command: str) -> list[str]:
+def enter_command(name: str, *command: str) -> list[str]:
     """Return the command that runs a command in the namespaces of the host. Raises HostError if it is down."""
     pid = init_pid(name)
     if not pid:
@@ -83,19 +85,20 @@ def _daemon_number(name: str) -> int | None:
 
 def _members(name: str) -> list[int]:
     """Return all processes in the network of the host except the caller and its ancestors."""
-    found = {int(pid) for pid in run("ip", "netns", "pids", netns(name), check=False).stdout.split()}
-    return sorted(pid for pid in found - _ancestry(os.getpid()) if _read(pid, "stat"))  # ip itself may be among them
+    pids = {int(pid) for pid in run("ip", "netns", "pids", netns(name), check=False).stdout.split()}
+    return sorted(pid for pid in pids - _ancestry(os.getpid()) if _read(pid, "stat"))  # ip itself may be among them
 
 
 def _ancestry(pid: int) -> set[int]:
-    line = set()
+    """Return a process and its ancestors."""
+    ancestors = set()
     while pid:
-        line.add(pid)
+        ancestors.add(pid)
         pid = int(_read(pid, "stat").rpartition(")")[2].split()[1])
-    return line
+    return ancestors
 
 
-def _inner_pid(pid: int) -> int | None:
+def _pid_in_namespace(pid: int) -> int | None:
     """Return the process id of a process in its own process namespace."""
     numbers = next((line.split() for line in _read(pid, "status").splitlines() if line.startswith("NSpid:")), None)
     return int(numbers[-1]) if numbers else None

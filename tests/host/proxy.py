@@ -25,42 +25,42 @@ REFUSED_SECONDS = 0.5
 
 
 class Fault(NamedTuple):
-    """A fault that affects a request."""
+    """A fault at a request."""
 
     name: str
     delivered: bool = False
     """Whether the server receives the request."""
     response: str = "none"
-    """The response: `none` (closed connection), `half`, `late` (no response, the connection stays open), `whole`,
+    """The response: `none` (closed connection), `partial`, `timeout` (the connection stays open), `complete`,
     `error`, or `refused` (no process listens)."""
     status: int = 0
-    text: str = ""
+    message: str = ""
     """Message of an `error`."""
     reset: bool = False
     """Whether the connection is closed with RST instead of FIN."""
     restart: bool = False
     """Whether the daemon is killed after its response, and started again."""
-    lasting: bool = False
+    permanent: bool = False
     """Whether the fault continues until `disarm`."""
     signal: int = 0
     """The signal that the CPI process receives after the response of the server."""
 
 
-NONE = Fault("none", delivered=True, response="whole")
+NONE = Fault("none", delivered=True, response="complete")
 FAULTS = {
     fault.name: fault
     for fault in (
         Fault("refused", response="refused"),
         Fault("cut before", reset=True),
         Fault("cut after", delivered=True),
-        Fault("cut amid", delivered=True, response="half"),
-        Fault("stalled", delivered=True, response="late"),
-        Fault("503", response="error", status=503, text="Daemon is starting up"),
-        Fault("locked", response="error", status=500, text="Failed to begin transaction: database is locked"),
-        Fault("412", response="error", status=412, text="Precondition failed"),
-        Fault("500", response="error", status=500, text="Something that nobody has seen before"),
+        Fault("cut amid", delivered=True, response="partial"),
+        Fault("stalled", delivered=True, response="timeout"),
+        Fault("503", response="error", status=503, message="Daemon is starting up"),
+        Fault("locked", response="error", status=500, message="Failed to begin transaction: database is locked"),
+        Fault("412", response="error", status=412, message="Precondition failed"),
+        Fault("500", response="error", status=500, message="unknown error of the server"),
         Fault("crash", delivered=True, restart=True),
-        Fault("gone", delivered=True, lasting=True),  # later requests are not delivered
+        Fault("gone", delivered=True, permanent=True),  # later requests are not delivered
     )
 }
 
@@ -78,7 +78,7 @@ class Exchange(NamedTuple):
 
     @property
     def line(self) -> str:
-        """Method and path, with placeholders for names. It is the same whenever the call is repeated."""
+        """Method and path, with placeholders for names. Repeated calls have equal lines."""
         line = f"{self.method} {self.path}"
         for pattern, name in NAMES:
             line = re.sub(pattern, name, line)
@@ -102,13 +102,13 @@ NAMES = (
 
 
 class Proxy:
-    """A context manager; `url` and `certificate` are for the CPI, `seen` is what came through since `arm`."""
+    """A context manager. `url` and `certificate` are for the CPI. `exchanges` are the requests since `arm`."""
 
     def __init__(self, directory: Path, host: server.Facts) -> None:
         """The certificate is written to `directory`."""
         self.exchanges: list[Exchange] = []
         self._host, self._backend = host, str(Path(host.server_cert).parent / "unix.socket")
-        self._fault, self._at, self._signal = NONE, 0, lambda: None
+        self._fault, self._fault_number, self._signal = NONE, 0, lambda: None
         key, certificate = directory / "proxy.key", directory / "proxy.crt"
         create_certificate(certificate, key, name="proxy", curve="prime256v1")
         self.certificate = certificate.read_text("utf-8")
@@ -133,18 +133,18 @@ class Proxy:
         """Return the properties under `server` that connect a CPI to the proxy."""
         return {"url": self.url, "tls_server_cert": self.certificate}
 
-    def arm(self, fault: Fault, at: int, *, then: Callable[[], object] = lambda: None) -> None:
+    def arm(self, fault: Fault, number: int, *, then: Callable[[], object] = lambda: None) -> None:
         """Reset the count and inject the fault at request number `at`. `then` sends the signal of the fault."""
-        self.exchanges, self._fault, self._at, self._signal = [], fault, at, then
-        if at == 1:
+        self.exchanges, self._fault, self._fault_number, self._signal = [], fault, number, then
+        if number == 1:
             self._refuse()
 
     def disarm(self) -> None:
         """End the fault."""
-        self._at = 0
+        self._fault_number = 0
         self._listen()
 
-    # -- the listener ------------------------------------------------------------------------------------------------
+    # -- listener ----------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         with self._lock:
@@ -173,14 +173,14 @@ class Proxy:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _refuse(self) -> bool:
-        """Close the listener if the next request is to be refused, and return whether it is."""
-        if self._fault.response != "refused" or len(self.exchanges) + 1 != self._at:
+        """Close the listener if the fault refuses the next request, and return whether it does."""
+        if self._fault.response != "refused" or len(self.exchanges) + 1 != self._fault_number:
             return False
         self._stop_listening()
         threading.Timer(REFUSED_SECONDS, self._listen).start()
         return True
 
-    # -- one connection ----------------------------------------------------------------------------------------------
+    # -- connections --------------------------------------------------------------------------------------------------
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -195,36 +195,38 @@ class Proxy:
     def _exchange(self, client: ssl.SSLSocket, request: _Request) -> bool:
         """Handle a request. Return whether the connection stays open."""
         number = len(self.exchanges) + 1
-        hit = bool(self._at) and (number >= self._at if self._fault.lasting else number == self._at)
-        fault = self._fault if hit and self._fault.response != "refused" else NONE
-        if fault.lasting and number > self._at:
+        affected = bool(self._fault_number) and (
+            number >= self._fault_number if self._fault.permanent else number == self._fault_number
+        )
+        fault = self._fault if affected and self._fault.response != "refused" else NONE
+        if fault.permanent and number > self._fault_number:
             fault = fault._replace(delivered=False)
         try:
-            status, headers, body = self._ask(request) if fault.delivered else (0, [], b"")
+            status, headers, body = self._forward(request) if fault.delivered else (0, [], b"")
         except OSError:
             status, headers, body, fault = 0, [], b"", Fault("daemon down")
         self.exchanges.append(Exchange(request.method, request.path, status, len(request.body), len(body)))
-        if hit and fault.signal:
+        if affected and fault.signal:
             self._signal()
         if fault.restart:
             self._stop_listening()
             server.restart(self._host.name, hard=True)
             self._listen()
         if fault.response == "error":
-            document = {"type": "error", "error": fault.text, "error_code": fault.status, "metadata": None}
+            document = {"type": "error", "error": fault.message, "error_code": fault.status, "metadata": None}
             status, headers, body = fault.status, [("Content-Type", "application/json")], json.dumps(document).encode()
-        if fault.response == "late":
-            client.recv(1)  # until the client closes the connection
+        if fault.response == "timeout":
+            client.recv(1)  # returns when the client closes the connection
         if fault.reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if fault.response in ("none", "late"):
+        if fault.response in ("none", "timeout"):
             return False
         head = f"HTTP/1.1 {status} {http.client.responses.get(status, '')}\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers) + f"Content-Length: {len(body)}\r\n\r\n"
-        client.sendall(head.encode() + (body[: len(body) // 2] if fault.response == "half" else body))
-        return fault.response != "half"
+        client.sendall(head.encode() + (body[: len(body) // 2] if fault.response == "partial" else body))
+        return fault.response != "partial"
 
-    def _ask(self, request: _Request) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _forward(self, request: _Request) -> tuple[int, list[tuple[str, str]], bytes]:
         with socket.socket(socket.AF_UNIX) as daemon:
             daemon.connect(self._backend)
             daemon.sendall(request.head + request.body)
@@ -233,11 +235,11 @@ class Proxy:
                 response.begin()
                 body = response.read()
             except http.client.HTTPException as failure:
-                raise OSError("the daemon went away") from failure
-        dropped = ("content-length", "transfer-encoding", "connection")
+                raise OSError("the daemon closed the connection") from failure
+        hop_by_hop = ("content-length", "transfer-encoding", "connection")
         return (
             response.status,
-            [(name, value) for name, value in response.getheaders() if name.lower() not in dropped],
+            [(name, value) for name, value in response.getheaders() if name.lower() not in hop_by_hop],
             body,
         )
 
@@ -250,7 +252,7 @@ class _Request(NamedTuple):
 
     @classmethod
     def read(cls, stream: io.BufferedReader) -> _Request | None:
-        """The next request, with a Content-Length as the CPI always sends, or None when there are no more."""
+        """Return the next request, or None at the end of the stream. A body has a Content-Length."""
         lines = [stream.readline()]
         while lines[-1] not in (b"\r\n", b""):
             lines.append(stream.readline())

@@ -49,17 +49,17 @@ class Relay:
                 self._relay(client, server)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
-        """Relay one connection. The client sends a request only after the previous response."""
+        """Relay a connection. The client sends a request only after the previous response."""
         while True:
-            stopping = len(self.requests) == self._stop
-            senders, timeout = ([client], QUIET_SECONDS) if stopping else ([client, server], None)
+            is_last = len(self.requests) == self._stop
+            senders, timeout = ([client], QUIET_SECONDS) if is_last else ([client, server], None)
             ready, _, _ = select.select(senders, [], [], timeout)
             if not ready:
                 self._stopped()
                 return
-            for one in ready:
-                if not (data := one.recv(1 << 16)):
+            for sender in ready:
+                if not (data := sender.recv(1 << 16)):
                     return
-                if one is client and (begins := REQUEST.match(data)):
-                    self.requests.append(b" ".join(begins.groups()).decode())
-                (server if one is client else client).sendall(data)
+                if sender is client and (request := REQUEST.match(data)):
+                    self.requests.append(b" ".join(request.groups()).decode())
+                (server if sender is client else client).sendall(data)

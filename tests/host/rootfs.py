@@ -14,7 +14,7 @@ from tests.host.machine import HostError, exclusive_directory, install_packages,
 
 TREES = pathlib.Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi")) / "trees"
 DEBIAN = "http://deb.debian.org/debian"
-# Half of a root file system: 3D libraries of QEMU's display modules, agents that BOSH VMs do not run, documentation.
+# These files are half of a root file system. They are libraries of QEMU's display modules, agents and documentation.
 UNUSED = (
     "/usr/bin/qemu-system-i386",
     "/usr/lib/cni/*",
@@ -73,17 +73,17 @@ def build(name: str) -> pathlib.Path:
 
 def _build(name: str, tree: pathlib.Path) -> None:
     install_packages("debootstrap", "/usr/share/keyrings/debian-archive-keyring.gpg")
-    kind, part, log = KINDS[name], TREES / f"{name}.part", TREES / f"{name}.log"
+    kind, incomplete, log = KINDS[name], TREES / f"{name}.part", TREES / f"{name}.log"
     mirror = _mirror()
     print_progress(
         f"building the {name} tree (Debian {kind.suite} from {mirror}); this takes up to two minutes; log: {log}"
     )
-    began = time.monotonic()
-    shutil.rmtree(part, ignore_errors=True)
+    start = time.monotonic()
+    shutil.rmtree(incomplete, ignore_errors=True)
     environment = {
         **os.environ,
         "SUITE": kind.suite,
-        "TREE": str(part),
+        "TREE": str(incomplete),
         "MIRROR": mirror,
         "PACKAGES": " ".join(kind.packages),
         "UNUSED": " ".join(UNUSED),
@@ -102,9 +102,9 @@ def _build(name: str, tree: pathlib.Path) -> None:
         )
     if result.returncode:
         raise HostError(f"building the {name} tree failed; the end of {log}:\n{tail(log)}")
-    part.rename(tree)
+    incomplete.rename(tree)
     size = run("du", "-sm", tree).stdout.split()[0]
-    print_progress(f"built {tree}: {size} MB in {time.monotonic() - began:.0f} s")
+    print_progress(f"built {tree}: {size} MB in {time.monotonic() - start:.0f} s")
 
 
 def _mirror() -> str:
@@ -119,9 +119,9 @@ def _mirror() -> str:
 
 def _remove_outdated(name: str, tree: pathlib.Path) -> None:
     """Delete root file systems of older recipes that no running host has mounted."""
-    for old in set(TREES.glob(f"{name}-????????????")) - {tree}:
-        if not any(str(old) in _read(mounts) for mounts in pathlib.Path("/proc").glob("[0-9]*/mountinfo")):
-            shutil.rmtree(old)
+    for outdated in set(TREES.glob(f"{name}-????????????")) - {tree}:
+        if not any(str(outdated) in _read(mounts) for mounts in pathlib.Path("/proc").glob("[0-9]*/mountinfo")):
+            shutil.rmtree(outdated)
 
 
 def _read(file: pathlib.Path) -> str:

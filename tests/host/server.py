@@ -31,7 +31,7 @@ from tests.host.machine import (
     unsupported_reason,
     wait_until,
 )
-from tests.host.processes import daemon_runs, init_pid, inside, netns, signal_daemon, start, tear_down
+from tests.host.processes import daemon_runs, enter_command, init_pid, netns, signal_daemon, start, tear_down
 from tests.support.certificates import create_certificate
 
 __all__ = [
@@ -143,9 +143,9 @@ def temporary_host(kind: str, *, name: str, pool: str = "btrfs") -> Iterator[Fac
 
     A host of this name is deleted first. Raises HostError if another process uses it.
     """
-    with socket.socket(socket.AF_UNIX) as mark:  # the kernel frees an abstract name when the process ends
+    with socket.socket(socket.AF_UNIX) as owner_mark:  # the kernel frees an abstract name when the process ends
         try:
-            mark.bind(f"\0{netns(name)}")
+            owner_mark.bind(f"\0{netns(name)}")
         except OSError:
             raise HostError(f"{name}: another run uses this host; concurrent runs need different names") from None
         down(name, wipe=True)
@@ -202,7 +202,7 @@ def client(name: str, *arguments: str, check: bool = True, stdin: str = "") -> s
 
 def client_command(name: str, *arguments: str) -> list[str]:
     """Return the command that runs lxc or incus in the host's file system. /tmp is shared with this machine."""
-    return inside(name, KINDS[facts(name).kind].client, *arguments)
+    return enter_command(name, KINDS[facts(name).kind].client, *arguments)
 
 
 def netns_command(name: str) -> list[str]:
@@ -212,20 +212,20 @@ def netns_command(name: str) -> list[str]:
 
 def _wait_ready(name: str, kind: str, seconds: float = 60) -> str:
     """Wait until the server responds and return its version."""
-    began, log = time.monotonic(), STATE / name / "daemon.log"
+    start_time, log = time.monotonic(), STATE / name / "daemon.log"
     while True:
         result = _query(name, kind, "/1.0") if init_pid(name) else None
         if result and result.returncode == 0:
             return json.loads(result.stdout)["environment"]["server_version"]
-        waited = time.monotonic() - began
-        if waited > seconds or (waited > 15 and not daemon_runs(name)):
+        seconds_waited = time.monotonic() - start_time
+        if seconds_waited > seconds or (seconds_waited > 15 and not daemon_runs(name)):
             reason = f"did not respond within {seconds:.0f} s" if daemon_runs(name) else "ended"
             raise HostError(f"{name}: the daemon {reason}; the end of {log}:\n{tail(log)}")
         time.sleep(0.2)
 
 
 def _query(name: str, kind: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run(*inside(name, KINDS[kind].client, "query", *arguments), check=False, env=CLIENT_ENVIRONMENT)
+    return run(*enter_command(name, KINDS[kind].client, "query", *arguments), check=False, env=CLIENT_ENVIRONMENT)
 
 
 def _configure(name: str, kind: str, driver: str) -> None:
@@ -269,7 +269,7 @@ def _load_facts(name: str) -> Facts | None:
     """Return the facts of a host, or None if its first start did not complete."""
     try:
         return Facts(**json.loads((STATE / name / "facts.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, TypeError):  # TypeError: made by another version of this tool
+    except (FileNotFoundError, TypeError):  # TypeError: another version of this program wrote the file
         return None
 
 

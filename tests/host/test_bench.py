@@ -8,19 +8,18 @@ from tests.host import bench
 from tests.host.bench import LIBRARY, LOOKUPS, MAX_INFO, MAX_LOOKUP, MAX_OTHER, NOTHING
 
 TOLERANCE = 1.4
-"""For the other half of the tests, which runs at the same time."""
+"""Factor of the limits, because other tests run at the same time."""
 
 
 @pytest.fixture(scope="module")
 def result(host, tmp_path_factory):
-    outcome = bench.measure(host, tmp_path_factory.mktemp("bench"), lives=3, others=0)
-    return outcome
+    return bench.measure(host, tmp_path_factory.mktemp("bench"), lifecycles=3, others=0)
 
 
 def test_measures_every_method(host, result):
     assert len(result["calls"]) == 17 and set(LOOKUPS) < result["calls"].keys()
     assert {
-        method for method, one in result["calls"].items() if not (one["requests"] and one["bytes"] and one["cpu"])
+        method for method, row in result["calls"].items() if not (row["requests"] and row["bytes"] and row["cpu"])
     } == set()
     rows = bench.table(result).splitlines()
     assert [row.split("|")[1].strip() for row in rows if row.startswith("| ")][1:] == [
@@ -36,8 +35,8 @@ def test_cpu_time_is_within_limits(result):
     ratios = {
         "info": result["info"]["ratio"] / MAX_INFO,
         **{
-            method: one["ratio"] / (MAX_LOOKUP if method in LOOKUPS else MAX_OTHER)
-            for method, one in result["calls"].items()
+            method: row["ratio"] / (MAX_LOOKUP if method in LOOKUPS else MAX_OTHER)
+            for method, row in result["calls"].items()
         },
     }
     assert {method: ratio for method, ratio in ratios.items() if ratio > TOLERANCE} == {}

@@ -6,41 +6,22 @@ import itertools
 import json
 import re
 import subprocess
-import tarfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from bosh_lxd_cpi.model import naming
-from bosh_lxd_cpi.runtime.clock import Clock
 from tests.host import server
-from tests.host.director import MBUS_PASSWORD, ROOT, UUID, Director, environment, manual_network
+from tests.host.director import UUID, Director, environment, manual_network
 from tests.host.relay import Relay
+from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
+from tests.support.clock import PastClock
 
 HOUR = 3600
 OTHER_DIRECTOR = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
 UNKNOWN_OWNER = "3f2b1c00-0000-4000-5000-00000000000"
-TINY = {"cpu": 1, "ram": 64, "root_disk": 32, "ephemeral_disk": 16}
-STEMCELL = {
-    "name": "bosh-openstack-kvm-ubuntu-jammy-cleanup",
-    "version": "1",
-    "disk": 16,
-    "disk_format": "qcow2",
-    "architecture": "x86_64",
-}
-
-
-class PastClock(Clock):
-    """A clock that is slow by this many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def time(self) -> float:
-        return time.time() - self.seconds
 
 
 def uuid(*, age: float = 2 * HOUR, director: str = UUID) -> str:
@@ -114,34 +95,13 @@ class ResourceFactory:
 
 
 def names(host: server.Facts) -> set[str]:
-    """Return the names of all resources of the project, from the client of the server."""
-
-    def query(path: str):
-        return json.loads(server.client(host.name, "query", f"{path}?project={host.project}").stdout)
-
-    pools = [url.rsplit("/", 1)[1] for url in query("/1.0/storage-pools")]
-    urls = [
-        *query("/1.0/instances"),
-        *query("/1.0/images"),
-        *query("/1.0/images/aliases"),
-        *(url for pool in pools for url in query(f"/1.0/storage-pools/{pool}/volumes/custom")),
-    ]
-    return {url.partition("?")[0].rsplit("/", 1)[1] for url in urls}
+    """Return the names of all resources of the project."""
+    return Connection(host).names()
 
 
 def cleanup(cpi: Director, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run bin/cleanup with the configuration of the director, as the job does."""
-    *prefix, _, option, file = cpi.command()
-    result = subprocess.run(
-        [*prefix, str(ROOT / "bin/cleanup"), option, file, *arguments],
-        env=cpi.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert MBUS_PASSWORD not in result.stdout + result.stderr and "PRIVATE KEY" not in result.stdout + result.stderr
-    return result
+    """Run bin/cleanup with the configuration of the director."""
+    return cpi.run_program("cleanup", *arguments)
 
 
 def output(result: subprocess.CompletedProcess[str]) -> str:
@@ -154,11 +114,7 @@ def output(result: subprocess.CompletedProcess[str]) -> str:
 @pytest.fixture
 def image(cpi, tmp_path):
     """The CID of a stemcell with an empty disk."""
-    disk = tmp_path / "disk"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "16M"], check=True)
-    with tarfile.open(tmp_path / "image", "w:gz") as tar:
-        tar.add(disk, "root.img")
-    cid = cpi.call("create_stemcell", str(tmp_path / "image"), STEMCELL)
+    cid = cpi.call("create_stemcell", str(stemcell_image(tmp_path)), STEMCELL)
     yield cid
     cpi.call("delete_stemcell", cid)
 
@@ -227,7 +183,7 @@ def test_removes_unused_resources_only(host, cpi, factory, second_pool):
 
 @pytest.mark.every_server
 def test_removes_image_without_stemcell_cids(host, cpi, image, factory):
-    second = cpi.call("create_stemcell", str(cpi.directory / "image"), STEMCELL)
+    second = cpi.call("create_stemcell", str(stemcell_image(cpi.directory)), STEMCELL)
     factory.query("DELETE", f"/1.0/images/aliases/{second}")
     before = names(host)
     output(cleanup(cpi, "--min-age", "0"))
@@ -281,7 +237,7 @@ def test_requires_director_if_there_are_several(host, cpi, factory):
 
 def test_detects_director_of_create_env(host, cpi, image, factory):
     own_volume, _ = factory.volume(f"vol-c-{uuid()}"), factory.volume(f"vol-c-{uuid(director=OTHER_DIRECTOR)}")
-    vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
+    vm, _ = cpi.call("create_vm", "a", image, VM, {"n": manual_network("10.245.0.61")}, [], environment())
     cpi.call("delete_vm", vm)
     before = names(host)
     output(cleanup(cpi))
@@ -294,7 +250,7 @@ def test_detects_director_of_create_env(host, cpi, image, factory):
 @pytest.mark.every_server
 def test_lists_all_resources_and_orphan_disks(host, cpi, image, factory):
     before = names(host)
-    vm, _ = cpi.call("create_vm", "a", image, TINY, {"n": manual_network("10.245.0.61")}, [], environment())
+    vm, _ = cpi.call("create_vm", "a", image, VM, {"n": manual_network("10.245.0.61")}, [], environment())
     try:
         cpi.call(
             "set_vm_metadata", vm, {"director": "my-bosh", "deployment": "db", "job": "pg", "index": "0", "id": "x"}
@@ -383,7 +339,7 @@ def test_removes_all_resources_of_killed_create_vm(host, cpi, image, factory):
     before, counts = names(host), {}
     for stop in itertools.count(1):
         requests, stdout = killed_at(stop, host, cpi, image)
-        wait_until_idle(factory)
+        Connection(host).wait_until_idle()
         count = len(names(host) - before)
         output(cleanup(cpi, "--min-age", "0"))
         remaining = names(host) - before
@@ -406,20 +362,11 @@ def killed_at(stop: int, host, cpi, image) -> tuple[list[str], bytes]:
     cpi.config["server"]["url"] = f"unix://{path}"
     with Relay(path, Path(host.server_cert).parent / "unix.socket", stop=stop, stopped=lambda: process.kill()) as relay:  # noqa: PLW0108  assigned below
         process = cpi.start(
-            "create_vm", "a", image, TINY, {"n": manual_network(f"10.245.0.{70 + stop}")}, [], environment()
+            "create_vm", "a", image, VM, {"n": manual_network(f"10.245.0.{70 + stop}")}, [], environment()
         )
         stdout, _ = process.communicate()
     cpi.config["server"]["url"] = url
     return relay.requests, stdout
-
-
-def wait_until_idle(factory: ResourceFactory) -> None:
-    """Wait until the server has completed the operations of a killed CPI."""
-    idle_checks = 0
-    while idle_checks < 3:
-        time.sleep(0.1)
-        running = (factory.query("GET", "/1.0/operations") or {}).get("running")
-        idle_checks = 0 if running else idle_checks + 1
 
 
 def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, factory, tmp_path):
@@ -438,7 +385,7 @@ def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, factory, 
             "create_vm",
             f"a-{number}",
             image,
-            TINY,
+            VM,
             {"n": manual_network(f"10.245.0.{100 + number}")},
             [],
             environment(),

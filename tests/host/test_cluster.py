@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from bosh_lxd_cpi.model import naming
-from bosh_lxd_cpi.runtime.clock import Clock
 from tests.host import cluster as clusters
 from tests.host import server
 from tests.host.conftest import Guests, inventory
-from tests.host.director import ROOT, UUID, CallError, Director, configuration, environment, manual_network
+from tests.host.director import UUID, CallError, Director, configuration, environment, manual_network
 from tests.host.fault_environment import FaultEnvironment, cpi_with_short_timeouts
 from tests.host.proxy import Fault, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
+from tests.support.clock import PastClock
 
 NODES = tuple(clusters.ADDRESSES)
 IPS = {"node1": "10.245.0.81", "node2": "10.245.0.82"}
@@ -59,13 +58,6 @@ class Cluster:
     def make_vm(self, stemcell: str, ip: str, properties: dict, *, cpi: Director | None = None, **network: str) -> str:
         networks = {"n": manual_network(ip, cloud_properties=network)}
         return (cpi or self.cpi).call("create_vm", "agent", stemcell, properties, networks, [], environment())[0]
-
-
-def run(cpi: Director, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with the configuration of the CPI."""
-    *prefix, _, option, file = cpi.command()
-    command = [*prefix, str(ROOT / "bin" / program), option, file, *arguments]
-    return subprocess.run(command, env=cpi.environment(), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(
@@ -229,12 +221,7 @@ def test_predeploys_stemcell_on_target(cluster, tmp_path):
 
 def uuid(seconds_ago: float) -> str:
     """Return the UUID part of a name that the director created this many seconds ago."""
-
-    class PastClock(Clock):
-        def time(self) -> float:
-            return time.time() - seconds_ago
-
-    return naming.new_id(PastClock(), UUID)
+    return naming.new_id(PastClock(seconds_ago), UUID)
 
 
 def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
@@ -249,23 +236,23 @@ def test_cleanup_covers_all_members_and_equal_names(cluster, vms):
     disk = cluster.cpi.call("create_disk", 16, {"target": "node2"}, None)
     snapshot = cluster.cpi.call("snapshot_disk", disk, {})
     on_both_members = {("vol-c-", "node1"), ("vol-c-", "node2")}
-    resources = json.loads(run(cluster.cpi, "cleanup", "--list", "--json").stdout)
+    resources = json.loads(cluster.cpi.run_program("cleanup", "--list", "--json").stdout)
     locations = {(resource["cid"], resource["location"]) for resource in resources if resource["kind"] != "image"}
     assert locations >= {(f"vol-c-{old}", "node1"), (f"vol-c-{old}", "node2"), (disk, "node2"), (vms["node2"], "node2")}
     assert snapshot in {resource["cid"] for resource in resources} or cluster.first.type == "lxd"
-    output = run(cluster.cpi, "cleanup", "--dry-run").stdout
+    output = cluster.cpi.run_program("cleanup", "--dry-run").stdout
     assert output.count(f"would remove config vol-c-{old}") == 2 and cluster.where(old) == on_both_members
-    result = run(cluster.cpi, "cleanup")
+    result = cluster.cpi.run_program("cleanup")
     assert result.returncode == 0 and result.stdout.count(f"removed config vol-c-{old}") == 2, result
     assert cluster.where(old) == set() and len(cluster.where(young)) == 2, "too young"
-    assert run(cluster.cpi, "cleanup", "--min-age", "0").returncode == 0
-    assert run(cluster.cpi, "cleanup", "--delete-disk", disk).returncode == 0
+    assert cluster.cpi.run_program("cleanup", "--min-age", "0").returncode == 0
+    assert cluster.cpi.run_program("cleanup", "--delete-disk", disk).returncode == 0
     assert {node for _, node in cluster.where(vms["node2"][-36:])} == {"node2"}
 
 
 def doctor(cpi: Director, *arguments: str) -> list[tuple[str, str, str]]:
     """Run bin/doctor and return check, status and message of each result."""
-    results = json.loads(run(cpi, "doctor", "--json", *arguments).stdout)
+    results = json.loads(cpi.run_program("doctor", "--json", *arguments).stdout)
     return [(result["check"], result["status"], result["message"]) for result in results]
 
 
@@ -309,9 +296,9 @@ def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
             cluster.make_vm(tiny, "10.245.0.92", {**VM, "target": "node2"}, cpi=cpi)
         assert exc_info.value.ok_to_retry
         assert cpi.call("has_vm", vm_online) is True
-        listing = run(cluster.cpi, "cleanup", "--list")
+        listing = cluster.cpi.run_program("cleanup", "--list")
         assert vm_offline in listing.stdout and vm_offline in listing.stderr and listing.returncode == 1
-        assert run(cluster.cpi, "cleanup", "--min-age", "0").returncode == 1
+        assert cluster.cpi.run_program("cleanup", "--min-age", "0").returncode == 1
     finally:
         server.start_daemon(cluster.members["node2"].name)
     end = time.monotonic() + 60

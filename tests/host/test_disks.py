@@ -227,7 +227,7 @@ def full_pool(host):
     """A full storage pool."""
     server.client(host.name, "storage", "create", "full", "btrfs", "size=256MiB")
     fill = f"dd if=/dev/zero of=/var/lib/{host.type}/storage-pools/full/fill bs=64K; sync"
-    subprocess.run(processes.inside(host.name, "sh", "-c", fill), stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(processes.enter_command(host.name, "sh", "-c", fill), stderr=subprocess.DEVNULL, check=True)
     yield "full"
     server.client(host.name, "storage", "delete", "full")
 

@@ -16,11 +16,11 @@ import pytest
 
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime import throttle
-from bosh_lxd_cpi.runtime.clock import Clock
 from tests.host import server
-from tests.host.director import MBUS_PASSWORD, ROOT, UUID, environment, manual_network
-from tests.host.processes import inside
+from tests.host.director import ROOT, UUID, environment, manual_network
+from tests.host.processes import enter_command
 from tests.support.certificates import create_certificate
+from tests.support.clock import PastClock
 
 STEPS = 11
 """Steps of --deep for each firmware."""
@@ -33,20 +33,10 @@ class Doctor:
         self.host, self.cpi, self.folder = host, cpi, folder
 
     def command(self, *arguments: str) -> list[str]:
-        *prefix, _, option, file = self.cpi.command()
-        return [*prefix, str(ROOT / "bin/doctor"), option, file, *arguments]
+        return self.cpi.program_command("doctor", *arguments)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            self.command(*arguments),
-            env=self.cpi.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert MBUS_PASSWORD not in result.stdout + result.stderr and "PRIVATE KEY" not in result.stdout + result.stderr
-        return result
+        return self.cpi.run_program("doctor", *arguments)
 
     def results(self, *arguments: str) -> list[dict[str, str]]:
         """Return the results of all checks. The exit status is 1 if a check fails."""
@@ -77,7 +67,7 @@ class Doctor:
                 typed_value = {"true": True, "false": False}.get(value, str(file) if file.exists() else value)
                 self.cpi.config.setdefault(section, {})[name] = typed_value
             else:
-                prefix = inside(self.host.name) if shlex.split(text)[0] in ("incus", "lxc") else []
+                prefix = enter_command(self.host.name) if shlex.split(text)[0] in ("incus", "lxc") else []
                 subprocess.run(
                     [*prefix, "sh", "-ec", f"cd {self.folder}; {text}"],
                     check=True,
@@ -305,7 +295,7 @@ def test_pool_problems(doctor, client):
 
 
 def test_server_without_vm_support(host, doctor):
-    subprocess.run(inside(host.name, "rm", "/dev/kvm"), check=True)
+    subprocess.run(enter_command(host.name, "rm", "/dev/kvm"), check=True)
     try:
         server.restart(host.name)
         problems = doctor.problems("--deep")
@@ -315,7 +305,7 @@ def test_server_without_vm_support(host, doctor):
         ]
         assert "KVM support is missing (no /dev/kvm)" in problems[0]["message"] and "/dev/kvm" in problems[0]["hint"]
     finally:
-        subprocess.run(inside(host.name, "touch", "/dev/kvm"), check=True)
+        subprocess.run(enter_command(host.name, "touch", "/dev/kvm"), check=True)
         server.restart(host.name)
     assert doctor.problems() == []
 
@@ -383,11 +373,7 @@ def test_lists_lock_holders(doctor, tmp_path):
 
 
 def test_lists_leftover_resources(host, doctor, client):
-    class PastClock(Clock):
-        def time(self) -> float:
-            return time.time() - 7200
-
-    volumes = [f"vol-{kind}-{naming.new_id(PastClock(), UUID)}" for kind in "cp"]
+    volumes = [f"vol-{kind}-{naming.new_id(PastClock(7200), UUID)}" for kind in "cp"]
     for volume in volumes:
         doctor.query(
             "POST",

@@ -1,4 +1,4 @@
-"""The guest itself, in plain emulated machines, with config drives of our own making."""
+"""The guest in QEMU without a server: reports, config drives, hot-plugged disks and networks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Machine:
-    """One QEMU machine with disks as Incus attaches them and its port 8080 at `address` of this machine."""
+    """A QEMU machine with the disk devices of Incus. Its port 8080 is at `address` of this machine."""
 
     def __init__(self, directory: Path, root: Path, *options: str, uefi: bool = False) -> None:
         self.directory = directory
@@ -62,7 +62,7 @@ class Machine:
                 "-nodefaults",
                 "-device",
                 "virtio-scsi-pci,id=scsi",
-                *disk("root", root, form="qcow2,snapshot=on", order=",bootindex=0"),
+                *disk("root", root, image_format="qcow2,snapshot=on", order=",bootindex=0"),
                 "-netdev",
                 f"user,id=first,restrict=on,ipv6=off,hostfwd=tcp:{self.address}:8080-10.0.2.15:8080",
                 "-device",
@@ -76,14 +76,14 @@ class Machine:
         )
 
     def command(self, name: str, **arguments: Any) -> Any:
-        """What QEMU's monitor returns for a command."""
+        """Run a command of QEMU's monitor and return its result."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.directory / "qmp"))
             with connection.makefile("rw", encoding="utf-8") as monitor:
                 for request in ({"execute": "qmp_capabilities"}, {"execute": name, "arguments": arguments}):
                     print(json.dumps(request), file=monitor, flush=True)
                     response: dict[str, Any] = {}
-                    while "return" not in response:  # greeting and events come in between
+                    while "return" not in response:  # the monitor also sends a greeting and events
                         response = json.loads(monitor.readline())
                         assert "error" not in response, response
         return response["return"]
@@ -91,18 +91,18 @@ class Machine:
     def wait(self, *, not_boot: str = "") -> dict[str, Any]:
         return report.wait_for_report(self.address, netns_command=[], seconds=120, not_boot=not_boot)
 
-    def request(self, verb: str, **parameters: str) -> Any:
-        return report.request(self.address, verb, netns_command=[], **parameters)
+    def request(self, command: str, **parameters: str) -> Any:
+        return report.request(self.address, command, netns_command=[], **parameters)
 
     def console(self) -> str:
         return (self.directory / "console").read_text(encoding="utf-8", errors="replace")
 
 
-def disk(name: str, path: Path, *, device: str = "scsi-hd", form: str = "raw", order: str = "") -> list[str]:
-    """QEMU's options for a disk attached as Incus attaches the device `name`."""
+def disk(name: str, path: Path, *, device: str = "scsi-hd", image_format: str = "raw", order: str = "") -> list[str]:
+    """Return the QEMU options of a disk that Incus attaches as device `name`."""
     return [
         "-drive",
-        f"if=none,id={name},file={path},format={form}",
+        f"if=none,id={name},file={path},format={image_format}",
         "-device",
         f"{device},bus=scsi.0,lun=1,drive={name},serial=incus_{name},device_id=incus_{name}{order}",
     ]
@@ -110,14 +110,14 @@ def disk(name: str, path: Path, *, device: str = "scsi-hd", form: str = "raw", o
 
 @pytest.fixture(scope="module")
 def boot(guest_stemcell: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Machine]]:
-    """Start a machine from the guest stemcell; it is gone after the tests of this module."""
+    """A function that starts a machine from the guest stemcell. It runs until the end of this module."""
     stemcell = tmp_path_factory.mktemp("stemcell")
     with tarfile.open(guest_stemcell["image"]) as archive, Path(stemcell / "root.img").open("wb") as file:
         shutil.copyfileobj(archive.extractfile("root.img"), file)
     machines = []
 
-    def start(*options: str, **choices: Any) -> Machine:
-        machines.append(Machine(tmp_path_factory.mktemp("machine"), stemcell / "root.img", *options, **choices))
+    def start(*options: str, **keywords: Any) -> Machine:
+        machines.append(Machine(tmp_path_factory.mktemp("machine"), stemcell / "root.img", *options, **keywords))
         return machines[-1]
 
     yield start
@@ -131,13 +131,13 @@ def settings(networks: dict[str, Any]) -> dict[str, Any]:
     return {"agent_id": "agent-1", "vm": {"name": "vm-1"}, "mbus": "nats://nats", "networks": networks, "disks": disks}
 
 
-def drive(path: Path, networks: dict[str, Any], kind: str) -> Path:
+def write_drive(path: Path, networks: dict[str, Any], kind: str) -> Path:
     files = {"metadata_path": "ec2/latest/meta-data.json", "userdata_path": "ec2/latest/user-data"}
     path.write_bytes(image(settings(networks), kind=kind, label="config-2", **files))
     return path
 
 
-def empty(path: Path, size: int) -> Path:
+def write_empty_disk(path: Path, size: int) -> Path:
     with Path(path).open("wb") as file:
         file.truncate(size)
     return path
@@ -171,11 +171,11 @@ TWO_NETWORKS = {
 
 @pytest.fixture(scope="module")
 def bios(boot: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """A machine with BIOS, an ephemeral disk and an ISO9660 config drive that names no MAC."""
+    """A machine with BIOS, an ephemeral disk and an ISO9660 config drive without MAC address."""
     files = tmp_path_factory.mktemp("bios")
     return boot(
-        *disk("ephemeral", empty(files / "ephemeral", 300 * MIB)),
-        *disk("config", drive(files / "config", NETWORK, "CDROM"), device="scsi-cd"),
+        *disk("ephemeral", write_empty_disk(files / "ephemeral", 300 * MIB)),
+        *disk("config", write_drive(files / "config", NETWORK, "CDROM"), device="scsi-cd"),
     )
 
 
@@ -184,7 +184,7 @@ def uefi(boot: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory)
     """A machine with UEFI, two network interfaces and a FAT config drive on a hard disk, but no ephemeral disk."""
     files = tmp_path_factory.mktemp("uefi")
     return boot(
-        *disk("config", drive(files / "config", TWO_NETWORKS, "FAT32")),
+        *disk("config", write_drive(files / "config", TWO_NETWORKS, "FAT32")),
         "-smp",
         "2",
         "-netdev",
@@ -196,38 +196,46 @@ def uefi(boot: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_bios_machine_reports_settings_and_networks(bios: Machine) -> None:
-    seen = bios.wait()
-    assert seen["errors"] == []
-    assert (seen["agent_id"], seen["user_data"], seen["meta_data"]) == ("agent-1", settings(NETWORK), {})
-    assert (seen["firmware"], seen["secureboot"], seen["cpus"]) == ("bios", False, 1)
-    assert 400 < seen["memory_mib"] <= 512
-    found = seen["config_drive"]
-    assert (found["device"], found["fstype"], found["label"]) == ("/dev/sr0", "iso9660", "config-2")
-    assert sorted(found["files"]) == ["ec2/latest/meta-data.json", "ec2/latest/user-data"]
-    assert seen["networks"]["default"]["mac"] == MACS[0]
-    assert "10.0.2.15/24" in seen["networks"]["default"]["addresses"]
-    assert seen["networks"]["default"]["gateway"] == "10.0.2.2"
+    guest_report = bios.wait()
+    assert guest_report["errors"] == []
+    assert (guest_report["agent_id"], guest_report["user_data"], guest_report["meta_data"]) == (
+        "agent-1",
+        settings(NETWORK),
+        {},
+    )
+    assert (guest_report["firmware"], guest_report["secureboot"], guest_report["cpus"]) == ("bios", False, 1)
+    assert 400 < guest_report["memory_mib"] <= 512
+    config_drive = guest_report["config_drive"]
+    assert (config_drive["device"], config_drive["fstype"], config_drive["label"]) == (
+        "/dev/sr0",
+        "iso9660",
+        "config-2",
+    )
+    assert sorted(config_drive["files"]) == ["ec2/latest/meta-data.json", "ec2/latest/user-data"]
+    assert guest_report["networks"]["default"]["mac"] == MACS[0]
+    assert "10.0.2.15/24" in guest_report["networks"]["default"]["addresses"]
+    assert guest_report["networks"]["default"]["gateway"] == "10.0.2.2"
 
 
 def test_reports_disk_size_serial_and_links(bios: Machine) -> None:
-    seen = bios.wait()
-    system, ephemeral = seen["disks"]["system"], seen["disks"]["ephemeral"]
+    guest_report = bios.wait()
+    system, ephemeral = guest_report["disks"]["system"], guest_report["disks"]["ephemeral"]
     assert (system["path"], system["size"]) == (SYSTEM, 512 * MIB)
     assert (ephemeral["path"], ephemeral["size"]) == (EPHEMERAL, 300 * MIB)
-    assert seen["block_devices"][ephemeral["device"]]["serial"] == "incus_ephemeral"
-    assert seen["by_id"][Path(EPHEMERAL).name] == ephemeral["device"]
-    assert seen["block_devices"]["/dev/sr0"]["ro"] is True
-    assert seen["by_label"]["config-2"] == "/dev/sr0"
+    assert guest_report["block_devices"][ephemeral["device"]]["serial"] == "incus_ephemeral"
+    assert guest_report["by_id"][Path(EPHEMERAL).name] == ephemeral["device"]
+    assert guest_report["block_devices"]["/dev/sr0"]["ro"] is True
+    assert guest_report["by_label"]["config-2"] == "/dev/sr0"
 
 
 def test_prints_report_to_console(bios: Machine) -> None:
-    seen = bios.wait()
-    assert report.from_console(bios.console())["boot_id"] == seen["boot_id"]
+    guest_report = bios.wait()
+    assert report.from_console(bios.console())["boot_id"] == guest_report["boot_id"]
 
 
 def test_reports_hot_plugged_disk(bios: Machine, tmp_path: Path) -> None:
     bios.wait()
-    path = empty(tmp_path / "extra", 100 * MIB)
+    path = write_empty_disk(tmp_path / "extra", 100 * MIB)
     serial = Path(EXTRA).name.removeprefix("scsi-0QEMU_QEMU_HARDDISK_")
     bios.command("blockdev-add", **{"node-name": "extra", "driver": "file", "filename": str(path)})
     bios.command(
@@ -237,12 +245,12 @@ def test_reports_hot_plugged_disk(bios: Machine, tmp_path: Path) -> None:
     assert hint["size"] == bios.request("size", device=EXTRA) == 100 * MIB
     assert bios.request("report")["by_id"][Path(EXTRA).name] == hint["device"]
     assert bios.request("read", device=EXTRA) == ""
-    bios.request("mark", device=EXTRA, text="kept für später")
-    assert bios.request("read", device=hint["device"]) == "kept für später"
-    assert path.read_bytes().startswith("kept für später".encode())
+    bios.request("mark", device=EXTRA, text="Inhalt für später")
+    assert bios.request("read", device=hint["device"]) == "Inhalt für später"
+    assert path.read_bytes().startswith("Inhalt für später".encode())
     bios.command("device_del", id="extra")
     assert Path(EXTRA).name not in bios.request("report")["by_id"]
-    with pytest.raises(report.GuestError, match="leads to no device"):
+    with pytest.raises(report.GuestError, match="no device exists"):
         bios.request("resolve", path=EXTRA)
 
 
@@ -253,34 +261,34 @@ def test_reboot_changes_boot_id(bios: Machine) -> None:
 
 
 def test_uefi_machine_reads_fat_drive_and_uses_dhcp_and_ipv6(uefi: Machine) -> None:
-    seen = uefi.wait()
-    assert seen["errors"] == []
-    assert (seen["firmware"], seen["secureboot"], seen["cpus"]) == ("uefi", False, 2)
-    assert (seen["config_drive"]["fstype"], seen["config_drive"]["label"]) == ("vfat", "CONFIG-2")
-    private, public = seen["networks"]["private"], seen["networks"]["public"]
+    guest_report = uefi.wait()
+    assert guest_report["errors"] == []
+    assert (guest_report["firmware"], guest_report["secureboot"], guest_report["cpus"]) == ("uefi", False, 2)
+    assert (guest_report["config_drive"]["fstype"], guest_report["config_drive"]["label"]) == ("vfat", "CONFIG-2")
+    private, public = guest_report["networks"]["private"], guest_report["networks"]["public"]
     assert (private["mac"], public["mac"]) == MACS
     assert "10.0.2.15/24" in private["addresses"]
     assert {"fd42:b05b::5/64", "fd42:b05b::6/64"} < set(public["addresses"])
-    assert seen["networks"]["second"] == public
+    assert guest_report["networks"]["second"] == public
     assert (private["gateway"], public["gateway"]) == (None, "fd42:b05b::1")
-    assert "floating" not in seen["networks"]
+    assert "floating" not in guest_report["networks"]
 
 
 def test_reports_missing_ephemeral_disk(uefi: Machine) -> None:
-    assert "leads to no device" in uefi.wait()["disks"]["ephemeral"]["error"]
+    assert "no device exists" in uefi.wait()["disks"]["ephemeral"]["error"]
 
 
 def test_without_config_drive_reports_error_and_powers_off(boot: Callable[..., Machine]) -> None:
     machine = boot()
-    seen = on_console(machine, "GUEST-REPORT-END")
-    assert len(seen["errors"]) == 1 and seen["errors"][0].startswith("no config drive")
-    assert (seen["agent_id"], seen["user_data"], seen["networks"]) == (None, None, {})
+    guest_report = report_on_console(machine, "GUEST-REPORT-END")
+    assert len(guest_report["errors"]) == 1 and guest_report["errors"][0].startswith("no config drive")
+    assert (guest_report["agent_id"], guest_report["user_data"], guest_report["networks"]) == (None, None, {})
     machine.command("system_powerdown")
     assert machine.process.wait(timeout=30) == 0
 
 
-def on_console(machine: Machine, text: str) -> dict[str, Any]:
-    """The console's report, once `text` is on the console."""
+def report_on_console(machine: Machine, text: str) -> dict[str, Any]:
+    """Wait until the console contains a text, and return the report on the console."""
     deadline = time.monotonic() + 120
     while text not in machine.console() and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -10,7 +10,7 @@ from tests.host.fault_environment import FaultEnvironment
 from tests.host.proxy import Fault
 
 KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
-STOPPED = Fault("stopped", delivered=True, response="whole", signal=signal.SIGTERM)
+STOPPED = Fault("stopped", delivered=True, response="complete", signal=signal.SIGTERM)
 
 
 def made_requests(env: FaultEnvironment, number: int) -> bool:

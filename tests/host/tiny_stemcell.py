@@ -1,4 +1,4 @@
-"""The smallest stemcell and VM that a server accepts. They do not boot, so they are fast."""
+"""The smallest stemcell and VM that a server accepts. They contain no operating system, so they are fast."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class Connection(http.client.HTTPConnection):
 
     def wait_until_idle(self) -> None:
         """Wait until no operation has run on the server for 0.3 s."""
-        quiet = 0
-        while quiet < 3:
+        idle_checks = 0
+        while idle_checks < 3:
             time.sleep(0.1)
             running = (self.query("GET", "/1.0/operations?recursion=1") or {}).get("running") or ()
-            quiet = 0 if any(operation["class"] != "token" for operation in running) else quiet + 1
+            idle_checks = 0 if any(operation["class"] != "token" for operation in running) else idle_checks + 1

@@ -149,8 +149,8 @@ def record_demo() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, demo.test_host("incus", keep=False) as place:
         captures = Path(scratch) / "captures"
         config = {**place.config, "capture": {"path": str(captures)}}
-        recorded_place = place._replace(config=config, recorded=RecordingGuest(place))
-        assert demo.show(recorded_place, Path(scratch)) == 0
+        recording_target = place._replace(config=config, guest=RecordingGuest(place))
+        assert demo.show(recording_target, Path(scratch)) == 0
         files = sorted(captures.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     calls = calls_of(documents)

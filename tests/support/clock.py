@@ -1,4 +1,4 @@
-"""A clock that tests advance themselves."""
+"""Clocks for tests."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ class ManualClock(Clock):
     def random_hex(self, digits: int) -> str:
         self._counter += 1
         return f"{self._counter:0{digits}x}"
+
+
+class PastClock(Clock):
+    """The clock of the system, slow by a number of seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def time(self) -> float:
+        return super().time() - self.seconds

@@ -1,4 +1,4 @@
-"""The rules of the BOSH agent that the guest obeys, and the reading of its reports."""
+"""The guest: the rules of the BOSH agent in its agent, its commands, its image, and the parser of its reports."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ GOOD = {
 
 
 def test_assigns_network_by_mac() -> None:
-    wanted = {"b": {**MANUAL, "mac": "m2", "default": ["gateway"]}, "a": {"type": "dynamic", "mac": "m1"}}
-    steps, faults = networks.plan(wanted, {"m1": "eth0", "m2": "eth1"})
-    assert faults == []
+    network_settings = {"b": {**MANUAL, "mac": "m2", "default": ["gateway"]}, "a": {"type": "dynamic", "mac": "m1"}}
+    steps, errors = networks.plan(network_settings, {"m1": "eth0", "m2": "eth1"})
+    assert errors == []
     assert steps == [
         networks.Step("b", "eth1", "10.0.0.5/23", "10.0.0.1", True),
         networks.Step("a", "eth0", None, None, False),
@@ -46,19 +46,19 @@ def test_dhcp_sets_default_route_if_no_network_does() -> None:
 
 
 def test_single_network_without_mac_uses_only_interface() -> None:
-    steps, faults = networks.plan({"a": MANUAL, "v": {"type": "vip"}}, {"m1": "eth0"})
-    assert [(step.network, step.ifname) for step in steps] == [("a", "eth0")] and not faults
+    steps, errors = networks.plan({"a": MANUAL, "v": {"type": "vip"}}, {"m1": "eth0"})
+    assert [(step.network, step.ifname) for step in steps] == [("a", "eth0")] and not errors
 
 
 def test_requires_mac_if_there_are_two_interfaces() -> None:
-    steps, faults = networks.plan({"a": MANUAL}, {"m1": "eth0", "m2": "eth1"})
-    assert len(faults) == 1 and "'a'" in faults[0]
+    steps, errors = networks.plan({"a": MANUAL}, {"m1": "eth0", "m2": "eth1"})
+    assert len(errors) == 1 and "'a'" in errors[0]
     assert [(step.network, step.address) for step in steps] == [("", None), ("", None)]
 
 
 def test_unknown_mac_is_an_error_even_if_only_case_differs() -> None:
-    _, faults = networks.plan({"a": {**MANUAL, "mac": "00:AA"}}, {"00:aa": "eth0"})
-    assert len(faults) == 1 and "no device found" in faults[0]
+    _, errors = networks.plan({"a": {**MANUAL, "mac": "00:AA"}}, {"00:aa": "eth0"})
+    assert len(errors) == 1 and "no interface has" in errors[0]
 
 
 @pytest.mark.parametrize(
@@ -70,26 +70,26 @@ def test_unknown_mac_is_an_error_even_if_only_case_differs() -> None:
     ],
 )
 def test_interface_allows_one_static_or_many_dhcp_networks(kinds: tuple[str, str], count: int) -> None:
-    wanted = {name: {**MANUAL, "type": kind, "mac": "m1"} for name, kind in zip("ab", kinds, strict=False)}
-    _, faults = networks.plan(wanted, {"m1": "eth0"})
-    assert len(faults) == count and all("eth0" in fault for fault in faults)
+    network_settings = {name: {**MANUAL, "type": kind, "mac": "m1"} for name, kind in zip("ab", kinds, strict=False)}
+    _, errors = networks.plan(network_settings, {"m1": "eth0"})
+    assert len(errors) == count and all("eth0" in error for error in errors)
 
 
 def test_alias_adds_address_to_static_interface() -> None:
-    wanted = {
+    network_settings = {
         "a": {**MANUAL, "alias": "eth0:1", "default": ["gateway"]},
         "b": {**MANUAL, "ip": "10.0.0.6", "mac": "m1"},
     }
-    steps, faults = networks.plan(wanted, {"m1": "eth0"})
-    assert faults == []
+    steps, errors = networks.plan(network_settings, {"m1": "eth0"})
+    assert errors == []
     assert [step[:3] for step in steps] == [("b", "eth0", "10.0.0.6/23"), ("a", "eth0", "10.0.0.5/23")]
     assert not steps[1].default
 
 
 def test_alias_requires_static_address() -> None:
-    wanted = {"a": {**MANUAL, "alias": "eth0:1"}, "b": {"type": "dynamic", "mac": "m1"}}
-    steps, faults = networks.plan(wanted, {"m1": "eth0"})
-    assert len(faults) == 1 and "'a'" in faults[0]
+    network_settings = {"a": {**MANUAL, "alias": "eth0:1"}, "b": {"type": "dynamic", "mac": "m1"}}
+    steps, errors = networks.plan(network_settings, {"m1": "eth0"})
+    assert len(errors) == 1 and "'a'" in errors[0]
     assert [step.network for step in steps] == ["b"]
 
 
@@ -108,11 +108,11 @@ def test_derives_prefix_length_from_netmask(network: dict[str, Any], address: st
 
 
 def test_accepts_valid_settings() -> None:
-    assert settings.faults(GOOD) == []
+    assert settings.errors(GOOD) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "name"),
     [
         ({"disks": {"system": {"path": "/dev/sda"}}}, "disks.system"),
         ({"disks": {"system": "/dev/sda", "ephemeral": 1}}, "disks.ephemeral"),
@@ -123,9 +123,9 @@ def test_accepts_valid_settings() -> None:
         ({"agent_id": 5}, "agent_id"),
     ],
 )
-def test_rejects_types_the_agent_cannot_decode(change: dict[str, Any], fault: str) -> None:
-    faults = settings.faults({**GOOD, **change})
-    assert len(faults) == 1 and faults[0].startswith(f"{fault} is ")
+def test_rejects_types_the_agent_cannot_decode(change: dict[str, Any], name: str) -> None:
+    errors = settings.errors({**GOOD, **change})
+    assert len(errors) == 1 and errors[0].startswith(f"{name} is ")
 
 
 def test_sd_path_also_means_xvd_and_vd() -> None:
@@ -148,15 +148,15 @@ def test_mark_replaces_previous_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "fault"),
+    ("files", "message"),
     [
         ({}, "has no user-data"),
         ({"user-data": b"{"}, "is not JSON"),
         ({"user-data": b"[]"}, "is not a JSON object"),
     ],
 )
-def test_describes_invalid_document(files: dict[str, bytes], fault: str) -> None:
-    with pytest.raises(ValueError, match=fault):
+def test_describes_invalid_document(files: dict[str, bytes], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         config_drive.document(files, "user-data")
 
 
@@ -167,7 +167,7 @@ def test_contents_use_relative_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_text", "status", "answer"),
+    ("request_text", "status", "result"),
     [
         ("GET /report HTTP/1.1\r\nHost: x\r\n\r\n", "200", {"boot": 1}),
         ("", "200", {"boot": 1}),
@@ -176,13 +176,11 @@ def test_contents_use_relative_names(tmp_path: Path) -> None:
         ("GET /echo?wrong=1 HTTP/1.1\r\n", "400", None),
     ],
 )
-def test_dispatches_request_by_verb(
-    monkeypatch: pytest.MonkeyPatch, request_text: str, status: str, answer: Any
-) -> None:
+def test_runs_command_of_request(monkeypatch: pytest.MonkeyPatch, request_text: str, status: str, result: Any) -> None:
     monkeypatch.setattr(disks, "settle", lambda: None)
-    line, body = service.reply(request_text, {"report": lambda: {"boot": 1}, "echo": lambda text: text})
+    line, body = service.response(request_text, {"report": lambda: {"boot": 1}, "echo": lambda text: text})
     assert line.startswith(status)
-    assert body == answer if status == "200" else "error" in body
+    assert body == result if status == "200" else "error" in body
 
 
 def test_detects_power_key_press() -> None:
@@ -194,10 +192,12 @@ def test_detects_power_key_press() -> None:
 
 
 def test_uses_last_complete_report_on_console() -> None:
-    def shown(number: int) -> str:
+    def console_report(number: int) -> str:
         return "\r\n".join(["GUEST-REPORT-BEGIN", json.dumps({"boot_id": number}), "GUEST-REPORT-END", ""])
 
-    console = "\x1b[2JSeaBIOS\r\n" + shown(1) + "noise\r\n" + shown(2) + 'GUEST-REPORT-BEGIN\r\n{"boot'
+    console = (
+        "\x1b[2JSeaBIOS\r\n" + console_report(1) + "noise\r\n" + console_report(2) + 'GUEST-REPORT-BEGIN\r\n{"boot'
+    )
     assert report.from_console(console) == {"boot_id": 2}
     with pytest.raises(LookupError, match="SeaBIOS"):
         report.from_console("SeaBIOS")
@@ -207,9 +207,9 @@ def test_packs_stemcell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     (tmp_path / "cached").write_bytes(b"the image")
     monkeypatch.setattr(build, "image", lambda: tmp_path / "cached")
     name = "bosh-openstack-kvm-ubuntu-jammy-go_agent"
-    made = build.build(tmp_path / "made", name=name, version="1.2")
-    assert sorted(path.name for path in made.iterdir()) == ["image", "stemcell.MF", "stemcell.tgz"]
-    with tarfile.open(made / "stemcell.tgz") as archive:
+    destination = build.build(tmp_path / "destination", name=name, version="1.2")
+    assert sorted(path.name for path in destination.iterdir()) == ["image", "stemcell.MF", "stemcell.tgz"]
+    with tarfile.open(destination / "stemcell.tgz") as archive:
         assert archive.getnames() == ["stemcell.MF", "image"]
         manifest = yaml.safe_load(archive.extractfile("stemcell.MF"))
         assert manifest["sha1"] == hashlib.sha1(archive.extractfile("image").read()).hexdigest()

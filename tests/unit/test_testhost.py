@@ -1,4 +1,4 @@
-"""The parts of the test host that need neither root nor a server."""
+"""The parts of test hosts that require neither root nor a server."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ HOST = Path(__file__).resolve().parents[1] / "host"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n"
 
 
-def verdict(number: int, *arguments: int, architecture: int = 0xC000003E) -> str:
-    """What the seccomp filter does about a system call, as the kernel would run it."""
+def filter_action(number: int, *arguments: int, architecture: int = 0xC000003E) -> str:
+    """Run the seccomp filter for a system call, as the kernel does, and return its action."""
     padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
     data = struct.pack("<iIQ6Q", number, architecture, 0, *padded)
     rows = list(struct.iter_unpack("HBBI", vsock_emulation.FILTER))
-    at = accumulator = 0
+    index = accumulator = 0
     while True:
-        operation, true, false, operand = rows[at]
-        at += 1
+        operation, true, false, operand = rows[index]
+        index += 1
         if operation == vsock_emulation.LOAD:
             accumulator = struct.unpack_from("<I", data, operand)[0]
         elif operation == vsock_emulation.JUMP_IF_EQUAL:
-            at += true if accumulator == operand else false
+            index += true if accumulator == operand else false
         else:
             return {
                 vsock_emulation.ALLOW: "allow",
@@ -54,12 +54,12 @@ IOCTL, BIND, SETRLIMIT, PRLIMIT64, READ = 16, 49, 160, 302, 0
         ((READ, 7, 0x7FFF0000, 16), "allow"),
     ],
 )
-def test_filter_verdicts(call, expected):
-    assert verdict(*call) == expected
+def test_filter_actions(call, expected):
+    assert filter_action(*call) == expected
 
 
 def test_filter_allows_other_architectures():
-    assert verdict(IOCTL, 7, 0x4008AF60, architecture=0x40000003) == "allow"
+    assert filter_action(IOCTL, 7, 0x4008AF60, architecture=0x40000003) == "allow"
 
 
 def test_sends_certificate_as_der():
@@ -98,9 +98,9 @@ def test_qemu_shim_selects_tcg_and_removes_vsock(tmp_path):
         '[device "qemu_gpu"]\ndriver = "virtio-vga"\n',
         encoding="utf-8",
     )
-    words = ["-accel", "kvm", "-cpu", "host,migratable=no", "-readconfig", config, "-name", "a b"]
-    said = subprocess.run(["bash", program, *words], capture_output=True, text=True, check=True).stdout
-    assert said.splitlines() == ["-accel", "tcg", "-cpu", "max", "-readconfig", str(config), "-name", "a b"]
+    arguments = ["-accel", "kvm", "-cpu", "host,migratable=no", "-readconfig", config, "-name", "a b"]
+    output = subprocess.run(["bash", program, *arguments], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines() == ["-accel", "tcg", "-cpu", "max", "-readconfig", str(config), "-name", "a b"]
     assert config.read_text(encoding="utf-8") == (
         '[machine]\ntype = "q35"\naccel = "tcg"\n\n[device "qemu_gpu"]\ndriver = "virtio-vga"\n'
     )

@@ -1,11 +1,11 @@
-"""Build the guest: a small stemcell whose VMs report what they see instead of running a BOSH agent.
+"""Build the guest: a small stemcell whose VMs report their devices and settings instead of running a BOSH agent.
 
     python -m tests.host.guest.build DEST [--name NAME] [--version VERSION]
 
-DEST gets what a stemcell has: `image` (a gzipped tar with a qcow2 `root.img`), `stemcell.MF`, and the two packed as
-`stemcell.tgz`.  The disk boots by BIOS and by UEFI into one initramfs made of Debian or Ubuntu packages: kernel, udev,
-busybox, Python, and the agent beside this file.  It is built once for each state of these sources and kept in
-BOSH_LXD_CPI_CACHE (default /var/cache/bosh-lxd-cpi).
+DEST receives the files of a stemcell: `image` (a gzipped tar with a qcow2 `root.img`), `stemcell.MF`, and
+`stemcell.tgz`, which contains both. The disk boots by BIOS and by UEFI from one initramfs. It contains the agent and
+files of Debian or Ubuntu packages: kernel, udev, busybox and Python. The image is built once per version of these
+sources and cached in BOSH_LXD_CPI_CACHE (default /var/cache/bosh-lxd-cpi).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ cloud_properties:
 
 
 def build(destination: Path, *, name: str = NAME, version: str = VERSION) -> Path:
-    """Put the guest stemcell into the directory `destination` and return that.  Takes some 15 s the first time."""
+    """Write the guest stemcell to the directory `destination` and return it. The first build takes about 15 s."""
     cached = image()
     destination.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination) as scratch:
@@ -70,7 +70,7 @@ def manifest(cached: Path, name: str, version: str) -> str:
 
 
 def image() -> Path:
-    """The stemcell's `image`, built if no cached one is of these very sources."""
+    """Return the path of the cached `image` of these sources. Build it if it does not exist."""
     directory = Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi")) / "guest"
     cached = directory / f"image-{recipe()}"
     if not cached.exists():
@@ -88,14 +88,14 @@ def image() -> Path:
 
 
 def recipe() -> str:
-    """A name for the state of everything the image is made from, but for the packages' versions."""
+    """Return 16 hexadecimal digits that identify the sources of the image, without the versions of the packages."""
     programs = sorted(set(HERE.rglob("*.py")) - {HERE / "report.py"})
     sources = [Path("/etc/os-release"), HERE / "init", HERE / "udhcpc.sh", *programs]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def pack(archive: Path, files: list[Path], *, compresslevel: int) -> None:
-    """A gzipped tar that depends on nothing but the files' names and contents."""
+    """Write a gzipped tar that depends only on the names and contents of the files."""
     with (
         Path(archive).open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel, raw, mtime=0) as packed,

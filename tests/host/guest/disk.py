@@ -11,12 +11,12 @@ DISK_MIB, PARTITION_MIB = 512, 64
 MIB, SECTOR = 1 << 20, 512
 START_SECTOR = 2048
 EFI_SYSTEM_PARTITION, ACTIVE = 0xEF, 0x80
-NO_CHS = b"\xfe\xff\xff"  # "use the sector numbers"
+NO_CHS = b"\xfe\xff\xff"  # the boot code uses the sector numbers
 COMMAND_LINE = "console=tty0 console=ttyS0 net.ifnames=0 quiet loglevel=1 panic=10"
 
 
 def make(disk: Path, *, root: Path, initramfs: Path) -> Path:
-    """Write the disk, with kernel and boot loaders of the unpacked packages in `root`."""
+    """Write the disk with the kernel and the boot loaders of the packages in `root`."""
     files = {
         "vmlinuz": next((root / "boot").glob("vmlinuz-*")).read_bytes(),
         "initrd": initramfs.read_bytes(),
@@ -41,7 +41,7 @@ def make(disk: Path, *, root: Path, initramfs: Path) -> Path:
 
 
 def boot_record(code: bytes) -> bytes:
-    """The disk's first sector: boot code that starts the active partition, and that partition alone in the table."""
+    """Return the first sector: boot code that starts the active partition, and a table with this partition."""
     sectors = PARTITION_MIB * MIB // SECTOR
     entry = struct.pack("<B3sB3sII", ACTIVE, NO_CHS, EFI_SYSTEM_PARTITION, NO_CHS, START_SECTOR, sectors)
     return code[:440].ljust(446, b"\0") + entry.ljust(64, b"\0") + b"\x55\xaa"

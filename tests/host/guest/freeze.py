@@ -1,18 +1,18 @@
-"""Run by the guest's own Python while building: copy the agent and the modules it loads, compiled, from ROOT to TREE.
+"""Compile the agent and the modules that it imports, and copy them from ROOT to TREE.
 
     freeze.py ROOT TREE
 
-Compiling them in the guest would take seconds at every boot.
+The Python of the guest runs this program during the build. To compile the modules at each boot would take seconds.
 """
 
 import os
 import shutil
 import sys
 
-sys.modules["_hashlib"] = None  # hashlib does without OpenSSL
-import runpy  # noqa: F401  part of python -m
+sys.modules["_hashlib"] = None  # hashlib does not need OpenSSL
+import runpy  # noqa: F401  python -m uses it
 
-import agent.__main__  # noqa: F401  the program to pack
+import agent.__main__  # noqa: F401  the program
 
 paths = (getattr(module, "__file__", None) for module in sys.modules.values())
 files = [path for path in paths if path not in (None, __file__)]

@@ -1,6 +1,6 @@
-"""Choose from the unpacked packages what the guest needs, and pack it as an initramfs.
+"""Create the initramfs of the guest from the files of unpacked packages.
 
-It is not compressed: the emulated machine reads it faster than it would unpack it.
+It is not compressed, because an emulated machine needs more time to decompress it than to read it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ MODULES = [
     "evdev",
     "efivarfs",
 ]
-CHARACTER_SETS = ["nls_ascii", "nls_cp437", "nls_iso8859_1", "nls_utf8"]  # which of them are modules differs
+CHARACTER_SETS = ["nls_ascii", "nls_cp437", "nls_iso8859_1", "nls_utf8"]  # some kernels have them built in
 PROGRAMS = ["usr/bin/udevadm", "usr/bin/mount", "usr/lib/udev/scsi_id", "usr/lib/udev/cdrom_id"]
 RULES = ["60-block.rules", "60-cdrom_id.rules", "60-persistent-storage.rules", "80-drivers.rules"]
 APPLETS = ["ip", "modprobe", "poweroff", "reboot", "sh", "sleep", "sync", "udhcpc", "umount"]
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
-LOADED_ON_DEMAND = ["libkmod.so.2", "libblkid.so.1", "libacl.so.1", "libmount.so.1"]  # newer systemd opens these itself
+LOADED_ON_DEMAND = [
+    "libkmod.so.2",
+    "libblkid.so.1",
+    "libacl.so.1",
+    "libmount.so.1",
+]  # newer systemd loads these with dlopen
 LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 LINKS = {
     "bin": "usr/bin",
@@ -47,7 +52,7 @@ MOUNT_POINTS = ["dev", "proc", "sys", "run"]
 
 
 def fill(tree: Path, root: Path, sources: Path) -> Path:
-    """Make the guest's file system in `tree`, from the packages in `root` and our own files in `sources`."""
+    """Create the file system of the guest in `tree` from the packages in `root` and the agent in `sources`."""
     for name in MOUNT_POINTS:
         (tree / name).mkdir(parents=True)
     for name, target in LINKS.items():
@@ -73,7 +78,7 @@ def copy(root: Path, tree: Path, name: str) -> None:
 
 
 def copy_modules(tree: Path, root: Path) -> None:
-    """Copy modules and what they depend on, decompressed, so that nothing in the guest has to know how."""
+    """Copy the kernel modules and their dependencies without compression, which modprobe of busybox may not support."""
     source = next((root / "usr/lib/modules").iterdir())
     target = tree / "usr/lib/modules" / source.name
     run("depmod", "-b", root, source.name)
@@ -84,9 +89,9 @@ def copy_modules(tree: Path, root: Path) -> None:
     builtin = {module_name(path) for path in (source / "modules.builtin").read_text(encoding="utf-8").split()}
     for name in [*MODULES, *(name for name in CHARACTER_SETS if name in depends)]:
         for path in [] if name in builtin else depends[name]:
-            plain = target / re.sub(r"\.(xz|zst)$", "", path)
-            plain.parent.mkdir(parents=True, exist_ok=True)
-            plain.write_bytes(decompressed(source / path))
+            uncompressed = target / re.sub(r"\.(xz|zst)$", "", path)
+            uncompressed.parent.mkdir(parents=True, exist_ok=True)
+            uncompressed.write_bytes(decompress(source / path))
     for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         shutil.copy(source / name, target)
     run("depmod", "-b", tree, source.name)
@@ -96,29 +101,29 @@ def module_name(path: str) -> str:
     return Path(path).name.split(".ko")[0].replace("-", "_")
 
 
-def decompressed(path: Path) -> bytes:
+def decompress(path: Path) -> bytes:
     if path.suffix == ".zst":
         return subprocess.run(["zstd", "-dc", path], check=True, stdout=subprocess.PIPE).stdout
     return lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
 
 
 def copy_libraries(tree: Path, root: Path, programs: list[str]) -> None:
-    opened = [f"{LIBRARIES}/{name}" for name in LOADED_ON_DEMAND if (root / LIBRARIES / name).exists()]
-    needed = {LOADER, *opened}
-    for name in [*programs, *opened]:
+    loaded = [f"{LIBRARIES}/{name}" for name in LOADED_ON_DEMAND if (root / LIBRARIES / name).exists()]
+    libraries = {LOADER, *loaded}
+    for name in [*programs, *loaded]:
         paths = re.findall(r"=> (.+) \(0x|=> (not found)", run(*loader(root), "--list", root / name))
-        needed.update(str(Path(path).relative_to(root)) for path, _ in paths if Path(path).name != Path(LOADER).name)
-    for name in sorted(needed):
+        libraries.update(str(Path(path).relative_to(root)) for path, _ in paths if Path(path).name != Path(LOADER).name)
+    for name in sorted(libraries):
         copy(root, tree, name)
 
 
 def loader(root: Path) -> list[Path | str]:
-    """The words that run a program of the unpacked packages on this machine, with their own libraries."""
+    """Return the command prefix that runs a program of the unpacked packages with the libraries of these packages."""
     return [root / LOADER, "--library-path", f"{root / LIBRARIES}:{root / LIBRARIES / 'systemd'}"]
 
 
 def pack(tree: Path, target: Path) -> Path:
-    """The tree as a cpio archive."""
+    """Write the tree as a cpio archive and return its path."""
     names = "\0".join(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
     with Path(target).open("wb") as file:
         subprocess.run(

@@ -1,4 +1,4 @@
-"""Debian or Ubuntu packages from this machine's own apt sources, unpacked and never installed."""
+"""Debian or Ubuntu packages from the apt sources of this machine. They are unpacked, not installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOOLS = {
     "zstd": "zstd",
 }
 KERNELS = ["linux-image-cloud-amd64", "linux-image-virtual"]  # Debian's, Ubuntu's
-WANTED = [
+PACKAGES = [
     "udev",
     "mount",
     "busybox-static",
@@ -28,17 +28,17 @@ WANTED = [
     "systemd-boot-efi",
     "syslinux-common",
 ]
-FOLLOWED = re.compile(r"lib|zlib|python3|linux-(image|modules)-")  # dependencies that matter for what we take
+DEPENDENCIES = re.compile(r"lib|zlib|python3|linux-(image|modules)-")  # names of the dependencies to download
 
 
 def run(*command: object, **options: object) -> str:
-    """Run a command, let its complaints through, return what it prints."""
+    """Run a command and return its output. Its errors appear on stderr."""
     words = [str(word) for word in command]
     return subprocess.run(words, check=True, text=True, stdout=subprocess.PIPE, **options).stdout
 
 
 def install_tools() -> None:
-    """Install on this machine the build tools that it lacks; needs root then."""
+    """Install missing build tools on this machine, which requires root."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
     if missing:
@@ -54,40 +54,43 @@ def install_tools() -> None:
 
 
 def download(directory: Path) -> list[Path]:
-    """Fetch the packages and the dependencies worth following."""
+    """Download the packages and their dependencies."""
     directory.mkdir()
     try:
         fetch(directory)
-    except (subprocess.CalledProcessError, LookupError):  # this machine's lists are missing or out of date
+    except (subprocess.CalledProcessError, LookupError):  # the package lists are missing or outdated
         run("apt-get", "update")
         fetch(directory)
     return sorted(directory.glob("*.deb"))
 
 
 def fetch(directory: Path) -> None:
-    known = set(run("apt-cache", "pkgnames").split())
-    kernel = next((name for name in KERNELS if name in known), None)
+    names = set(run("apt-cache", "pkgnames").split())
+    kernel = next((name for name in KERNELS if name in names), None)
     if not kernel:
         raise LookupError(f"apt knows none of the kernels {KERNELS}")
-    run("apt-get", "download", "-o", "APT::Sandbox::User=root", *with_dependencies([kernel, *WANTED]), cwd=directory)
+    run("apt-get", "download", "-o", "APT::Sandbox::User=root", *with_dependencies([kernel, *PACKAGES]), cwd=directory)
 
 
 def with_dependencies(packages: list[str]) -> list[str]:
-    found = dict.fromkeys(packages)
-    fresh = list(packages)
-    while fresh:
-        listed = re.findall(r"^ +(?:Pre)?Depends: ([^<\s]+)$", run("apt-cache", "depends", "--important", *fresh), re.M)
-        fresh = [name for name in dict.fromkeys(listed) if FOLLOWED.match(name) and name not in found]
-        found.update(dict.fromkeys(fresh))
-    return list(found)
+    """Return the packages and their direct and indirect dependencies."""
+    names = dict.fromkeys(packages)
+    new = list(packages)
+    while new:
+        dependencies = re.findall(
+            r"^ +(?:Pre)?Depends: ([^<\s]+)$", run("apt-cache", "depends", "--important", *new), re.M
+        )
+        new = [name for name in dict.fromkeys(dependencies) if DEPENDENCIES.match(name) and name not in names]
+        names.update(dict.fromkeys(new))
+    return list(names)
 
 
 def unpack(archives: Iterable[Path], root: Path) -> Path:
-    """Unpack into a tree with merged /usr, whatever layout the packages have."""
+    """Unpack packages of any layout into a tree with merged /usr."""
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
     for archive in archives:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE) as packed:
-            run("tar", "-x", "--keep-directory-symlink", "-C", root, stdin=packed.stdout)
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE) as process:
+            run("tar", "-x", "--keep-directory-symlink", "-C", root, stdin=process.stdout)
     return root

@@ -1,8 +1,8 @@
-"""Ask a guest what it sees: from its console, or over TCP out of the network namespace its server lives in.
+"""Read the report of a guest from its console, or send commands to the guest over TCP.
 
-The report is one JSON object; `tests/host/guest/agent/__main__.py` composes it.  Over TCP it is fresh
-every time, so a disk attached or detached since the last one shows.  `netns_command` is what runs a
-command where the guest can be reached, for instance ["ip", "netns", "exec", "th-incus"].
+The report is a JSON object, see `report` in tests/host/guest/agent/__main__.py. Over TCP it is always current.
+`netns_command` is the prefix that runs a command in the network of the server, for example
+["ip", "netns", "exec", "bosh-incus"].
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from urllib.parse import urlencode
 PORT = 8080
 REPORT = re.compile(r"GUEST-REPORT-BEGIN\s+(\{.*?\})\s+GUEST-REPORT-END", re.DOTALL)
 
-# Runs at the other end of netns_command: the answer on stdout; status 2 when there was none within so many seconds.
+# Runs in the network of the server. It prints the response. The exit status is 2 if there is no response in time.
 CLIENT = """
 import sys, time, urllib.error, urllib.request
-url, timeout, patience = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-end = time.monotonic() + patience
+url, timeout, retry_seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+end = time.monotonic() + retry_seconds
 while True:
     try:
         sys.stdout.buffer.write(urllib.request.urlopen(url, timeout=timeout).read())
@@ -40,23 +40,23 @@ while True:
 
 
 class GuestError(Exception):
-    """The guest answered that it could not do what it was asked."""
+    """The guest returned an error."""
 
 
 class Unreachable(Exception):
-    """Nothing answered at that address in time."""
+    """There was no response from the address in time."""
 
 
 def from_console(text: str) -> dict[str, Any]:
-    """The last whole report in a console log; raises LookupError when there is none."""
-    found = REPORT.findall(text.replace("\r", ""))
-    if not found:
+    """Return the last complete report in a console log. Raises LookupError if there is none."""
+    reports = REPORT.findall(text.replace("\r", ""))
+    if not reports:
         raise LookupError(f"no report on the console, which ends with: {text[-500:]!r}")
-    return json.loads(found[-1])
+    return json.loads(reports[-1])
 
 
 def fetch(address: str, *, netns_command: Sequence[str], timeout: float = 10) -> dict[str, Any]:
-    """A fresh report; raises Unreachable when the guest does not answer within `timeout` seconds."""
+    """Return the current report. Raises Unreachable if the guest does not respond within `timeout` seconds."""
     return request(address, "report", netns_command=netns_command, timeout=timeout)
 
 
@@ -66,18 +66,18 @@ def request(
     *,
     netns_command: Sequence[str],
     timeout: float = 10,
-    patience: float = 0,
+    retry_seconds: float = 0,
     **parameters: str,
 ) -> Any:
-    """What the guest answers to a verb; raises GuestError when it complains, Unreachable when it is silent.
+    """Send a command to the guest and return its result. Raises GuestError and Unreachable.
 
-    mark(device, text): write text at the start of the disk; read(device): the text there; size(device): bytes;
-    resolve(path, cid): the device behind a disk hint, found by the BOSH agent's rules; reboot(); poweroff().
-    Connections are tried again for `patience` seconds.
+    The commands are mark(device, text), which writes text to the start of a disk; read(device), which returns this
+    text; size(device) in bytes; resolve(path, cid), which returns the device of a disk hint by the rules of the BOSH
+    agent; reboot() and poweroff(). Failed connections are repeated for `retry_seconds`.
     """
     host = f"[{address}]" if ":" in address else address
     url = f"http://{host}:{PORT}/{name}?{urlencode(parameters)}"
-    command = [*netns_command, sys.executable, "-I", "-c", CLIENT, url, str(timeout), str(patience)]
+    command = [*netns_command, sys.executable, "-I", "-c", CLIENT, url, str(timeout), str(retry_seconds)]
     result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if result.returncode == 0:
         return json.loads(result.stdout)
@@ -94,17 +94,17 @@ def wait_for_report(
     not_boot: str = "",
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """The first report within `seconds`, of a boot other than the one with id `not_boot`; raises Unreachable.
+    """Return the first report within `seconds` whose boot id is not `not_boot`. Raises Unreachable.
 
-    `progress` is called every five seconds or so with a line that says how long it has been.
+    `progress` is called about every five seconds with a line of text.
     """
     start = time.monotonic()
     while True:
         try:
-            report = request(address, "report", netns_command=netns_command, timeout=5, patience=5)
+            report = request(address, "report", netns_command=netns_command, timeout=5, retry_seconds=5)
             if report["boot_id"] != not_boot:
                 return report
-            state = f"still up since boot {not_boot}"
+            state = f"the guest did not reboot since boot {not_boot}"
             time.sleep(0.2)
         except Unreachable as error:
             state = str(error)

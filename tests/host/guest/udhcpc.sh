@@ -1,5 +1,6 @@
 #!/bin/sh
-# What udhcpc calls with a lease: give the interface its address and, if DEFAULT_ROUTE says so, the default route.
+# udhcpc runs this script for each lease. It sets the address of the interface, and the default route if DEFAULT_ROUTE
+# is set.
 # shellcheck disable=SC2154 # udhcpc sets the variables
 case $1 in
 bound|renew)

@@ -1,1 +1,1 @@
-"""What runs in the guest in place of the BOSH agent: it obeys the settings and reports what the VM really saw."""
+"""The agent of the guest. It applies the settings like a BOSH agent and reports the devices of the VM."""

@@ -1,4 +1,4 @@
-"""Boot as the BOSH agent would: settings from the config drive, then the network, then the disks; then report."""
+"""Read the settings from the config drive, configure the networks, resolve the disk hints and report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import config_drive, disks, facts, networks, service, settings
 
 
 def boot() -> dict[str, Any]:
-    """Do what the settings say; return what stays true until the next boot, and every error on the way."""
+    """Apply the settings. Return the part of the report that is constant until the next boot, with all errors."""
     errors: list[str] = []
     state: dict[str, Any] = {
         "user_data": None,
@@ -30,15 +30,15 @@ def boot() -> dict[str, Any]:
         except ValueError as error:
             errors.append(str(error))
     if state["user_data"] is not None:
-        errors += settings.faults(state["user_data"])
+        errors += settings.errors(state["user_data"])
         state["networks"] = configure(settings.part(state["user_data"], "networks"), errors)
     return state
 
 
-def configure(wanted: dict[str, Any], errors: list[str]) -> dict[str, str]:
-    """Configure the networks; return network name -> interface name."""
-    steps, faults = networks.plan(wanted, networks.interfaces())
-    errors += faults
+def configure(network_settings: dict[str, Any], errors: list[str]) -> dict[str, str]:
+    """Configure the networks. Return the names of the interfaces by network."""
+    steps, plan_errors = networks.plan(network_settings, networks.interfaces())
+    errors += plan_errors
     for step in steps:
         error = networks.apply(step)
         if error:
@@ -47,33 +47,33 @@ def configure(wanted: dict[str, Any], errors: list[str]) -> dict[str, str]:
 
 
 def report(state: dict[str, Any], machine: dict[str, Any], *, seconds: float = 0) -> dict[str, Any]:
-    """The whole document, with everything that can change looked at again; disks have so long to turn up."""
-    given = state["user_data"] or {}
-    now = facts.now()
-    nics = {nic["ifname"]: nic for nic in now["nics"]}
+    """Return the report. It waits up to `seconds` for each disk."""
+    user_data = state["user_data"] or {}
+    current = facts.current()
+    nics = {nic["ifname"]: nic for nic in current["nics"]}
     return {
-        "agent_id": given.get("agent_id"),
-        "vm": given.get("vm"),
+        "agent_id": user_data.get("agent_id"),
+        "vm": user_data.get("vm"),
         **state,
         "networks": {name: nics.get(ifname) for name, ifname in state["networks"].items()},
-        "disks": resolved(settings.part(given, "disks"), seconds),
+        "disks": resolve_disks(settings.part(user_data, "disks"), seconds),
         **machine,
-        **now,
+        **current,
     }
 
 
-def resolved(wanted: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Where each disk of the settings is: {"system": ..., "ephemeral": ..., <cid>: ...}."""
-    hints = {name: wanted.get(name) for name in ("system", "ephemeral")}
-    hints.update(settings.part(wanted, "persistent"))
-    found = {}
+def resolve_disks(disk_settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the devices of the disks: {"system": ..., "ephemeral": ..., <cid>: ...}."""
+    hints = {name: disk_settings.get(name) for name in ("system", "ephemeral")}
+    hints.update(settings.part(disk_settings, "persistent"))
+    devices = {}
     for name, hint in hints.items():
         if hint:
             try:
-                found[name] = disks.resolve(hint, cid=name, seconds=seconds)
+                devices[name] = disks.resolve(hint, cid=name, seconds=seconds)
             except LookupError as error:
-                found[name] = {"error": str(error)}
-    return found
+                devices[name] = {"error": str(error)}
+    return devices
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Find and read the config drive the way the BOSH agent does: by label, with a plain mount."""
+"""Find the config drive by its label and mount it, as the BOSH agent does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOUNT_POINT = "/run/config-drive"
 
 
 def find(paths: list[str], *, seconds: float) -> str:
-    """The first of `paths` that exists within `seconds`; raises LookupError."""
+    """Return the first of `paths` that exists within `seconds`. Raises LookupError."""
     deadline = time.monotonic() + seconds
     while True:
         for path in paths:
@@ -29,14 +29,14 @@ def find(paths: list[str], *, seconds: float) -> str:
 
 
 def read(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Mount the drive and return what it is (device, label, fstype) and its files' contents by relative name.
+    """Mount the drive. Return its properties (device, label, fstype) and the contents of its files by relative name.
 
-    Raises OSError when it cannot be mounted.
+    Raises OSError if it cannot be process.
     """
     pathlib.Path(MOUNT_POINT).mkdir(exist_ok=True, parents=True)
-    mounted = subprocess.run(["mount", path, MOUNT_POINT], capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        raise OSError(f"mounting {path}: {mounted.stderr.strip()}")
+    process = subprocess.run(["mount", path, MOUNT_POINT], capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise OSError(f"mounting {path}: {process.stderr.strip()}")
     try:
         return describe(path), contents(MOUNT_POINT)
     finally:
@@ -50,23 +50,23 @@ def describe(path: str) -> dict[str, Any]:
 
 
 def contents(top: str) -> dict[str, bytes]:
-    """Every file below `top`, by its name relative to it."""
-    found = {}
+    """Return the contents of all files in the directory `top` by relative name."""
+    files = {}
     for directory, _, names in os.walk(top):
         for name in names:
             full = os.path.join(directory, name)
             with pathlib.Path(full).open("rb") as file:
-                found[os.path.relpath(full, top)] = file.read()
-    return found
+                files[os.path.relpath(full, top)] = file.read()
+    return files
 
 
 def listing(files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
-    """Size in bytes and sha256 of each file."""
+    """Return size in bytes and SHA-256 of each file."""
     return {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
 
 
 def document(files: dict[str, bytes], name: str) -> dict[str, Any]:
-    """The JSON object in file `name`; raises ValueError that says what is wrong with it."""
+    """Return the JSON object in a file. Raises ValueError with the reason."""
     if name not in files:
         raise ValueError(f"the config drive has no {name}")
     try:

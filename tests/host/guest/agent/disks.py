@@ -1,4 +1,4 @@
-"""Disk hints, resolved by the BOSH agent's "virtio" rules, and marks that show a disk kept its content."""
+"""Disk hints, resolved by the "virtio" rules of the BOSH agent, and texts at the start of disks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MARK_BYTES = 512
 
 
 def resolve(hint: str | dict[str, str], *, cid: str = "", seconds: float) -> dict[str, Any]:
-    """The kernel device behind a hint: {"path", "device", "size"}; raises LookupError as the agent would.
+    """Return the device of a hint: {"path", "device", "size"}. Raises LookupError where the agent returns an error.
 
-    First by the disk's CID, which must end exactly one name in /dev/disk/by-id and be 20 characters or
-    more, then by the hint's path, where /dev/sdX also means /dev/xvdX and /dev/vdX, in that order
-    (bosh-agent, infrastructure/devicepathresolver).
+    A CID with at least 20 characters that is the end of exactly one name in /dev/disk/by-id takes precedence over the
+    path of the hint. The path /dev/sdX stands for /dev/xvdX, /dev/vdX and /dev/sdX in this order (bosh-agent,
+    infrastructure/devicepathresolver).
     """
     path = hint if isinstance(hint, str) else hint.get("path", "")
     if not path:
@@ -29,40 +29,41 @@ def resolve(hint: str | dict[str, str], *, cid: str = "", seconds: float) -> dic
                 device = os.path.realpath(candidate)
                 return {"path": candidate, "device": device, "size": size(device)}
         if time.monotonic() > deadline:
-            raise LookupError(f"the hint {hint!r} leads to no device")
+            raise LookupError(f"no device exists for the hint {hint!r}")
         time.sleep(0.1)
 
 
 def candidates(path: str, cid: str) -> list[str]:
+    """Return the paths to try in order."""
     by_id = glob.glob(f"/dev/disk/by-id/*{glob.escape(cid)}") if len(cid) >= 20 else []
     if path.startswith("/dev/sd"):
-        rest = path[len("/dev/sd") :]
-        paths = [f"/dev/xvd{rest}", f"/dev/vd{rest}", path]
+        letters = path[len("/dev/sd") :]
+        paths = [f"/dev/xvd{letters}", f"/dev/vd{letters}", path]
     else:
         paths = [path]
     return (by_id if len(by_id) == 1 else []) + paths
 
 
 def size(device: str) -> int:
-    """The size in bytes of a block device, as the kernel sees it now."""
+    """Return the current size of a block device in bytes."""
     with pathlib.Path(device).open("rb") as disk:
         return disk.seek(0, os.SEEK_END)
 
 
 def mark(device: str, text: str) -> None:
-    """Write `text` over the start of the disk and wait until the disk has it."""
+    """Write a text to the start of the disk and flush it."""
     with pathlib.Path(device).open("r+b", buffering=0) as disk:
         disk.write(text.encode()[:MARK_BYTES].ljust(MARK_BYTES, b"\0"))
         os.fsync(disk.fileno())
 
 
 def read(device: str) -> str:
-    """The mark at the start of the disk, read from the disk and not from the cache; "" when there is none."""
+    """Return the text at the start of the disk, which is empty on a new disk. The page cache is not used."""
     with pathlib.Path(device).open("rb", buffering=0) as disk:
         os.posix_fadvise(disk.fileno(), 0, MARK_BYTES, os.POSIX_FADV_DONTNEED)
         return disk.read(MARK_BYTES).split(b"\0")[0].decode(errors="replace")
 
 
 def settle() -> None:
-    """Wait until udev has dealt with every event it knows of."""
+    """Wait until udev has processed all events."""
     subprocess.run(["udevadm", "settle", "--timeout=5"], check=False)

@@ -1,4 +1,4 @@
-"""What the kernel and udev show of this machine at this moment."""
+"""Devices and properties of this machine from the kernel and udev."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
-def now() -> dict[str, Any]:
-    """Everything that can change while the machine runs."""
+def current() -> dict[str, Any]:
+    """Return the properties that can change while the machine runs."""
     return {
         "nics": nics(),
         "by_id": links("/dev/disk/by-id"),
@@ -24,7 +24,7 @@ def now() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What stays as it is until the next boot."""
+    """Return the properties that are constant until the next boot."""
     uefi = pathlib.Path("/sys/firmware/efi").is_dir()
     return {
         "firmware": "uefi" if uefi else "bios",
@@ -36,7 +36,7 @@ def machine() -> dict[str, Any]:
 
 
 def text(path: str) -> str:
-    """The content of a small file without its last newline, "" when there is no such file."""
+    """Return the stripped content of a small file, or an empty string if the file does not exist."""
     try:
         with pathlib.Path(path).open(encoding="utf-8", errors="replace") as file:
             return file.read().strip()
@@ -45,7 +45,7 @@ def text(path: str) -> str:
 
 
 def secure_boot() -> bool:
-    """The firmware's variable: four bytes of attributes, then one byte that is 1 when secure boot is on."""
+    """Return whether secure boot is on. The variable has four bytes of attributes and one byte with the value."""
     try:
         with pathlib.Path(SECURE_BOOT).open("rb") as file:
             return file.read()[-1:] == b"\1"
@@ -54,13 +54,13 @@ def secure_boot() -> bool:
 
 
 def links(directory: str) -> dict[str, str]:
-    """Link name -> kernel device, for the symbolic links udev keeps in `directory`."""
+    """Return the devices of the symbolic links in a directory of udev by link name."""
     names = sorted(os.listdir(directory)) if pathlib.Path(directory).is_dir() else []
     return {name: os.path.realpath(os.path.join(directory, name)) for name in names}
 
 
 def nics() -> list[dict[str, Any]]:
-    """Interfaces other than loopback with their MAC, their addresses ("10.0.0.2/24") and their default gateway."""
+    """Return all interfaces except loopback with MAC, addresses ("10.0.0.2/24") and default gateway."""
     addresses, gateways = {}, {}
     for line in output("ip", "-o", "addr"):
         addresses.setdefault(line[1], []).extend([line[3]] if line[2] in ("inet", "inet6") else [])
@@ -80,34 +80,36 @@ def nics() -> list[dict[str, Any]]:
 
 
 def output(*command: str) -> list[list[str]]:
-    """The words of every line a command prints."""
+    """Run a command and return the words of each line of its output."""
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return [line.split() for line in result.stdout.splitlines() if line.strip()]
 
 
 def block_devices() -> dict[str, dict[str, Any]]:
-    """Disks and CD-ROMs by kernel device: size in bytes, read-only or not, and the names udev knows them by."""
-    found = {}
+    """Return disks and CD-ROMs by device: size in bytes, whether it is read-only, and properties from udev."""
+    devices = {}
     for name in sorted(os.listdir("/sys/block")):
         if pathlib.Path(f"/sys/block/{name}/device").exists():
-            known = udev_properties(text(f"/sys/block/{name}/dev"))
-            found[f"/dev/{name}"] = {
+            properties = udev_properties(text(f"/sys/block/{name}/dev"))
+            devices[f"/dev/{name}"] = {
                 "size": int(text(f"/sys/block/{name}/size")) * 512,
                 "ro": text(f"/sys/block/{name}/ro") == "1",
-                "serial": known.get("ID_SCSI_SERIAL") or known.get("ID_SERIAL_SHORT") or known.get("ID_SERIAL"),
-                "fstype": known.get("ID_FS_TYPE"),
-                "label": known.get("ID_FS_LABEL"),
+                "serial": properties.get("ID_SCSI_SERIAL")
+                or properties.get("ID_SERIAL_SHORT")
+                or properties.get("ID_SERIAL"),
+                "fstype": properties.get("ID_FS_TYPE"),
+                "label": properties.get("ID_FS_LABEL"),
             }
-    return found
+    return devices
 
 
 def udev_properties(number: str) -> dict[str, str]:
-    """udev's own record of the block device with this "major:minor"."""
+    """Return the udev properties of the block device with this "major:minor"."""
     lines = text(f"/run/udev/data/b{number}").splitlines()
     return dict(line[2:].split("=", 1) for line in lines if line.startswith("E:"))
 
 
 def memory_mib() -> int:
-    """The memory Linux can use, in MiB: somewhat less than the VM was given."""
+    """Return the memory that Linux can use in MiB. It is less than the memory of the VM."""
     total = next(line for line in text("/proc/meminfo").splitlines() if line.startswith("MemTotal:"))
     return int(total.split()[1]) // 1024

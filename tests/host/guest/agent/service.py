@@ -1,4 +1,4 @@
-"""Answer tests over TCP: every connection gets a fresh report, or what the verb in its request line asks for."""
+"""Serve commands of the tests over HTTP. A connection without request receives the report."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ INPUT_EVENT = struct.Struct("llHHi")
 EV_KEY, KEY_POWER = 1, 116
 
 
-def verbs(report: Callable[[], dict[str, Any]]) -> dict[str, Callable[..., Any]]:
-    """Verb -> function of the query's parameters; what it returns is sent as JSON."""
+def commands(report: Callable[[], dict[str, Any]]) -> dict[str, Callable[..., Any]]:
+    """Return functions by command. Their arguments are the parameters of the query, their result is sent as JSON."""
     return {
         "report": report,
         "mark": disks.mark,
@@ -34,14 +34,14 @@ def verbs(report: Callable[[], dict[str, Any]]) -> dict[str, Callable[..., Any]]
 
 
 def listen() -> tuple[socket.socket, list[int]]:
-    """The listening socket and the power buttons, open: from now on nothing is lost."""
+    """Open the listening socket and the power buttons. Connections and events wait from now on."""
     server = socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True, backlog=16)
     return server, open_power_buttons()
 
 
 def serve(server: socket.socket, buttons: list[int], report: Callable[[], dict[str, Any]]) -> None:
-    """Answer connections one after the other and obey the power buttons, for ever."""
-    table = verbs(report)
+    """Serve connections sequentially and power off when a button is pressed. Does not return."""
+    table = commands(report)
     while True:
         ready, _, _ = select.select([server, *buttons], [], [])
         for button in buttons:
@@ -61,42 +61,42 @@ def handle(connection: socket.socket, table: dict[str, Callable[..., Any]]) -> N
     try:
         request = connection.recv(65536).decode("latin-1")
     except TimeoutError:
-        request = ""  # a bare connection says nothing and wants the report
-    status, answer = reply(request, table)
-    body = json.dumps(answer).encode()
+        request = ""  # the client sends no request
+    status, result = response(request, table)
+    body = json.dumps(result).encode()
     head = f"HTTP/1.0 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
 
 
-def reply(request: str, table: dict[str, Callable[..., Any]]) -> tuple[str, Any]:
-    """HTTP status and JSON answer for a request's text; only its first line counts."""
+def response(request: str, table: dict[str, Callable[..., Any]]) -> tuple[str, Any]:
+    """Run the command in the first line of a request. Return HTTP status and result."""
     words = request.split(maxsplit=2)
     url = urlsplit(words[1] if len(words) > 1 else "/report")
-    verb = table.get(url.path.strip("/") or "report")
-    if not verb:
-        return "404 Not Found", {"error": f"no such verb: {url.path}; there are {sorted(table)}"}
+    function = table.get(url.path.strip("/") or "report")
+    if not function:
+        return "404 Not Found", {"error": f"unknown command {url.path}; the commands are {sorted(table)}"}
     try:
         disks.settle()
-        return "200 OK", verb(**dict(parse_qsl(url.query)))
+        return "200 OK", function(**dict(parse_qsl(url.query)))
     except Exception as error:  # noqa: BLE001  the test gets every error in the response
         return "400 Bad Request", {"error": f"{type(error).__name__}: {error}"}
 
 
 def halt(command: str) -> str:
-    """Power off or reboot in half a second: time enough for the answer to leave."""
+    """Power off or reboot in half a second, after the response is sent."""
     subprocess.Popen(["sh", "-c", f"sync; sleep 0.5; {command} -f"])
     return command
 
 
 def open_power_buttons() -> list[int]:
-    """Open descriptors of the ACPI power buttons' input devices."""
-    found = []
+    """Return open descriptors of the input devices of ACPI power buttons."""
+    descriptors = []
     for name in os.listdir("/sys/class/input"):
         if name.startswith("event"):
             with pathlib.Path(f"/sys/class/input/{name}/device/name").open(encoding="utf-8") as file:
                 if "Power Button" in file.read():
-                    found.append(os.open(f"/dev/input/{name}", os.O_RDONLY))
-    return found
+                    descriptors.append(os.open(f"/dev/input/{name}", os.O_RDONLY))
+    return descriptors
 
 
 def power_pressed(events: bytes) -> bool:

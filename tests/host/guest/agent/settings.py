@@ -1,4 +1,4 @@
-"""What the BOSH agent would refuse in its settings: Go decodes them into typed fields."""
+"""Check the types of the settings. The BOSH agent rejects other types, because Go decodes them into typed fields."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 HINT_STRINGS = ("path", "id", "volume_id", "lun", "host_device_id")
 
 
-def faults(settings: dict[str, Any]) -> list[str]:
-    """One sentence for each value whose type would make the agent fail (bosh-agent, settings/settings.go)."""
+def errors(settings: dict[str, Any]) -> list[str]:
+    """Return an error for each value whose type the agent rejects (bosh-agent, settings/settings.go)."""
     disks = part(settings, "disks")
-    found = [
+    messages = [
         f"{name} is {value!r}, not a string"
         for name, value in {
             "agent_id": settings.get("agent_id"),
@@ -23,17 +23,17 @@ def faults(settings: dict[str, Any]) -> list[str]:
     hints = {"disks.ephemeral": disks.get("ephemeral")}
     hints.update({f"disks.persistent.{cid}": hint for cid, hint in part(disks, "persistent").items()})
     for name, hint in hints.items():
-        found += hint_faults(name, hint)
+        messages += hint_errors(name, hint)
     for name, network in part(settings, "networks").items():
-        found += [
+        messages += [
             f"networks.{name}.{key} is {network[key]!r}, not a string"
             for key in ("type", "ip", "netmask", "gateway", "mac", "prefix")
             if network.get(key) is not None and not isinstance(network[key], str)
         ]
-    return found
+    return messages
 
 
-def hint_faults(name: str, hint: Any) -> list[str]:
+def hint_errors(name: str, hint: Any) -> list[str]:
     if hint is None or isinstance(hint, str):
         return []
     if not isinstance(hint, dict):
@@ -46,5 +46,5 @@ def hint_faults(name: str, hint: Any) -> list[str]:
 
 
 def part(settings: dict[str, Any], key: str) -> dict[str, Any]:
-    """The object under `key`, empty when it is missing or null."""
+    """Return the object under `key`, or an empty object if it is missing or null."""
     return settings.get(key) or {}
