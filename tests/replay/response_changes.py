@@ -261,18 +261,16 @@ def wait_times_out_with_state(call: Call) -> None:
     call["interactions"].insert(at, exchange("GET", f"{operation}/wait", state(call, **RUNNING), ms=30000))
 
 
-def instance_runs(call: Call, path: str) -> Exchange:
-    metadata = {"name": path.rsplit("/", 1)[1], **RUNNING, "type": "virtual-machine", "location": "none"}
-    return exchange("GET", path, sync_response(metadata))
-
-
 def operation_not_found(call: Call) -> None:
     at, operation, path = creation(call)
-    call["interactions"][at : at + 1] = [
+    post, wait = call["interactions"][at - 1 : at + 1]
+    call["interactions"][at:at] = [
         exchange("GET", f"{operation}/wait", error_response("Operation not found", 404)),
         exchange("GET", "/1.0/operations", sync_response({})),
-        instance_runs(call, path),
-        instance_runs(call, path),
+        exchange("GET", path, sync_response({"name": path.rsplit("/", 1)[1], "status": "Stopped", "location": "none"})),
+        exchange("DELETE", path, {**post["response"]}),
+        {**wait},
+        {**post},
     ]
 
 
@@ -301,7 +299,7 @@ def _rollback(call: Call, path: str) -> list[Exchange]:
 
 
 def response_lost_while_operation_runs(call: Call) -> None:
-    at, _, path = creation(call)
+    at, _, _ = creation(call)
     running = sync_response({"running": [{**state(call, **RUNNING)["body"]["metadata"]}]})
     post, wait = call["interactions"][at - 1], call["interactions"][at]
     post.pop("response")
@@ -309,24 +307,19 @@ def response_lost_while_operation_runs(call: Call) -> None:
     call["interactions"][at : at + 1] = [
         exchange("GET", "/1.0/operations", running),
         wait,
-        instance_runs(call, path),
-        instance_runs(call, path),
     ]
 
 
 def response_lost_and_name_taken(call: Call) -> None:
-    """Let the volume be missing at first, and exist when it is created again."""
-    [post] = call["interactions"]
-    path, name = post["request"]["path"], post["request"]["body"]["name"]
-    volume = sync_response({**post["request"]["body"], "used_by": [], "location": "none", "project": "bosh"})
-    operations = exchange("GET", "/1.0/operations", sync_response({}))
-    call["interactions"] = [
-        exchange("POST", path, error=LOST),
-        operations,
-        exchange("GET", f"{path}/{name}", error_response("Storage pool volume not found", 404)),
-        exchange("POST", path, error_response("Volume by that name already exists", 409)),
-        operations,
-        exchange("GET", f"{path}/{name}", volume),
+    """Let the instance be missing at first, and be created by the first request while the second one is sent."""
+    at, _, path = creation(call)
+    running = sync_response({"running": [{**state(call, **RUNNING)["body"]["metadata"]}]})
+    call["interactions"][at - 1 : at] = [
+        exchange("POST", "/1.0/instances", error=LOST),
+        exchange("GET", "/1.0/operations", sync_response({})),
+        exchange("GET", path, error_response("Instance not found", 404)),
+        exchange("POST", "/1.0/instances", error_response(f"Instance {path.rsplit('/', 1)[1]!r} already exists", 409)),
+        exchange("GET", "/1.0/operations", running),
     ]
 
 

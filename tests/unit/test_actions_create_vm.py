@@ -244,6 +244,24 @@ def test_creates_the_vm_before_its_volumes_on_a_cluster(create, wire, script_loo
     assert change.body["devices"]["config"]["source"] == f"vol-c-{uuid}" and "root" in change.body["devices"]
 
 
+def test_accepts_the_volumes_when_the_response_is_lost(create, wire, script_look_ups, responses, cid, uuid):
+    """The server made the change, so the repeated request has an outdated ETag."""
+    script_look_ups(CLUSTER)
+    instance = {"location": "m2", "devices": {"root": {}}}
+    config = {"type": "disk", "pool": "default", "source": f"vol-c-{uuid}"}
+    wire.script(
+        *with_operation("POST /1.0/instances", responses),
+        (f"GET /1.0/instances/{cid}", responses.sync(instance, etag="e7")),
+        *with_operation(f"POST {VOLUMES}", responses),
+        (f"PUT /1.0/instances/{cid}", errors.NoResponse("reset")),
+        (f"PUT /1.0/instances/{cid}", responses.error("ETag doesn't match", 412)),
+        (f"GET /1.0/instances/{cid}", responses.sync({**instance, "devices": {"root": {}, "config": config}})),
+        *with_operation(f"PUT /1.0/instances/{cid}/state", responses),
+        (f"PATCH /1.0/instances/{cid}", responses.sync()),
+    )
+    assert create()[0] == cid
+
+
 def test_target_of_network_overrides_target_of_server(create, wire, script_look_ups, responses, uuid):
     script_look_ups(CLUSTER)
     wire.script(("POST /1.0/instances", responses.error("odd")), *rollback(uuid, responses))
@@ -426,33 +444,56 @@ def test_keeps_errors_that_have_a_hint(create, wire, script_look_ups, responses,
     assert type(raised.value) is error and raised.value.code == code
 
 
-def test_finds_the_vm_when_the_response_is_lost(create, wire, script_look_ups, responses, cid):
+@pytest.mark.parametrize("status", ["Running", "Stopped"])
+def test_creates_the_vm_again_when_the_response_is_lost(create, wire, script_look_ups, responses, cid, status):
+    """The instance may lack its root disk, whatever its status."""
     script_look_ups()
     steps = changes(cid, responses)
-    running = responses.sync({"status": "Running"})
+    stop = [(f"PUT /1.0/instances/{cid}/state", responses.sync())] if status == "Running" else []
     wire.script(
         *steps[:2],
         ("POST /1.0/instances", errors.NoResponse("reset")),
         ("GET /1.0/operations", responses.sync({})),
-        (f"GET /1.0/instances/{cid}", running),
-        (f"GET /1.0/instances/{cid}", running),
-        steps[-1],
+        (f"GET /1.0/instances/{cid}", responses.sync({"name": cid, "status": status})),
+        *stop,
+        (f"DELETE /1.0/instances/{cid}", responses.sync()),
+        *steps[2:],
     )
     assert create()[0] == cid
+
+
+def test_names_an_incomplete_vm_that_cannot_be_deleted(create, wire, script_look_ups, responses, cid):
+    script_look_ups()
+    look = (f"GET /1.0/instances/{cid}", responses.sync({"name": cid, "status": "Stopped"}))
+    delete = (f"DELETE /1.0/instances/{cid}", responses.error("Failed to remove symlink: directory not empty"))
+    wire.script(
+        *changes(cid, responses)[:2],
+        ("POST /1.0/instances", errors.NoResponse("reset")),
+        ("GET /1.0/operations", responses.sync({})),
+        *[look, delete] * 2,  # the rollback tries again
+    )
+    with pytest.raises(errors.ServerError, match=f"the server may have created {cid} in part and cannot") as raised:
+        create()
+    assert raised.value.code == "incomplete"
+
+
+def test_fails_retryable_when_a_volumes_response_is_lost(create, wire, script_look_ups, responses, uuid):
+    script_look_ups()
+    wire.script((f"POST {VOLUMES}", errors.NoResponse("reset")), *rollback(uuid, responses))
+    with pytest.raises(errors.VMCreationFailed) as raised:
+        create({"ephemeral_disk": 1024})
+    assert raised.value.ok_to_retry
 
 
 def test_waits_for_the_creation_when_the_response_is_lost(create, wire, script_look_ups, responses, cid):
     script_look_ups()
     steps = changes(cid, responses)
-    running = responses.sync({"status": "Running"})
     pending = {"running": [{"id": "op-9", "resources": {"instances": [f"/1.0/instances/{cid}?project=prod"]}}]}
     wire.script(
         *steps[:2],
         ("POST /1.0/instances", errors.NoResponse("reset")),
         ("GET /1.0/operations", responses.sync(pending)),
         ("GET /1.0/operations/op-9/wait", responses.done()),
-        (f"GET /1.0/instances/{cid}", running),
-        (f"GET /1.0/instances/{cid}", running),
         steps[-1],
     )
     assert create()[0] == cid

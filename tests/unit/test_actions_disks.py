@@ -77,13 +77,19 @@ def test_create_disk_takes_one_request(context, wire, responses, response):
     }
 
 
-def test_create_disk_finds_the_disk_when_the_response_is_lost(context, wire, responses, new_disk):
+@pytest.mark.parametrize("lost", ["response", "operation"])
+def test_create_disk_creates_another_disk_after_a_loss(context, wire, responses, new_disk, lost):
+    """The first one may lack its content, and the server may still be creating it."""
+    operation = [(WAIT, responses.error("Operation not found", 404))] if lost == "operation" else []
     wire.script(
-        (f"POST {VOLUMES}", errors.NoResponse("reset")),
+        (f"POST {VOLUMES}", responses.asynchronous() if operation else errors.NoResponse("reset")),
+        *operation,
         (OPERATIONS, responses.sync({})),
-        (f"GET {VOLUMES}/{new_disk}", responses.sync(volume())),
+        (f"DELETE {VOLUMES}/{new_disk}", responses.sync()),
+        (f"POST {VOLUMES}", responses.sync()),
     )
-    assert disks.create_disk(context(), 1024, {}, None) == new_disk
+    cid = disks.create_disk(context(), 1024, {}, None)
+    assert cid == wire.last_request_to(f"POST {VOLUMES}").body["name"] != new_disk
 
 
 def test_create_disk_rolls_back_when_the_operation_fails(context, wire, responses, new_disk):

@@ -47,11 +47,13 @@ def test_description_is_limited_and_valid_json(context, wire, responses, name):
     assert 9000 < len(description) <= labels.MAX_TOTAL_LENGTH
 
 
-def test_snapshot_disk_finds_it_when_the_response_is_lost(context, wire, responses, name):
+@pytest.mark.parametrize("exists", [True, False], ids=["incomplete", "missing"])
+def test_snapshot_disk_starts_over_when_the_response_is_lost(context, wire, responses, name, exists):
     wire.script(
         (f"POST {VOLUME}/snapshots", errors.NoResponse("reset")),
         ("GET /1.0/operations", responses.sync({})),
-        (f"GET {VOLUME}/snapshots/{name}", responses.sync({})),
+        (f"DELETE {VOLUME}/snapshots/{name}", responses.sync() if exists else responses.error("no", 404)),
+        (f"POST {VOLUME}/snapshots", responses.sync()),
         (f"PUT {VOLUME}/snapshots/{name}", responses.sync()),
     )
     assert snapshots.snapshot_disk(context(), "vol-p-1") == f"vol-p-1_{name}"

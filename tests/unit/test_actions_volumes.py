@@ -37,14 +37,10 @@ def test_create_volume_sends_target_and_size(context, wire, responses):
     }
 
 
-def test_create_volume_looks_when_the_operation_is_unknown(context, wire, responses):
-    wire.script(
-        (f"POST {VOLUMES}", responses.asynchronous()),
-        (WAIT, responses.error("Operation not found", 404)),
-        ("GET /1.0/operations", responses.sync({})),
-        (f"GET {VOLUMES}/v", responses.sync({})),
-    )
-    volumes.create_volume(context(), "fast", "v", size=64, config={})
+def test_create_volume_raises_an_unknown_operation(context, wire, responses):
+    wire.script((f"POST {VOLUMES}", responses.asynchronous()), (WAIT, responses.error("Operation not found", 404)))
+    with pytest.raises(errors.OperationNotFound):
+        volumes.create_volume(context(), "fast", "v", size=64, config={})
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["empty volume", "no volume"])

@@ -315,10 +315,83 @@ def test_raises_responses_that_are_always_lost(client, wire, clock, responses, m
     assert sum(clock.slept) <= client.retry.total_seconds
 
 
+@pytest.mark.parametrize("is_done", [lambda: False, None], ids=["not done", "without is_done"])
+def test_raises_a_changed_object(client, wire, clock, responses, make, is_done):
+    wire.script((MAKE, responses.error("ETag doesn't match", 412)))
+    with pytest.raises(errors.PreconditionFailed):
+        run_operation(client, make, what="x", name="vm-1", is_done=is_done)
+    assert clock.slept == []
+
+
+def test_accepts_a_changed_object_that_is_done(client, wire, responses, make):
+    wire.script((MAKE, responses.error("ETag doesn't match", 412)))
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
+
+
+# Creations
+
+
+def test_starts_over_when_a_creation_is_lost(client, wire, responses, make):
+    deleted = []
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, responses.sync({})),
+        (MAKE, responses.asynchronous()),
+        (WAIT, responses.done(a=1)),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", start_over=lambda: deleted.append(True)) == {"a": 1}
+    assert deleted == [True]
+
+
+def test_starts_over_when_one_of_several_operations_failed(client, wire, responses, make):
+    deleted = []
+    resources = {"instances": ["/1.0/instances/vm-1"]}
+    operations = [{"id": id, "resources": resources} for id in ("op-7", "op-8")]
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, responses.sync({"running": operations})),
+        ("GET /1.0/operations/op-7/wait", responses.done()),
+        ("GET /1.0/operations/op-8/wait", responses.failed("odd")),
+        (MAKE, responses.sync()),
+    )
+    run_operation(client, make, what="x", name="vm-1", start_over=lambda: deleted.append(True))
+    assert deleted == [True]
+
+
+def test_accepts_a_creation_whose_operation_succeeds(client, wire, responses, make):
+    wire.script(
+        (MAKE, errors.NoResponse("gone")),
+        (LIST, pending(responses)),
+        ("GET /1.0/operations/op-7/wait", responses.done()),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", start_over=pytest.fail) == {}
+
+
+def fails_to_delete(error):
+    def start_over():
+        raise error
+
+    return start_over
+
+
+def test_names_an_incomplete_object_that_stays(client, wire, responses, make):
+    wire.script((MAKE, errors.NoResponse("gone")), (LIST, responses.sync({})))
+    with pytest.raises(errors.ServerError, match="x: the server may have created vm-1 in part and cannot") as raised:
+        run_operation(
+            client, make, what="x", name="vm-1", start_over=fails_to_delete(errors.ServerError("directory not empty"))
+        )
+    assert (raised.value.code, raised.value.transient) == ("incomplete", False)
+
+
+def test_raises_a_transient_failure_of_the_deletion(client, wire, responses, make):
+    wire.script((MAKE, errors.NoResponse("gone")), (LIST, responses.sync({})))
+    with pytest.raises(errors.Unreachable):
+        run_operation(client, make, what="x", name="vm-1", start_over=fails_to_delete(errors.Unreachable("refused")))
+
+
 @pytest.mark.parametrize(
     "text, code, error",
     [
-        ("Changed", 412, errors.PreconditionFailed),
         ("odd", 500, errors.ServerError),
         ("no", 400, errors.ServerError),
         ("gone", 404, errors.NotFound),

@@ -83,9 +83,12 @@ class Context:
         name: str = "",
         pool: str = "",
         is_done: Callable[[], bool] | None = None,
+        start_over: Callable[[], object] | None = None,
     ) -> dict[str, Any]:
         """See `operations.run_operation`."""
-        return operations.run_operation(self.client, request, what=what, name=name, pool=pool, is_done=is_done)
+        return operations.run_operation(
+            self.client, request, what=what, name=name, pool=pool, is_done=is_done, start_over=start_over
+        )
 
     def exclusive(self, name: str, *, required: bool = False) -> AbstractContextManager[None]:
         """Keep other calls on this machine, and cleanup, from the object `name`. See `locks.exclusive`."""

@@ -12,6 +12,7 @@ from bosh_lxd_cpi.guest import agent_settings, disks, firmware
 from bosh_lxd_cpi.guest.cloud_properties import VmProperties, parse_vm_properties
 from bosh_lxd_cpi.guest.config_drive import drive
 from bosh_lxd_cpi.guest.networks import NetworkPlan
+from bosh_lxd_cpi.lxd import instances
 from bosh_lxd_cpi.lxd.features import Features
 from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.model import labels, naming
@@ -215,10 +216,12 @@ def _create(context: Context, plan: Plan) -> None:
         _create_instance(context, plan, {**body, "devices": plan.other_devices})
         instance = context.client.instance(plan.cid)
         _create_volumes(context, plan, target=instance.location)
-        changed = {**instance.document, "devices": {**instance.devices, **plan.disk_devices}}
+        devices = {**instance.devices, **plan.disk_devices}
         context.run_operation(
-            lambda: context.client.replace_instance(plan.cid, changed, instance.etag),
+            lambda: context.client.replace_instance(plan.cid, {**instance.document, "devices": devices}, instance.etag),
             what=f"attaching the volumes of {plan.cid}",
+            name=plan.cid,
+            is_done=lambda: context.client.instance(plan.cid).devices == devices,
         )
         vms.start(context, plan.cid)
     else:
@@ -233,17 +236,12 @@ def _create(context: Context, plan: Plan) -> None:
 
 def _create_instance(context: Context, plan: Plan, body: dict[str, Any]) -> None:
     context.log.info(f"creating {plan.cid} from image {plan.image[:12]}")
-    status = "Running" if body.get("start") else "Stopped"
-
-    def is_done() -> bool:
-        return exists(lambda: context.client.instance(plan.cid)) and context.client.instance(plan.cid).status == status
-
     context.run_operation(
         lambda: context.client.create_instance(body, target=plan.target if plan.features.is_clustered else ""),
         what=f"creating {plan.cid}",
         name=plan.cid,
         pool=plan.pool,
-        is_done=is_done,
+        start_over=lambda: instances.remove(context.client, plan.cid),
     )
 
 

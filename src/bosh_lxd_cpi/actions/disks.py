@@ -5,7 +5,8 @@ guest.cloud_properties is imported where it is needed, because look-ups do witho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bosh_lxd_cpi import errors
@@ -13,7 +14,7 @@ from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.actions.disk_lookup import Disk, change_in_any_pool, locate, locate_for_change
 from bosh_lxd_cpi.guest import disks
-from bosh_lxd_cpi.lxd import sizes
+from bosh_lxd_cpi.lxd import operations, sizes
 from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.lxd.resources import Instance
 from bosh_lxd_cpi.model import labels, naming
@@ -39,15 +40,30 @@ def create_disk(context: Context, size: Any, cloud_properties: Any, vm_cid: Any 
     size = parse_size(size, "disk size")
     properties = parse_disk_properties(cloud_properties)
     pool = properties.storage_pool or context.config.server.storage_pool_name
-    cid = naming.disk_cid(context.new_id())
     target = properties.target
     if vm_cid and (target or context.config.server.target):  # otherwise the request for the VM would be useless
         target = _location(context, parse_cid(vm_cid, "vm_cid")) or target
+    return _create(context, pool, size=size, options=properties.config, target=target)
+
+
+def _create(context: Context, pool: str, *, size: int, options: Mapping[str, str], target: str) -> str:
+    """Create a disk and return its CID. If a response is lost, delete the disk and create another one."""
     with context.rollback() as rollback:
-        rollback.add(f"disk {cid}", lambda context: volumes.delete_volume(context, pool, cid))
-        labels = {**properties.config, **context.owner_labels()}
-        volumes.create_volume(context, pool, cid, size=size, config=labels, target=target)
-    return cid
+        for attempt in context.client.retry.attempts(context.client.deadline):
+            cid = naming.disk_cid(context.new_id())
+            delete = functools.partial(volumes.delete_volume, pool=pool, volume=cid)
+            rollback.add(f"disk {cid}", delete)
+            config = {**options, **context.owner_labels()}
+            try:
+                volumes.create_volume(context, pool, cid, size=size, config=config, target=target)
+                return cid
+            except (errors.NoResponse, errors.OperationNotFound) as failure:
+                if attempt.is_last:
+                    raise
+                context.log.warn(f"{failure}; deleting {cid} and creating another disk")
+                operations.wait_for_pending(context.client, cid, what=f"creating disk {cid}")
+                delete(context)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _location(context: Context, vm_cid: str) -> str:
@@ -274,16 +290,9 @@ def _replace(
     name, etag = disk.volume.name, disk.volume.etag
     body = {"config": config, "description": disk.volume.description if description is None else description}
 
-    def is_done() -> bool:
-        return context.client.volume(disk.pool, name).config == config
-
-    try:
-        context.run_operation(
-            lambda: context.client.replace_volume(disk.pool, name, body, etag=etag),
-            what=what,
-            name=name,
-            is_done=is_done,
-        )
-    except errors.PreconditionFailed:  # after a lost response, the request was repeated and met its own change
-        if not is_done():
-            raise
+    context.run_operation(
+        lambda: context.client.replace_volume(disk.pool, name, body, etag=etag),
+        what=what,
+        name=name,
+        is_done=lambda: context.client.volume(disk.pool, name).config == config,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from bosh_lxd_cpi import errors
@@ -46,9 +47,14 @@ def _snapshot(context: Context, pool: str, cid: str, name: str) -> str:
         lambda: context.client.create_snapshot(pool, cid, name),
         what=f"creating a snapshot of {cid}",
         name=name,
-        is_done=lambda: exists(lambda: context.client.snapshot(pool, cid, name)),
+        start_over=lambda: _delete_incomplete(context, pool, cid, name),
     )
     return pool
+
+
+def _delete_incomplete(context: Context, pool: str, cid: str, name: str) -> None:
+    with contextlib.suppress(errors.NotFound):
+        _delete(context, pool, cid, name)
 
 
 def _description(metadata: dict[str, Any], *, director: str) -> str:

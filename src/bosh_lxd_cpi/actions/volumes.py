@@ -13,7 +13,11 @@ from bosh_lxd_cpi.lxd.operations import exists
 def create_volume(
     context: Context, pool: str, name: str, *, size: int, config: Mapping[str, str], target: str = ""
 ) -> None:
-    """Create an empty block volume of `size` MiB."""
+    """Create an empty block volume of `size` MiB.
+
+    A lost response is raised. The server may still be working on the volume, and most servers have no operation that
+    tells when it ends. So neither the volume nor its name can be used any more: the caller deletes the volume.
+    """
     body = {
         "name": name,
         "type": "custom",
@@ -26,7 +30,6 @@ def create_volume(
         what=f"creating volume {name}",
         name=name,
         pool=pool,
-        is_done=lambda: exists(lambda: context.client.volume(pool, name)),
     )
 
 
@@ -38,18 +41,12 @@ def import_drive(
 
     iso = features.has_iso_volumes and context.config.agent_config.type == "CDROM"
     body = content if iso else volume_backup(name, pool, content)
-
-    def start_over() -> bool:
-        """Delete the volume. After a lost response it may be empty: a server killed during an import keeps it so."""
-        delete_volume(context, pool, name, target=target)
-        return False
-
     context.run_operation(
         lambda: context.client.import_volume(pool, name, body, iso=iso, target=target),
         what=f"creating config drive {name}",
         name=name,
         pool=pool,
-        is_done=start_over,
+        start_over=lambda: delete_volume(context, pool, name, target=target),
     )
 
 

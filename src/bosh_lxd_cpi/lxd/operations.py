@@ -2,7 +2,10 @@
 
 `/wait` responds differently in every line of servers, and some report an error after a time-out (docs/development/
 lxd-api.md §2). So only a success is taken from it; everything else is read from the operation. The server forgets a
-finished operation after five seconds and at every restart, so 404 says nothing: then `is_done` looks at the object.
+finished operation after five seconds and at every restart, so 404 says nothing.
+
+Then the object tells whether a change was made, but not whether a creation was: the server writes the database before
+the content, and a daemon that is killed in between keeps an incomplete object (docs/development/lxd-api.md §5).
 """
 
 from __future__ import annotations
@@ -28,13 +31,15 @@ def run_operation(
     name: str = "",
     pool: str = "",
     is_done: Callable[[], bool] | None = None,
+    start_over: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
     """Send a change and wait for its end. Return the operation's metadata, empty if there was no operation.
 
     While another operation blocks it, the change is sent again under the client's retry policy. When the response or
-    the operation is lost, this waits for operations on the object `name` and calls `is_done`; if the object is not in
-    the requested state, the change is sent again. Without `is_done` the loss is raised. `what` names the change in
-    errors, `pool` the storage pool in their hints.
+    the operation is lost, this waits for operations on the object `name`. After that, `is_done` tells whether a change
+    was made. A creation has `start_over` instead: unless such an operation succeeded, it deletes the object. Then the
+    change is sent again. Without both the loss is raised. `what` names the change in errors, `pool` the storage pool in
+    their hints.
     """
     is_lost = False
     for attempt in client.retry.attempts(client.deadline):
@@ -42,20 +47,39 @@ def run_operation(
             return wait(client, request(), what=what, pool=pool)
         except (errors.NoResponse, errors.OperationNotFound, errors.AlreadyExists) as failure:
             name_is_taken = isinstance(failure, errors.AlreadyExists)
-            if is_done is None or (name_is_taken and not is_lost):
+            if (is_done is None and start_over is None) or (name_is_taken and not is_lost):
                 raise
             is_lost = True
             client.log.warn(f"{failure}; checking whether it was done")
-            wait_for_pending(client, name, what=what)
-            if is_done():
+            has_succeeded = wait_for_pending(client, name, what=what)
+            if is_done() if is_done else has_succeeded:
                 return {}
             if name_is_taken or attempt.is_last:
                 raise
+            if start_over:
+                _delete_incomplete(start_over, name, what=what)
+        except errors.PreconditionFailed:  # the request may have been repeated, and met its own change
+            if is_done is None or not is_done():
+                raise
+            return {}
         except errors.Busy as failure:
             if attempt.is_last:
                 raise
             client.log.warn(f"{failure}; trying again")
     raise errors.NoResponse(f"{what}: no attempt succeeded")  # the last attempt raises, so this is for the types
+
+
+def _delete_incomplete(delete: Callable[[], object], name: str, *, what: str) -> None:
+    try:
+        delete()
+    except errors.ServerError as failure:
+        if failure.transient:
+            raise
+        raise errors.ServerError(
+            f"{what}: the server may have created {name} in part and cannot delete it: {failure.brief}",
+            detail=failure.detail,
+            code="incomplete",
+        ) from failure
 
 
 def wait(client: Client, response: Response, *, what: str, pool: str = "") -> dict[str, Any]:
@@ -97,14 +121,21 @@ def _not_found(what: str) -> errors.OperationNotFound:
     return errors.OperationNotFound(f"{what}: the server no longer knows the operation")
 
 
-def wait_for_pending(client: Client, name: str, *, what: str) -> None:
-    """Wait for every operation that the server still runs on the object `name`, however it ends."""
+def wait_for_pending(client: Client, name: str, *, what: str) -> bool:
+    """Wait for every operation that the server still runs on the object `name`. Return whether all succeeded.
+
+    If there is no such operation, return False.
+    """
+    results = []
     for operation in pending(client):
         if name and any(url.partition("?")[0].endswith(f"/{name}") for url in operation.object_urls):
             try:
                 _wait(client, operation.path, what=what)
+                results.append(True)
             except errors.ServerError as failure:
                 client.log.warn(str(failure))
+                results.append(False)
+    return bool(results) and all(results)
 
 
 def pending(client: Client) -> list[Operation]:
