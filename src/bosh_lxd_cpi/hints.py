@@ -110,7 +110,7 @@ HINTS = {
     "vm_kept": "keep_failed_vms is set, so {vm} still exists and holds its address: look at it with `{client} console"
     " --show-log {vm} --project {project}`, then run `{client} delete --force {vm} --project {project}` and"
     " bin/cleanup",
-    "incomplete": "Run bin/cleanup later; if that fails, too, the server's administrator has to remove the files of this"
+    "incomplete": "Run bin/cleanup later; if that fails, the server's administrator has to remove the files of this"
     " name from the storage pool and the server's directory, then run bin/cleanup again",
     "attached_elsewhere": "Detach the disk from that VM first",
     "attached_grow": "Stop the VM or detach the disk first (`bosh stop --hard`), or let BOSH copy the disk",
