@@ -103,6 +103,8 @@ HINTS = {
     "address_taken": "`{client} list --all-projects` shows the instance with this address. If a failed deployment left"
     " it behind, bin/cleanup --list shows it",
     "network_type": "Use manual or dynamic",
+    "no_filter_address": "Use a manual network, remove the filter, or use a managed bridge with DHCP: `{client} network"
+    " show {network}`",
     "no_vip": "Use a manual network, or `{client} network forward` on the server's network",
     # instances and disks
     "protected": "`{client} config set {vm} security.protection.delete=false --project {project}`, and remove the"

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from bosh_lxd_cpi.errors import CloudError, InvalidProperties
-from bosh_lxd_cpi.guest.networks import NetworkPlan, Nic, ResolvedNetworks
+from bosh_lxd_cpi.errors import InvalidProperties
+from bosh_lxd_cpi.guest.networks import NetworkPlan, ResolvedNetworks
+from bosh_lxd_cpi.guest.nics import Nic
 
 UUID = "01a2030b-da83-8001-9150-733ab989ac49"
 BRIDGE: dict[str, Any] = {
@@ -37,15 +38,6 @@ def nics(networks: Any, **options: str) -> list[Nic]:
 
 def resolve(networks: Any, bridge: Mapping[str, Any] = BRIDGE, *, assignment: str = "static") -> ResolvedNetworks:
     return plan(networks).resolve({"lxdbr0": bridge}, assignment=assignment)
-
-
-def device(network: dict[str, Any], server_network: dict[str, Any] = BRIDGE) -> dict[str, str]:
-    """Return the device of a VM's only network, without the keys that all devices have."""
-    name = server_network["name"]
-    one = plan({"a": network}, default_network=name)
-    eth0 = one.resolve({name: server_network}).devices["eth0"]
-    assert {eth0.pop("type"), eth0.pop("name"), eth0.pop("hwaddr")} == {"nic", "eth0", one.nics[0].mac}
-    return eth0
 
 
 # -- NICs ----------------------------------------------------------------------------------------------------------
@@ -106,6 +98,12 @@ def test_rejects_shared_nic_with_different_properties(first, second):
     with pytest.raises(
         InvalidProperties, match="networks a, b share a NIC, so their cloud_properties must be the same"
     ):
+        plan(networks)
+
+
+def test_rejects_shared_nic_of_dynamic_and_manual_networks():
+    networks = {"a": manual(nic_group="1"), "b": {"type": "dynamic", "nic_group": "1"}}
+    with pytest.raises(InvalidProperties, match="networks a, b share a NIC, so all of them or none must be dynamic"):
         plan(networks)
 
 
@@ -255,106 +253,6 @@ def test_rejects_different_targets(vm, first, second, targets):
         targeted(first, second).target(vm)
 
 
-# -- devices -------------------------------------------------------------------------------------------------------
-
-
-def test_managed_bridge_reserves_the_address():
-    assert device(manual()) == {"network": "lxdbr0", "ipv4.address": "10.0.0.5"}
-
-
-def test_dynamic_network_reserves_no_address():
-    assert device({"type": "dynamic", "ip": "10.0.0.5"}) == {"network": "lxdbr0"}
-
-
-def test_ipv6_address_is_reserved_with_stateful_dhcp():
-    stateless = {**DUAL_STACK, "config": {**DUAL_STACK["config"], "ipv6.dhcp.stateful": "false"}}
-    assert device(manual("fd00::5"), DUAL_STACK) == {"network": "lxdbr0", "ipv6.address": "fd00::5"}
-    assert device(manual("fd00::5"), stateless) == {"network": "lxdbr0"}
-    assert device(manual("fd00::5"), {**DUAL_STACK, "config": {"ipv6.address": "fd00::1/64"}}) == {"network": "lxdbr0"}
-
-
-def test_shared_nic_reserves_addresses_of_both_versions():
-    eth0 = resolve({"a": manual(nic_group="1"), "b": manual("fd00::5", nic_group="1")}, DUAL_STACK).devices["eth0"]
-    assert (eth0["ipv4.address"], eth0["ipv6.address"]) == ("10.0.0.5", "fd00::5")
-
-
-@pytest.mark.parametrize(
-    "config",
-    [{}, {"ipv4.address": "none"}, {"ipv4.address": ""}, {"ipv4.address": "10.0.0.1/24", "ipv4.dhcp": "false"}, None],
-    ids=["empty", "none", "empty address", "dhcp off", "null"],
-)
-def test_no_address_is_reserved_without_dhcp(config):
-    assert device(manual(), {**BRIDGE, "config": config}) == {"network": "lxdbr0"}
-
-
-@pytest.mark.parametrize(
-    "kind, is_reserved", [("bridge", True), ("ovn", True), ("physical", False), ("macvlan", False), ("sriov", False)]
-)
-def test_only_bridge_and_ovn_reserve_addresses(kind, is_reserved):
-    assert ("ipv4.address" in device(manual(), {**BRIDGE, "type": kind})) is is_reserved
-
-
-def test_unmanaged_bridge_is_a_parent_without_reservation():
-    assert device(manual(), UNMANAGED) == {"nictype": "bridged", "parent": "br0"}
-    assert device(manual(), {**UNMANAGED, "config": BRIDGE["config"]}) == {"nictype": "bridged", "parent": "br0"}
-
-
-def test_other_interfaces_of_the_host_use_macvlan():
-    assert device(manual(), {**UNMANAGED, "type": "physical"}) == {"nictype": "macvlan", "parent": "br0"}
-
-
-def test_bridge_of_default_project_is_a_parent_with_reservation():
-    assert device(manual(), {**BRIDGE, "foreign": True}) == {
-        "nictype": "bridged",
-        "parent": "lxdbr0",
-        "ipv4.address": "10.0.0.5",
-    }
-
-
-@pytest.mark.parametrize(
-    "server_networks",
-    [{"other": BRIDGE}, {"lxdbr0": {**BRIDGE, "type": "loopback"}}],
-    ids=["missing", "loopback"],
-)
-def test_rejects_network_that_the_server_does_not_have(server_networks):
-    with pytest.raises(CloudError, match="the server has no network lxdbr0 for VMs") as raised:
-        plan({"a": manual()}).resolve(server_networks)
-    assert raised.value.code == "no_network"
-
-
-def test_properties_become_options_of_the_device():
-    properties = {
-        "vlan": 7,
-        "security_groups": ["web", "db"],
-        "mac_filtering": True,
-        "ipv4_filtering": "true",
-        "ipv6_filtering": False,
-        "port_isolation": True,
-    }
-    assert device({"type": "dynamic", "cloud_properties": properties}) == {
-        "network": "lxdbr0",
-        "vlan": "7",
-        "security.acls": "web,db",
-        "security.mac_filtering": "true",
-        "security.ipv4_filtering": "true",
-        "security.port_isolation": "true",
-    }
-
-
-def test_nic_with_mtu_uses_the_bridge_as_parent():
-    """A NIC with the key `network` inherits the MTU of the network."""
-    network = {"type": "dynamic", "cloud_properties": {"mtu": 1400}}
-    assert device(network, UNMANAGED) == {"nictype": "bridged", "parent": "br0", "mtu": "1400"}
-    assert device(network) == {"nictype": "bridged", "parent": "lxdbr0", "mtu": "1400"}
-    assert device(manual(cloud_properties={"mtu": 1400}))["ipv4.address"]
-
-
-def test_values_of_devices_are_strings():
-    properties = {"mtu": 1400, "vlan": 7, "mac_filtering": True, "security_groups": [5]}
-    values = device(manual(cloud_properties=properties), {**UNMANAGED, "managed": True, "foreign": True}).values()
-    assert all(isinstance(value, str) for value in values)
-
-
 # -- agent networks ------------------------------------------------------------------------------------------------
 
 
@@ -381,17 +279,38 @@ def test_agent_network_contains_agent_keys_and_mac():
     }
 
 
+GATEWAY = {"default": ["dns", "gateway"]}
+SHARED = {"nic_group": "1"}
+
+
 @pytest.mark.parametrize(
     "networks, bridge, names",
     [
-        pytest.param({"a": manual(), "b": manual("fd00::5")}, BRIDGE, {"a"}, id="one of two"),
-        pytest.param({"b": manual("fd00::5")}, DUAL_STACK, {"b"}, id="ipv6"),
+        pytest.param({"a": manual()}, BRIDGE, {"a"}, id="only network"),
+        pytest.param({"a": manual(), "v": {"type": "vip"}}, BRIDGE, {"a"}, id="only network beside vip"),
         pytest.param({"a": manual()}, UNMANAGED, set(), id="unmanaged"),
-        pytest.param({"a": manual(), "b": {"type": "dynamic", "ip": "10.0.0.9"}}, BRIDGE, {"a"}, id="with dynamic"),
-        pytest.param({"a": manual(nic_group=1), "b": manual("10.0.0.9", nic_group=1)}, BRIDGE, {"a"}, id="shared nic"),
+        pytest.param({"a": manual(), "b": manual("10.0.0.9", **GATEWAY)}, BRIDGE, {"b"}, id="gateway"),
+        pytest.param({"a": manual(), "b": manual("10.0.0.9")}, BRIDGE, set(), id="no gateway"),
+        pytest.param({"a": manual(), "b": {"type": "dynamic", "ip": "10.0.0.9"}}, BRIDGE, set(), id="dynamic"),
+        pytest.param(
+            {"a": manual(**GATEWAY), "b": manual("fd00::5", **GATEWAY)}, DUAL_STACK, {"a", "b"}, id="two versions"
+        ),
+        pytest.param({"a": manual(**GATEWAY), "b": manual("fd00::5", **GATEWAY)}, BRIDGE, {"a"}, id="ipv4 reserved"),
+        pytest.param(
+            {"a": manual(**GATEWAY, **SHARED), "b": manual("fd00::5", **GATEWAY, **SHARED)},
+            DUAL_STACK,
+            {"a", "b"},
+            id="shared nic, all reserved",
+        ),
+        pytest.param(
+            {"a": manual(**GATEWAY, **SHARED), "b": manual("fd00::5", **SHARED)}, DUAL_STACK, set(), id="shared nic"
+        ),
+        pytest.param(
+            {"a": manual(**GATEWAY, **SHARED), "b": manual("10.0.0.9", **SHARED)}, BRIDGE, set(), id="two addresses"
+        ),
     ],
 )
-def test_dhcp_assigns_only_reserved_addresses(networks, bridge, names):
+def test_dhcp_assigns_reserved_addresses_of_gateway_networks(networks, bridge, names):
     answer = resolve(networks, bridge, assignment="dhcp").answer
     assert {name for name in networks if answer[name]["type"] == "dynamic" != networks[name]["type"]} == names
 
@@ -407,7 +326,7 @@ def test_dynamic_network_uses_dhcp():
 
 
 def test_manual_network_with_reserved_address_uses_dhcp():
-    agent = resolve({"a": manual(), "b": manual("fd00::6")}, assignment="dhcp").agent_networks
+    agent = resolve({"a": manual(**GATEWAY), "b": manual("fd00::6")}, assignment="dhcp").agent_networks
     assert (agent["a"]["type"], agent["a"]["use_dhcp"], agent["a"]["ip"]) == ("dynamic", True, "10.0.0.5")
     assert (agent["b"]["type"], "use_dhcp" in agent["b"]) == ("manual", False)
 
@@ -435,24 +354,32 @@ def test_other_static_networks_of_a_nic_are_aliases():
     assert [agent[name].get("alias") for name in "abcd"] == ["eth0:1", None, "eth0:2", None]
 
 
+def test_ipv4_network_has_the_mac_next_to_ipv6():
+    """The agent configures no gateway for an alias. An IPv6 host gets one from its router."""
+    agent = resolve({"a": manual("fd00::5", **GATEWAY, **SHARED), "b": manual(**GATEWAY, **SHARED)}).agent_networks
+    assert ("mac" in agent["b"], agent["a"].get("alias")) == (True, "eth0:1")
+
+
 def test_dynamic_networks_of_a_nic_are_not_aliases():
-    agent = resolve({"a": {"type": "dynamic", "nic_group": "1"}, "b": manual(nic_group="1")}).agent_networks
+    dynamic = {"type": "dynamic", "nic_group": "1"}
+    agent = resolve({"a": dynamic, "b": dynamic}).agent_networks
     assert agent["a"]["mac"] == agent["b"]["mac"]
     assert "alias" not in {*agent["a"], *agent["b"]}
 
 
-def test_static_network_next_to_dhcp_has_the_mac():
-    networks = {"a": manual(nic_group="1", default=["gateway"]), "b": manual("10.0.0.6", nic_group="1")}
-    agent = resolve(networks, assignment="dhcp").agent_networks
-    assert "alias" not in agent["b"]
-    assert agent["b"]["mac"] == agent["a"]["mac"]
+def test_networks_of_a_nic_are_static_if_one_of_them_is():
+    networks = {"a": manual(**GATEWAY, **SHARED), "b": manual("10.0.0.6", **SHARED)}
+    resolved = resolve(networks, assignment="dhcp")
+    assert [resolved.agent_networks[name].get("alias") for name in "ab"] == [None, "eth0:1"]
+    assert resolved.agent_networks == resolve(networks).agent_networks
+    assert resolved.devices["eth0"]["ipv4.address"] == "10.0.0.5"
 
 
 # -- answer --------------------------------------------------------------------------------------------------------
 
 
 def test_answer_contains_networks_of_the_request():
-    networks = {"a": manual("fd00::5", x="y"), "b": manual("10.0.0.6"), "v": {"type": "vip"}}
+    networks = {"a": manual("fd00::5", x="y"), "b": manual("10.0.0.6", **GATEWAY), "v": {"type": "vip"}}
     assert resolve(networks).answer == networks
     assert resolve(networks, assignment="dhcp").answer == {**networks, "b": {**networks["b"], "type": "dynamic"}}
     assert networks["b"]["type"] == "manual"

@@ -6,43 +6,25 @@ the MAC addresses, so that devices and agent settings agree without another requ
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bosh_lxd_cpi.errors import CloudError, InvalidProperties
-from bosh_lxd_cpi.guest.cloud_properties import NetworkProperties, parse_network_properties
-
-BoshNetwork = Mapping[str, Any]
-ServerNetwork = Mapping[str, Any]
-"""A network as the server describes it: `type`, `managed`, `config`; `foreign` if it belongs to the default project."""
+from bosh_lxd_cpi.errors import InvalidProperties
+from bosh_lxd_cpi.guest.nics import (
+    IP_VERSIONS,
+    BoshNetwork,
+    Nic,
+    ServerNetwork,
+    build_nic,
+    can_reserve,
+    has_gateway,
+    is_dynamic,
+    nic_device,
+)
 
 AGENT_KEYS = ("type", "ip", "netmask", "gateway", "dns", "default", "routes")
 """The keys of a BOSH network that the agent reads (docs/development/bosh-contract.md §3.6)."""
-FILTERS = ("mac_filtering", "ipv4_filtering", "ipv6_filtering", "port_isolation")
-IP_VERSIONS = (4, 6)
-
-
-class Nic(NamedTuple):
-    """One NIC of a VM, and the BOSH networks on it: several if they have the same nic_group.
-
-    `parent` is the name of the server's network or bridge.
-    """
-
-    device: str
-    mac: str
-    networks: Mapping[str, BoshNetwork]
-    parent: str
-    properties: NetworkProperties
-
-    def address(self, version: int) -> str:
-        """Return the first static address of this IP version, or an empty string."""
-        for network in self.networks.values():
-            ip: str = "" if is_dynamic(network) else network.get("ip") or ""
-            if ip and ipaddress.ip_address(ip).version == version:
-                return ip
-        return ""
 
 
 class ResolvedNetworks(NamedTuple):
@@ -77,7 +59,7 @@ class NetworkPlan(NamedTuple):
                 # The space keeps the name of a network apart from the name of a group.
                 groups.setdefault(str(network.get("nic_group") or f" {name}"), {})[name] = network
         nics = (
-            _nic(index, members, default_network=default_network, vm_uuid=vm_uuid)
+            build_nic(index, members, default_network=default_network, vm_uuid=vm_uuid)
             for index, members in enumerate(groups.values())
         )
         return cls(networks, tuple(nics))
@@ -100,22 +82,31 @@ class NetworkPlan(NamedTuple):
         `assignment` is server.managed_network_assignment: with `dhcp`, networks whose addresses the server reserves use
         DHCP in the guest. Raises CloudError for a network that the server does not have.
         """
-        devices = {nic.device: _device(nic, server_networks.get(nic.parent)) for nic in self.nics}
-        dhcp = set(self._reserved(server_networks)) if assignment == "dhcp" else set()
+        devices = {nic.device: nic_device(nic, server_networks.get(nic.parent)) for nic in self.nics}
+        dhcp = self._reserved(server_networks) if assignment == "dhcp" else set()
         return ResolvedNetworks(devices, self._agent_networks(dhcp), self._answer(dhcp))
 
-    def _reserved(self, server_networks: Mapping[str, ServerNetwork]) -> Iterator[str]:
-        """Yield the BOSH networks whose address the server's DHCP assigns.
+    def _reserved(self, server_networks: Mapping[str, ServerNetwork]) -> set[str]:
+        """Return the manual networks that can use DHCP in the guest, because the server reserves their addresses.
 
-        A NIC has one reserved address of each IP version, so further networks of that version on it are not included.
+        The agent reports the address of the default route for every network with DHCP (bosh-agent, settings/service.go,
+        resolveNetwork). So only networks with the default gateway use it, and the networks of a NIC all use it or none
+        does, because the agent configures a NIC in one way.
         """
+        is_only_network = sum(len(nic.networks) for nic in self.nics) == 1
+        names: set[str] = set()
         for nic in self.nics:
-            for name, network in nic.networks.items():
-                for version in IP_VERSIONS:
-                    if can_reserve(server_networks[nic.parent], nic, version) and nic.address(version) == network.get(
-                        "ip"
-                    ):
-                        yield name
+            reserved = {
+                nic.address(version)
+                for version in IP_VERSIONS
+                if can_reserve(server_networks[nic.parent], nic, version)
+            }
+            if all(
+                network.get("ip") in reserved and (is_only_network or has_gateway(network))
+                for network in nic.networks.values()
+            ):
+                names |= nic.networks.keys()
+        return names
 
     def _agent_networks(self, dhcp: set[str]) -> dict[str, dict[str, Any]]:
         """Return the networks of the agent settings. Those in `dhcp` use DHCP.
@@ -144,72 +135,19 @@ class NetworkPlan(NamedTuple):
         }
 
 
-def is_dynamic(network: BoshNetwork) -> bool:
-    """Return whether the guest uses DHCP. A dynamic network may still contain an old address."""
-    return network.get("type") == "dynamic"
-
-
-def can_reserve(network: ServerNetwork, nic: Nic, version: int) -> bool:
-    """Return whether the server can reserve a NIC's address of this IP version.
-
-    The server has to assign it by DHCP (docs/development/lxd-api.md §4).
-    """
-    config = network.get("config") or {}
-    if not nic.address(version) or not network.get("managed") or network.get("type") not in ("bridge", "ovn"):
-        return False
-    subnet = config.get(f"ipv{version}.address", "none")
-    key, default = ("ipv4.dhcp", "true") if version == 4 else ("ipv6.dhcp.stateful", "false")
-    return subnet not in ("", "none") and config.get(key, default) == "true"
-
-
-def _nic(index: int, networks: Mapping[str, BoshNetwork], *, default_network: str, vm_uuid: str) -> Nic:
-    """Return the NIC for these networks, which have the same nic_group."""
-    names = ", ".join(networks)
-    defaults = NetworkProperties()
-    parsed = {parse_network_properties(network.get("cloud_properties"), name) for name, network in networks.items()}
-    different = parsed - {defaults}
-    if len(different) > 1:
-        raise InvalidProperties(f"networks {names} share a NIC, so their cloud_properties must be the same")
-    properties = different.pop() if different else defaults
-    parent = properties.name or default_network
-    if not parent:
-        raise InvalidProperties(f"network {names}: no LXD network to connect to", code="no_network_name", network=names)
-    octets = b"\x06" + hashlib.sha256(f"{vm_uuid}/{index}".encode()).digest()[:5]  # 06: unicast, locally administered
-    return Nic(device=f"eth{index}", mac=octets.hex(":"), networks=networks, parent=parent, properties=properties)
-
-
-def _device(nic: Nic, network: ServerNetwork | None) -> dict[str, str]:
-    if network is None or network.get("type") == "loopback":
-        raise CloudError(f"the server has no network {nic.parent} for VMs", code="no_network", network=nic.parent)
-    properties = nic.properties
-    device = {"type": "nic", "name": nic.device, "hwaddr": nic.mac}
-    # A NIC with `network` inherits the bridge's MTU and must not have its own.
-    inherits_mtu = network.get("type") != "bridge" or not properties.mtu
-    if network.get("managed") and not network.get("foreign") and inherits_mtu:
-        device["network"] = nic.parent
-    else:
-        device |= {"nictype": "bridged" if network.get("type") == "bridge" else "macvlan", "parent": nic.parent}
-        device |= {"mtu": str(properties.mtu)} if properties.mtu else {}
-    device |= {
-        f"ipv{version}.address": nic.address(version) for version in IP_VERSIONS if can_reserve(network, nic, version)
-    }
-    device |= {"vlan": str(properties.vlan)} if properties.vlan else {}
-    device |= {"security.acls": ",".join(properties.security_groups)} if properties.security_groups else {}
-    return device | {f"security.{option}": "true" for option in FILTERS if getattr(properties, option)}
-
-
 def _interfaces(nic: Nic, dhcp: set[str]) -> dict[str, dict[str, str]]:
     """Return how the agent finds the interface of each network on a NIC: by MAC address or as an alias.
 
-    The static network with the default gateway gets the MAC address.
+    One static network has the MAC address, the others are aliases, for which the agent configures no gateway. The
+    network with the default gateway comes first, then IPv4, because routers announce themselves to IPv6 hosts.
     """
-    static = [name for name, network in nic.networks.items() if name not in dhcp and not is_dynamic(network)]
-    primary = max(static, key=lambda name: "gateway" in (nic.networks[name].get("default") or []), default="")
-    aliases = [name for name in static if name != primary]
-    return {
-        **{name: {"mac": nic.mac} for name in nic.networks},
-        **{name: {"alias": f"{nic.device}:{number}"} for number, name in enumerate(aliases, 1)},
-    }
+    interfaces = {name: {"mac": nic.mac} for name in nic.networks}
+    if nic.is_dynamic or dhcp & nic.networks.keys():
+        return interfaces
+    order = sorted(
+        nic.networks, key=lambda name: (not has_gateway(nic.networks[name]), ":" in nic.networks[name]["ip"])
+    )
+    return {**interfaces, **{name: {"alias": f"{nic.device}:{number}"} for number, name in enumerate(order[1:], 1)}}
 
 
 def _validate(networks: Any) -> dict[str, Any]:
