@@ -67,6 +67,13 @@ HINTS = {
     " server.profile_name",
     "no_profile": "`{client} profile list --project {project}` shows the profiles; set server.profile_name or"
     " cloud_properties.profiles",
+    "profile_device": "`{client} profile device remove {profile} {device} --project {project}`, or"
+    " mask it with cloud_properties.devices: `{device}: {{type: none}}`",
+    "profile_option": "`{client} profile unset {profile} {key} --project {project}`",
+    "two_root_disks": "`{client} profile show {profile} --project {project}` shows the disk of the profile; a device in"
+    " cloud_properties.devices cannot have the path /",
+    "stateful_vm": "`{client} profile unset {profile} migration.stateful --project {project}`, or set"
+    ' cloud_properties.config: `migration.stateful: "false"`',
     # storage
     "no_pool": "`{client} storage list` shows the pools; set server.storage_pool_name or cloud_properties.storage_pool",
     "create_pool": "Create the pool with `{client} storage create {pool} {driver}`, or set server.storage_pool_name to"
@@ -89,6 +96,10 @@ HINTS = {
     "no_default_network": "Set server.network_name to one of: {networks}; or set cloud_properties.name of every BOSH"
     " network",
     "network_broken": "`{client} network info {network}` and the server's log show the reason",
+    "hidden_network": "Compare it where `{client}` has full access: `{client} network show {network}`",
+    "dns_mode": "`{client} network set {network} dns.mode=none`, unless every VM has one BOSH network on it",
+    "dhcp_ranges": "`{client} network set {network} ipv4.dhcp.ranges={range}`, and add the range to `reserved` in the"
+    " cloud-config; or use a range of your own that BOSH does not use",
     "no_dhcp": "`{client} network set {network} ipv4.dhcp=true`, or set `server.managed_network_assignment: static`",
     "no_subnet": "Set an address, `{client} network set {network} ipv4.address={address}`, unless another router is the"
     " gateway of this network",
@@ -103,6 +114,8 @@ HINTS = {
     "address_taken": "`{client} list --all-projects` shows the instance with this address. If a failed deployment left"
     " it behind, bin/cleanup --list shows it",
     "network_type": "Use manual or dynamic",
+    "dns_name_taken": "`{client} network set {network} dns.mode=none`, so that the server does not give every NIC the"
+    " DNS name of its VM; or use one NIC for both BOSH networks, with nic_group",
     "no_filter_address": "Use a manual network, remove the filter, or use a managed bridge with DHCP: `{client} network"
     " show {network}`",
     "no_vip": "Use a manual network, or `{client} network forward` on the server's network",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
+import subprocess
 
 import pytest
 
@@ -64,11 +67,9 @@ def test_dynamic_network_uses_dhcp(host, cpi, stemcell_cids, guests):
         "default": ["gateway"],
     }
     cid, _ = create(cpi, stemcell_cids, {"net": network})
-    devices = json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)[
-        "devices"
-    ]
-    assert "ipv4.address" not in devices["eth0"]
-    report = wait_for_lease(host, guests, devices["eth0"]["hwaddr"])
+    eth0 = devices(host, cid)["eth0"]
+    assert "ipv4.address" not in eth0
+    report = wait_for_lease(host, guests, eth0["hwaddr"])
     cpi.call("delete_vm", cid)
     assert report["user_data"]["networks"]["net"]["type"] == "dynamic"
     assert report["errors"] == []
@@ -82,19 +83,33 @@ def wait_for_lease(host, guests, mac):
     return guests.wait(leased_addresses(host, mac)[0])
 
 
-def test_managed_dhcp_reserves_address(host, cpi, stemcell_cids, guests):
+def test_managed_dhcp_is_used_for_the_default_gateway(host, cpi, stemcell_cids, guests):
     cpi.config["server"]["managed_network_assignment"] = "dhcp"
-    cid, networks = create(cpi, stemcell_cids, {"net": manual_network("10.245.0.44")})
+    networks = {"net": manual_network("10.245.0.44"), "other": second_network("10.246.0.44")}
+    cid, result = create(cpi, stemcell_cids, networks)
     report = guests.wait("10.245.0.44")
+    nics = devices(host, cid)
     cpi.call("delete_vm", cid)
-    assert networks["net"]["type"] == "dynamic"
-    assert report["user_data"]["networks"]["net"]["type"] == "dynamic"
+    kinds = {"net": "dynamic", "other": "manual"}
+    assert {name: result[name]["type"] for name in networks} == kinds
+    assert {name: report["user_data"]["networks"][name]["type"] for name in networks} == kinds
     assert "10.245.0.44/24" in report["networks"]["net"]["addresses"]
+    assert "10.246.0.44/24" in report["networks"]["other"]["addresses"]
+    assert nics["eth1"]["ipv4.address"] == "10.246.0.44", "reserved, though static"
+    assert report["errors"] == []
+
+
+def devices(host, cid):
+    return json.loads(server.client(host.name, "query", f"/1.0/instances/{cid}?project={host.project}").stdout)[
+        "devices"
+    ]
 
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-def test_nic_group_shares_nic_for_ipv4_and_ipv6(cpi, stemcell_cids, guests):
+@pytest.mark.parametrize("assignment", ["static", "dhcp"])
+def test_nic_group_shares_nic_for_ipv4_and_ipv6(cpi, stemcell_cids, guests, assignment):
+    cpi.config["server"]["managed_network_assignment"] = assignment
     ipv6 = {
         "type": "manual",
         "ip": "fd42:b05b::46",
@@ -111,6 +126,7 @@ def test_nic_group_shares_nic_for_ipv4_and_ipv6(cpi, stemcell_cids, guests):
     report = guests.wait("10.246.0.46")
     cpi.call("delete_vm", cid)
     assert len(report["nics"]) == 1 and report["user_data"]["networks"]["ipv6"]["alias"] == "eth0:1"
+    assert report["user_data"]["networks"]["ipv6"]["prefix"] == "128"
     assert {"10.246.0.46/24", "fd42:b05b::46/64"} <= set(report["nics"][0]["addresses"])
     assert report["errors"] == []
 
@@ -152,21 +168,91 @@ def test_finds_bridge_in_default_project(host, cpi, stemcell_cids, guests, guest
         server.client(host.name, "project", "delete", "hidden")
 
 
-def test_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, guests):
-    import subprocess
-
+@contextlib.contextmanager
+def unmanaged_bridge(host):
+    """Create the bridge plain0 (10.247.0.1/24), which the server does not manage."""
     prefix = server.netns_command(host.name)
     for command in (["add", "plain0", "type", "bridge"], ["set", "plain0", "up"]):
         subprocess.run([*prefix, "ip", "link", *command], check=True)
     subprocess.run([*prefix, "ip", "address", "add", "10.247.0.1/24", "dev", "plain0"], check=True)
     try:
+        yield
+    finally:
+        subprocess.run([*prefix, "ip", "link", "delete", "plain0"], check=True)
+
+
+@contextlib.contextmanager
+def managed_bridge(host, name, *settings):
+    """Create a network with the server's defaults, except for these settings. Yield its configuration."""
+    server.client(host.name, "network", "create", name, *settings)
+    try:
+        yield json.loads(server.client(host.name, "query", f"/1.0/networks/{name}").stdout)["config"]
+    finally:
+        server.client(host.name, "network", "delete", name)
+
+
+def test_unmanaged_bridge_needs_no_reservation(host, cpi, stemcell_cids, guests):
+    with unmanaged_bridge(host):
         network = manual_network("10.247.0.48", gateway="10.247.0.1", cloud_properties={"name": "plain0", "mtu": 1400})
         cid, _ = create(cpi, stemcell_cids, {"net": network})
         report = guests.wait("10.247.0.48")
         cpi.call("delete_vm", cid)
         assert report["errors"] == []
-    finally:
-        subprocess.run([*prefix, "ip", "link", "delete", "plain0"], check=True)
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_filter_passes_the_address_of_the_vm(host, cpi, stemcell_cids, guests):
+    """On bridges with DHCP, without it, and without the server's management; IPv6 without stateful DHCP."""
+    without_dhcp = ("ipv4.address=10.248.0.1/24", "ipv4.dhcp=false", "ipv6.address=none")
+    ipv6 = manual_network(
+        "fd42:b05b::51",
+        gateway="fd42:b05b::1",
+        **{"netmask": "ffff:ffff:ffff:ffff::", "prefix": "128", "default": []},
+        cloud_properties={"name": "boshbr1", "ipv6_filtering": True},
+    )
+    with unmanaged_bridge(host), managed_bridge(host, "nodhcp0", *without_dhcp):
+        networks = {
+            name: manual_network(
+                f"{subnet}.51",
+                gateway=f"{subnet}.1",
+                default=["gateway"] if name == "boshbr0" else [],
+                cloud_properties={"name": name, "ipv4_filtering": True, "mac_filtering": True},
+            )
+            for name, subnet in (("boshbr0", "10.245.0"), ("plain0", "10.247.0"), ("nodhcp0", "10.248.0"))
+        }
+        cid, _ = create(cpi, stemcell_cids, {**networks, "ipv6": ipv6})
+        report = guests.wait("10.245.0.51")
+        addresses = [*(network["ip"] for network in networks.values()), ipv6["ip"]]
+        boots = [guests.report(address)["boot_id"] for address in addresses]
+        cpi.call("delete_vm", cid)
+    assert report["errors"] == []
+    assert boots == [report["boot_id"]] * 4
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_two_networks_on_a_bridge_need_dns_mode_none(host, cpi, stemcell_cids, guests):
+    """The test hosts set dns.mode, ipv4.nat and ipv6.address of their bridges. This one has the server's defaults."""
+    with managed_bridge(host, "default0") as config:
+        bridge = ipaddress.ip_interface(config["ipv4.address"])
+        first, second = (
+            manual_network(
+                str(bridge.ip + number), gateway=str(bridge.ip), default=default, cloud_properties={"name": "default0"}
+            )
+            for number, default in ((9, ["gateway"]), (10, []))
+        )
+        cid, _ = create(cpi, stemcell_cids, {"a": first})
+        assert guests.wait(first["ip"])["errors"] == []
+        cpi.call("delete_vm", cid)
+        with pytest.raises(CallError, match=r"network set default0 dns\.mode=none"):
+            create(cpi, stemcell_cids, {"a": first, "b": second})
+        server.client(host.name, "network", "set", "default0", "dns.mode=none")
+        cid, _ = create(cpi, stemcell_cids, {"a": first, "b": second})
+        report = guests.wait(first["ip"])
+        cpi.call("delete_vm", cid)
+    assert f"{second['ip']}/24" in report["networks"]["b"]["addresses"]
+    assert report["errors"] == []
 
 
 @pytest.mark.parametrize(

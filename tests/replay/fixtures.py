@@ -17,7 +17,7 @@ from bosh_lxd_cpi.runtime.files import write_file
 DIRECTORY = Path(__file__).resolve().parents[1] / "fixtures"
 MANIFEST = DIRECTORY / "MANIFEST"
 SHARED = "shared.json"
-SHARED_PATHS = ("/1.0", "/1.0/networks", "/1.0/storage-pools")
+SHARED_PATHS = ("/1.0", "/1.0/networks/boshbr0", "/1.0/storage-pools")
 
 
 def paths() -> list[Path]:

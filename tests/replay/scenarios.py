@@ -189,7 +189,7 @@ def vm_address_taken(world: World) -> None:
     world.call_fails("create_vm", *create_vm_arguments(world))
     with world.configured(keep_failed_vms=True):
         message = world.call_fails("create_vm", *create_vm_arguments(world)).message
-        failed_vm = re.search(r"creating (vm-[0-9a-f-]+)", message)[1]
+        failed_vm = re.search(r"(?:creating|starting) (vm-[0-9a-f-]+)", message)[1]
     world.call("delete_vm", taken)
     world.call("delete_vm", failed_vm)
 

@@ -56,7 +56,7 @@ def script_look_ups(wire, responses) -> Callable[..., None]:
         wire.script(
             ("GET /1.0", responses.sync(server)),
             ("GET /1.0/images/aliases/img-1", responses.sync(stemcell)),
-            ("GET /1.0/networks", responses.sync([BRIDGE])),
+            ("GET /1.0/networks/lxdbr0", responses.sync(BRIDGE)),
         )
 
     return script_look_ups
@@ -287,7 +287,7 @@ def test_reads_the_image_when_the_alias_has_no_description(create, wire, respons
             "GET /1.0/images/f1ng3r",
             responses.sync({"properties": {"description": "bosh-openstack-kvm-ubuntu-jammy-1.5"}}),
         ),
-        ("GET /1.0/networks", responses.sync([BRIDGE])),
+        ("GET /1.0/networks/lxdbr0", responses.sync(BRIDGE)),
         *changes(cid, responses),
     )
     create()
@@ -298,12 +298,12 @@ def test_finds_a_bridge_in_the_default_project(create, wire, responses, cid):
     wire.script(
         ("GET /1.0", responses.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", responses.sync(STEMCELL)),
-        ("GET /1.0/networks", responses.sync([])),
-        ("GET /1.0/networks", responses.sync([BRIDGE])),
+        ("GET /1.0/networks/lxdbr0", responses.error("Network not found", 404)),
+        ("GET /1.0/networks/lxdbr0", responses.sync(BRIDGE)),
         *changes(cid, responses),
     )
     create()
-    assert wire.last_request_to("GET /1.0/networks").query["project"] == "default"
+    assert wire.last_request_to("GET /1.0/networks/lxdbr0").query["project"] == "default"
     assert wire.request_to("POST /1.0/instances").body["devices"]["eth0"]["parent"] == "lxdbr0"
 
 
@@ -311,8 +311,8 @@ def test_rejects_network_that_no_visible_project_has(create, wire, responses):
     wire.script(
         ("GET /1.0", responses.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", responses.sync(STEMCELL)),
-        ("GET /1.0/networks", responses.sync([])),
-        ("GET /1.0/networks", responses.error("not authorized", 403)),
+        ("GET /1.0/networks/lxdbr0", responses.error("Network not found", 404)),
+        ("GET /1.0/networks/lxdbr0", responses.error("not authorized", 403)),
     )
     with pytest.raises(errors.CloudError, match="the server has no network lxdbr0"):
         create()
@@ -327,12 +327,30 @@ def test_reserves_addresses_by_dhcp_on_managed_networks(create, wire, responses,
     wire.script(
         ("GET /1.0", responses.sync(INCUS)),
         ("GET /1.0/images/aliases/img-1", responses.sync(STEMCELL)),
-        ("GET /1.0/networks", responses.sync([{**BRIDGE, "managed": managed}])),
+        ("GET /1.0/networks/lxdbr0", responses.sync({**BRIDGE, "managed": managed})),
         *changes(cid, responses),
     )
     _, bosh_networks = create(managed_network_assignment=assignment)
     assert bosh_networks["private"]["type"] == ("dynamic" if dhcp else "manual")
     assert (b'"use_dhcp": true' in wire.request_to(f"POST {VOLUMES}").body) is dhcp
+
+
+def test_masks_the_root_disk_of_the_profile(create, wire, script_look_ups, responses, cid):
+    script_look_ups()
+    refusal = responses.error(
+        "Invalid devices: Failed detecting root disk device: More than one root device found", 500
+    )
+    disk = {"type": "disk", "path": "/"}
+    profiles = [
+        {"name": "default", "devices": {"disk0": disk, "gpu0": {"type": "gpu"}}},
+        {"name": "other", "devices": {"disk1": disk}},
+    ]
+    drive, instance = changes(cid, responses)[:2], changes(cid, responses)[2:]
+    wire.script(*drive, (instance[0][0], refusal), ("GET /1.0/profiles", responses.sync(profiles)), *instance)
+    create()
+    devices = wire.last_request_to("POST /1.0/instances").body["devices"]
+    assert devices["disk0"] == {"type": "none"} and devices["root"]["path"] == "/"
+    assert not {"gpu0", "disk1"} & devices.keys()
 
 
 # -- failures before the first change ---------------------------------------------------------------------------------
@@ -536,13 +554,13 @@ def test_interrupted_before_the_first_change_may_be_retried(create, wire):
             {"name": "img-1"},
             "GET /1.0/images/aliases/img-1: the field target of the response is missing, not a string",
         ),
-        (2, [{"managed": True}], "GET /1.0/networks: the field name of the response is missing, not a string"),
+        (2, [BRIDGE], "GET /1.0/networks/lxdbr0: the response is an array, not an object"),
     ],
-    ids=["server", "alias", "networks"],
+    ids=["server", "alias", "network"],
 )
 def test_unexpected_response_names_endpoint_and_field(create, wire, responses, look_up, document, problem):
-    lines = ["GET /1.0", "GET /1.0/images/aliases/img-1", "GET /1.0/networks"]
-    documents = [INCUS, STEMCELL, [BRIDGE]]
+    lines = ["GET /1.0", "GET /1.0/images/aliases/img-1", "GET /1.0/networks/lxdbr0"]
+    documents: list[Any] = [INCUS, STEMCELL, BRIDGE]
     documents[look_up] = document
     wire.script(*[(line, responses.sync(one)) for line, one in zip(lines, documents, strict=True)][: look_up + 1])
     with pytest.raises(errors.VMCreationFailed, match=f"^{problem}$") as raised:

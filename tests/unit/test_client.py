@@ -75,6 +75,8 @@ ENDPOINTS = [
     (lambda c: c.delete_alias("img-1"), "DELETE /1.0/images/aliases/img-1", {}, None),
     (lambda c: c.networks(), "GET /1.0/networks", {"recursion": "1"}, None),
     (lambda c: c.networks(project="default"), "GET /1.0/networks", {"recursion": "1", "project": "default"}, None),
+    (lambda c: c.network("lxdbr0"), "GET /1.0/networks/lxdbr0", {}, None),
+    (lambda c: c.network("a/b", project="default"), "GET /1.0/networks/a%2Fb", {"project": "default"}, None),
     (lambda c: c.own_project(), "GET /1.0/projects/prod", {}, None),
     (lambda c: c.project_state(), "GET /1.0/projects/prod/state", {}, None),
     (lambda c: c.projects(), "GET /1.0/projects", {"recursion": "1"}, None),

@@ -269,6 +269,11 @@ def test_rejects_reserved_device_names(name):
     assert raised.value.code == "owned_device"
 
 
+@pytest.mark.parametrize("name", ["root", "eth1", "nic0"])
+def test_accepts_a_mask_of_every_device(name):
+    assert parse_vm_properties({"devices": {name: {"type": "none"}}}).devices == {name: {"type": "none"}}
+
+
 @pytest.mark.parametrize("name", ["gpu", "eth", "ethx", "p0123456789abc", "root2", "my-config"])
 def test_accepts_other_device_names(name):
     assert list(parse_vm_properties({"devices": {name: {"type": "gpu"}}}).devices) == [name]

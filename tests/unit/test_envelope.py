@@ -207,6 +207,27 @@ TEXTS = [
     ("write /var/lib/lxd/x: no space left on device", errors.NoDiskSpace, "no_space"),
     ("disk quota exceeded", errors.NoDiskSpace, "no_space"),
     ('Device IP address "10.9.9.9" not within network "lxdbr0" subnet', errors.CloudError, "address_outside"),
+    (
+        'Instance DNS name "vm-1" conflict between "eth0" and "eth1" because both are connected to same network',
+        errors.CloudError,
+        "dns_name_taken",
+    ),
+    ('Instance DNS name "vm-1" already used on network', errors.CloudError, "dns_name_taken"),
+    (
+        "Invalid devices: Failed detecting root disk device: More than one root device found",
+        errors.CloudError,
+        "two_root_disks",
+    ),
+    (
+        "Only additional disks coming from a shared storage pool are supported with migration.stateful=true",
+        errors.CloudError,
+        "stateful_vm",
+    ),
+    (
+        "Stateful start requires that the instance limits.memory is less than size.state on the root disk device",
+        errors.CloudError,
+        "stateful_vm",
+    ),
     ('IP address "10.0.0.5" already defined on another NIC', errors.AddressTaken, "address_taken"),
     ("The instance is already running", errors.AlreadyInState, ""),
     ("Instance is running", errors.AlreadyInState, ""),

@@ -67,9 +67,12 @@ class ReadOnly:
             f"/1.0/images/aliases/img-{CID}": {"target": "f" * 64, "description": STEMCELL["name"]},
             "/1.0/images": [],
             "/1.0/storage-pools": [{"name": "default"}],
-            "/1.0/networks": [
-                {"name": "br0", "type": "bridge", "managed": True, "config": {"ipv4.address": "10.0.0.1/24"}}
-            ],
+            "/1.0/networks/br0": {
+                "name": "br0",
+                "type": "bridge",
+                "managed": True,
+                "config": {"ipv4.address": "10.0.0.1/24"},
+            },
         }.get(path)
         if metadata is None:
             return self._error(404, "not found")

@@ -272,6 +272,7 @@ def test_agent_network_contains_agent_keys_and_mac():
             "gateway": "10.0.0.1",
             "dns": ["8.8.8.8"],
             "default": ["dns", "gateway"],
+            "prefix": "32",
             "routes": [{"a": "b"}],
             "mac": nics({"a": network})[0].mac,
             "preconfigured": False,
@@ -373,6 +374,11 @@ def test_networks_of_a_nic_are_static_if_one_of_them_is():
     assert [resolved.agent_networks[name].get("alias") for name in "ab"] == [None, "eth0:1"]
     assert resolved.agent_networks == resolve(networks).agent_networks
     assert resolved.devices["eth0"]["ipv4.address"] == "10.0.0.5"
+
+
+def test_prefix_of_agent_network_is_a_string():
+    agent = resolve({"a": manual(prefix=32), "b": {"type": "dynamic", "prefix": "128"}}).agent_networks
+    assert [agent[name]["prefix"] for name in "ab"] == ["32", "128"]
 
 
 # -- answer --------------------------------------------------------------------------------------------------------

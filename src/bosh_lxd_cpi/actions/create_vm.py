@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import vms, volumes
 from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.guest import agent_settings, disks, firmware
-from bosh_lxd_cpi.guest.cloud_properties import VmProperties, parse_vm_properties
+from bosh_lxd_cpi.guest.cloud_properties import MASK, VmProperties, parse_vm_properties
 from bosh_lxd_cpi.guest.config_drive import drive
 from bosh_lxd_cpi.guest.networks import NetworkPlan
 from bosh_lxd_cpi.lxd import instances
@@ -60,9 +61,9 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
 ) -> list[Any]:
     """Create and start a VM. Return its CID and its networks.
 
-    Requests on a single server: server, stemcell alias, networks; ephemeral volume; config drive and wait; instance and
-    wait; label. Nothing is left of a VM that failed. Raises VMCreationFailed, which the director retries if the reason
-    may pass, or an error with a hint of its own.
+    Requests on a single server: server, stemcell alias, each network; ephemeral volume; config drive and wait; instance
+    and wait; label. Nothing is left of a VM that failed. Raises VMCreationFailed, which the director retries if the
+    reason may pass, or an error with a hint of its own.
     """
     if not isinstance(agent_id, str) or not isinstance(env or {}, dict):
         raise errors.BadRequest("agent_id must be a string and env an object")
@@ -92,6 +93,8 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
             raise errors.VMCreationFailed(str(failure), ok_to_retry=False, code="vm_kept", vm=cid) from failure
         if isinstance(failure, errors.Interrupted):
             raise errors.VMCreationFailed(str(failure), ok_to_retry=True) from failure
+        if failure.code == "dns_name_taken":
+            failure.fields["network"] = " ".join(networks.shared_parents)
         raise _as_creation_failure(failure) from failure
     return [cid, answer]
 
@@ -133,7 +136,7 @@ def _plan(
     if not features.has_virtual_machines:
         raise errors.CloudError(f"the server at {server.url} cannot run virtual machines", code="no_vms")
     image, stemcell = _stemcell(context, stemcell_cid)
-    server_networks = read_networks(context, networks.parents)
+    server_networks = _read_networks(context, networks.parents)
     resolved = networks.resolve(server_networks, assignment=server.managed_network_assignment)
     settings = agent_settings.agent_settings(
         agent_id=agent_id,
@@ -180,20 +183,20 @@ def _stemcell(context: Context, cid: str) -> tuple[str, str]:
     return alias.target, name
 
 
-def read_networks(context: Context, names: set[str]) -> dict[str, dict[str, Any]]:
-    """Return the server's networks by name.
+def _read_networks(context: Context, names: set[str]) -> dict[str, dict[str, Any]]:
+    """Return the server's networks with these names, one request each. A network that does not exist is missing.
 
     A network that the project hides is looked up in the default project, where a VM of any project can use its bridges.
     It is marked as `foreign` (docs/development/lxd-api.md §9).
     """
-    visible = {network.name: network.document for network in context.client.networks()}
-    if names - visible.keys() and context.client.project != "default":
-        try:
-            others = context.client.networks(project="default")
-        except errors.Forbidden:
-            others = []
-        return {**{network.name: {**network.document, "foreign": True} for network in others}, **visible}
-    return visible
+    networks = {}
+    for name in sorted(names):
+        for project in dict.fromkeys((context.client.project, "default")):
+            with contextlib.suppress(errors.NotFound, errors.Forbidden):
+                document = context.client.network(name, project=project).document
+                networks[name] = {**document, "foreign": project != context.client.project}
+                break
+    return networks
 
 
 def _create(context: Context, plan: Plan) -> None:
@@ -236,13 +239,33 @@ def _create(context: Context, plan: Plan) -> None:
 
 def _create_instance(context: Context, plan: Plan, body: dict[str, Any]) -> None:
     context.log.info(f"creating {plan.cid} from image {plan.image[:12]}")
-    context.run_operation(
-        lambda: context.client.create_instance(body, target=plan.target if plan.features.is_clustered else ""),
-        what=f"creating {plan.cid}",
-        name=plan.cid,
-        pool=plan.pool,
-        start_over=lambda: instances.remove(context.client, plan.cid),
-    )
+    def create(devices: Mapping[str, Any]) -> None:
+        target = plan.target if plan.features.is_clustered else ""
+        context.run_operation(
+            lambda: context.client.create_instance({**body, "devices": devices}, target=target),
+            what=f"creating {plan.cid}",
+            name=plan.cid,
+            pool=plan.pool,
+            start_over=lambda: instances.remove(context.client, plan.cid),
+        )
+
+    try:
+        create(body["devices"])
+    except errors.CloudError as failure:
+        if failure.code != "two_root_disks":
+            raise
+        create({**_masks_of_root_disks(context, body["profiles"]), **body["devices"]})
+
+
+def _masks_of_root_disks(context: Context, profiles: list[str]) -> dict[str, dict[str, str]]:
+    """Return devices that mask the root disks of these profiles, which have another name than the CPI's."""
+    return {
+        name: MASK
+        for profile in context.client.profiles()
+        if profile.name in profiles
+        for name, device in profile.devices.items()
+        if device.get("path") == "/"
+    }
 
 
 def _create_volumes(context: Context, plan: Plan, *, target: str) -> None:

@@ -21,6 +21,9 @@ MAX_MIB = 1 << 40
 MAX_CPUS = 4096
 MAX_MTU, MAX_VLAN = 65535, 4094
 
+MASK = {"type": "none"}
+"""A device that masks the profile's device of the same name."""
+
 OWNED_CONFIG = re.compile(
     r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*|security\.protection\.delete", re.DOTALL
 )
@@ -113,7 +116,7 @@ def parse_vm_properties(document: Any) -> VmProperties:
                 key=key,
             )
     for name, device in properties.devices.items():
-        if naming.RESERVED_DEVICES.fullmatch(name):
+        if naming.RESERVED_DEVICES.fullmatch(name) and device.get("type") != MASK["type"]:
             raise InvalidProperties(
                 f"VM cloud_properties: the device name {name} is reserved for the CPI", code="owned_device", device=name
             )

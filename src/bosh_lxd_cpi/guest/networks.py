@@ -23,7 +23,7 @@ from bosh_lxd_cpi.guest.nics import (
     nic_device,
 )
 
-AGENT_KEYS = ("type", "ip", "netmask", "gateway", "dns", "default", "routes")
+AGENT_KEYS = ("type", "ip", "netmask", "gateway", "prefix", "dns", "default", "routes")
 """The keys of a BOSH network that the agent reads (docs/development/bosh-contract.md §3.6)."""
 
 
@@ -68,6 +68,12 @@ class NetworkPlan(NamedTuple):
     def parents(self) -> set[str]:
         """Names of the server's networks that the NICs connect to."""
         return {nic.parent for nic in self.nics}
+
+    @property
+    def shared_parents(self) -> list[str]:
+        """Names of the server's networks that several NICs connect to."""
+        parents = [nic.parent for nic in self.nics]
+        return sorted(name for name in self.parents if parents.count(name) > 1)
 
     def target(self, vm_target: str) -> str:
         """Return the cluster member that VM and networks agree on, or an empty string. Raises InvalidProperties."""
@@ -123,6 +129,8 @@ class NetworkPlan(NamedTuple):
             network = self.networks[name]
             entry = {key: network[key] for key in AGENT_KEYS if network.get(key) is not None}
             entry.setdefault("type", "manual")
+            if "prefix" in entry:
+                entry["prefix"] = str(entry["prefix"])
             if name in dhcp or is_dynamic(network):
                 entry |= {"type": "dynamic", "use_dhcp": True}
             settings[name] = {**entry, **interfaces.get(name, {}), "preconfigured": False}

@@ -268,6 +268,10 @@ class Client(Session):
     def networks(self, *, project: str = "") -> list[Network]:
         return self._list(Network, "/1.0/networks", "listing networks", **({"project": project} if project else {}))
 
+    def network(self, name: str, *, project: str = "") -> Network:
+        query = {"project": project} if project else {}
+        return self._get(Network, f"/1.0/networks/{paths.segment(name)}", f"reading network {name}", query=query)
+
     def leases(self, network: str, *, project: str) -> list[dict[str, Any]]:
         """Return the addresses that the network's DHCP assigned to instances of a project, or reserves for them."""
         path = f"/1.0/networks/{paths.segment(network)}/leases"
