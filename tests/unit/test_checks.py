@@ -253,7 +253,7 @@ BRIDGE = {
     "type": "bridge",
     "managed": True,
     "status": "Created",
-    "config": {"ipv4.address": "10.0.0.1/29", "ipv4.nat": "true"},
+    "config": {"ipv4.address": "10.0.0.1/29", "ipv4.nat": "true", "dns.mode": "none"},
 }
 MANIFEST = Manifest(ipaddress.IPv4Network("10.0.0.0/24"))
 
@@ -268,7 +268,8 @@ MANIFEST = Manifest(ipaddress.IPv4Network("10.0.0.0/24"))
             "ok",
             "lxdbr0, an unmanaged bridge",
         ),
-        ({**BRIDGE, "config": {}}, MANIFEST, "ok", "hides its settings from restricted certificates"),
+        ({**BRIDGE, "config": {}}, Manifest(), "ok", "so DHCP and dns.mode are not checked"),
+        ({**BRIDGE, "config": {}}, MANIFEST, "warn", "so they are not compared with the manifest"),
         ({**BRIDGE, "status": "Errored"}, MANIFEST, "fail", "lxdbr0 is errored"),
         ({**BRIDGE, "config": {"ipv4.address": "none"}}, Manifest(), "ok", "without IPv4 subnet"),
         ({**BRIDGE, "config": {"ipv4.address": "none"}}, MANIFEST, "warn", "lxdbr0 has no IPv4 subnet"),
@@ -278,6 +279,50 @@ def test_checks_the_network(context, wire, responses, *, bridge, manifest, statu
     wire.script(("GET /1.0/networks", responses.sync([bridge])))
     [result] = network.network(context(), manifest)
     assert (result.check, result.status) == ("network", status) and message in result.message
+
+
+def test_warns_of_dns_mode(context, wire, responses):
+    bridge = {**BRIDGE, "config": {"ipv4.address": "10.0.0.1/29"}}
+    wire.script(("GET /1.0/networks", responses.sync([bridge])))
+    _, result = network.network(context(), Manifest())
+    assert result.status == "warn" and "accepts one NIC of each VM" in result.message
+    assert "network set lxdbr0 dns.mode=none" in result.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ({}, "warn"),
+        ({"ipv4.dhcp.ranges": "10.0.0.2-10.0.0.4,10.0.0.5"}, "warn"),
+        ({"ipv4.dhcp.ranges": "10.0.0.2-10.0.0.4, 10.0.0.6"}, "ok"),
+        ({"ipv4.dhcp": "false"}, "ok"),
+    ],
+)
+def test_warns_if_dhcp_can_assign_the_internal_ip(context, wire, responses, settings, status):
+    wire.script(
+        ("GET /1.0/networks", responses.sync([{**BRIDGE, "config": {**BRIDGE["config"], **settings}}])),
+        ("GET /1.0/networks/lxdbr0/leases", responses.sync([])),
+    )
+    *_, result = network.network(context(), Manifest(ip=ipaddress.IPv4Address("10.0.0.5")))
+    assert (result.check, result.status) == ("internal_ip", status)
+
+
+@pytest.mark.parametrize(
+    "address, ip, dhcp_range",
+    [
+        ("10.0.0.1/24", "10.0.0.11", "10.0.0.180-10.0.0.199"),
+        ("10.0.0.1/24", "10.0.0.180", "10.0.0.120-10.0.0.139"),
+        ("10.0.0.1/20", "10.0.0.11", "10.0.11.64-10.0.12.127"),
+        ("10.0.0.1/29", "10.0.0.5", "10.0.0.3-10.0.0.3"),
+    ],
+)
+def test_hint_has_a_range_without_the_addresses_in_use(context, wire, responses, address, ip, dhcp_range):
+    wire.script(
+        ("GET /1.0/networks", responses.sync([{**BRIDGE, "config": {"ipv4.address": address}}])),
+        ("GET /1.0/networks/lxdbr0/leases", responses.sync([])),
+    )
+    *_, result = network.network(context(), Manifest(ip=ipaddress.IPv4Address(ip)))
+    assert f"ipv4.dhcp.ranges={dhcp_range}`" in result.hint
 
 
 def test_warns_without_a_default_network(context, wire, responses):
@@ -308,6 +353,26 @@ def test_free_address_is_the_highest_unused_one_in_all_projects(context, wire, r
     assert str(network.free_address(context)) == "10.0.0.4"
     context.network = None
     assert network.free_address(context) is None
+
+
+PROFILE = {"name": "default", "devices": {"root": {"type": "disk", "path": "/"}, "eth0": {"type": "nic"}}, "config": {}}
+
+
+@pytest.mark.parametrize(
+    ("profile", "status", "problem"),
+    [
+        ({}, "ok", "default, devices: eth0, root"),
+        ({"devices": {}}, "ok", "default, devices: none"),
+        ({"devices": {"nic0": {"type": "nic"}}}, "warn", "every VM gets the NIC nic0"),
+        ({"devices": {"disk0": {"type": "disk", "path": "/"}}}, "warn", "its root disk is disk0"),
+        ({"config": {"migration.stateful": "true"}}, "fail", "with migration.stateful, VMs with disks in local pools"),
+        ({"config": {"security.protection.delete": "true"}}, "fail", "BOSH cannot delete VMs"),
+    ],
+)
+def test_checks_the_profile(context, wire, responses, profile, status, problem):
+    wire.script(("GET /1.0/profiles", responses.sync([{**PROFILE, **profile}])))
+    [result] = project.profile(context())
+    assert (result.check, result.status) == ("profile", status) and problem in result.message
 
 
 # -- this machine ------------------------------------------------------------------------------------------------------

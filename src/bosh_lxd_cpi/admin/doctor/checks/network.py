@@ -41,9 +41,17 @@ def network(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:
     elif bridge.status not in ("Created", ""):
         yield context.fail("network", f"{name} is {bridge.status.lower()}", "network_broken")
     elif not bridge.config:
-        yield context.ok("network", f"{name}, managed; the server hides its settings from restricted certificates")
+        yield _hidden(context, manifest)
     else:
         yield from _settings(context, bridge, manifest)
+
+
+def _hidden(context: CheckContext, manifest: Manifest) -> CheckResult:
+    """Name what cannot be checked. It is a warning if there is a manifest to compare with."""
+    message = f"{context.server.network_name}, managed; the server hides its settings from restricted certificates"
+    if manifest == Manifest():
+        return context.ok("network", f"{message}, so DHCP and dns.mode are not checked")
+    return context.warn("network", f"{message}, so they are not compared with the manifest", "hidden_network")
 
 
 def _networks(context: CheckContext) -> dict[str, Network]:
@@ -72,6 +80,9 @@ def _settings(context: CheckContext, bridge: Network, manifest: Manifest) -> Ite
     else:
         services = f"{'DHCP' if has_dhcp else 'no DHCP'}, {'NAT' if has_nat else 'no NAT'}"
         yield context.ok("network", f"{bridge.name}, a managed {bridge.type}, {interface}, {services}")
+    if bridge.type == "bridge" and bridge.config.get("dns.mode") != "none":
+        message = f"{bridge.name} accepts one NIC of each VM, because its dns.mode is not none"
+        yield context.warn("network", message, "dns_mode")
     yield from _subnet_and_gateway(context, interface, manifest)
     if manifest.ip:
         yield _internal_ip(context, interface, manifest.ip)
@@ -118,10 +129,36 @@ def _internal_ip(context: CheckContext, interface: IPv4Interface, ip: IPv4Addres
         problem = "is not a host address"
     elif ip in addresses:
         problem = f"is used by {addresses[ip]}"
+    elif _assigns(context, ip):
+        message = f"{ip} is free, but DHCP can assign it to another machine"
+        return context.warn("internal_ip", message, "dhcp_ranges", range=_range_without(interface, ip))
     else:
         return context.ok("internal_ip", f"{ip} is free")
     free = str(free_address(context) or "none is free")
     return context.fail("internal_ip", f"{ip} {problem}", "other_address", free=free)
+
+
+def _assigns(context: CheckContext, ip: IPv4Address) -> bool:
+    """Return whether DHCP can assign this address. Without ipv4.dhcp.ranges it assigns the whole subnet."""
+    assert context.network
+    config = context.network.config
+    if config.get("ipv4.dhcp", "true") != "true":
+        return False
+    ranges = [part.strip().partition("-") for part in config.get("ipv4.dhcp.ranges", "").split(",") if part.strip()]
+    return not ranges or any(IPv4Address(first) <= ip <= IPv4Address(last or first) for first, _, last in ranges)
+
+
+def _range_without(interface: IPv4Interface, ip: IPv4Address) -> str:
+    """Return a range of the subnet, as for ipv4.dhcp.ranges, that contains neither the bridge's address nor `ip`.
+
+    In a subnet with 256 addresses it is 180-199, as in manifests/bosh-vars.yml.
+    """
+    start, size = interface.network.network_address, interface.network.num_addresses
+    ranges = [(start + size * number // 256, start + size * (number + 20) // 256 - 1) for number in (180, 120, 60)]
+    first, last = next(
+        pair for pair in ranges if not any(pair[0] <= address <= pair[1] for address in (interface.ip, ip))
+    )
+    return f"{first}-{last}"
 
 
 def used_addresses(context: CheckContext) -> dict[IPv4Address, str]:
@@ -145,5 +182,5 @@ def free_address(context: CheckContext) -> IPv4Address | None:
         return None
     addresses, last = used_addresses(context), int(interface.network.broadcast_address)
     candidates = map(IPv4Address, range(last - 1, int(interface.network.network_address), -1))
-    free = (ip for ip in itertools.islice(candidates, LONGEST_SEARCH) if ip != interface.ip and ip not in addresses)
-    return next(free, None)
+    free = [ip for ip in itertools.islice(candidates, LONGEST_SEARCH) if ip != interface.ip and ip not in addresses]
+    return next((ip for ip in free if not _assigns(context, ip)), next(iter(free), None))

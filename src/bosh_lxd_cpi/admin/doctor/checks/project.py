@@ -11,10 +11,16 @@ from bosh_lxd_cpi.admin.doctor.checks.server import STEMCELL_LINES, boot_options
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd.features import Features
+from bosh_lxd_cpi.model import naming
 
 SEPARATE = {"features.images": "images", "features.storage.volumes": "volumes", "features.profiles": "profiles"}
 REQUIRED_SEPARATE = ("features.images", "features.storage.volumes")
 LIMITS = ("instances", "virtual-machines", "cpu", "memory", "disk")
+FIRST_NIC = "eth0"
+UNSUITABLE_OPTIONS = {
+    "migration.stateful": "VMs with disks in local pools cannot start",
+    "security.protection.delete": "BOSH cannot delete VMs",
+}
 MIN_AGE_SECONDS = 3600.0
 """The default of bin/cleanup --min-age."""
 
@@ -100,13 +106,32 @@ def _limits(context: CheckContext, config: dict[str, str]) -> Iterator[CheckResu
 
 
 def profile(context: CheckContext) -> Iterator[CheckResult]:
-    """Check that the profile exists."""
+    """Check that the profile exists, and that its devices and options suit VMs of BOSH."""
     name, project_name = context.server.profile_name, context.server.project_name
-    devices = {profile.name: profile.devices for profile in context.client().profiles()}
-    if name not in devices:
+    profiles = {profile.name: profile for profile in context.client().profiles()}
+    if name not in profiles:
         yield context.fail("profile", f"there is no profile {name} in project {project_name}", "create_profile")
-    else:
-        yield context.ok("profile", f"{name}, devices: {', '.join(sorted(devices[name])) or 'none'}")
+        return
+    devices, config = profiles[name].devices, profiles[name].config
+    problems = [*_profile_devices(context, devices), *_profile_options(context, config)]
+    yield from problems or [context.ok("profile", f"{name}, devices: {', '.join(sorted(devices)) or 'none'}")]
+
+
+def _profile_devices(context: CheckContext, devices: dict[str, dict[str, str]]) -> Iterator[CheckResult]:
+    """Warn of devices that a VM gets in addition to those of the CPI. Devices with the CPI's names are replaced."""
+    for device, options in sorted(devices.items()):
+        if options.get("type") == "nic" and device != FIRST_NIC:
+            message = f"every VM gets the NIC {device}, besides those of its BOSH networks"
+            yield context.warn("profile", message, "profile_device", device=device)
+        elif options.get("path") == "/" and device != naming.ROOT_DEVICE:
+            message = f"its root disk is {device}, not {naming.ROOT_DEVICE}, which takes create_vm a second attempt"
+            yield context.warn("profile", message, "profile_device", device=device)
+
+
+def _profile_options(context: CheckContext, config: dict[str, str]) -> Iterator[CheckResult]:
+    for key, problem in UNSUITABLE_OPTIONS.items():
+        if config.get(key) == "true":
+            yield context.fail("profile", f"with {key}, {problem}", "profile_option", key=key)
 
 
 def leftovers(context: CheckContext) -> Iterator[CheckResult]:
