@@ -239,6 +239,7 @@ def _create(context: Context, plan: Plan) -> None:
 
 def _create_instance(context: Context, plan: Plan, body: dict[str, Any]) -> None:
     context.log.info(f"creating {plan.cid} from image {plan.image[:12]}")
+
     def create(devices: Mapping[str, Any]) -> None:
         target = plan.target if plan.features.is_clustered else ""
         context.run_operation(
