@@ -22,6 +22,7 @@ PAGES = (
     "cloud-config",
     "air-gapped",
     "move-from-go-cpi",
+    "timeline",
 )
 
 

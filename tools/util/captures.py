@@ -1,4 +1,4 @@
-"""The subcommand that extracts CPI requests from a log."""
+"""Subcommands that read logs and captures of the CPI."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
+import timeline
+import timeline_report
+import timeline_svg
 from shell import ROOT, Shell, UtilError
 
 
@@ -43,3 +46,21 @@ class Captures(Shell):
                 redactor.hide(secrets_in(document))
                 redacted = redactor.redact(json.dumps(document, indent=2))
                 self.write(f"requests/{kind}-{number:03}.json", f"{redacted}\n")
+
+    def do_timeline(self, log: str = "log", *options: str) -> None:
+        """Show where the time of a deployment went: waiting for a throttle slot, waiting for the server, own time.
+
+        LOG is the output of `bosh task ID --debug` (default: log), a log of the CPI, or a directory of captures.
+        OPTIONs: --json prints one JSON document instead of tables. --svg=FILE writes a picture.
+        """
+        pictures = [option.partition("=")[2] for option in options if option.startswith("--svg=")]
+        for option in options:
+            if option != "--json" and not option.startswith("--svg="):
+                raise UtilError(f"there is no option {option}; timeline has --json and --svg=FILE")
+        calls = timeline.read(Path(log))
+        if "--json" in options:
+            print(json.dumps(timeline_report.document(calls), indent=2))
+        else:
+            print(timeline_report.text(calls), end="")
+        for picture in pictures:
+            Path(picture).write_text(timeline_svg.svg(calls), encoding="utf-8")
