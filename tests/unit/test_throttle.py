@@ -39,7 +39,7 @@ def nap(seconds: float) -> None:
 
 
 def until(happened: Callable[[], object]) -> None:
-    patience = time.monotonic() + 20
+    patience = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < patience, "it never happened"
         time.sleep(0.005)
@@ -146,9 +146,15 @@ def test_does_nothing_when_disabled(tmp_path: Path) -> None:
 def test_four_of_forty_processes_hold_a_slot_in_order(tmp_path: Path, events: Events, start) -> None:
     def visit(name: int) -> None:
         for turn in range(3):
-            work(settings(tmp_path / "t", limit=4), events, f"{name}.{turn}", 0.02)
+            work(config, events, f"{name}.{turn}", 0.02)
 
-    for process in [start(visit, name) for name in range(40)]:
+    config = settings(tmp_path / "t", limit=4, wait=120)
+    with contextlib.ExitStack() as slots:
+        for number in range(4):
+            slots.enter_context(call(config, f"first {number}"))
+        processes = [start(visit, name) for name in range(40)]
+        events.wait_for(*(f"waits {name}.0" for name in range(40)))
+    for process in processes:
         process.join()
         assert process.exitcode == 0
 
@@ -165,7 +171,7 @@ def test_four_of_forty_processes_hold_a_slot_in_order(tmp_path: Path, events: Ev
         for (event, name), since in place.items()
         if event == "waits"
     ]
-    assert len(overtaken) > 40
+    assert len(overtaken) >= 40
     # None is overtaken in taking slots; a process may be slow to write its line, while those in the other slots do.
     assert max(overtaken) <= 4
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["slot-00", "slot-01", "slot-02", "slot-03"]
