@@ -15,10 +15,11 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import stemcells
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.stemcell.upload import metadata
+from tests.support.tarballs import image_header
 
 WAIT = "GET /1.0/operations/op-1/wait"
 IMAGES, UPLOAD, ALIASES = "GET /1.0/images", "POST /1.0/images", "POST /1.0/images/aliases"
-QCOW2 = b"QFI\xfb\x00\x00\x00\x02" + bytes(72) + b"x" * 3000
+QCOW2 = image_header() + b"x" * 3000
 PROPERTIES = {
     "name": "bosh-noble",
     "version": "1.2",
@@ -97,7 +98,7 @@ def test_create_stemcell_uploads_without_name_and_version(context, wire, respons
     [
         (b"\0" * 2000, PROPERTIES, "root.img is not qcow2"),
         (b"KDMV" + bytes(100), PROPERTIES, "root.img is not qcow2"),
-        (b"QFI\xfb\x00\x00\x00\x02" + b"\x01" * 8, PROPERTIES, "needs a backing file"),
+        (image_header(backing_file=1), PROPERTIES, "needs a backing file"),
     ],
     ids=["raw declared as qcow2", "vmdk", "backing file"],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 
 from bosh_lxd_cpi.errors import InvalidStemcell
 from bosh_lxd_cpi.stemcell import qcow2
+from tests.support.tarballs import MIB, image_header
 
 CLUSTER = qcow2.CLUSTER
-MIB = 1 << 20
 
 
 def qemu_img(*arguments: str | Path) -> str:
@@ -112,7 +113,7 @@ def test_keeps_size_that_ends_inside_a_cluster(tmp_path):
 
 def test_first_cluster_is_a_qcow2_header():
     image = convert(b"x" * CLUSTER)
-    qcow2.validate(image)
+    qcow2.validate(image, len(image))
     assert qcow2.HEADER.unpack(image[: qcow2.HEADER.size])[:2] == (b"QFI\xfb", 2)
 
 
@@ -136,21 +137,25 @@ def test_rejects_new_data_in_empty_cluster():
         list(qcow2.convert([b"x" * CLUSTER + bytes(CLUSTER - 1) + b"x"], used, 2 * CLUSTER))
 
 
-def test_accepts_images_of_qemu(tmp_path):
-    for compat in "0.10", "1.1":
-        qemu_img("create", "-q", "-f", "qcow2", "-o", f"compat={compat}", tmp_path / compat, "1M")
-        qcow2.validate((tmp_path / compat).read_bytes()[:1000])
+@pytest.mark.parametrize(
+    "options", ["compat=0.10", "compat=1.1", "cluster_size=512", "cluster_size=2M", "extended_l2=on"]
+)
+@pytest.mark.parametrize("size", ["512", "64M", "100G"])
+def test_accepts_images_of_qemu(tmp_path, options, size):
+    qemu_img("create", "-q", "-f", "qcow2", "-o", options, tmp_path / "image", size)
+    with (tmp_path / "image").open("rb") as file:
+        qcow2.validate(file.read(1000), (tmp_path / "image").stat().st_size)
 
 
 @pytest.mark.parametrize(
-    "header",
+    "start",
     [b"", b"QFI", b"QFI\xfa", bytes(100), b"KDMV" + bytes(100), b"conectix", b"SFQ"],
     ids=["empty", "short", "other magic", "zeros", "VMDK", "VHD", "reversed"],
 )
-def test_rejects_other_formats_with_first_bytes(header):
+def test_rejects_other_formats_with_first_bytes(start):
     with pytest.raises(InvalidStemcell, match=r"root.img is not qcow2: it starts with b'") as raised:
-        qcow2.validate(header)
-    assert repr(header[:4]) in raised.value.brief
+        qcow2.validate(start, MIB)
+    assert repr(start[:4]) in raised.value.brief
     assert raised.value.code == "not_qcow2"
 
 
@@ -158,21 +163,53 @@ def test_rejects_image_with_backing_file(tmp_path):
     qemu_img("create", "-q", "-f", "raw", tmp_path / "base", "1M")
     qemu_img("create", "-q", "-f", "qcow2", "-b", tmp_path / "base", "-F", "raw", tmp_path / "top")
     with pytest.raises(InvalidStemcell, match="needs a backing file"):
-        qcow2.validate((tmp_path / "top").read_bytes()[:1000])
+        qcow2.validate((tmp_path / "top").read_bytes()[:1000], MIB)
 
 
-@pytest.mark.parametrize(
-    "offset, value, message",
-    [
-        (8, (1).to_bytes(8, "big"), "needs a backing file"),
-        (32, (2).to_bytes(4, "big"), "is encrypted"),
-        (72, (4).to_bytes(8, "big"), "has its data in another file"),
-    ],
-    ids=["backing file", "encryption", "external data"],
-)
-def test_rejects_images_that_servers_cannot_read(offset, value, message):
-    header = bytearray(b"QFI\xfb\x00\x00\x00\x03" + bytes(96))
-    qcow2.validate(bytes(header))
-    header[offset : offset + len(value)] = value
-    with pytest.raises(InvalidStemcell, match=message):
-        qcow2.validate(bytes(header))
+INVALID_HEADERS = {
+    "has version 0 of qcow2": {"version": 0},
+    "has version 1 of qcow2": {"version": 1},
+    "has version 99 of qcow2": {"version": 99},
+    "is encrypted": {"encryption": 1},
+    "has its data in another file": {"features": 4},
+    "has clusters of 2^0 bytes": {"cluster_bits": 0},
+    "has clusters of 2^8 bytes": {"cluster_bits": 8},
+    "has clusters of 2^22 bytes": {"cluster_bits": 22},
+    "has clusters of 2^63 bytes": {"cluster_bits": 63},
+    "has an invalid virtual size of 9223372036854775808 bytes": {"virtual_size": 1 << 63, "l1_entries": (1 << 32) - 1},
+    "has an invalid virtual size of 536870913 bytes": {"virtual_size": (512 << 20) + 1},
+    "has an invalid virtual size of 67108864 bytes": {"l1_entries": 0},
+}
+
+
+@pytest.mark.parametrize("message", INVALID_HEADERS)
+def test_rejects_headers_that_qemu_rejects(tmp_path, message):
+    (tmp_path / "image").write_bytes(image_header(**INVALID_HEADERS[message]).ljust(5 << 16, b"\0"))
+    with pytest.raises(InvalidStemcell, match=re.escape(f"the stemcell's root.img {message}")) as raised:
+        qcow2.validate((tmp_path / "image").read_bytes(), 5 << 16)
+    assert raised.value.code == "damaged_stemcell"
+    with pytest.raises(AssertionError, match="Could not open"):
+        qemu_img("convert", "-f", "qcow2", "-O", "raw", tmp_path / "image", tmp_path / "raw")
+
+
+def test_accepts_header_that_is_the_base_of_the_others(tmp_path):
+    (tmp_path / "image").write_bytes(image_header().ljust(5 << 16, b"\0"))
+    qcow2.validate(image_header(), 5 << 16)
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", tmp_path / "image", tmp_path / "raw")
+
+
+def test_rejects_empty_disks():
+    with pytest.raises(InvalidStemcell, match="has an invalid virtual size of 0 bytes"):
+        qcow2.validate(image_header(virtual_size=0), MIB)
+
+
+@pytest.mark.parametrize("length", [4, 8, 71])
+def test_rejects_truncated_header(length):
+    with pytest.raises(InvalidStemcell, match=r"root.img ends within its header"):
+        qcow2.validate(image_header()[:length], length)
+
+
+def test_file_is_not_much_larger_than_virtual_size():
+    qcow2.validate(image_header(virtual_size=80 * MIB), 154 * MIB)
+    with pytest.raises(InvalidStemcell, match="is a file of 161480705 bytes for a virtual size of 83886080 bytes"):
+        qcow2.validate(image_header(virtual_size=80 * MIB), 154 * MIB + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from bosh_lxd_cpi import errors
@@ -13,7 +12,7 @@ from bosh_lxd_cpi.guest.cloud_properties import StemcellProperties, parse_stemce
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.model import labels, naming
-from bosh_lxd_cpi.stemcell import qcow2, tarball
+from bosh_lxd_cpi.stemcell import rootfs
 from bosh_lxd_cpi.stemcell.upload import Upload, metadata
 
 LIGHT = "light: "
@@ -107,30 +106,17 @@ def _description(stemcell: StemcellProperties) -> str:
 
 def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
     """Upload the image and return its fingerprint. The header of the image is checked before the first request."""
-    with tarball.open_image(path) as image:
-        chunks = image.chunks()
-        first = next(chunks, b"")
-        if stemcell.disk_format == "raw" and first[:4] != qcow2.MAGIC:
-            return _upload_raw(context, path, stemcell)
-        qcow2.validate(first)
-        return _send(context, stemcell, rootfs=_chain(first, chunks), size=image.size, created=image.created)
+    with rootfs.open_rootfs(
+        path,
+        disk_mib=stemcell.disk,
+        is_raw=stemcell.disk_format == "raw",
+        deadline=context.client.deadline,
+        log=context.log.info,
+    ) as image:
+        return _send(context, stemcell, image)
 
 
-def _upload_raw(context: Context, path: str, stemcell: StemcellProperties) -> str:
-    with tarball.open_image(path) as image:
-        context.log.info("the stemcell is raw: reading it once to find out which parts of it are empty")
-        used = qcow2.used_clusters(image.chunks())
-    with tarball.open_image(path) as image:
-        rootfs, size = qcow2.convert(image.chunks(), used, image.size), qcow2.converted_size(used, image.size)
-        return _send(context, stemcell, rootfs=rootfs, size=size, created=image.created)
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
-
-
-def _send(context: Context, stemcell: StemcellProperties, *, rootfs: Iterator[bytes], size: int, created: int) -> str:
+def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs) -> str:
     properties = {
         "description": _description(stemcell),
         "os": (stemcell.os_distro or "linux").title(),
@@ -141,13 +127,13 @@ def _send(context: Context, stemcell: StemcellProperties, *, rootfs: Iterator[by
         **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {}),
     }
     upload = Upload(
-        metadata(architecture=stemcell.architecture, created=created, properties=properties),
-        rootfs,
-        size,
+        metadata(architecture=stemcell.architecture, created=image.created, properties=properties),
+        image.chunks,
+        image.size,
         boundary=context.new_id(),
         progress=lambda percent: context.log.info(f"uploading the stemcell: {percent} %"),
     )
-    context.log.info(f"uploading the stemcell: {size >> 20} MiB")
+    context.log.info(f"uploading the stemcell: {image.size >> 20} MiB")
     try:
         response = context.client.upload_image(upload, length=upload.length, content_type=upload.content_type)
         operations.wait(context.client, response, what=f"importing stemcell {_description(stemcell)}")

@@ -25,19 +25,40 @@ COPIED = 1 << 63
 """Flag of a cluster that has one reference."""
 EXTERNAL_DATA = 1 << 2
 """Incompatible feature bit of an image with its data in another file."""
+MAX_L1_ENTRIES = 4 << 20
+MAX_TABLES = 64 << 20
+"""Bytes that the tables of an image take at most, apart from an eighth of its virtual size."""
 
 
-def validate(header: bytes) -> None:
-    """Check the first bytes of an image. Raises InvalidStemcell if the server cannot convert the image."""
-    if header[:4] != MAGIC:
-        raise InvalidStemcell(f"the stemcell's root.img is not qcow2: it starts with {header[:4]!r}", code="not_qcow2")
-    if len(header) >= 16 and int.from_bytes(header[8:16], "big"):
-        raise InvalidStemcell("the stemcell's root.img needs a backing file, which the server does not have")
-    if len(header) >= 36 and int.from_bytes(header[32:36], "big"):
-        raise InvalidStemcell("the stemcell's root.img is encrypted")
-    version = int.from_bytes(header[4:8], "big")
-    if version >= 3 and len(header) >= 80 and int.from_bytes(header[72:80], "big") & EXTERNAL_DATA:
-        raise InvalidStemcell("the stemcell's root.img has its data in another file, which the server does not have")
+def validate(start: bytes, size: int) -> None:
+    """Check the header of an image of `size` bytes. Raises InvalidStemcell if the server cannot convert the image.
+
+    The limits are those of QEMU, block/qcow2.c.
+    """
+    if start[:4] != MAGIC:
+        raise InvalidStemcell(f"the stemcell's root.img is not qcow2: it starts with {start[:4]!r}", code="not_qcow2")
+    if len(start) < HEADER.size:
+        raise _invalid("ends within its header")
+    _, version, backing_file, _, cluster_bits, virtual_size, encryption, l1_entries, *_ = HEADER.unpack_from(start)
+    if version not in (2, 3):
+        raise _invalid(f"has version {version} of qcow2, not 2 or 3")
+    if backing_file:
+        raise _invalid("needs a backing file, which the server does not have")
+    if encryption:
+        raise _invalid("is encrypted")
+    if version == 3 and int.from_bytes(start[72:80], "big") & EXTERNAL_DATA:
+        raise _invalid("has its data in another file, which the server does not have")
+    if not 9 <= cluster_bits <= 21:
+        raise _invalid(f"has clusters of 2^{cluster_bits} bytes, not 2^9 to 2^21")
+    bytes_per_l1_entry = 1 << (2 * cluster_bits - 3)
+    if not 0 < virtual_size <= min(l1_entries, MAX_L1_ENTRIES) * bytes_per_l1_entry:
+        raise _invalid(f"has an invalid virtual size of {virtual_size} bytes")
+    if size > virtual_size + virtual_size // 8 + MAX_TABLES:
+        raise _invalid(f"is a file of {size} bytes for a virtual size of {virtual_size} bytes")
+
+
+def _invalid(reason: str) -> InvalidStemcell:
+    return InvalidStemcell(f"the stemcell's root.img {reason}", code="damaged_stemcell")
 
 
 def used_clusters(chunks: Iterable[bytes]) -> list[bool]:

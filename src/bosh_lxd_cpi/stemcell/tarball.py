@@ -1,82 +1,146 @@
-"""The disk image in a stemcell's `image`, a gzipped tar with one file root.img, as a stream."""
+"""The disk image in a stemcell's `image`, a gzipped tar with one file root.img, as a stream.
+
+tarfile reads the headers only: it keeps extended headers of any size in memory, calls itself for each of them, and
+extends sparse files to any size.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
+import re
 import tarfile
-import zlib
 from collections.abc import Iterator
-from typing import IO, NamedTuple
 
 from bosh_lxd_cpi.errors import InvalidStemcell
+from bosh_lxd_cpi.runtime.clock import Deadline
+from bosh_lxd_cpi.stemcell.gunzip import GzipReader
 
 MEMBER = "root.img"
-CHUNK = 1 << 20
-MAX_BYTES_BEFORE_MEMBER = 16 << 20
-"""Bytes of other members, or of one header, that are read at most. A tar header can claim a size of gigabytes."""
+CHUNK = 128 << 10
+"""Bytes. With larger chunks, the allocator maps the memory of every chunk anew."""
+MAX_OTHER_BYTES = 16 << 20
+"""Bytes of headers and other members. They are read and dropped."""
+MAX_EXTENDED_HEADER = 64 << 10
+"""Bytes. An extended header is read into memory."""
 MAX_TIME = 1 << 33
 """Unix seconds. A later modification time is ignored."""
+PAX_SIZE = re.compile(rb"^\d+ size=(.*)$", re.MULTILINE)
+DECIMAL = re.compile(rb"\d{1,19}")
+WITHOUT_CONTENT = (
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+    tarfile.DIRTYPE,
+    tarfile.FIFOTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+)
+"""Types of members without content, whatever their size."""
+EXTENDED_HEADERS = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
-class DiskImage(NamedTuple):
-    """The open root.img: size in bytes, modification time in Unix seconds or 0, and the file."""
+class DiskImage:
+    """The root.img of a tarball.
 
-    size: int
-    created: int
-    file: IO[bytes]
+    `size` is in bytes, `created` in Unix seconds, or 0 if it is unknown. `start` is the first chunk of the content.
+    """
+
+    def __init__(self, archive: _Archive, *, size: int, created: int) -> None:
+        self.size, self.created = size, created
+        self._archive = archive
+        self.start = archive.read(min(CHUNK, size))
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes that have not been read yet. Raises InvalidStemcell if the tarball is damaged."""
-        with damage_as_error():
-            while chunk := self.file.read(CHUNK):
-                yield chunk
+        """Yield the content, then read the rest of the tarball, whose end has the checksum of the content.
+
+        It can be iterated once. Raises InvalidStemcell if the tarball is damaged, and DeadlineExceeded.
+        """
+        yield self.start
+        for position in range(CHUNK, self.size, CHUNK):
+            yield self._archive.read(min(CHUNK, self.size - position))
+        self._archive.skip_rest()
 
 
-class _LimitedReader:
-    """Reads a limited number of bytes until the limit is removed."""
+@contextlib.contextmanager
+def open_image(path: str, deadline: Deadline) -> Iterator[DiskImage]:
+    """Open the root.img in a stemcell's tarball. Raises InvalidStemcell if there is none, and DeadlineExceeded."""
+    with GzipReader(path, deadline) as reader:
+        yield _find_image(_Archive(reader))
 
-    def __init__(self, file: IO[bytes] | gzip.GzipFile, limit: int) -> None:
-        self._file, self._remaining = file, limit
+
+class _Archive:
+    """A tar archive that allows a limited number of bytes besides the content of root.img."""
+
+    def __init__(self, reader: GzipReader) -> None:
+        self._reader, self._remaining = reader, MAX_OTHER_BYTES
+        self.path = reader.path
 
     def read(self, size: int) -> bytes:
+        """Return `size` bytes. Raises InvalidStemcell if the archive is shorter."""
+        content = self._reader.read(size)
+        if len(content) < size:
+            raise self._reader.damaged("unexpected end of data")
+        return content
+
+    def read_other(self, size: int) -> bytes:
+        """Return `size` bytes that are not content of root.img."""
+        self._count(size)
+        return self.read(size)
+
+    def skip_other(self, size: int) -> None:
+        self._count(size)
+        while size:
+            size -= len(self.read(min(CHUNK, size)))
+
+    def skip_rest(self) -> None:
+        while content := self._reader.read(CHUNK):
+            self._count(len(content))
+
+    def members(self) -> Iterator[tarfile.TarInfo]:
+        """Yield the header of each member. The caller reads the content or skips it."""
+        extended = b""
+        while any(header := self.read_other(tarfile.BLOCKSIZE)):
+            member = self._parse(header, extended)
+            if member.type not in EXTENDED_HEADERS:
+                yield member
+                extended = b""
+            elif member.size <= MAX_EXTENDED_HEADER:
+                extended = self.read_other(_padded(member.size))[: member.size]
+            else:
+                raise self._reader.damaged(f"a header has {member.size} bytes")
+
+    def _parse(self, header: bytes, extended: bytes) -> tarfile.TarInfo:
+        try:
+            member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as failure:
+            raise self._reader.damaged(str(failure)) from failure
+        if member.type == tarfile.GNUTYPE_SPARSE or b" GNU.sparse." in extended:
+            raise InvalidStemcell(f"{self.path} contains a sparse file", code="sparse_stemcell")
+        if size := PAX_SIZE.search(extended):  # the header has no space for the size of a large file
+            member.size = int(size[1]) if DECIMAL.fullmatch(size[1]) else -1
+        if member.size < 0:
+            raise self._reader.damaged(f"the size of {member.name} is invalid")
+        return member
+
+    def _count(self, size: int) -> None:
         self._remaining -= size
         if self._remaining < 0:
             raise InvalidStemcell(
-                f"the first {MAX_BYTES_BEFORE_MEMBER >> 20} MiB of the stemcell's tarball do not contain {MEMBER}",
-                code="damaged_stemcell",
+                f"{self.path} has more than {MAX_OTHER_BYTES >> 20} MiB besides {MEMBER}", code="damaged_stemcell"
             )
-        return self._file.read(size)
-
-    def remove_limit(self) -> None:
-        self._remaining = 1 << 62
 
 
-@contextlib.contextmanager
-def open_image(path: str) -> Iterator[DiskImage]:
-    """Open the root.img in a stemcell's tarball. Raises InvalidStemcell if there is none or the file is damaged."""
-    with damage_as_error(path), gzip.open(path) as unzipped:
-        reader = _LimitedReader(unzipped, MAX_BYTES_BEFORE_MEMBER)
-        # typeshed requires more of a stream than tarfile uses
-        with tarfile.open(fileobj=reader, mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]  # typeshed wants IO[bytes]
-            for member in tar:
-                if os.path.normpath(member.name) == MEMBER and member.isreg() and member.size > 0:
-                    reader.remove_limit()
-                    file = tar.extractfile(member)
-                    assert file
-                    created = int(member.mtime) if 0 < member.mtime < MAX_TIME else 0  # a PAX header may contain nan
-                    yield DiskImage(member.size, created, file)
-                    return
-    raise InvalidStemcell(f"{path} does not contain {MEMBER}", code="damaged_stemcell")
+def _find_image(archive: _Archive) -> DiskImage:
+    for member in archive.members():
+        if os.path.normpath(member.name) == MEMBER:
+            if not member.isreg() or not member.size:
+                break
+            created = int(member.mtime) if 0 < member.mtime < MAX_TIME else 0
+            return DiskImage(archive, size=member.size, created=created)
+        if member.type not in WITHOUT_CONTENT:
+            archive.skip_other(_padded(member.size))
+    raise InvalidStemcell(f"{archive.path} does not contain {MEMBER}", code="damaged_stemcell")
 
 
-@contextlib.contextmanager
-def damage_as_error(path: str = "the stemcell's tarball") -> Iterator[None]:
-    """Raise InvalidStemcell for every error that a damaged or unreadable tarball causes."""
-    try:
-        yield
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as failure:
-        raise InvalidStemcell(f"{path} is not a complete gzipped tar: {failure}", code="damaged_stemcell") from failure
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as failure:
-        raise InvalidStemcell(f"{path} cannot be read: {failure.strerror}") from failure
+def _padded(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

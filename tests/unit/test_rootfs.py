@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import gzip
+import random
+import tarfile
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bosh_lxd_cpi.errors import DeadlineExceeded, InvalidStemcell
+from bosh_lxd_cpi.runtime.clock import Deadline
+from bosh_lxd_cpi.stemcell import qcow2, rootfs, tarball
+from tests.support.clock import ManualClock
+from tests.support.tarballs import CREATED, MIB, header, image_header, member, pax, tar, write_gzip
+
+IMAGE = image_header().ljust(4 << 16, b"\0") + random.Random(1).randbytes(300_000)
+RAW = bytes(1 << 16) + random.Random(1).randbytes(200_000)
+MAX_MEMORY = 8 * MIB
+
+
+def read(path: str | Path, **options: object) -> tuple[int, int, bytes]:
+    """Return size, time and content of the image that is uploaded."""
+    options = {"disk_mib": 64, "is_raw": False, "deadline": Deadline(ManualClock(), 60), "log": print, **options}
+    with rootfs.open_rootfs(str(path), **options) as image:
+        return image.size, image.created, b"".join(image.chunks)
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_qcow2_image_is_unchanged(tmp_path, is_raw):
+    write_gzip(tmp_path / "image", tar(member(content=IMAGE)))
+    assert read(tmp_path / "image", is_raw=is_raw) == (len(IMAGE), CREATED, IMAGE)
+
+
+def test_converts_raw_image_in_two_reads(tmp_path):
+    class CountingClock(ManualClock):
+        blocks = 0
+
+        def monotonic(self) -> float:
+            self.blocks += 1
+            return 0
+
+    path, clock = write_gzip(tmp_path / "image", tar(member(content=RAW))), CountingClock()
+    deadline = Deadline(clock, 60)
+    with tarball.open_image(path, deadline) as image:
+        list(image.chunks())
+    blocks_of_one_read, clock.blocks = clock.blocks - 1, 0
+    size, created, content = read(path, is_raw=True, deadline=deadline)
+    assert clock.blocks == 2 * blocks_of_one_read
+    assert content == b"".join(qcow2.convert([RAW], qcow2.used_clusters([RAW]), len(RAW)))
+    assert (size, created) == (len(content), CREATED)
+
+
+def test_rejects_raw_image_that_is_declared_as_qcow2(tmp_path):
+    write_gzip(tmp_path / "image", tar(member(content=RAW)))
+    with pytest.raises(InvalidStemcell, match="not qcow2"):
+        read(tmp_path / "image")
+
+
+def test_rejects_raw_image_that_changes_between_reads(tmp_path):
+    path = tmp_path / "image"
+    write_gzip(path, tar(member(content=RAW)))
+
+    def replace(message: str) -> None:
+        """Replace the file after it was opened for the first time."""
+        path.unlink()
+        write_gzip(path, tar(member(content=RAW[::-1])))
+
+    with pytest.raises(InvalidStemcell, match="changed while it was read"):
+        read(path, is_raw=True, log=replace)
+
+
+@pytest.mark.parametrize(
+    "disk_mib, size_mib, is_valid",
+    [(1, 1025, True), (1, 1026, False), (0, 65536, True), (0, 65537, False), (10240, 11264, True)],
+)
+def test_size_is_limited_by_the_disk_of_the_stemcell(tmp_path, disk_mib, size_mib, is_valid):
+    start = image_header(virtual_size=100 << 30, l1_entries=200).ljust(1 << 20, b"\0")
+    path = write_gzip(tmp_path / "image", header(tarfile.REGTYPE, size_mib * MIB, "root.img") + start)
+    limit = disk_mib + 1024 if disk_mib else 65536
+    expected = "unexpected end of data" if is_valid else f"has {size_mib} MiB, more than the limit of {limit} MiB"
+    with pytest.raises(InvalidStemcell, match=expected):
+        read(path, disk_mib=disk_mib)
+
+
+def sparse(size: int) -> bytes:
+    """Return the header of a GNU sparse file without data."""
+    block = bytearray(header(tarfile.GNUTYPE_SPARSE, 0, "root.img"))
+    block[483:495] = b"%011o\0" % size
+    block[148:156] = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 8 * 32)
+    return bytes(block)
+
+
+def disk(start: bytes, size: int = 1 << 40) -> bytes:
+    """Return a tar with a disk that claims to have this size."""
+    return header(tarfile.REGTYPE, size, "root.img") + start.ljust(MIB, b"\0")
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "15 MiB pax": lambda: pax(b"15728640 comment=" + bytes(15 * MIB)),
+    "900,000 pax keys": lambda: pax(b"".join(b"13 k%06d=\n" % number for number in range(900_000))),
+    "2000 pax headers": lambda: pax(b"9 a=bcd\n") * 2000,
+    "30,000 pax headers": lambda: pax(b"9 a=bcd\n") * 30_000,
+    "2000 long names": lambda: (header(tarfile.GNUTYPE_LONGNAME, 300) + b"x" * 512) * 2000,
+    "2000 long links": lambda: (header(tarfile.GNUTYPE_LONGLINK, 300) + b"x" * 512) * 2000,
+    "2000 global headers": lambda: (header(tarfile.XGLTYPE, 9) + b"9 a=bcd\n".ljust(512, b"\0")) * 2000,
+    "long name of 15 MiB": lambda: header(tarfile.GNUTYPE_LONGNAME, 15 * MIB) + b"x" * (15 * MIB),
+    "sparse terabyte": lambda: sparse(1 << 40),
+    "pax sparse terabyte": lambda: pax(b"30 GNU.sparse.size=1099511627776\n") + tar(member(content=IMAGE)),
+    "pax sparse map": lambda: pax(b"22 GNU.sparse.major=1\n") + tar(member("GNUSparseFile.1/root.img", content=IMAGE)),
+    "terabyte": lambda: disk(image_header(virtual_size=1 << 40, l1_entries=1 << 11)),
+    "exabyte in pax": lambda: pax(b"28 size=1152921504606846976\n") + disk(image_header(), 0),
+    "size of 5000 digits": lambda: pax(b"5010 size=" + b"9" * 5000 + b"\n") + disk(image_header(), 0),
+    "zeros beyond the virtual size": lambda: disk(image_header(virtual_size=MIB), 200 * MIB),
+    "virtual size of 8 EiB": lambda: disk(image_header(virtual_size=1 << 63), MIB),
+    "no disk": lambda: tar(member("other")),
+    "no tar": lambda: b"\xff" * MIB,
+    "nothing": lambda: b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("is_raw", [False, True], ids=["qcow2", "raw"])
+def test_rejects_hostile_tarball_in_little_memory(tmp_path, name, is_raw):
+    path = write_gzip(tmp_path / "image", HOSTILE[name](), 20 * MIB)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidStemcell):
+            read(path, is_raw=is_raw)
+        assert tracemalloc.get_traced_memory()[1] < MAX_MEMORY
+    finally:
+        tracemalloc.stop()
+
+
+class SlowClock(ManualClock):
+    """A clock on which every look takes a second."""
+
+    def monotonic(self) -> float:
+        self.now_is += 1
+        return self.now_is
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_respects_deadline_while_reading(tmp_path, is_raw):
+    content = random.Random(1).randbytes(8 * MIB)
+    write_gzip(tmp_path / "image", tar(member(content=content if is_raw else IMAGE + content)))
+    with pytest.raises(DeadlineExceeded):
+        read(tmp_path / "image", is_raw=is_raw, deadline=Deadline(SlowClock(), 20))
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_verifies_checksum_before_the_end(tmp_path, is_raw):
+    packed = bytearray(gzip.compress(tar(member(content=RAW if is_raw else IMAGE)), 0))
+    packed[150_000] ^= 1
+    (tmp_path / "image").write_bytes(packed)
+    with pytest.raises(InvalidStemcell, match="incorrect data check"):
+        read(tmp_path / "image", is_raw=is_raw)
