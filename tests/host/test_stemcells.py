@@ -8,12 +8,15 @@ import os
 import re
 import subprocess
 import tarfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.host import server
 from tests.host.director import MAX_MEMORY, CallError, cpi_with_memory, environment, manual_network, peak_memory
+from tests.support.tarballs import MIB, header, image_header, member, pax, tar, write_gzip
 
 PROPERTIES = {
     "name": "bosh-openstack-kvm-ubuntu-jammy-go_agent",
@@ -73,68 +76,127 @@ def test_same_image_under_another_version(host, cpi, qcow2):
         cpi.call("delete_stemcell", cid)
 
 
-def invalid_stemcell(tmp_path: Path, kind: str) -> str:
-    """Create an invalid stemcell and return its path."""
-    disk, path = tmp_path / "disk", tmp_path / "image"
-    if kind == "raw":
-        disk.write_bytes(b"\x33\xc0" * 40000)
-        return write_tarball(path, disk)
-    if kind == "truncated":
-        disk.write_bytes(b"QFI\xfb" + bytes(12) + os.urandom(1 << 20))
-        content = Path(write_tarball(path, disk)).read_bytes()
-        path.write_bytes(content[: len(content) // 2])
-    elif kind == "other member":
-        disk.write_bytes(b"QFI\xfb" + bytes(100))
-        return write_tarball(path, disk, "../root.img")
-    elif kind == "no gzip":
-        path.write_bytes(b"QFI\xfb" * 100)
-    elif kind == "zeros":
-        with gzip.open(path, "wb", compresslevel=1) as file:
-            for _ in range(256):
-                file.write(bytes(1 << 20))
-    elif kind == "backing file":
-        disk.write_bytes(b"QFI\xfb\0\0\0\3" + (1 << 10).to_bytes(8, "big") + bytes(100))
-        return write_tarball(path, disk)
-    return str(path)
+IMAGE_START = image_header(virtual_size=300 * MIB).ljust(1 << 16, b"\0")
+
+
+def stemcell_file(size: int = MIB, **fields: int) -> bytes:
+    """Return the gzipped tar of a disk image of `size` bytes. `fields` are those of its header."""
+    start = image_header(**fields).ljust(1 << 16, b"\0")
+    return gzip.compress(tar(member(content=start + os.urandom(size - len(start)))), 1)
+
+
+def flip_bit(content: bytes) -> bytes:
+    changed = bytearray(content)
+    changed[len(content) // 2] ^= 1
+    return bytes(changed)
+
+
+def write_sparse(path: Path) -> None:
+    """Write a tarball of a few hundred bytes that claims to have a terabyte."""
+    with (path.parent / "root.img").open("wb") as file:
+        file.write(image_header())
+        file.truncate(1 << 40)
+    subprocess.run(["tar", "--sparse", "-czf", path, "root.img"], check=True, cwd=path.parent)
+
+
+INVALID: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "missing": ("cannot be read: No such file", lambda path: None),
+    "directory": ("cannot be read: Is a directory", lambda path: path.mkdir()),
+    "fifo": ("not a regular file", os.mkfifo),
+    "no gzip": ("gzip", lambda path: path.write_bytes(b"QFI\xfb" * 100)),
+    "zeros": ("does not contain root.img", lambda path: write_gzip(path, b"", 256 * MIB)),
+    "other member": (
+        "does not contain root.img",
+        lambda path: write_gzip(path, tar(member("../root.img", IMAGE_START))),
+    ),
+    "large headers": ("a header has", lambda path: write_gzip(path, header(tarfile.XHDTYPE, 15 * MIB), 16 * MIB)),
+    "many headers": ("more than 16 MiB besides root.img", lambda path: write_gzip(path, pax(b"9 a=bcd\n") * 30_000)),
+    "sparse": ("contains a sparse file", write_sparse),
+    "raw": ("not qcow2", lambda path: write_gzip(path, tar(member(content=b"\x33\xc0" * 40000)))),
+    "four bytes": ("ends within its header", lambda path: write_gzip(path, tar(member(content=b"QFI\xfb")))),
+    "backing file": ("needs a backing file", lambda path: path.write_bytes(stemcell_file(backing_file=1024))),
+    "encrypted": ("is encrypted", lambda path: path.write_bytes(stemcell_file(encryption=2))),
+    "version": ("has version 99", lambda path: path.write_bytes(stemcell_file(version=99))),
+    "clusters": ("has clusters of 2\\^63 bytes", lambda path: path.write_bytes(stemcell_file(cluster_bits=63))),
+    "no virtual size": ("virtual size of 0", lambda path: path.write_bytes(stemcell_file(virtual_size=0))),
+    "8 EiB": ("virtual size of 9", lambda path: path.write_bytes(stemcell_file(virtual_size=1 << 63, l1_entries=9))),
+    "larger than its disk": (
+        "more than the limit of 1088 MiB",
+        lambda path: write_gzip(path, header(tarfile.REGTYPE, 1 << 40, "root.img") + IMAGE_START, MIB),
+    ),
+    "truncated": ("file ends before its content", lambda path: path.write_bytes(stemcell_file()[: MIB // 2])),
+    "no trailer": ("file ends before its content", lambda path: path.write_bytes(stemcell_file(2096128)[:-8])),
+    "flipped bit 1": ("incorrect data check", lambda path: path.write_bytes(flip_bit(stemcell_file(2096128)))),
+    "flipped bit 2": ("incorrect data check", lambda path: path.write_bytes(flip_bit(stemcell_file(2093056)))),
+    "flipped bit 3": ("incorrect data check", lambda path: path.write_bytes(flip_bit(stemcell_file(3145216)))),
+}
+"""For each kind of invalid stemcell: the error message, and a function that writes it."""
 
 
 @pytest.mark.every_server
 @pytest.mark.only("incus", "lxd")
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("raw", "not qcow2"),
-        ("truncated", "not a complete gzipped tar"),
-        ("other member", "does not contain root.img"),
-        ("no gzip", "gzip"),
-        ("zeros", "root.img"),
-        ("backing file", "backing file"),
-        ("missing", "cannot be read"),
-    ],
-)
-def test_rejects_invalid_stemcell_and_leaves_nothing(host, cpi, tmp_path, kind, message):
+@pytest.mark.parametrize("kind", INVALID)
+def test_rejects_invalid_stemcell_and_leaves_nothing(host, cpi, tmp_path, kind):
+    message, write = INVALID[kind]
+    path = tmp_path / "image"
+    write(path)
+    cpi.program = cpi_with_memory(tmp_path)
     with pytest.raises(CallError, match=message) as exc_info:
-        cpi.call("create_stemcell", invalid_stemcell(tmp_path, kind), PROPERTIES)
+        cpi.call("create_stemcell", str(path), PROPERTIES)
     assert exc_info.value.type == "Bosh::Clouds::CloudError"
+    assert images(host) == []
+    assert peak_memory(cpi) < MAX_MEMORY
 
 
-def test_streams_large_stemcell_with_progress(host, cpi, tmp_path):
+@pytest.fixture
+def large_stemcell(tmp_path) -> str:
+    """The image of a stemcell with 300 MiB of data. The server does not parse it during import."""
     disk = tmp_path / "disk"
-    with Path(disk).open("wb") as file:  # the server does not parse the image during import
-        file.write(b"QFI\xfb" + bytes(65532))
+    with disk.open("wb") as file:
+        file.write(IMAGE_START)
         for _ in range(300):
             file.write(os.urandom(1 << 20))
-    path = write_tarball(tmp_path / "image", disk)
+    return write_tarball(tmp_path / "image", disk)
+
+
+def test_streams_large_stemcell_with_progress(host, cpi, tmp_path, large_stemcell):
     cpi.program = cpi_with_memory(tmp_path)
     cpi.call("info")
     before = set(tmp_path.iterdir())
-    stemcell = cpi.call("create_stemcell", path, PROPERTIES)
+    stemcell = cpi.call("create_stemcell", large_stemcell, PROPERTIES)
     assert [int(percent) for percent in re.findall(r"uploading the stemcell: (\d+) %", cpi.last.stderr)] == list(
         range(10, 101, 10)
     )
     assert set(tmp_path.iterdir()) == before, "no temporary copy"
     cpi.call("delete_stemcell", stemcell)
     assert peak_memory(cpi) < MAX_MEMORY
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_signal_stops_upload(host, cpi, large_stemcell):
+    process = cpi.start("create_stemcell", large_stemcell, PROPERTIES)
+    assert process.stderr
+    while b"10 %" not in (line := process.stderr.readline()):
+        assert line, "the call ended before its upload"
+    process.terminate()
+    with pytest.raises(CallError, match="the call was stopped by SIGTERM"):
+        cpi.finish(process, "create_stemcell", time.monotonic())
+    assert images(host) == []
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_error_of_server_stops_upload(host, cpi, large_stemcell):
+    """The server ends while the image is sent."""
+    process = cpi.start("create_stemcell", large_stemcell, PROPERTIES)
+    assert process.stderr
+    while b"10 %" not in (line := process.stderr.readline()):
+        assert line, "the call ended before its upload"
+    server.restart(host.name, hard=True)
+    with pytest.raises(CallError, match=r"did not respond to POST /1.0/images|cannot connect"):
+        cpi.finish(process, "create_stemcell", time.monotonic())
+    assert images(host) == []
 
 
 @pytest.mark.every_server
