@@ -113,6 +113,8 @@ HINTS = {
     " from the static and dynamic addresses of the subnet and add it to `reserved`",
     "address_taken": "`{client} list --all-projects` shows the instance with this address. If a failed deployment left"
     " it behind, bin/cleanup --list shows it",
+    "interrupted_elsewhere": "Wait until the creation of {vm} has ended. If it was interrupted on another machine,"
+    " `bin/cleanup --min-age 0` removes the VM",
     "network_type": "Use manual or dynamic",
     "dns_name_taken": "`{client} network set {network} dns.mode=none`, so that the server does not give every NIC the"
     " DNS name of its VM; or use one NIC for both BOSH networks, with nic_group",

@@ -82,7 +82,8 @@ class FaultEnvironment:
     def __init__(self, host: server.Facts, directory: Path, proxy: Proxy) -> None:
         self.proxy, self.server = proxy, Connection(host)
         config = {**configuration(host, **proxy.settings()), "director_uuid": UUID}
-        config["throttle_config"] = {"path": str(directory / "lxd_cpi")}
+        self.lock_directory = str(directory / "lxd_cpi")
+        config["throttle_config"] = {"path": self.lock_directory}
         self.programs = {seconds: cpi_with_short_timeouts(directory, seconds) for seconds in (2, 10)}
         self.faulty_director, self.director = Director(config, directory), InProcessDirector(config, directory)
         self.stemcell = self.director.call("create_stemcell", str(stemcell_image(directory)), STEMCELL)

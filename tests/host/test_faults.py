@@ -239,7 +239,8 @@ identifies it as unused, so `bin/cleanup` keeps it. `bin/cleanup --list` shows i
 
 The caller may end, too: Ctrl-C ends `bosh create-env` at once, but not the CPI that it started. If the CPI cannot write
 its response, it deletes the stemcell, VM, disk or snapshot that it created. SIGTERM ends a call at once: the call rolls
-back its changes and responds with an error.
+back its changes and responds with an error. If the CPI is killed during create_vm, the server completes the VM, which
+keeps its address. The next create_vm with this address, on the same machine, removes that VM first.
 """
 
 

@@ -203,8 +203,11 @@ def test_pre_start_schedules_cleanup(schedule: str, fields: str, public_path: Pa
     text = files.pop("cron.d/lxd_cpi-cleanup")
     assert not files, "pre-start deletes the entry of the Go CPI"
     assert text.endswith("\n")
-    line = text.splitlines()[-1]
-    assert line == f"{fields} root /var/vcap/jobs/lxd_cpi/bin/cleanup >>/var/vcap/sys/log/lxd_cpi/cleanup.log 2>&1"
+    command = "/var/vcap/jobs/lxd_cpi/bin/cleanup"
+    *_, at_boot, line = text.splitlines()
+    assert line == f"{fields} root {command} >>/var/vcap/sys/log/lxd_cpi/cleanup.log 2>&1"
+    wait = f"for _ in $(seq 60); do [ -x {command} ] && break; sleep 5; done; "
+    assert at_boot == f"@reboot root {wait}{line.removeprefix(f'{fields} root ')}"
 
 
 @pytest.mark.parametrize("schedule", ["off", False])

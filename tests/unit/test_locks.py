@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import os
 import pathlib
 import signal
 import subprocess
@@ -10,7 +12,7 @@ import time
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.runtime.locks import exclusive, is_held
+from bosh_lxd_cpi.runtime.locks import abandoned, exclusive, is_abandoned, is_held, remove_abandoned
 
 HOLD = """
 import sys, time
@@ -42,8 +44,32 @@ def test_sees_the_lock_of_another_process(tmp_path, holder):
 def test_releases_the_lock_of_a_killed_process(tmp_path, holder, number):
     holder.send_signal(number)
     holder.wait()
-    assert (tmp_path / "creating-vm-1").exists()
     assert not is_held(str(tmp_path), "vm-1")
+    assert is_abandoned(str(tmp_path), "vm-1")
+    assert abandoned(str(tmp_path)) == {"vm-1"}
+
+
+def test_a_lock_that_is_held_or_released_is_not_abandoned(tmp_path, log, holder):
+    with exclusive(str(tmp_path), "vm-2", log=log, sleep=time.sleep):
+        pass
+    assert not is_abandoned(str(tmp_path), "vm-1")
+    assert not is_abandoned(str(tmp_path), "vm-2")
+    assert abandoned(str(tmp_path)) == set()
+    assert abandoned(str(tmp_path / "missing")) == set()
+
+
+def test_removes_old_abandoned_locks_only(tmp_path, holder):
+    path = tmp_path / "creating-vm-2"
+    path.touch()
+    os.utime(path, (1000, 1000))
+    remove_abandoned(str(tmp_path), "vm-2", created_before=1000)
+    assert path.exists()
+    remove_abandoned(str(tmp_path), "vm-2", created_before=1001)
+    assert not path.exists()
+    for name in ("vm-1", "vm-2", "vm-3"):
+        remove_abandoned(str(tmp_path), name, created_before=math.inf)
+    assert is_held(str(tmp_path), "vm-1")
+    assert [path.name for path in tmp_path.iterdir()] == ["creating-vm-1"]
 
 
 def test_creates_the_directory_and_removes_the_file(tmp_path, log):

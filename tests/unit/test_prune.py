@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 
 import pytest
@@ -49,6 +50,15 @@ def test_removes_unused_resources_that_are_old_enough(kind):
     assert policy().skip_reason(resource(kind)) == ""
     assert policy().skip_reason(resource(kind, age=HOUR - 1)) == "too young"
     assert policy(min_age=0).skip_reason(resource(kind, age=0)) == ""
+
+
+@pytest.mark.parametrize("resource", ["VM", "DRIVE"])
+def test_removes_young_resources_of_interrupted_creations(resource):
+    young = dataclasses.replace({"VM": INCOMPLETE_VM, "DRIVE": DRIVE}[resource], created=NOW)
+    assert policy().skip_reason(young) == "too young"
+    assert policy(interrupted={NAME}).skip_reason(young) == ""
+    assert policy(interrupted={NAME}).skip_reason(dataclasses.replace(young, state="")) == "in use"
+    assert policy(interrupted={NAME}, director=OTHERS).skip_reason(young) == "of another director"
 
 
 @pytest.mark.parametrize("kind", [VM, CONFIG, EPHEMERAL, IMAGE])
@@ -151,6 +161,22 @@ def test_reads_incomplete_vm_again_before_deletion(pruner, wire, responses):
 def test_keeps_a_vm_that_was_completed_in_the_meantime(pruner, wire, responses):
     wire.script((f"GET {INSTANCE}", responses.sync(instance("created"))))
     assert run(pruner, INCOMPLETE_VM, OWN) == "removed 0, kept 2 (2 in use), failed 0"
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_removes_abandoned_locks(context, program, wire, responses, tmp_path, dry_run):
+    directory = tmp_path / "locks"
+    directory.mkdir()
+    for name, age in ((NAME, 0), ("vm-old", HOUR + 1), ("vm-young", HOUR - 1)):
+        (directory / f"creating-{name}").touch()
+        os.utime(directory / f"creating-{name}", (NOW - age, NOW - age))
+    if not dry_run:
+        wire.script((f"DELETE {VOLUME}", responses.sync()))
+    young = dataclasses.replace(DRIVE, created=NOW)
+    interrupted = locks.abandoned(str(directory))
+    Pruner(context(), program, dry_run=dry_run).run(Inventory(resources=[young]), policy(interrupted=interrupted))
+    remaining = {"vm-old", NAME, "vm-young"} if dry_run else {"vm-young"}
+    assert locks.abandoned(str(directory)) == remaining
 
 
 @pytest.mark.parametrize(

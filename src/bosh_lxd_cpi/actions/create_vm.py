@@ -87,7 +87,7 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
         with context.exclusive(cid), context.rollback() as rollback:
             director_registry.remember(context.config.lock_directory(), context.director)
             rollback.add(f"VM {cid}", lambda context: _remove_or_keep(context, plan, kept))
-            _create(context, plan)
+            _create_in_place(context, plan)
     except (errors.Interrupted, errors.CloudError) as failure:
         if kept:
             raise errors.VMCreationFailed(str(failure), ok_to_retry=False, code="vm_kept", vm=cid) from failure
@@ -97,6 +97,18 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
             failure.fields["network"] = " ".join(networks.shared_parents)
         raise _as_creation_failure(failure) from failure
     return [cid, answer]
+
+
+def _create_in_place(context: Context, plan: Plan) -> None:
+    """Create the VM. If VMs of interrupted creations are in the way, remove them and create the VM again."""
+    try:
+        _create(context, plan)
+    except (errors.AddressTaken, errors.AlreadyExists, errors.InUse) as failure:
+        from bosh_lxd_cpi.actions import interrupted_creations
+
+        interrupted_creations.remove_conflicting_vms(context, plan.cid, devices=plan.other_devices, failure=failure)
+        vms.destroy(context, plan.cid, extra_pools=(plan.pool, plan.ephemeral_pool))
+        _create(context, plan)
 
 
 def _remove_or_keep(context: Context, plan: Plan, kept: list[str]) -> None:

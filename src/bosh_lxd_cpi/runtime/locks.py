@@ -3,6 +3,9 @@
 create_vm holds a lock with the name of its VM from before its first request until after its last one, and the kernel
 releases the lock when the process dies. So cleanup sees which creations run, and calls that change the same object wait
 for each other. All calls of one director run on one machine, and so does its cleanup.
+
+A process removes the file of its lock when it releases the lock. So a file that no process holds is the trace of a
+process that was killed: what it created and did not complete can be removed at once.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.runtime import lock_files
-from bosh_lxd_cpi.runtime.lock_files import lock, make_directory
+from bosh_lxd_cpi.runtime.lock_files import FREE, HELD, lock, make_directory
 from bosh_lxd_cpi.runtime.log import Log
 
 POLL_SECONDS = 0.2
@@ -56,7 +59,29 @@ def exclusive(
 
 def is_held(directory: str, name: str) -> bool:
     """Return whether a process on this machine holds the lock. Raises OSError if the lock file cannot be used."""
-    return lock_files.state(lock_path(directory, name)) == lock_files.HELD
+    return lock_files.state(lock_path(directory, name)) == HELD
+
+
+def is_abandoned(directory: str, name: str) -> bool:
+    """Return whether a process on this machine was killed while it held the lock. Raises OSError."""
+    return lock_files.state(lock_path(directory, name)) == FREE
+
+
+def abandoned(directory: str) -> set[str]:
+    """Return the names of the locks whose holders were killed. Raises OSError if the directory cannot be used."""
+    try:
+        names = [file.removeprefix(PREFIX) for file in lock_files.names(directory, PREFIX)]
+    except FileNotFoundError:
+        return set()
+    return {name for name in names if is_abandoned(directory, name)}
+
+
+def remove_abandoned(directory: str, name: str, *, created_before: float) -> None:
+    """Remove the file of a lock that no process holds, if it is older than a time in Unix seconds. Raises OSError."""
+    path = lock_path(directory, name)
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_mtime < created_before:
+            lock_files.state(path, remove_if_free=True)
 
 
 def lock_path(directory: str, name: str) -> str:

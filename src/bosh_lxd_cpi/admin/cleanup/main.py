@@ -14,7 +14,7 @@ from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.transport import Transport
-from bosh_lxd_cpi.runtime import throttle
+from bosh_lxd_cpi.runtime import locks, throttle
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 
 READ_SECONDS = 300.0
@@ -23,7 +23,7 @@ READ_SECONDS = 300.0
 EPILOG = """\
 The cleanup removes config drives and ephemeral disks without a VM, incomplete VMs with their own volumes, and images
 without a stemcell CID. Never removed are resources that are in use, persistent, younger than --min-age, or that belong
-to another director or to an unknown owner.
+to another director or to an unknown owner. Resources of a VM whose creation on this machine was killed may be younger.
 Exit status: 0, 1 if something could not be read or removed, 2 if the cleanup could not run, 130 after an interruption.
 """
 
@@ -119,10 +119,27 @@ def _clean(context: Context, arguments: argparse.Namespace, program: cli.Program
     else:
         director = director or _all_directors(stock)
         print(f"cleaning up for director {_description(director, stock)}")
-        policy = Policy(director=director, min_age=arguments.min_age, remove_legacy=arguments.legacy, now=clock.time())
+        policy = Policy(
+            director=director,
+            min_age=arguments.min_age,
+            remove_legacy=arguments.legacy,
+            now=clock.time(),
+            interrupted=_abandoned_locks(context.config.lock_directory()),
+        )
         pruner.run(stock, policy)
         print(f"{clock.now()} cleanup: {pruner.summary(len(stock.failures))}")
     return cli.PROBLEMS_FOUND if pruner.failed or stock.failures else cli.OK
+
+
+def _abandoned_locks(directory: str) -> set[str]:
+    """Return the names of the locks whose holders were killed. Raises LockUnavailable."""
+    try:
+        return locks.abandoned(directory)
+    except OSError as failure:
+        reason = failure.strerror or failure
+        raise errors.LockUnavailable(
+            f"the lock directory {directory} cannot be used: {reason}", code="no_lock_directory"
+        ) from failure
 
 
 def _director(context: Context, arguments: argparse.Namespace, stock: Inventory) -> str:

@@ -9,13 +9,17 @@ Why this is safe for a create_vm that runs at the same time, whatever the minimu
    incomplete VM again after it has seen the lock free. And no server deletes a volume that an instance uses, running or
    stopped.
 
-The locks are those of this machine. For resources that other machines create, and for a TMPDIR or throttle_config.path
-that differs from the director's, there is the minimum age: create_vm gives up after half an hour.
+The locks are those of this machine. A lock whose holder was killed is the proof that the creation of a VM was
+interrupted, so its resources are removed at any age. For resources that other machines create, and for a TMPDIR or
+throttle_config.path that differs from the director's, there is the minimum age: create_vm gives up after half an hour.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import Counter
+from collections.abc import Collection
 from typing import NamedTuple
 
 from bosh_lxd_cpi import errors
@@ -40,13 +44,15 @@ IN_USE, ALREADY_GONE, BEING_CREATED = "in use", "already gone", "being created"
 class Policy(NamedTuple):
     """What the pruner may remove: resources of `director`, a digest or `ALL`, not younger than `min_age` seconds.
 
-    `remove_legacy` adds the unused config drives of go-lxd-cpi, whose owner is unknown.
+    The minimum age does not apply to the resources of `interrupted`, which are CIDs of VMs. They were read after the
+    resources. `remove_legacy` adds the unused config drives of go-lxd-cpi, whose owner is unknown.
     """
 
     director: str
     min_age: float
     remove_legacy: bool
     now: float
+    interrupted: Collection[str] = ()
 
     def skip_reason(self, resource: Resource) -> str:
         """Return why a resource must stay, or "" if it can be removed."""
@@ -62,7 +68,8 @@ class Policy(NamedTuple):
         elif self.director not in (ALL, resource.director):
             return "of another director"
         age = 0.0 if resource.created is None else self.now - resource.created
-        return "too young" if age < self.min_age else ""
+        is_interrupted = naming.vm_cid(resource.uuid) in self.interrupted
+        return "too young" if age < self.min_age and not is_interrupted else ""
 
 
 class Pruner:
@@ -71,6 +78,8 @@ class Pruner:
     def __init__(self, context: Context, program: cli.Program, *, dry_run: bool) -> None:
         self._context, self._program, self._dry_run = context, program, dry_run
         self._verb = "would remove" if dry_run else "removed"
+        self._lock_directory = context.config.lock_directory()
+        self._removed_vms: set[str] = set()
         self.removed, self.failed = 0, 0
         self.skipped: Counter[str] = Counter()
 
@@ -94,6 +103,15 @@ class Pruner:
                 for volume in stock.own_volumes(resource):
                     self._remove(volume)
                     handled.add(volume)
+        if not self._dry_run:
+            self._remove_locks(policy)
+
+    def _remove_locks(self, policy: Policy) -> None:
+        """Remove the files of abandoned locks whose resources are removed, or as old as all resources must be."""
+        for name in policy.interrupted:
+            created_before = math.inf if name in self._removed_vms else policy.now - policy.min_age
+            with contextlib.suppress(OSError):
+                locks.remove_abandoned(self._lock_directory, name, created_before=created_before)
 
     def delete_disk(self, disk: Resource) -> None:
         """Remove a persistent disk with its snapshots. Raises CloudError if it is in use by now."""
@@ -122,6 +140,7 @@ class Pruner:
             self.skipped[skip_reason] += 1
             return False
         self.removed += 1
+        self._removed_vms.add(naming.vm_cid(resource.uuid))
         age = table.age(None if resource.created is None else clock.time() - resource.created)
         print(f"{self._verb} {name} ({resource.state or 'volume of the VM'}, {age} old)", flush=True)
         return True
@@ -131,7 +150,7 @@ class Pruner:
 
         The order makes this safe, see the top of this file: first the list, then the lock, then the state of a VM.
         """
-        if locks.is_held(self._context.config.lock_directory(), naming.vm_cid(resource.uuid)):
+        if locks.is_held(self._lock_directory, naming.vm_cid(resource.uuid)):
             return BEING_CREATED
         if resource.kind == inventory.VM and not _is_incomplete(client, resource.cid):
             return IN_USE

@@ -1,0 +1,78 @@
+"""The CPI is killed during create_vm. The VM that the server completes is in the way of the next call."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.runtime import locks
+from bosh_lxd_cpi.runtime.log import Log
+from tests.host.fault_environment import FaultEnvironment, Outcome
+from tests.host.proxy import Fault
+
+pytestmark = pytest.mark.every_server
+KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
+INSTANCE_REQUEST = 7
+"""The number of the request that creates the instance."""
+
+
+def interrupt(env: FaultEnvironment, *, at: int = INSTANCE_REQUEST) -> tuple[tuple, set[str]]:
+    """Kill a create_vm at a request. Return its arguments, and the resources from before."""
+    before, call = env.server.names(), env.vm_call()
+    env.next_fault = KILLED, at
+    assert env.call_with_fault(*call) == Outcome()
+    assert env.requests[INSTANCE_REQUEST - 1] == "POST /instances"
+    return call, before
+
+
+def lock_files(env: FaultEnvironment) -> list[Path]:
+    return list(Path(env.lock_directory).glob("creating-*"))
+
+
+@pytest.mark.parametrize("at", [INSTANCE_REQUEST, INSTANCE_REQUEST + 1])
+def test_create_vm_replaces_vm_of_killed_creation(env, at):
+    call, before = interrupt(env, at=at)
+    vm, _ = env.director.call(*call)
+    assert {name[-36:] for name in env.server.names() - before} == {vm[-36:]}
+    assert len(env.server.names() - before) == 3
+    env.director.call("delete_vm", vm)
+    assert (env.server.names(), lock_files(env)) == (before, [])
+
+
+def test_create_vm_names_vm_of_creation_elsewhere(env):
+    call, before = interrupt(env)
+    env.server.wait_until_idle()
+    [file] = lock_files(env)
+    vm = file.name.removeprefix(locks.PREFIX)
+    with locks.exclusive(env.lock_directory, vm, log=Log("test"), sleep=pytest.fail):
+        with pytest.raises(
+            errors.VMCreationFailed, match=f"{vm} has it, which is in the state creating for 0 min"
+        ) as running:
+            env.director.call(*call)
+        assert "1 being created" in env.cleanup()
+    assert not lock_files(env)
+    with pytest.raises(
+        errors.VMCreationFailed, match=f"{vm} has it, which is in the state creating for 0 min"
+    ) as elsewhere:
+        env.director.call(*call)
+    for raised in (running, elsewhere):
+        assert (raised.value.code, raised.value.ok_to_retry) == ("interrupted_elsewhere", True)
+    assert vm in env.server.names()
+    env.cleanup()
+    assert env.server.names() == before
+
+
+@pytest.mark.parametrize("at", [4, 5, INSTANCE_REQUEST])
+def test_cleanup_removes_young_resources_of_killed_creation(env, at):
+    before, call = env.server.names(), env.vm_call()
+    env.next_fault = KILLED, at
+    assert env.call_with_fault(*call) == Outcome()
+    assert len(lock_files(env)) == 1
+    env.cleanup("--min-age", "1h", "--dry-run")
+    assert len(lock_files(env)) == 1
+    output = env.cleanup("--min-age", "1h")
+    assert "too young" not in output, output
+    assert (env.server.names(), lock_files(env)) == (before, [])
