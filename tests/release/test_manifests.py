@@ -138,6 +138,7 @@ def test_all_variables_are_defined() -> None:
         "internal_cidr",
         "internal_gw",
         "internal_ip",
+        "dhcp_range",
     } == read(MANIFESTS / "bosh-vars.yml").keys()
 
 

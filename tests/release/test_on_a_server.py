@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.host import machine, server
+from tests.host import dhcp, machine, server
 from tests.release import bosh_job, bosh_release
 from tests.support.certificates import create_certificate
 
@@ -26,6 +27,7 @@ lxd_storage_pool_name: devpool
 internal_cidr: 10.250.0.0/24
 internal_gw: 10.250.0.1
 internal_ip: 10.250.0.11
+dhcp_range: 10.250.0.180-10.250.0.199
 """
 STEMCELL = {
     "name": "bosh-openstack-kvm-ubuntu-noble",
@@ -166,6 +168,14 @@ def test_lifecycle_of_a_vm_with_a_restricted_certificate(
         server.client(host.name, "--project", "boshdev", "storage", "volume", "list", "devpool", "--format=json").stdout
     )
     assert [volume["name"] for volume in volumes if volume["type"] == "custom"] == []
+
+
+def test_dhcp_does_not_assign_the_address_of_the_director(host: Any, public_path: Path) -> None:
+    make_certificate(public_path)
+    init_lxd(host, public_path)
+    assert dhcp.offer(host.name, "boshdevbr0", request="10.250.0.185") == "10.250.0.185"
+    offered = ipaddress.ip_address(dhcp.offer(host.name, "boshdevbr0", request="10.250.0.11"))
+    assert ipaddress.ip_address("10.250.0.180") <= offered <= ipaddress.ip_address("10.250.0.199")
 
 
 def test_handles_missing_resources_without_pool_access(cpi: Callable[..., Any]) -> None:

@@ -49,7 +49,9 @@ def test_initialises_an_empty_server(server_type: str, client: str, add: str, ru
     ]
     assert "config set core.https_address=:8443" in calls
     assert "storage create default zfs source=/dev/sdb" in calls
-    assert "network create boshdevbr0 --type=bridge ipv4.address=10.245.0.1/24 ipv4.nat=true ipv6.address=none" in calls
+    address = "ipv4.address=10.245.0.1/24 ipv4.dhcp.ranges=10.245.0.180-10.245.0.199"
+    bridge = f"{address} ipv4.nat=true ipv6.address=none dns.mode=none"
+    assert f"network create boshdevbr0 --type=bridge {bridge}" in calls
     assert any(call.startswith("project create boshdev ") for call in calls)
     assert "--project boshdev profile device add default root disk path=/ pool=default" in calls
     certificate = runner.work / "bosh-client.crt"

@@ -49,9 +49,10 @@ class Server(Shell):
         if not self.query(client, "storage", "show", pool):
             self.run(client, "storage", "create", pool, *self.setting("SERVER_STORAGE", "dir").split())
         if not self.query(client, "network", "show", network):
-            gateway, cidr = self.required_variables("internal_gw", "internal_cidr")
-            settings = (f"ipv4.address={gateway}/{cidr.partition('/')[2]}", "ipv4.nat=true", "ipv6.address=none")
-            self.run(client, "network", "create", network, "--type=bridge", *settings)
+            gateway, cidr, dhcp_range = self.required_variables("internal_gw", "internal_cidr", "dhcp_range")
+            settings = (f"ipv4.address={gateway}/{cidr.partition('/')[2]}", f"ipv4.dhcp.ranges={dhcp_range}")
+            fixed = ("ipv4.nat=true", "ipv6.address=none", "dns.mode=none")
+            self.run(client, "network", "create", network, "--type=bridge", *settings, *fixed)
         if not self.query(client, "project", "show", project):
             features = {"images": "true", "profiles": "true", "storage.volumes": "true", "networks": "false"}
             options = [word for name, value in features.items() for word in ("-c", f"features.{name}={value}")]
