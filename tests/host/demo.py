@@ -8,7 +8,9 @@ existing server, set its URL and a client certificate:
 
 LXD_URL, LXD_CLIENT_CERT and LXD_CLIENT_KEY work as well. Optional variables: SERVER_CERT (certificate or fingerprint of
 the server; without it the server is not verified), SERVER_PROJECT_NAME, SERVER_PROFILE_NAME, SERVER_NETWORK_NAME,
-SERVER_STORAGE_POOL_NAME, SERVER_IP (address of the VM; default: the second-highest address of the network).
+SERVER_STORAGE_POOL_NAME, SERVER_IP (address of the VM; default: the second-highest address of the network). A
+restricted certificate cannot read networks. Then set SERVER_NETWORK_NAME, and SERVER_SUBNET to the gateway with its
+prefix length, such as 10.245.0.1/24.
 
 With --replay, or if this machine cannot run a test host, the CPI runs against a recording.
 """
@@ -113,17 +115,23 @@ def own_server(variables: dict[str, str | None]) -> Target:
     }
     settings = {
         "url": variables["URL"],
-        "tls_client_cert": Path(variables["CLIENT_CERT"] or "").resolve(),
-        "tls_client_key": Path(variables["CLIENT_KEY"] or "").resolve(),
+        "tls_client_cert": str(Path(variables["CLIENT_CERT"] or "").resolve()),
+        "tls_client_key": str(Path(variables["CLIENT_KEY"] or "").resolve()),
         "tls_server_cert": certificate,
         "insecure_skip_verify": not certificate,
         **names,
     }
+    for name in ("CLIENT_CERT", "CLIENT_KEY"):
+        if variables[name] and not Path(variables[name]).is_file():
+            raise HostError(f"SERVER_{name} is {variables[name]}, which is not a file")
     client = _client(settings)
-    network = _network(client, settings.get("network_name"))
-    subnet = ipaddress.ip_interface(network["config"]["ipv4.address"])
+    network, gateway = _network(client, settings.get("network_name"), os.environ.get("SERVER_SUBNET", ""))
+    try:
+        subnet = ipaddress.ip_interface(gateway)
+    except ValueError as failure:
+        raise HostError(f"SERVER_SUBNET must be an address with its prefix length: {failure}") from failure
     ip = os.environ.get("SERVER_IP") or str(subnet.network[-3])
-    config = {"server": {**settings, "network_name": network["name"]}, "agent": {"mbus": MBUS}}
+    config = {"server": {**settings, "network_name": network}, "agent": {"mbus": MBUS}}
     return Target(config, [], ip, str(subnet.netmask), str(subnet.ip), console=lambda vm: _console(client, vm))
 
 
@@ -166,14 +174,21 @@ def show_recording(scratch: Path) -> int:
 
 
 def _client(settings: dict[str, Any]) -> Client:
+    """Return a client for the server. Raises HostError."""
+    from bosh_lxd_cpi import hints
     from bosh_lxd_cpi.actions.connection import open_transport
     from bosh_lxd_cpi.config.schema import Server
+    from bosh_lxd_cpi.errors import CpiError
     from bosh_lxd_cpi.lxd.client import Client
     from bosh_lxd_cpi.runtime.clock import Clock, Deadline
     from bosh_lxd_cpi.runtime.log import Log
 
+    try:
+        transport = open_transport(Server(**settings))
+    except CpiError as failure:
+        raise HostError(hints.message(failure)) from failure
     return Client(
-        open_transport(Server(**settings)),
+        transport,
         project=settings.get("project_name", "default"),
         deadline=Deadline(Clock(), 2 * BOOT_SECONDS),
         log=Log("demo"),
@@ -185,19 +200,28 @@ def _console(client: Client, vm: str) -> str:
     return client.transport.request("GET", path, query={"project": client.project}).body.decode(errors="replace")
 
 
-def _network(client: Client, name: str | None) -> dict[str, Any]:
-    """Return the network with this name, or else the first managed network with IPv4. Raises HostError."""
+def _network(client: Client, name: str | None, subnet: str) -> tuple[str, str]:
+    """Return the name of a network and its gateway with prefix length. Raises HostError.
+
+    The network is the one with this name, or else the first managed network with IPv4. With `subnet`, the server is not
+    asked.
+    """
     from bosh_lxd_cpi import hints
     from bosh_lxd_cpi.errors import CpiError
 
+    if name and subnet:
+        return name, subnet
     try:
         for network in client.networks():
             has_subnet = network.managed and network.config.get("ipv4.address", "none") != "none"
             if has_subnet and name in (None, network.name):
-                return network.document
+                return network.name, network.config["ipv4.address"]
     except CpiError as failure:
         raise HostError(hints.message(failure)) from failure
-    raise HostError("the server has no managed network with IPv4 for the VM: set SERVER_NETWORK_NAME")
+    raise HostError(
+        f"the certificate can read no managed network{f' {name}' if name else ''} with IPv4: set SERVER_NETWORK_NAME,"
+        " and SERVER_SUBNET to its gateway with the prefix length, such as 10.245.0.1/24"
+    )
 
 
 class Steps:
