@@ -180,6 +180,8 @@ def test_waits_longer_than_the_server_is_asked_to(client, wire, responses):
         (f"DELETE {V}/v", lambda c: c.delete_volume("fast", "v")),
         (f"POST {V}/v/snapshots", lambda c: c.create_snapshot("fast", "v", "s")),
         (f"DELETE {V}/v/snapshots/s", lambda c: c.delete_snapshot("fast", "v", "s")),
+        (f"PUT {V}/v/snapshots/s", lambda c: c.describe_snapshot("fast", "v", "s", description="d")),
+        ("PATCH /1.0/instances/vm-1", lambda c: c.patch_instance("vm-1", {"devices": {}})),
     ],
 )
 def test_waits_for_a_change_of_a_volume_until_the_deadline(client, wire, responses, line, call):

@@ -72,8 +72,11 @@ def test_waits_again_for_a_running_operation(client, wire, clock, responses):
 def test_pauses_between_waits_until_the_deadline(client, wire, clock, responses):
     client = client.with_deadline(Deadline(clock, 2, what="has_vm"))
     wire.script(*[(WAIT, responses.running())] * 100)
-    with pytest.raises(errors.DeadlineExceeded, match="has_vm did not finish within 2 seconds"):
-        wait(client, ASYNC, what="x")
+    with pytest.raises(errors.DeadlineExceeded) as raised:
+        wait(client, ASYNC, what="deleting vm-1")
+    assert raised.value.brief == (
+        "has_vm did not finish within 2 seconds: deleting vm-1: the server's operation may still run"
+    )
     assert 10 < len(wire.recorded) < 25
     wire.remaining.clear()
 

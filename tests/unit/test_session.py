@@ -110,6 +110,18 @@ def test_stops_repeating_at_the_deadline(client, wire, clock):
     assert sum(clock.slept) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_says_what_may_continue_at_the_deadline(client, wire, clock, method):
+    client = client.with_deadline(Deadline(clock, 100, what="create_disk"))
+    wire.script((f"{method} /1.0/x", lambda: clock.sleep(100) or errors.NoResponse("Read timed out")))
+    with pytest.raises(errors.DeadlineExceeded) as raised:
+        client.send(method, "/1.0/x", what="creating volume v")
+    assert raised.value.brief == (
+        "create_disk did not finish within 100 seconds: creating volume v: the server did not respond, and may still be"
+        " working on it"
+    )
+
+
 def test_logs_every_repetition(client, wire, log, responses):
     wire.script(("GET /1.0", errors.Unreachable("no connection to x")), ("GET /1.0", responses.sync({})))
     client.server()

@@ -18,7 +18,7 @@ import pytest
 from bosh_lxd_cpi import __version__, errors
 from bosh_lxd_cpi.actions.connection import connection_settings
 from bosh_lxd_cpi.config import schema
-from bosh_lxd_cpi.lxd import transport
+from bosh_lxd_cpi.lxd import keepalive, transport
 from bosh_lxd_cpi.lxd.transport import ConnectionSettings, HttpTransport
 from tests.support.certificates import create_certificate
 
@@ -280,6 +280,10 @@ def test_rejects_a_host_in_the_common_name_only(network, reach, tmp_path):
 
 def test_requires_tls_1_2(reach):
     assert reach()._pool.conn_kw["ssl_context"].minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_notices_when_the_machine_of_the_server_is_gone(reach):
+    assert reach()._pool.conn_kw["socket_options"] == list(keepalive.socket_options())
 
 
 # -- whom we trust -----------------------------------------------------------------------------------------------------

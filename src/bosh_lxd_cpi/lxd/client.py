@@ -34,8 +34,8 @@ from bosh_lxd_cpi.lxd.session import Session
 from bosh_lxd_cpi.runtime.clock import Deadline
 
 STORAGE_SECONDS = math.inf
-"""The longest silence of a server that changes a volume: until the deadline of the call. Incus, and LXD before 6.6,
-respond when the change is complete."""
+"""The longest silence of a server that changes a volume or attaches one: until the deadline of the call. Incus, and LXD
+before 6.6, respond when the change is complete. The transport notices when the server's machine is gone."""
 WAIT_SLICE = 30
 """Seconds that one request waits for an operation."""
 WAIT_MARGIN = 10
@@ -100,9 +100,8 @@ class Client(Session):
     def patch_instance(self, name: str, body: dict[str, Any], etag: str = "") -> Response:
         """Merge config and devices by key. A body without `description` clears it on Incus 6.0 and every LXD."""
         headers = {"If-Match": etag} if etag else {}
-        return self.send(
-            "PATCH", paths.instance(name), what=f"changing instance {name}", headers=headers, document=body
-        )
+        what, path = f"changing instance {name}", paths.instance(name)
+        return self.send("PATCH", path, what=what, headers=headers, document=body, timeout=STORAGE_SECONDS)
 
     def set_instance_state(self, name: str, action: str, *, force: bool = False, timeout: int = -1) -> Response:
         body = {"action": action, "force": force, "timeout": timeout}
@@ -204,8 +203,10 @@ class Client(Session):
         return self._list(Snapshot, f"{paths.volume(pool, volume)}/snapshots", what)
 
     def describe_snapshot(self, pool: str, volume: str, name: str, *, description: str) -> Response:
+        """Set the description of a snapshot, its only property besides the expiry date."""
         what = f"describing snapshot {name} of volume {volume} in pool {pool}"
-        return self.send("PUT", paths.snapshot(pool, volume, name), what=what, document={"description": description})
+        path, body = paths.snapshot(pool, volume, name), {"description": description}
+        return self.send("PUT", path, what=what, document=body, timeout=STORAGE_SECONDS)
 
     def delete_snapshot(self, pool: str, volume: str, name: str) -> Response:
         what = f"deleting snapshot {name} of volume {volume} in pool {pool}"

@@ -84,9 +84,12 @@ def _delete_incomplete(delete: Callable[[], object], name: str, *, what: str) ->
 
 def wait(client: Client, response: Response, *, what: str, pool: str = "") -> dict[str, Any]:
     """Wait for the operation of a response and return its metadata. Raises the error that the operation ended with."""
-    if response.operation:
+    if not response.operation:
+        return {}
+    try:
         return _wait(client, response.operation, what=what, pool=pool)
-    return {}
+    except errors.DeadlineExceeded as failure:
+        raise client.deadline.exceeded(f"{what}: the server's operation may still run") from failure
 
 
 def _wait(client: Client, path: str, *, what: str, pool: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
 DEFAULT_RETRY = RetryPolicy()
+MAY_CONTINUE = "the server did not respond, and may still be working on it"
 
 
 def is_repeatable(method: str, failure: errors.ServerError) -> bool:
@@ -74,6 +75,8 @@ class Session:
                 self.log.debug(f"{method} {path}: status {response.status} after {seconds:.3f} s")
                 return envelope.parse(response, what=what, fields=fields or {})
             except errors.ServerError as failure:
+                if isinstance(failure, errors.NoResponse) and self.deadline.has_passed:
+                    raise self.deadline.exceeded(f"{what}: {MAY_CONTINUE}") from failure
                 if is_streamed or not is_repeatable(method, failure) or attempt.is_last:
                     raise
                 self.log.warn(f"{failure}; trying again")

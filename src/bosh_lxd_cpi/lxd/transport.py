@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from bosh_lxd_cpi import __version__, errors
+from bosh_lxd_cpi.lxd import keepalive
 from bosh_lxd_cpi.lxd.library import urllib3
 
 CONNECT_SECONDS = 10.0
@@ -166,6 +167,7 @@ def _https_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
         assert_fingerprint=pin,
         cert_reqs="CERT_REQUIRED" if verify else "CERT_NONE",
         assert_hostname=None if verify else False,
+        socket_options=list(keepalive.socket_options()),
     )
 
 

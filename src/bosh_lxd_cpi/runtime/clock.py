@@ -40,8 +40,17 @@ class Deadline:
         """Return the remaining seconds. Raises DeadlineExceeded."""
         remaining = self._end - self.clock.monotonic()
         if remaining <= 0:
-            raise errors.DeadlineExceeded(f"{self.what} did not finish within {self.seconds:g} seconds")
+            raise self.exceeded()
         return remaining
+
+    def exceeded(self, detail: str = "") -> errors.DeadlineExceeded:
+        """Return the error for the end of the time. `detail` says what is known then."""
+        what = f"{self.what} did not finish within {self.seconds:g} seconds"
+        return errors.DeadlineExceeded(f"{what}: {detail}" if detail else what)
+
+    @property
+    def has_passed(self) -> bool:
+        return self._end <= self.clock.monotonic()
 
     def sleep(self, seconds: float) -> None:
         """Sleep, at most until the deadline. Raises DeadlineExceeded."""

@@ -1,0 +1,31 @@
+"""Socket options that end a connection when the server's machine is gone.
+
+A server may be silent for minutes while it works on a request (`client.STORAGE_SECONDS`). Its machine confirms what it
+receives all the same. Without these options, the end of the machine or of the network is noticed at the deadline only.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+GONE_SECONDS = 60
+"""The longest time without any sign of the server's machine."""
+PROBES = 4
+
+
+def socket_options() -> Iterator[tuple[int, int, int]]:
+    """Yield level, name and value of each option that this system has."""
+    yield socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+    yield socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+    pause = GONE_SECONDS // PROBES
+    values = {
+        "TCP_KEEPIDLE": pause,
+        "TCP_KEEPALIVE": pause,  # the name of TCP_KEEPIDLE on macOS
+        "TCP_KEEPINTVL": pause,
+        "TCP_KEEPCNT": PROBES - 1,
+        "TCP_USER_TIMEOUT": 1000 * GONE_SECONDS,
+    }
+    for name, value in values.items():
+        if hasattr(socket, name):
+            yield socket.IPPROTO_TCP, getattr(socket, name), value
