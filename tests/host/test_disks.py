@@ -9,6 +9,7 @@ import pytest
 
 from tests.host import processes, server
 from tests.host.director import CallError, environment, manual_network
+from tests.host.tiny_stemcell import Connection
 
 IP, OTHER_IP = "10.245.0.31", "10.245.0.32"
 MISSING_UUID = "01a2030b-da83-881f-9150-000000000000"
@@ -131,6 +132,44 @@ def test_missing_disks(cpi, vm):
     with pytest.raises(CallError) as exc_info:
         cpi.call("detach_disk", f"vm-{MISSING_UUID}", missing)
     assert exc_info.value.type == "Bosh::Clouds::VMNotFound"
+
+
+@pytest.mark.every_server
+def test_updated_disk_has_the_options_of_a_new_disk(host, cpi, make_disk):
+    pool = f"/1.0/storage-pools/{host.pool}"
+    Connection(host).query("PATCH", pool, {"config": {"volume.snapshots.expiry": "9d"}})
+    try:
+        new = options(host, make_disk())
+        assert new == {"snapshots.expiry": "9d"}
+        changed = {"snapshots.expiry": "1d", "snapshots.schedule": "@daily"}
+        disk = make_disk(64, {"config": changed})
+        assert options(host, disk) == changed
+        cpi.call("update_disk", disk, 64, {"config": {"snapshots.pattern": "bosh-%d"}})
+        assert options(host, disk) == {"snapshots.pattern": "bosh-%d", **new}
+        cpi.call("update_disk", disk, 64, {})
+        assert options(host, disk) == new
+    finally:
+        Connection(host).query("PATCH", pool, {"config": {"volume.snapshots.expiry": ""}})
+
+
+@pytest.mark.every_server
+def test_disk_of_another_pool_is_copied_to_the_default_pool(host, cpi, make_disk):
+    pools = "/1.0/storage-pools"
+    Connection(host).run_operation("POST", pools, {"name": "second", "driver": "dir"})
+    try:
+        disk = make_disk(64, {"storage_pool": "second"})
+        with pytest.raises(CallError, match="is in pool second and cannot move to pool default") as raised:
+            cpi.call("update_disk", disk, 64, {})
+        assert raised.value.type == "Bosh::Clouds::NotSupported"
+        cpi.call("delete_disk", disk)
+    finally:
+        Connection(host).run_operation("DELETE", f"{pools}/second")
+
+
+def options(host, disk):
+    """Return the volume options of a disk that the CPI does not write for every disk."""
+    config = volume(host, disk)["config"]
+    return {key: value for key, value in config.items() if key.startswith("snapshots.")}
 
 
 @pytest.mark.every_server

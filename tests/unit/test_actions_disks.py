@@ -6,7 +6,7 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import disk_migration, disks
-from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.model.naming import persistent_device
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
@@ -71,6 +71,7 @@ def test_create_disk_takes_one_request(context, wire, responses, response):
         "config": {
             "snapshots.expiry": "1d",
             "size": "1024MiB",
+            "user.bosh.disk_options": "snapshots.expiry",
             "user.bosh.director_uuid": "d1r",
             "user.bosh.created_at": "2026-01-31T10:00:00Z",
         },
@@ -497,7 +498,10 @@ def test_update_disk_changes_size_and_options_at_once(context, wire, responses):
         (WAIT, responses.done()),
     )
     disks.update_disk(context(), "vol-p-1", 2048, {"config": {"snapshots.expiry": "1d"}, "storage_pool": "default"})
-    assert wire.request_to(f"PUT {VOLUME}").body["config"] == {"size": "2048MiB", "snapshots.expiry": "1d"}
+    assert wire.request_to(f"PUT {VOLUME}").body["config"] == {
+        "size": "2048MiB",
+        **labels.with_disk_options({"snapshots.expiry": "1d"}),
+    }
 
 
 def test_set_disk_metadata_keeps_a_concurrent_change(context, wire, responses):

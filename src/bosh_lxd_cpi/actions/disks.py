@@ -53,7 +53,7 @@ def _create(context: Context, pool: str, *, size: int, options: Mapping[str, str
             cid = naming.disk_cid(context.new_id())
             delete = functools.partial(volumes.delete_volume, pool=pool, volume=cid)
             rollback.add(f"disk {cid}", delete)
-            config = {**options, **context.owner_labels()}
+            config = {**labels.with_disk_options(options), **context.owner_labels()}
             try:
                 volumes.create_volume(context, pool, cid, size=size, config=config, target=target)
                 return cid
@@ -223,6 +223,7 @@ def update_disk(context: Context, disk_cid: str, new_size: Any, cloud_properties
     Raises NotSupported if that needs another volume, or if the server refuses the change: BOSH has detached the disk,
     and copies it to a new one only after this error.
     """
+    from bosh_lxd_cpi.actions import disk_options
     from bosh_lxd_cpi.guest.cloud_properties import parse_disk_properties, parse_size
 
     size, properties = parse_size(new_size, "disk size"), parse_disk_properties(cloud_properties)
@@ -232,7 +233,7 @@ def update_disk(context: Context, disk_cid: str, new_size: Any, cloud_properties
         if pool != disk.pool:
             raise errors.NotSupported(f"disk {disk_cid} is in pool {disk.pool} and cannot move to pool {pool} in place")
         try:
-            _resize(context, disk, size, {**disk.volume.config, **properties.config})
+            _resize(context, disk, size, disk_options.replace(context, disk, properties.config))
         except errors.ServerError as failure:
             if failure.transient or isinstance(failure, (errors.NotFound, errors.Ambiguous, errors.Forbidden)):
                 raise

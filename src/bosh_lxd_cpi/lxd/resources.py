@@ -173,6 +173,11 @@ class StoragePool(Resource):
     status = Field(str, "")
     config = Field(dict, {})
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether the client certificate may read the configuration. Restricted certificates may not."""
+        return self.document.get("config") is not None
+
 
 class Project(Resource):
     name = Field(str)

@@ -1,7 +1,7 @@
 """Configuration keys of instances and volumes, and properties of images, that the CPI writes on the server.
 
-All keys of instances and volumes start with `user.bosh`. Metadata from BOSH becomes `user.bosh.<key>`. The keys that
-cleanup relies on cannot be overwritten by metadata.
+All keys of instances and volumes start with `user.bosh`. Metadata from BOSH becomes `user.bosh.<key>`. It cannot
+overwrite the keys that the CPI relies on.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ STATE = "user.bosh.state"
 """State of a VM: one of the three below."""
 CREATING, CREATED, FAILED = "creating", "created", "failed"
 """create_vm is running or was interrupted; the VM is complete; the VM is incomplete and kept for inspection."""
+DISK_OPTIONS = "user.bosh.disk_options"
+"""Names of the volume options that the cloud_properties of a disk set, separated by spaces."""
 COPY, COPIED = "user.bosh_copy", "user.bosh_copied"
 """Number of this copy of a volume, and number of the copy that was made from it. Metadata cannot have such a key."""
 
 IMAGE_STEMCELL, IMAGE_DIRECTOR = "bosh.stemcell", "bosh.director"
 """Properties of images: name and version of the stemcell, and the UUID of the director that uploaded it."""
 
-RESERVED = (DIRECTOR, STATE)
-"""Keys that cleanup relies on. Metadata of such a name is written as `user.bosh.tag.<key>`."""
+RESERVED = (DIRECTOR, STATE, DISK_OPTIONS)
+"""Keys that cleanup and update_disk rely on. Metadata of such a name is written as `user.bosh.tag.<key>`."""
 MAX_VALUE_LENGTH = 8192
 """Characters of one metadata value."""
 MAX_TOTAL_LENGTH = 128 << 10
@@ -37,6 +39,16 @@ MAX_TOTAL_LENGTH = 128 << 10
 def owner_labels(director: str, created_at: str) -> dict[str, str]:
     """Return the keys that identify the owner of an instance or volume."""
     return {DIRECTOR: director, CREATED_AT: created_at}
+
+
+def with_disk_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Return volume options from cloud_properties, with the key that lists them."""
+    return {**options, DISK_OPTIONS: " ".join(sorted(options))} if options else {}
+
+
+def disk_options(config: Mapping[str, str]) -> set[str]:
+    """Return the names of the options of a disk that come from its cloud_properties."""
+    return set(config.get(DISK_OPTIONS, "").split())
 
 
 def metadata_labels(metadata: Mapping[str, Any]) -> dict[str, str]:
