@@ -58,7 +58,7 @@ class PausedProgram:
     def kill(self) -> None:
         """Kill the call."""
         pid = (self._call / "pid").read_text(encoding="utf-8").strip()
-        run(*processes.inside(self._host, "sh", "-c", f"kill -KILL {pid}"))
+        run(*processes.enter_command(self._host, "sh", "-c", f"kill -KILL {pid}"))
 
 
 def file_system(host: str) -> pathlib.Path:
