@@ -20,11 +20,11 @@ SCENARIOS = ("stemcells", "vm", "vm_refused", "disk")
 @pytest.mark.every_server
 def test_server_responds_as_recorded(host, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    with recording.worlds(host, tmp_path) as create_world:
+    with recording.directors(host, tmp_path) as create_director:
         differences = {
             name: diff
             for name in SCENARIOS
-            if (diff := shape_diff(fixtures.load(host.kind, name), recording.record(name, create_world(name))))
+            if (diff := shape_diff(fixtures.load(host.kind, name), recording.record(name, create_director(name))))
         }
     assert differences == {}, "\n".join(differences.values())
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test on any connection, and run it in the directory in which the stemcell was recorded."""
+    """Fail the test on any connection. The working directory is the one of the recordings."""
 
     def refuse(self: socket.socket, address: object) -> None:
         pytest.fail(f"the replay connects to {address}")

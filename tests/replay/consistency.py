@@ -1,4 +1,4 @@
-"""Checks that hold for every recording of a real server, and that a change by hand is likely to break."""
+"""Checks of recordings. A recording of a real server passes them, a file that was edited by hand may not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEST_NETWORKS = [
 ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.:])")
 LONG_SECRET = re.compile(r"[A-Za-z0-9+]{40,}={0,2}")
 HASH = re.compile(r"[0-9a-f]{64}")
-ROUNDING = 2
+ROUNDING_MS = 2
 """Milliseconds by which two rounded times can differ."""
 
 
@@ -43,7 +43,7 @@ def problems(fixture: dict[str, Any]) -> Iterator[str]:
 
 def operation_problems(call: dict[str, Any]) -> Iterator[str]:
     """Check that the id of an operation is the same in body, Location and later paths."""
-    announced: set[str] = set()
+    known_operations: set[str] = set()
     for interaction in call["interactions"]:
         number, path = interaction["n"], interaction["request"]["path"]
         body = interaction.get("response", {}).get("body") or {}
@@ -52,13 +52,13 @@ def operation_problems(call: dict[str, Any]) -> Iterator[str]:
             location = interaction["response"]["headers"]["Location"].partition("?")[0]
             if not operation == location == f"/1.0/operations/{metadata['id']}":
                 yield f"{number}: the operation has several ids"
-            announced.add(operation)
+            known_operations.add(operation)
         if path == "/1.0/operations":
             groups = body["metadata"].values()
-            announced |= {f"/1.0/operations/{operation['id']}" for group in groups for operation in group}
+            known_operations |= {f"/1.0/operations/{operation['id']}" for group in groups for operation in group}
         elif path.startswith("/1.0/operations/"):
             operation = path.removesuffix("/wait")
-            if operation not in announced:
+            if operation not in known_operations:
                 yield f"{number}: no earlier response contains {operation}"
             if body["type"] == "sync" and f"/1.0/operations/{body['metadata']['id']}" != operation:
                 yield f"{number}: the response describes another operation"
@@ -82,7 +82,7 @@ def time_problems(call: dict[str, Any]) -> Iterator[str]:
     for number, interaction in enumerate(call["interactions"], 1):
         if interaction["n"] != number:
             yield f"exchange {number} has the number {interaction['n']}"
-        if interaction["t_ms"] + ROUNDING < end:
+        if interaction["t_ms"] + ROUNDING_MS < end:
             yield f"{number}: starts before the end of the previous exchange"
         end = interaction["t_ms"] + interaction["ms"]
         metadata = (interaction.get("response", {}).get("body") or {}).get("metadata")
@@ -90,7 +90,7 @@ def time_problems(call: dict[str, Any]) -> Iterator[str]:
         start = call["at"].removesuffix("Z")
         if is_operation and not start <= metadata["created_at"] <= metadata["updated_at"]:
             yield f"{number}: the times of the operation are not in order"
-    if end > call["duration_ms"] + ROUNDING:
+    if end > call["duration_ms"] + ROUNDING_MS:
         yield "the call ends before its last exchange"
     if call["clock"]["times"] != sorted(call["clock"]["times"]):
         yield "the recorded times are not in order"

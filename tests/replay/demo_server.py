@@ -1,8 +1,8 @@
 """A server for bin/demo --replay: serves a recorded session over mTLS on the loopback interface.
 
 The CPI generates other ids, MAC addresses and times than the recorded ones. The server maps each recorded value to the
-value at the same place of the request, and replaces it in later responses. All other parts of a request must be as
-recorded, in the recorded order. The bytes of stemcells and config drives are not compared, because they contain ids.
+value at the same place of the request, and replaces it in later responses. All other parts of a request must equal
+the recorded ones, in the same order. Stemcells and config drives are not compared, because they contain ids.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOKEN = re.compile(
 CHUNK = 1 << 16
 
 
-class Served(NamedTuple):
+class ServerSettings(NamedTuple):
     """Properties of the CPI for this server. The certificates are paths."""
 
     url: str
@@ -56,23 +56,29 @@ class Session:
         """Return the recorded response to the next request, or an error response that shows the difference."""
         if not self.mismatch and self.played < len(self.interactions):
             interaction = self.interactions[self.played]
-            recorded, live = _text(interaction["request"]), _text(request)
-            if self._learn(recorded, live):
+            recorded, current = _text(interaction["request"]), _text(request)
+            if self._map_values(recorded, current):
                 self.played += 1
                 return json.loads(self.with_current_values(json.dumps(interaction["response"])))
             diff = difflib.unified_diff(
-                self.with_current_values(recorded).splitlines(), live.splitlines(), "recorded", "now", lineterm=""
+                self.with_current_values(recorded).splitlines(),
+                current.splitlines(),
+                "recorded",
+                "current",
+                lineterm="",
             )
             self.mismatch = f"the request differs from exchange {self.played + 1} of the recording:\n" + "\n".join(diff)
-        self.mismatch = self.mismatch or f"{request['method']} {request['path']} comes after the end of the recording"
+        self.mismatch = (
+            self.mismatch or f"{request['method']} {request['path']} is not in the recording, which ends before it"
+        )
         body = {"type": "error", "error": f"This is a replay: {self.mismatch}", "error_code": 400, "metadata": None}
         return {"status": 400, "headers": {"Content-Type": "application/json"}, "body": body}
 
     def with_current_values(self, text: str) -> str:
         """Return recorded text with the current values."""
-        return TOKEN.sub(lambda found: self._values.get(found[0], found[0]), text)
+        return TOKEN.sub(lambda match: self._values.get(match[0], match[0]), text)
 
-    def _learn(self, recorded: str, current: str) -> bool:
+    def _map_values(self, recorded: str, current: str) -> bool:
         if TOKEN.sub("#", recorded) != TOKEN.sub("#", current):
             return False
         pairs = list(zip(TOKEN.findall(recorded), TOKEN.findall(current), strict=True))
@@ -104,7 +110,7 @@ class Guest:
 
 
 @contextlib.contextmanager
-def serving(session: Session, directory: Path) -> Iterator[Served]:
+def serving(session: Session, directory: Path) -> Iterator[ServerSettings]:
     """Serve a session within a context, with temporary keys. Raises RuntimeError if openssl is missing."""
     for name in ("server", "client"):
         create_server_certificate(directory / f"{name}.crt", directory / f"{name}.key")
@@ -119,7 +125,7 @@ def serving(session: Session, directory: Path) -> Iterator[Served]:
     thread.start()
     try:
         files = (str(directory / name) for name in ("client.crt", "client.key", "server.crt"))
-        yield Served(f"https://127.0.0.1:{server.server_port}", *files)
+        yield ServerSettings(f"https://127.0.0.1:{server.server_port}", *files)
     finally:
         server.shutdown()
         thread.join()
@@ -140,16 +146,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         target = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
-        streamed = length > CHUNK
-        body = b"" if streamed else self.rfile.read(length)
-        while streamed and length > 0:
+        is_large = length > CHUNK
+        body = b"" if is_large else self.rfile.read(length)
+        while is_large and length > 0:
             length -= len(self.rfile.read(min(CHUNK, length)))
         request = request_record(
             self.command,
             target.path,
             query=dict(parse_qsl(target.query)),
             headers=dict(self.headers),
-            body=body if body or streamed else None,
+            body=body if body or is_large else None,
             redactor=Redactor(),
         )
         response = self.session.respond(request)

@@ -1,7 +1,7 @@
 """The fixtures: one file per scenario in a directory per server, and a manifest of their hashes.
 
-The responses of SHARED_PATHS are the same in many recordings of a server. They stand in the file shared.json of its
-directory, and the recordings refer to them by hash: see recording/document.py.
+The responses of SHARED_PATHS are the same in many recordings of a server. The file shared.json in its directory
+contains them, and the recordings refer to them by hash. See recording/document.py.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def write(server: str, name: str, fixture: dict[str, Any]) -> None:
     directory = DIRECTORY / server
     directory.mkdir(parents=True, exist_ok=True)
     values = _read_json(directory / SHARED) if (directory / SHARED).exists() else {}
-    short = with_references(fixture, values)
+    content = with_references(fixture, values)
     _write_json(directory / SHARED, values)
-    _write_json(directory / f"{name}.json", {"format": short.pop("format"), "shared": SHARED, **short})
+    _write_json(directory / f"{name}.json", {"format": content.pop("format"), "shared": SHARED, **content})
 
 
 def with_references(fixture: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Return a fixture with references in place of shared values, and add these to `values`."""
 
-    def short_interaction(interaction: dict[str, Any]) -> dict[str, Any]:
+    def interaction_with_references(interaction: dict[str, Any]) -> dict[str, Any]:
         request, body = interaction["request"], interaction.get("response", {}).get("body", {})
         if request["method"] != "GET" or request["path"] not in SHARED_PATHS or not body.get("metadata"):
             return interaction
@@ -59,7 +59,7 @@ def with_references(fixture: dict[str, Any], values: dict[str, Any]) -> dict[str
         return {**interaction, "response": {**interaction["response"], "body": body}}
 
     calls = [
-        {**call, "interactions": [short_interaction(interaction) for interaction in call["interactions"]]}
+        {**call, "interactions": [interaction_with_references(interaction) for interaction in call["interactions"]]}
         for call in fixture["calls"]
     ]
     return {**fixture, "calls": calls}
@@ -88,7 +88,7 @@ def used_references(directory: Path) -> set[str]:
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a document, whatever the layout of its file is."""
+    """Return the SHA-256 of a document. The layout of its file does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

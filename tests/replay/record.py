@@ -1,4 +1,4 @@
-"""Record the scenarios on real servers as fixtures, or check that the servers still respond as recorded."""
+"""Record the scenarios on real servers as fixtures, or compare the responses of the servers with the fixtures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.host import server
 from tests.host.kinds import KINDS
 from tests.replay import fixtures, synthetic
-from tests.replay.recording import ROOT, record, record_demo, worlds
+from tests.replay.recording import ROOT, directors, record, record_demo
 from tests.replay.scenarios import RACES, SCENARIOS
 from tests.replay.shape import shape_diff
 from tests.replay.synthetic import TABLE, Mismatch
@@ -23,9 +23,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bin/record", description=__doc__)
     parser.add_argument("--kind", action="append", choices=KINDS, help="only on this kind of server (can be repeated)")
     for option, text in (
-        ("--check", "write nothing; report the recordings that differ in shape from what the server returns now"),
+        ("--check", "write nothing; report recordings whose shape differs from that of the current responses"),
         ("--demo", "record the session that bin/demo --replay plays, with a guest that boots"),
-        ("--derive", "only derive the synthetic fixtures again; needs no server"),
+        ("--derive", "only derive the synthetic fixtures again; requires no server"),
     ):
         parser.add_argument(option, action="store_true", help=text)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"only these: {', '.join(SCENARIOS)}")
@@ -41,15 +41,15 @@ def main(argv: list[str]) -> int:
         return 0
     names = options.scenarios or list(SCENARIOS)
     try:
-        differs = [run(kind, names, check=options.check) for kind in options.kind or KINDS]
+        differences = [run(kind, names, check=options.check) for kind in options.kind or KINDS]
     except server.HostError as error:
         print(f"record: {error}", file=sys.stderr)
         return 2
-    return int(any(differs)) if options.check else derive()
+    return int(any(differences)) if options.check else derive()
 
 
 def derive() -> int:
-    """Write the derived fixtures. Return 1 if a row does not fit the requests that the CPI sends now."""
+    """Write the derived fixtures. Return 1 if a row does not fit the current requests of the CPI."""
     status = 0
     for row in TABLE:
         try:
@@ -68,12 +68,12 @@ def run(kind: str, names: list[str], *, check: bool) -> bool:
     with (
         server.temporary_host(kind, name=f"rec-{kind}-{os.getpid()}") as facts,
         tempfile.TemporaryDirectory() as directory,
-        worlds(facts, Path(directory)) as create_world,
+        directors(facts, Path(directory)) as create_director,
     ):
         for name in names:
             start = time.monotonic()
             print(f"{kind}: {name}", end="", flush=True)
-            fixture = record(name, create_world(name))
+            fixture = record(name, create_director(name))
             diff = ""
             if not check:
                 fixtures.write(kind, name, fixture)

@@ -23,11 +23,11 @@ from tests.replay.scenarios import IMAGE, JAMMY, SCENARIOS
 ROOT = Path(__file__).resolve().parents[2]
 
 MAX_POLLS = 2
-"""Of consecutive polls of an operation, the first and the last are recorded."""
+"""Number of recorded polls of an operation: the first and the last."""
 
 
-class World(Director):
-    """The environment of a scenario: a server, a director whose calls are captured, and a stemcell."""
+class RecordingDirector(Director):
+    """The director of a scenario. It captures its calls. `stemcell` is the CID of a stemcell on the server."""
 
     def __init__(self, facts: server.Facts, directory: Path) -> None:
         super().__init__(configuration(facts), directory, prefix=server.netns_command(facts.name))
@@ -55,8 +55,8 @@ class World(Director):
     def configured(self, section: str = "", **properties: Any) -> Iterator[None]:
         """Change properties within a context."""
         before = self.config
-        changed = {section: {**before.get(section, {}), **properties}} if section else properties
-        self.config = {**before, **changed}
+        new = {section: {**before.get(section, {}), **properties}} if section else properties
+        self.config = {**before, **new}
         yield
         self.config = before
 
@@ -86,8 +86,8 @@ class World(Director):
         """Delete the VMs and volumes that the CPI created. The stemcell is shared."""
 
         def names(*words: str) -> list[str]:
-            listed = json.loads(self.client(*words, "--format", "json"))
-            return [item["name"] for item in listed if item["name"].startswith(("vm-", "vol-"))]
+            resources = json.loads(self.client(*words, "--format", "json"))
+            return [item["name"] for item in resources if item["name"].startswith(("vm-", "vol-"))]
 
         for name in names("list"):
             self.client("delete", "--force", name)
@@ -97,37 +97,37 @@ class World(Director):
 
 
 @contextlib.contextmanager
-def worlds(facts: server.Facts, directory: Path) -> Iterator[Any]:
-    """Yield a function that creates an environment on this server. All of them share a stemcell."""
-    setup = World(facts, directory)
+def directors(facts: server.Facts, directory: Path) -> Iterator[Any]:
+    """Yield a function that creates a director for this server. All directors share a stemcell."""
+    setup = RecordingDirector(facts, directory)
     setup.recording = False
     stemcell = setup.call("create_stemcell", IMAGE, JAMMY)
 
-    def create_world(name: str) -> World:
+    def create_director(name: str) -> RecordingDirector:
         (directory / name).mkdir()
-        world = World(facts, directory / name)
-        world.stemcell = stemcell
-        return world
+        director = RecordingDirector(facts, directory / name)
+        director.stemcell = stemcell
+        return director
 
-    yield create_world
+    yield create_director
     setup.call("delete_stemcell", stemcell)
 
 
-def record(name: str, world: World) -> dict[str, Any]:
+def record(name: str, director: RecordingDirector) -> dict[str, Any]:
     """Run a scenario and return the fixture of its captures."""
     try:
-        SCENARIOS[name](world)
+        SCENARIOS[name](director)
     finally:
-        world.clean_up()
+        director.clean_up()
     captures = [
-        json.loads(path.read_text(encoding="utf-8")) for directory in world.captures for path in directory.iterdir()
+        json.loads(path.read_text(encoding="utf-8")) for directory in director.captures for path in directory.iterdir()
     ]
-    assert len(captures) == len(world.captures), f"{name}: a call wrote no capture"
-    shutil.rmtree(world.directory)
+    assert len(captures) == len(director.captures), f"{name}: a call wrote no capture"
+    shutil.rmtree(director.directory)
     return {
         "format": FORMAT,
         "scenario": name,
-        "recorded": {**captures[0]["recorded"], "server": world.server},
+        "recorded": {**captures[0]["recorded"], "server": director.server},
         "synthetic": None,
         "calls": calls_of(captures),
     }
@@ -135,22 +135,22 @@ def record(name: str, world: World) -> dict[str, Any]:
 
 def record_demo() -> dict[str, Any]:
     """Run the demo on a real Incus and return the fixture of its calls and of the guest's report."""
-    reported: dict[str, Any] = {}
+    recorded_guest: dict[str, Any] = {}
 
     class RecordingGuest(demo.Guest):
         def first_report(self, vm: str, progress: Any) -> dict[str, Any]:
-            reported["report"] = super().first_report(vm, progress)
-            return reported["report"]
+            recorded_guest["report"] = super().first_report(vm, progress)
+            return recorded_guest["report"]
 
         def find(self, path: str) -> str:
-            reported["found"] = super().find(path)
-            return reported["found"]
+            recorded_guest["found"] = super().find(path)
+            return recorded_guest["found"]
 
-    with tempfile.TemporaryDirectory() as scratch, demo.test_host("incus", keep=False) as place:
+    with tempfile.TemporaryDirectory() as scratch, demo.test_host("incus", keep=False) as target:
         captures = Path(scratch) / "captures"
-        config = {**place.config, "capture": {"path": str(captures)}}
-        recording_target = place._replace(config=config, guest=RecordingGuest(place))
-        assert demo.show(recording_target, Path(scratch)) == 0
+        config = {**target.config, "capture": {"path": str(captures)}}
+        target_with_capture = target._replace(config=config, guest=RecordingGuest(target))
+        assert demo.show(target_with_capture, Path(scratch)) == 0
         files = sorted(captures.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     calls = calls_of(documents)
@@ -161,18 +161,18 @@ def record_demo() -> dict[str, Any]:
         "recorded": documents[0]["recorded"],
         "synthetic": None,
         "calls": calls,
-        "guest": Redactor([config]).redact(reported),
+        "guest": Redactor([config]).redact(recorded_guest),
     }
 
 
 def calls_of(captures: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the calls of captures without the number of polls, which depends on the duration of operations."""
     calls = [call for capture in captures for call in capture["calls"]]
-    return [{**call, "interactions": collapsed(call["interactions"])} for call in calls]
+    return [{**call, "interactions": without_repeated_polls(call["interactions"])} for call in calls]
 
 
-def collapsed(interactions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the interactions with at most two consecutive polls of an operation, the first and the last."""
+def without_repeated_polls(interactions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the interactions with the first and the last of consecutive polls of an operation."""
     result: list[dict[str, Any]] = []
     for interaction in interactions:
         request = interaction["request"]

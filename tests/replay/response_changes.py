@@ -43,12 +43,12 @@ def error_response(message: str, code: int, *, status: int = 0) -> dict[str, Any
     return {"status": status or code, "headers": JSON, "body": body}
 
 
-def exchange(method: str, path: str, response: dict[str, Any] | None = None, *, ms: int = 5, **more: Any) -> Exchange:
+def exchange(method: str, path: str, response: dict[str, Any] | None = None, *, ms: int = 5, **fields: Any) -> Exchange:
     return {
         "request": {"method": method, "path": path},
         "ms": ms,
         **({"response": response} if response else {}),
-        **more,
+        **fields,
     }
 
 
@@ -65,9 +65,9 @@ def insert_responses(method: str, pattern: str, *responses: dict[str, Any]) -> C
     """Return a change that inserts responses before the recorded one of the first such request."""
 
     def change(call: Call) -> None:
-        at = first(call, method, pattern)
-        path = call["interactions"][at]["request"]["path"]
-        call["interactions"][at:at] = [exchange(method, path, response) for response in responses]
+        index = first(call, method, pattern)
+        path = call["interactions"][index]["request"]["path"]
+        call["interactions"][index:index] = [exchange(method, path, response) for response in responses]
 
     return change
 
@@ -101,9 +101,9 @@ def lxd(version: str, *extensions: str, messages: tuple[Replacement, ...] = LXD_
         for interaction in call["interactions"]:
             body = interaction.get("response", {}).get("body", {})
             if body.get("type") == "error":
-                body["error"] = _replaced(body["error"], messages)
+                body["error"] = _replace_messages(body["error"], messages)
             for operation in _operations(interaction):
-                operation["err"] = _replaced(operation["err"], messages)
+                operation["err"] = _replace_messages(operation["err"], messages)
             if interaction["request"]["path"] == "/1.0":
                 metadata = body["metadata"]
                 metadata["environment"].update(server="lxd", server_version=version)
@@ -113,7 +113,7 @@ def lxd(version: str, *extensions: str, messages: tuple[Replacement, ...] = LXD_
     return change
 
 
-def _replaced(text: str, messages: tuple[Replacement, ...]) -> str:
+def _replace_messages(text: str, messages: tuple[Replacement, ...]) -> str:
     for pattern, replacement in messages:
         text = re.sub(pattern, replacement, text)
     return text
@@ -136,18 +136,20 @@ def project_exists(call: Call) -> None:
 
 def volume_changes_are_operations(call: Call) -> None:
     """Replace each synchronous change of a volume by an operation and a wait for it."""
-    changed = []
+    interactions = []
     for interaction in call["interactions"]:
         request, response = interaction["request"], interaction.get("response", {})
         is_change = request["method"] != "GET" and "/volumes/custom" in request["path"]
         if not is_change or response.get("body", {}).get("type") != "sync":
-            changed.append(interaction)
+            interactions.append(interaction)
             continue
         resource = request["path"] if request["method"] != "POST" else f"{request['path']}/{request['body']['name']}"
-        started, path = _started(call, request, resource, kind="storage_volumes")
-        done = {**started["body"]["metadata"], "status": "Success", "status_code": 200}
-        changed.extend([{**interaction, "response": started}, exchange("GET", f"{path}/wait", sync_response(done))])
-    call["interactions"] = changed
+        operation_response, path = _operation_response(call, request, resource, kind="storage_volumes")
+        ended = {**operation_response["body"]["metadata"], "status": "Success", "status_code": 200}
+        interactions.extend(
+            [{**interaction, "response": operation_response}, exchange("GET", f"{path}/wait", sync_response(ended))]
+        )
+    call["interactions"] = interactions
 
 
 def operations_have_entity_url(call: Call) -> None:
@@ -167,10 +169,10 @@ def snapshot_operation_fails(call: Call) -> None:
         f'Storage volume "{volume}/{snapshot}" in project "bosh" of type "custom" does not exist on pool "{pool}": '
         "Storage volume not found"
     )
-    started, path = _started(call, request, request["path"], kind="storage_volume_snapshots")
-    failed = {**started["body"]["metadata"], "status": "Failure", "status_code": 400, "err": text}
+    operation_response, path = _operation_response(call, request, request["path"], kind="storage_volume_snapshots")
+    failed = {**operation_response["body"]["metadata"], "status": "Failure", "status_code": 400, "err": text}
     call["interactions"][0:1] = [
-        exchange("DELETE", request["path"], started),
+        exchange("DELETE", request["path"], operation_response),
         exchange("GET", f"{path}/wait", error_response(text, 404, status=200)),
         exchange("GET", path, sync_response(failed)),
     ]
@@ -183,7 +185,7 @@ def snapshot_delete_fails_with_500(call: Call) -> None:
     deletion["response"] = error_response(f'{text}No such entity "{deletion["request"]["path"]}?project=bosh"', 500)
 
 
-def _started(call: Call, request: dict[str, Any], resource: str, *, kind: str) -> tuple[dict[str, Any], str]:
+def _operation_response(call: Call, request: dict[str, Any], resource: str, *, kind: str) -> tuple[dict[str, Any], str]:
     """Return the response that starts an operation on a resource, and the path of the operation."""
     path = f"/1.0/operations/{uuid.uuid5(uuid.NAMESPACE_URL, request_line(request) + call['at'])}"
     operation = {
@@ -217,12 +219,12 @@ def agent_not_running(call: Call) -> None:
     """Let the PATCH that attaches a disk fail after it succeeded. The next response contains the disk."""
     if "PATCH" not in [interaction["request"]["method"] for interaction in call["interactions"]]:
         return
-    at = first(call, "PATCH", "/instances/")
-    patch = call["interactions"][at]
-    instance = copy.deepcopy(call["interactions"][at - 1])
+    index = first(call, "PATCH", "/instances/")
+    patch = call["interactions"][index]
+    instance = copy.deepcopy(call["interactions"][index - 1])
     instance["response"]["body"]["metadata"]["devices"].update(patch["request"]["body"]["devices"])
     patch["response"] = copy.deepcopy(AGENT)
-    call["interactions"].insert(at + 1, instance)
+    call["interactions"].insert(index + 1, instance)
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -234,37 +236,37 @@ REFUSED = {"type": "Unreachable", "brief": "cannot connect to https://127.0.0.1:
 
 def creation(call: Call) -> tuple[int, str, str]:
     """Return, for a create_vm, the index of the wait for the instance, and the paths of operation and instance."""
-    at = first(call, "POST", "^/1.0/instances$")
-    name = call["interactions"][at]["request"]["body"]["name"]
-    return at + 1, call["interactions"][at]["response"]["body"]["operation"], f"/1.0/instances/{name}"
+    index = first(call, "POST", "^/1.0/instances$")
+    name = call["interactions"][index]["request"]["body"]["name"]
+    return index + 1, call["interactions"][index]["response"]["body"]["operation"], f"/1.0/instances/{name}"
 
 
 def state(call: Call, **changes: Any) -> dict[str, Any]:
     """Return the response with the operation that creates the instance in another state."""
-    at, _, _ = creation(call)
-    return sync_response({**call["interactions"][at]["response"]["body"]["metadata"], **changes})
+    index, _, _ = creation(call)
+    return sync_response({**call["interactions"][index]["response"]["body"]["metadata"], **changes})
 
 
 RUNNING = {"status": "Running", "status_code": 103}
 
 
 def wait_times_out_with_error(call: Call) -> None:
-    at, operation, _ = creation(call)
-    call["interactions"][at:at] = [
+    index, operation, _ = creation(call)
+    call["interactions"][index:index] = [
         exchange("GET", f"{operation}/wait", DEADLINE, ms=30000),
         exchange("GET", operation, state(call, **RUNNING)),
     ]
 
 
 def wait_times_out_with_state(call: Call) -> None:
-    at, operation, _ = creation(call)
-    call["interactions"].insert(at, exchange("GET", f"{operation}/wait", state(call, **RUNNING), ms=30000))
+    index, operation, _ = creation(call)
+    call["interactions"].insert(index, exchange("GET", f"{operation}/wait", state(call, **RUNNING), ms=30000))
 
 
 def operation_not_found(call: Call) -> None:
-    at, operation, path = creation(call)
-    post, wait = call["interactions"][at - 1 : at + 1]
-    call["interactions"][at:at] = [
+    index, operation, path = creation(call)
+    post, wait = call["interactions"][index - 1 : index + 1]
+    call["interactions"][index:index] = [
         exchange("GET", f"{operation}/wait", error_response("Operation not found", 404)),
         exchange("GET", "/1.0/operations", sync_response({})),
         exchange("GET", path, sync_response({"name": path.rsplit("/", 1)[1], "status": "Stopped", "location": "none"})),
@@ -275,9 +277,9 @@ def operation_not_found(call: Call) -> None:
 
 
 def operation_cancelled(call: Call) -> None:
-    at, operation, path = creation(call)
+    index, operation, path = creation(call)
     ended = state(call, status="Cancelled", status_code=401)
-    call["interactions"][at:] = [exchange("GET", f"{operation}/wait", ended), *_rollback(call, path)]
+    call["interactions"][index:] = [exchange("GET", f"{operation}/wait", ended), *_rollback(call, path)]
 
 
 def _rollback(call: Call, path: str) -> list[Exchange]:
@@ -299,12 +301,12 @@ def _rollback(call: Call, path: str) -> list[Exchange]:
 
 
 def response_lost_while_operation_runs(call: Call) -> None:
-    at, _, _ = creation(call)
+    index, _, _ = creation(call)
     running = sync_response({"running": [{**state(call, **RUNNING)["body"]["metadata"]}]})
-    post, wait = call["interactions"][at - 1], call["interactions"][at]
+    post, wait = call["interactions"][index - 1], call["interactions"][index]
     post.pop("response")
     post["error"] = LOST
-    call["interactions"][at : at + 1] = [
+    call["interactions"][index : index + 1] = [
         exchange("GET", "/1.0/operations", running),
         wait,
     ]
@@ -324,12 +326,12 @@ def response_lost_and_name_taken(call: Call) -> None:
 
 
 def precondition_failed(call: Call) -> None:
-    at = first(call, "PATCH", "/instances/")
-    path = call["interactions"][at]["request"]["path"]
-    instance = copy.deepcopy(call["interactions"][at - 1])
+    index = first(call, "PATCH", "/instances/")
+    path = call["interactions"][index]["request"]["path"]
+    instance = copy.deepcopy(call["interactions"][index - 1])
     text = f"ETag doesn't match: {'ab' * 32} vs {instance['response']['headers']['ETag'].strip(chr(34))}"
     instance["response"]["headers"]["ETag"] = f'"{"ab" * 32}"'
-    call["interactions"][at:at] = [exchange("PATCH", path, error_response(text, 412)), instance]
+    call["interactions"][index:index] = [exchange("PATCH", path, error_response(text, 412)), instance]
 
 
 def server_unreachable(call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Compares the shape of recorded responses with the responses of a server now: keys and types, not values."""
+"""Compares the shapes of recorded and current responses: keys and types, not values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TRANSIENT_ERROR = "unexpected end of JSON input"
 """LXD 5.0 on a loaded machine sometimes reads the output of qemu-img before it is complete. The CPI then retries."""
 
 
-def shape_diff(recorded: dict[str, Any], current: dict[str, Any]) -> str:
+def shape_diff(recording: dict[str, Any], current: dict[str, Any]) -> str:
     """Return the difference between the shapes of two fixtures as a diff, or an empty string."""
-    return "\n".join(difflib.unified_diff(shape(recorded), shape(current), "recorded", "now", lineterm="", n=2))
+    return "\n".join(difflib.unified_diff(shape(recording), shape(current), "recorded", "current", lineterm="", n=2))
 
 
 def shape(fixture: dict[str, Any]) -> list[str]:
-    """Return a line for every call, exchange and key, without what differs between two recordings."""
+    """Return a line for every call, exchange and key, without values that differ between two recordings."""
     return [line for call in fixture["calls"] for line in _call(call)]
 
 

@@ -1,7 +1,7 @@
 """Fixtures derived from recordings, for servers that test hosts do not have, and for faults.
 
 Each row of TABLE names a recording, the change of the server's responses, and the source for the change. The requests
-of a derived fixture are those that the CPI sends when it gets the changed responses. `bin/record --derive` writes them.
+of a derived fixture are those that the CPI sends for the changed responses. `bin/record --derive` writes them.
 """
 
 from __future__ import annotations
@@ -244,19 +244,19 @@ class DerivingPlayer(Player):
 
     def _play(self, request: Exchange) -> Exchange:
         if self._next == len(self.interactions):
-            raise Mismatch(f"request after the last changed response: {request_line(request)}")
-        changed = self.interactions[self._next]
-        if request_line(request) != request_line(changed["request"]):
+            raise Mismatch(f"request after the last response: {request_line(request)}")
+        expected = self.interactions[self._next]
+        if request_line(request) != request_line(expected["request"]):
             raise Mismatch(
-                f"request {request_line(request)}, but the next response is for {request_line(changed['request'])}"
+                f"request {request_line(request)}, but the next response is for {request_line(expected['request'])}"
             )
-        self._next += not changed.get("repeat")
-        outcome = {key: changed[key] for key in ("response", "error") if key in changed}
+        self._next += not expected.get("repeat")
+        outcome = {key: expected[key] for key in ("response", "error") if key in expected}
         self.derived.append(
             {
                 "n": len(self.derived) + 1,
                 "t_ms": round(self._clock.monotonic() * 1000),
-                "ms": changed["ms"],
+                "ms": expected["ms"],
                 "request": request,
                 **outcome,
             }
@@ -273,11 +273,11 @@ def derive(row: Row, base: dict[str, Any]) -> dict[str, Any]:
         "scenario": row.scenario,
         "recorded": base["recorded"],
         "synthetic": {"base": f"{path}.json{mark}{number}", "change": row.change, "source": row.source},
-        "calls": [_derived(call, row) for call in calls],
+        "calls": [_derive_call(call, row) for call in calls],
     }
 
 
-def _derived(call: Call, row: Row) -> Call:
+def _derive_call(call: Call, row: Row) -> Call:
     for change in row.changes:
         change(call)
     clock = ReplayClock(**call["clock"])

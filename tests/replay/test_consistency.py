@@ -1,3 +1,5 @@
+"""The fixtures: consistency, size, shared values and manifest."""
+
 from __future__ import annotations
 
 import copy

@@ -21,7 +21,7 @@ needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no opens
 
 
 @pytest.fixture
-def played() -> demo_server.Session:
+def session() -> demo_server.Session:
     return demo_server.Session(fixtures.load("demo", "session"))
 
 
@@ -48,44 +48,46 @@ def test_demo_is_a_replay_without_a_test_host(monkeypatch, capsys):
 
 
 @needs_openssl
-def test_rejects_a_client_without_certificate(played, tmp_path):
-    with demo_server.serving(played, tmp_path) as served:
-        context = ssl.create_default_context(cafile=served.tls_server_cert)
+def test_rejects_a_client_without_certificate(session, tmp_path):
+    with demo_server.serving(session, tmp_path) as settings:
+        context = ssl.create_default_context(cafile=settings.tls_server_cert)
         context.check_hostname = False
         with pytest.raises(OSError):
-            urllib.request.urlopen(f"{served.url}/1.0", context=context, timeout=5)
-    assert played.played == 0
+            urllib.request.urlopen(f"{settings.url}/1.0", context=context, timeout=5)
+    assert session.played == 0
 
 
-def test_responses_contain_the_current_values(played):
-    first = played.interactions[0]["request"]
-    assert played.respond(first) == played.interactions[0]["response"]
-    posts = [
-        (at, interaction)
-        for at, interaction in enumerate(played.interactions)
+def test_responses_contain_the_current_values(session):
+    first = session.interactions[0]["request"]
+    assert session.respond(first) == session.interactions[0]["response"]
+    aliases = [
+        (index, interaction)
+        for index, interaction in enumerate(session.interactions)
         if interaction["request"]["path"] == "/1.0/images/aliases"
     ]
-    played.played, recorded = posts[0]
+    session.played, recorded = aliases[0]
     request = json.loads(json.dumps(recorded["request"]).replace(recorded["request"]["body"]["target"], "ab" * 32))
-    assert played.respond(request)["status"] == 201
-    assert played.with_current_values(recorded["request"]["body"]["target"]) == "ab" * 32
+    assert session.respond(request)["status"] == 201
+    assert session.with_current_values(recorded["request"]["body"]["target"]) == "ab" * 32
 
 
-def test_responds_to_another_request_with_the_difference(played):
-    request = copy.deepcopy(played.interactions[0]["request"])
+def test_responds_to_another_request_with_the_difference(session):
+    request = copy.deepcopy(session.interactions[0]["request"])
     request["query"]["project"] = "another"
-    response = played.respond(request)
-    assert (response["status"], played.played) == (400, 0)
+    response = session.respond(request)
+    assert (response["status"], session.played) == (400, 0)
     assert '+  "project": "another"' in response["body"]["error"]
-    assert played.respond(played.interactions[0]["request"])["status"] == 400, "every later request fails too"
+    assert session.respond(session.interactions[0]["request"])["status"] == 400, "all later requests fail"
 
 
-def test_rejects_two_values_for_one_recorded_value(played):
-    at = next(
-        at for at, interaction in enumerate(played.interactions) if interaction["request"]["path"] == "/1.0/instances"
+def test_rejects_two_values_for_one_recorded_value(session):
+    index = next(
+        index
+        for index, interaction in enumerate(session.interactions)
+        if interaction["request"]["path"] == "/1.0/instances"
     )
-    played.played = at
-    request = copy.deepcopy(played.interactions[at]["request"])
+    session.played = index
+    request = copy.deepcopy(session.interactions[index]["request"])
     volume = request["body"]["devices"]["config"]
     volume["source"] = "vol-c-00000000-0000-8000-8000-000000000000"
-    assert played.respond(request)["status"] == 400
+    assert session.respond(request)["status"] == 400

@@ -1,4 +1,4 @@
-"""Replays every recorded call with the real code: the same requests in the same order, and the same response."""
+"""Replays every recorded call with the real code, and compares its requests and its response."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.protocol import methods
 from tests.replay import fixtures
 
-RECORDED = ("incus", "incus7", "lxd")
+SERVERS = ("incus", "incus7", "lxd")
 ALL = [
     f"{path.parent.name}/{path.stem}" for path in fixtures.paths() if path.parent.name != "demo"
-]  # whose stemcell is too large to keep; test_demo plays it
+]  # test_demo plays the recording of the demo, whose stemcell is not stored
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -24,7 +24,7 @@ def test_requests_and_responses_are_as_recorded(name, offline):
     assert differences == {}, "\n".join(text for texts in differences.values() for text in texts)
 
 
-@pytest.mark.parametrize("server", RECORDED)
+@pytest.mark.parametrize("server", SERVERS)
 def test_every_method_is_recorded_with_success_and_failure(server):
     calls = [call for name in ALL if name.startswith(f"{server}/") for call in fixtures.load(*name.split("/"))["calls"]]
     succeeded = {call["stdin"]["method"] for call in calls if not call["stdout"]["error"]}
@@ -33,7 +33,7 @@ def test_every_method_is_recorded_with_success_and_failure(server):
     assert set(methods.METHODS) - failed <= {"delete_stemcell", "delete_vm", "has_disk", "delete_snapshot"}
 
 
-@pytest.mark.parametrize("server", RECORDED)
+@pytest.mark.parametrize("server", SERVERS)
 def test_every_type_of_error_is_recorded(server):
     calls = [call for name in ALL if name.startswith(f"{server}/") for call in fixtures.load(*name.split("/"))["calls"]]
     errors = {call["stdout"]["error"]["type"] for call in calls if call["stdout"]["error"]}
@@ -43,10 +43,10 @@ def test_every_type_of_error_is_recorded(server):
     }
 
 
-@pytest.mark.parametrize("server", RECORDED)
+@pytest.mark.parametrize("server", SERVERS)
 def test_every_scenario_is_recorded_on_every_server(server):
     assert {name.partition("/")[2] for name in ALL if name.startswith(f"{server}/")} == {
-        name.partition("/")[2] for name in ALL if name.partition("/")[0] in RECORDED
+        name.partition("/")[2] for name in ALL if name.partition("/")[0] in SERVERS
     }
 
 

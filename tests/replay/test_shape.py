@@ -1,3 +1,5 @@
+"""The comparison of the shapes of recordings."""
+
 from __future__ import annotations
 
 import copy
@@ -11,7 +13,7 @@ from tests.replay.shape import TRANSIENT_ERROR, shape, shape_diff
 
 
 @pytest.fixture
-def recorded():
+def recording():
     return fixtures.load("incus", "vm")
 
 
@@ -24,25 +26,25 @@ def first_response(fixture, method, part):
     )
 
 
-def test_ignores_ids_times_and_numbers(recorded):
-    text = re.sub(r"2026-\d\d-\d\dT", "2031-01-01T", json.dumps(recorded))
-    later = json.loads(re.sub(r"[0-9a-f]{8}-([0-9a-f]{4})-", r"00000000-\1-", text))
-    assert later != recorded
-    assert shape_diff(recorded, later) == ""
+def test_ignores_ids_times_and_numbers(recording):
+    text = re.sub(r"2026-\d\d-\d\dT", "2031-01-01T", json.dumps(recording))
+    other = json.loads(re.sub(r"[0-9a-f]{8}-([0-9a-f]{4})-", r"00000000-\1-", text))
+    assert other != recording
+    assert shape_diff(recording, other) == ""
 
 
-def test_ignores_further_polls(recorded):
-    slower = copy.deepcopy(recorded)
-    interactions = slower["calls"][0]["interactions"]
+def test_ignores_further_polls(recording):
+    with_poll = copy.deepcopy(recording)
+    interactions = with_poll["calls"][0]["interactions"]
     interactions.insert(6, interactions[5])
     assert interactions[5]["request"]["path"].endswith("/wait")
-    assert shape_diff(recorded, slower) == ""
+    assert shape_diff(recording, with_poll) == ""
 
 
 def test_ignores_a_retry_after_a_transient_error():
-    recorded = fixtures.load("lxd", "vm")
-    retried = copy.deepcopy(recorded)
-    interactions = retried["calls"][0]["interactions"]
+    recording = fixtures.load("lxd", "vm")
+    with_retry = copy.deepcopy(recording)
+    interactions = with_retry["calls"][0]["interactions"]
     post = next(
         index for index, interaction in enumerate(interactions) if interaction["request"]["path"] == "/1.0/instances"
     )
@@ -51,8 +53,8 @@ def test_ignores_a_retry_after_a_transient_error():
         "status": "Failure",
         "err": f"Failed creating instance from image: {TRANSIENT_ERROR}",
     }
-    retried["calls"][0]["interactions"] = [*interactions[: post + 1], failed, *interactions[post:]]
-    assert shape_diff(recorded, retried) == ""
+    with_retry["calls"][0]["interactions"] = [*interactions[: post + 1], failed, *interactions[post:]]
+    assert shape_diff(recording, with_retry) == ""
 
 
 def new_key(fixture):
@@ -80,11 +82,11 @@ def fewer_exchanges(fixture):
 
 
 @pytest.mark.parametrize("change", [new_key, new_type, new_status, new_error, new_result, fewer_exchanges])
-def test_reports_a_change_of_shape(recorded, change):
-    changed = copy.deepcopy(recorded)
+def test_reports_a_change_of_shape(recording, change):
+    changed = copy.deepcopy(recording)
     change(changed)
-    assert shape_diff(recorded, changed)
+    assert shape_diff(recording, changed)
 
 
-def test_shapes_of_incus_and_lxd_differ(recorded):
-    assert shape(recorded) != shape(fixtures.load("lxd", "vm"))
+def test_shapes_of_incus_and_lxd_differ(recording):
+    assert shape(recording) != shape(fixtures.load("lxd", "vm"))

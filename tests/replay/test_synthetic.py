@@ -21,12 +21,12 @@ def requests(server, scenario, method, part):
 
 
 def test_number_of_derived_fixtures():
-    marked = Counter(
+    counts = Counter(
         path.parent.name for path in fixtures.paths() if fixtures.load(path.parent.name, path.stem)["synthetic"]
     )
-    assert marked == {"lxd-5.21": 5, "lxd-6.6": 2, "lxd-6.9": 5, "faults": 12}
-    recorded = len(fixtures.paths()) - sum(marked.values())
-    assert recorded >= 3 * sum(marked.values())
+    assert counts == {"lxd-5.21": 5, "lxd-6.6": 2, "lxd-6.9": 5, "faults": 12}
+    recorded = len(fixtures.paths()) - sum(counts.values())
+    assert recorded >= 3 * sum(counts.values())
 
 
 def test_documentation_lists_derived_fixtures():
@@ -56,8 +56,8 @@ def test_derives_the_same_fixture(name, offline):
 )
 def test_firmware_is_chosen_by_extension(server, scenario, firmware):
     [body] = [request["body"] for request in requests(server, scenario, "POST", "/1.0/instances")]
-    chosen = {key: value for key, value in body["config"].items() if key.startswith(("security.", "boot.", "raw."))}
-    assert chosen == firmware
+    options = {key: value for key, value in body["config"].items() if key.startswith(("security.", "boot.", "raw."))}
+    assert options == firmware
 
 
 def test_disk_hints_on_lxd():
@@ -101,10 +101,10 @@ def test_finds_the_operation_of_a_lost_response_by_metadata():
     server, scenario = "lxd-6.9", "response_lost_while_operation_runs"
     [post] = requests(server, scenario, "POST", "/1.0/instances")
     [call] = fixtures.load(server, scenario)["calls"]
-    [listed] = [
+    [exchange] = [
         interaction for interaction in call["interactions"] if interaction["request"]["path"] == "/1.0/operations"
     ]
-    [running] = listed["response"]["body"]["metadata"]["running"]
+    [running] = exchange["response"]["body"]["metadata"]["running"]
     assert running["resources"] == {} and post["body"]["name"] in running["metadata"]["entity_url"]
     assert requests(server, scenario, "GET", f"/1.0/operations/{running['id']}/wait")
     assert call["stdout"]["error"] is None
@@ -136,7 +136,7 @@ def test_result_of_a_fault(scenario, error):
 
 def test_rejects_a_response_that_is_not_requested(offline):
     row = next(row for row in synthetic.TABLE if row.scenario == "database_locked")
-    more = response_changes.exchange("GET", "/1.0")
-    changed = row._replace(changes=(*row.changes, lambda call: call["interactions"].append(more)))
+    additional = response_changes.exchange("GET", "/1.0")
+    changed = row._replace(changes=(*row.changes, lambda call: call["interactions"].append(additional)))
     with pytest.raises(synthetic.Mismatch, match="not requested"):
         synthetic.derive(changed, fixtures.load("incus", "disk"))
