@@ -43,11 +43,11 @@ def render(template: str, properties: dict[str, Any], caller: str = "director") 
 def render_job(jobs: Path, properties: dict[str, Any], caller: str = "director") -> Path:
     """Write all files of the job with the permissions that the agent sets. Return the job's directory."""
     job = jobs / "lxd_cpi"
-    for template, place in SPEC["templates"].items():
-        path = job / place
+    for template, path_in_job in SPEC["templates"].items():
+        path = job / path_in_job
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(render(template, properties, caller), encoding="utf-8")
-        path.chmod(0o755 if place.startswith("bin/") else 0o644)
+        path.chmod(0o755 if path_in_job.startswith("bin/") else 0o644)
     return job
 
 

@@ -20,7 +20,7 @@ TOOLS = ("bash", "sh", "cat", "cp", "gzip", "head", "ln", "ls", "mkdir", "tar", 
 """The programs in PATH while packaging runs, besides Python."""
 
 
-class Compiled(NamedTuple):
+class CompileResult(NamedTuple):
     """The result of a packaging script."""
 
     status: int
@@ -36,14 +36,14 @@ def spec(package: str) -> dict[str, Any]:
 def matches(pattern: str) -> dict[str, Path]:
     """Return the files that a glob matches, by their path in the package. Files in src hide those in blobs."""
     files: dict[str, Path] = {}
-    for place in (ROOT / "src", ROOT / "blobs"):
-        for path in sorted(glob.glob(pattern, root_dir=place, recursive=True)):  # noqa: PTH207  Path.glob follows no links
-            if (place / path).is_file():
-                files.setdefault(path, place / path)
+    for directory in (ROOT / "src", ROOT / "blobs"):
+        for path in sorted(glob.glob(pattern, root_dir=directory, recursive=True)):  # noqa: PTH207  Path.glob follows no links
+            if (directory / path).is_file():
+                files.setdefault(path, directory / path)
     return files
 
 
-def packed(package: str) -> dict[str, Path]:
+def package_files(package: str) -> dict[str, Path]:
     """Return all files of a package by their path in it."""
     return {path: file for pattern in spec(package)["files"] for path, file in matches(pattern).items()}
 
@@ -58,8 +58,8 @@ def is_packageable(file: Path) -> bool:
 
 
 def pack(package: str, destination: Path) -> Path:
-    """Write the source directory of a package, as a compilation VM has it, and return it."""
-    for path, file in packed(package).items():
+    """Write the source directory of a package, as on a compilation VM, and return it."""
+    for path, file in package_files(package).items():
         (destination / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, destination / path)
         (destination / path).chmod(0o755 if file.stat().st_mode & 0o111 else 0o644)
@@ -68,13 +68,13 @@ def pack(package: str, destination: Path) -> Path:
     return destination
 
 
-def tools(folder: Path, *more: Path, busybox: bool = False) -> Path:
-    """Create a directory for PATH that holds TOOLS and the programs in `more` only."""
+def tools(folder: Path, *programs: Path, busybox: bool = False) -> Path:
+    """Create a directory for PATH that contains only TOOLS and `programs`."""
     folder.mkdir(parents=True)
     for name in TOOLS:
-        of_busybox = busybox and name not in ("bash", "sh", "env")
-        (folder / name).symlink_to(shutil.which("busybox" if of_busybox else name) or name)
-    for program in more:
+        from_busybox = busybox and name not in ("bash", "sh", "env")
+        (folder / name).symlink_to(shutil.which("busybox" if from_busybox else name) or name)
+    for program in programs:
         (folder / program.name).symlink_to(program)
     return folder
 
@@ -88,7 +88,7 @@ def compile_package(
     director: bool = False,
     shell: str = "bash",
     hide: Path | None = None,
-) -> Compiled:
+) -> CompileResult:
     """Run packaging as create-env does or, with `director`, as an agent does. There is no network.
 
     The program `hide` fails while packaging runs.
@@ -103,7 +103,7 @@ def compile_package(
     }
     environ |= {"BOSH_PACKAGE_VERSION": "1"} if director else {"BOSH_PACKAGES_DIR": str(packages)}
     command = ["bash", "-x", "packaging"] if shell == "bash" else [shell, "packaging"]
-    hiding = f"mount --bind /bin/false {hide.resolve()} && " if hide else ""
+    mount = f"mount --bind /bin/false {hide.resolve()} && " if hide else ""
     assignments = [f"{name}={value}" for name, value in environ.items()]
     run = subprocess.run(
         [
@@ -112,7 +112,7 @@ def compile_package(
             "--mount",
             "sh",
             "-c",
-            f'{hiding}exec "$@"',
+            f'{mount}exec "$@"',
             "sh",
             shutil.which("env") or "env",
             "-i",
@@ -125,10 +125,10 @@ def compile_package(
         text=True,
         check=False,
     )
-    return Compiled(run.returncode, run.stderr, target)
+    return CompileResult(run.returncode, run.stderr, target)
 
 
 def interpreters() -> list[Path]:
     """Return all interpreters on this machine that the CPI supports."""
-    places = [*Path.home().glob(".pyenv/versions/3.1*/bin/python3.1?"), *Path("/usr/bin").glob("python3.1?")]
-    return sorted(place for place in places if re.fullmatch(r"python3\.1[0-9]", place.name))
+    paths = [*Path.home().glob(".pyenv/versions/3.1*/bin/python3.1?"), *Path("/usr/bin").glob("python3.1?")]
+    return sorted(path for path in paths if re.fullmatch(r"python3\.1[0-9]", path.name))

@@ -13,7 +13,7 @@ import pytest
 from tests.release import bosh_release
 
 STUB = """#!/bin/sh
-trap 'sleep 0.5; echo gone >> calls; exit' TERM
+trap 'sleep 0.5; echo stopped >> calls; exit' TERM
 echo "$*" >> calls
 case "$*" in *"$slow"*) for _ in $(seq 300); do sleep 0.1; done ;; esac
 case "$*" in *"$broken"*) exit 3 ;; esac
@@ -36,16 +36,18 @@ def checkout(tmp_path: Path) -> Path:
 def run(checkout: Path, broken: str) -> tuple[int, list[str], str]:
     """Return the exit status, the arguments of each call of bin/test, and stdout."""
     environ = os.environ | {"slow": "no call", "broken": broken}
-    ended = subprocess.run([checkout / ".ci/run"], env=environ, capture_output=True, text=True, timeout=30, check=False)
-    return ended.returncode, called(checkout), ended.stdout
+    result = subprocess.run(
+        [checkout / ".ci/run"], env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    return result.returncode, recorded_calls(checkout), result.stdout
 
 
-def called(checkout: Path) -> list[str]:
+def recorded_calls(checkout: Path) -> list[str]:
     calls = checkout / "calls"
     return calls.read_text().splitlines() if calls.exists() else []
 
 
-def test_fails_when_one_half_fails(checkout: Path) -> None:
+def test_fails_if_half_of_the_tests_fails(checkout: Path) -> None:
     status, calls, output = run(checkout, broken="no call")
     assert status == 0 and len(calls) == 3
     assert all(f"done: {call}" in output for call in calls)
@@ -59,9 +61,9 @@ def test_starts_no_server_when_the_other_tests_fail(checkout: Path) -> None:
 
 def test_termination_waits_for_both_halves(checkout: Path) -> None:
     environ = os.environ | {"slow": "--hosts", "broken": "no call"}
-    started = subprocess.Popen([checkout / ".ci/run"], env=environ, stdout=subprocess.DEVNULL)
-    while started.poll() is None and len(called(checkout)) < 3:
+    process = subprocess.Popen([checkout / ".ci/run"], env=environ, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(recorded_calls(checkout)) < 3:
         time.sleep(0.05)
-    started.terminate()
-    assert started.wait(10) == 1
-    assert called(checkout)[3:] == ["gone", "gone"]
+    process.terminate()
+    assert process.wait(10) == 1
+    assert recorded_calls(checkout)[3:] == ["stopped", "stopped"]

@@ -1,3 +1,5 @@
+"""The pages of the documentation match the release."""
+
 from __future__ import annotations
 
 import re
@@ -32,9 +34,9 @@ def page(name: str) -> str:
 
 def test_configure_page_is_generated_from_the_spec() -> None:
     program = bosh_release.ROOT / "tools/configure-page"
-    generated = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True).stdout
-    assert page("configure") == generated, "run tools/configure-page > docs/configure.md"
-    assert all(f"### {name}\n" in generated for name in bosh_job.SPEC["properties"])
+    text = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True).stdout
+    assert page("configure") == text, "run tools/configure-page > docs/configure.md"
+    assert all(f"### {name}\n" in text for name in bosh_job.SPEC["properties"])
 
 
 @pytest.mark.parametrize(
@@ -120,11 +122,14 @@ def test_docs_run_doctor_before_deploying() -> None:
 
 
 def test_doctor_and_deployment_use_the_same_variables() -> None:
-    interpolated, deployed = (
+    interpolate_arguments, create_env_arguments = (
         set(re.findall(r"--var(?:-file)?=\w+|--vars-\w+=\S+|-o \S+", command))
         for command in re.findall(r"bosh (?:interpolate|create-env) (?:.*\\\n)+.*", page("deploy"))
     )
-    assert deployed - interpolated == {"--var=cpi_path"} and interpolated <= deployed
+    assert (
+        create_env_arguments - interpolate_arguments == {"--var=cpi_path"}
+        and interpolate_arguments <= create_env_arguments
+    )
 
 
 def test_page_deploys_with_the_arguments_of_util(tmp_path: Path) -> None:
@@ -139,13 +144,13 @@ def test_page_deploys_with_the_arguments_of_util(tmp_path: Path) -> None:
         "SERVER_CERT": "server.crt",
     }
     util = [bosh_release.ROOT / "bin/util", "--dry-run", "deploy_bosh"]
-    printed = subprocess.run(util, capture_output=True, text=True, check=True, env=environ, cwd=tmp_path).stdout
-    [command] = re.findall(r"^\+ bosh create-env .*", printed, re.MULTILINE)
-    [documented] = re.findall(r"bosh create-env (?:.*\\\n)+.*", page("deploy"))
-    assert arguments(documented) == arguments(command)
+    output = subprocess.run(util, capture_output=True, text=True, check=True, env=environ, cwd=tmp_path).stdout
+    [command] = re.findall(r"^\+ bosh create-env .*", output, re.MULTILINE)
+    [documented_command] = re.findall(r"bosh create-env (?:.*\\\n)+.*", page("deploy"))
+    assert arguments(documented_command) == arguments(command)
 
 
 def test_migration_page_names_all_variables() -> None:
-    ours = bosh_ops.variables(yaml.safe_load((OPS.parent / "cpi.yml").read_text("utf-8"))[0])
-    for name in ours | bosh_ops.variables(yaml.safe_load((OPS / "release-url.yml").read_text("utf-8"))):
+    variables = bosh_ops.variables(yaml.safe_load((OPS.parent / "cpi.yml").read_text("utf-8"))[0])
+    for name in variables | bosh_ops.variables(yaml.safe_load((OPS / "release-url.yml").read_text("utf-8"))):
         assert name in page("move-from-go-cpi")

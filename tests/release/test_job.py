@@ -1,3 +1,5 @@
+"""The job: spec, templates and configuration."""
+
 from __future__ import annotations
 
 import json
@@ -16,14 +18,14 @@ INFO = {"method": "info", "arguments": [], "context": {"director_uuid": "d"}, "a
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+    leaves_by_name: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
+        leaves_by_name |= (
             leaves(value, f"{prefix}{key}.")
             if isinstance(value, dict) and key != "instance_config"
             else {prefix + key: value}
         )
-    return flat
+    return leaves_by_name
 
 
 def schema_keys() -> set[str]:
@@ -65,9 +67,9 @@ def test_templates_exist_and_monit_is_empty() -> None:
 
 @pytest.mark.parametrize("caller", CALLERS)
 def test_configuration_has_the_keys_of_the_properties(caller: str) -> None:
-    rendered = json.loads(bosh_job.render("cpi.json.erb", bosh_job.examples(), caller))
-    assert leaves(rendered).keys() == schema_keys()
-    for name, value in leaves(rendered).items():
+    document = json.loads(bosh_job.render("cpi.json.erb", bosh_job.examples(), caller))
+    assert leaves(document).keys() == schema_keys()
+    for name, value in leaves(document).items():
         definition = bosh_job.SPEC["properties"][f"lxd_cpi.{name}"]
         assert value == definition.get("example", definition.get("default")), name
 
@@ -80,7 +82,7 @@ def test_rendered_configuration_loads_without_warnings(caller: str, tmp_path: Pa
 
 
 def test_defaults_of_the_spec_equal_those_of_the_schema(tmp_path: Path) -> None:
-    loaded, _ = load(tmp_path, bosh_job.CONNECTION)
+    config, _ = load(tmp_path, bosh_job.CONNECTION)
     schema_defaults = leaves(
         {
             name: value._asdict() if name in schema.SECTIONS else value
@@ -88,7 +90,7 @@ def test_defaults_of_the_spec_equal_those_of_the_schema(tmp_path: Path) -> None:
         }
     )
     spec_defaults = leaves(
-        {name: value._asdict() if name in schema.SECTIONS else value for name, value in loaded._asdict().items()}
+        {name: value._asdict() if name in schema.SECTIONS else value for name, value in config._asdict().items()}
     )
     required = {"server.url", "server.tls_client_cert", "server.tls_client_key", "agent.mbus"}
     assert {name: value for name, value in spec_defaults.items() if name not in required} == {
@@ -98,11 +100,11 @@ def test_defaults_of_the_spec_equal_those_of_the_schema(tmp_path: Path) -> None:
 
 def test_job_properties_override_global_mbus_and_ntp(tmp_path: Path) -> None:
     properties = bosh_job.CONNECTION | {"ntp": ["global"]}
-    loaded, _ = load(tmp_path, properties)
-    assert loaded.agent == schema.Agent(mbus="nats://10.0.0.1:4222", ntp=("global",))
-    properties["lxd_cpi"] = properties["lxd_cpi"] | {"agent": {"mbus": "nats://own", "ntp": ["own"]}}
-    loaded, _ = load(tmp_path, properties)
-    assert loaded.agent == schema.Agent(mbus="nats://own", ntp=("own",))
+    config, _ = load(tmp_path, properties)
+    assert config.agent == schema.Agent(mbus="nats://10.0.0.1:4222", ntp=("global",))
+    properties["lxd_cpi"] = properties["lxd_cpi"] | {"agent": {"mbus": "nats://job", "ntp": ["job"]}}
+    config, _ = load(tmp_path, properties)
+    assert config.agent == schema.Agent(mbus="nats://job", ntp=("job",))
 
 
 def test_rejects_a_director_without_mbus() -> None:
@@ -114,9 +116,9 @@ def test_rejects_a_director_without_mbus() -> None:
 def test_renders_special_characters_unchanged(caller: str, tmp_path: Path) -> None:
     properties = json.loads(json.dumps(bosh_job.CONNECTION))
     properties["lxd_cpi"]["server"] |= {"tls_client_key": 'a\n"b" #{c} <%= d %> \\e\n', "project_name": "ü\u2028'"}
-    loaded, _ = load(tmp_path, properties, caller)
-    assert loaded.server.tls_client_key == 'a\n"b" #{c} <%= d %> \\e\n'
-    assert loaded.server.project_name == "ü\u2028'"
+    config, _ = load(tmp_path, properties, caller)
+    assert config.server.tls_client_key == 'a\n"b" #{c} <%= d %> \\e\n'
+    assert config.server.project_name == "ü\u2028'"
 
 
 def test_missing_package_gives_a_cpi_error(public_path: Path) -> None:
@@ -173,7 +175,7 @@ def pre_start(public_path: Path, schedule: object) -> dict[str, str]:
     job = bosh_job.render_job(public_path / "jobs", properties)
     script = """set -e
         for directory in cron.d cron.daily; do mkdir -p "/etc/$directory"; mount -t tmpfs none "/etc/$directory"; done
-        echo old > /etc/cron.d/lxd_cpi-cleanup; echo theirs > /etc/cron.daily/lxd-cleanup
+        echo old > /etc/cron.d/lxd_cpi-cleanup; echo other > /etc/cron.daily/lxd-cleanup
         "$1"
         "$1"
         cd /etc; stat -c %a-%U cron.d/* >&2

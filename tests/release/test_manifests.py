@@ -1,3 +1,5 @@
+"""The manifests and ops files."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -84,7 +86,7 @@ def with_cpi(*ops: Path) -> Any:
     return manifest
 
 
-def sides(manifest: Any) -> dict[str, Any]:
+def properties_by_caller(manifest: Any) -> dict[str, Any]:
     """Return the properties of the job for each caller."""
     return {
         "director": manifest["instance_groups"][0]["properties"],
@@ -99,17 +101,17 @@ def load(properties: dict[str, Any], caller: str, path: Path) -> schema.Config:
 
 @pytest.mark.parametrize("caller", ["director", "create-env"])
 def test_cpi_yml_configures_both_callers(caller: str, tmp_path: Path) -> None:
-    properties = sides(with_cpi())[caller]
+    properties = properties_by_caller(with_cpi())[caller]
     properties["lxd_cpi"]["server"] |= {"url": "https://lxd:8443", "insecure_skip_verify": "true"}
-    loaded = load(properties, caller, tmp_path / "cpi.json")
+    config = load(properties, caller, tmp_path / "cpi.json")
     assert (
-        loaded.agent.mbus
+        config.agent.mbus
         == {
             "director": "nats://((internal_ip)):4222",
             "create-env": "https://mbus:((mbus_bootstrap_password))@0.0.0.0:6868",
         }[caller]
     )
-    assert loaded.server.project_name == "((lxd_project_name))"
+    assert config.server.project_name == "((lxd_project_name))"
 
 
 def test_cpi_yml_adds_release_job_and_template() -> None:
@@ -127,8 +129,8 @@ def test_cpi_yml_adds_release_job_and_template() -> None:
 
 
 def test_all_variables_are_defined() -> None:
-    defined = read(MANIFESTS / "bosh-vars.yml").keys() | COMMAND_LINE
-    assert bosh_ops.variables(read(MANIFESTS / "cpi.yml")) <= defined
+    variables = read(MANIFESTS / "bosh-vars.yml").keys() | COMMAND_LINE
+    assert bosh_ops.variables(read(MANIFESTS / "cpi.yml")) <= variables
     assert {
         "director_name",
         "lxd_project_name",
@@ -147,7 +149,7 @@ def test_ops_files_set_known_properties(path: Path) -> None:
     manifest = with_cpi(path)
     if path.stem not in ("local-release", "remove-instance-config"):
         assert manifest != with_cpi(), "the ops file changes nothing"
-    for properties in sides(manifest).values():
+    for properties in properties_by_caller(manifest).values():
         for section, content in properties["lxd_cpi"].items():
             for key in content:
                 assert f"lxd_cpi.{section}.{key}" in bosh_job.SPEC["properties"]
@@ -158,7 +160,7 @@ def test_ops_files_set_known_properties(path: Path) -> None:
 )
 @pytest.mark.parametrize("caller", ["director", "create-env"])
 def test_ops_files_configure_both_callers(name: str, caller: str, tmp_path: Path) -> None:
-    properties = sides(with_cpi(MANIFESTS / f"ops/{name}.yml"))[caller]
+    properties = properties_by_caller(with_cpi(MANIFESTS / f"ops/{name}.yml"))[caller]
     properties["lxd_cpi"]["server"] |= {"url": "https://lxd:8443", "insecure_skip_verify": False}
     server = load(properties, caller, tmp_path / "cpi.json").server
     assert {
@@ -171,21 +173,21 @@ def test_ops_files_configure_both_callers(name: str, caller: str, tmp_path: Path
 
 def test_server_variables_replace_all_lxd_variables() -> None:
     before, after = (bosh_ops.variables(with_cpi(*ops)) for ops in ((), (MANIFESTS / "ops/server-variables.yml",)))
-    ours = {name for name in before if name.startswith("lxd_")}
+    lxd_variables = {name for name in before if name.startswith("lxd_")}
     assert not {name for name in after if name.startswith("lxd_")}
-    assert {name.replace("lxd_", "server_") for name in ours} <= after
+    assert {name.replace("lxd_", "server_") for name in lxd_variables} <= after
 
 
 def test_throttle_directory_is_mounted_for_bpm(tmp_path: Path) -> None:
     manifest = with_cpi(MANIFESTS / "ops/enable-throttle.yml", MANIFESTS / "ops/throttle-directory.yml")
-    properties = sides(manifest)["director"]
+    properties = properties_by_caller(manifest)["director"]
     [volume] = properties["director"]["cpi_additional_volumes"]
     assert volume["writable"]
     properties["lxd_cpi"]["server"] |= {"url": "https://lxd:8443", "insecure_skip_verify": False}
     properties["lxd_cpi"]["throttle_config"] |= {"limit": 3, "hold": "90s"}
-    loaded = load(properties, "director", tmp_path / "cpi.json")
-    assert loaded.lock_directory().startswith(volume["path"] + "/")
-    assert loaded.throttle_config.enabled and loaded.throttle_config.limit == 3
+    config = load(properties, "director", tmp_path / "cpi.json")
+    assert config.lock_directory().startswith(volume["path"] + "/")
+    assert config.throttle_config.enabled and config.throttle_config.limit == 3
 
 
 def test_cloud_config_has_valid_cloud_properties() -> None:
@@ -223,8 +225,8 @@ def test_runtime_config_and_postgres_are_complete() -> None:
         entry["name"] for entry in runtime["releases"]
     }
     postgres = read(MANIFESTS / "postgres.yml")
-    defined = read(MANIFESTS / "postgres-vars.yml").keys() | {entry["name"] for entry in postgres["variables"]}
-    assert bosh_ops.variables(postgres) <= defined
+    variables = read(MANIFESTS / "postgres-vars.yml").keys() | {entry["name"] for entry in postgres["variables"]}
+    assert bosh_ops.variables(postgres) <= variables
 
 
 @pytest.mark.parametrize("deployment", sorted(CLOUD_CONFIG_NAMES))

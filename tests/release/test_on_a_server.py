@@ -86,14 +86,14 @@ def init_lxd(host: Any, folder: Path) -> str:
     return run.stdout
 
 
-def make_certificate(folder: Path) -> None:
+def create_client_certificate(folder: Path) -> None:
     create_certificate(folder / "client.crt", folder / "client.key", name="release", curve="prime256v1")
 
 
 @pytest.fixture
 def cpi(host: Any, public_path: Path, packages: Path) -> Callable[..., Any]:
     """The job of the compiled release on a server. Return a function that returns the result of a CPI call."""
-    make_certificate(public_path)
+    create_client_certificate(public_path)
     init_lxd(host, public_path)
     assert init_lxd(host, public_path) == "", "the second run changes nothing"
     properties = {

@@ -1,3 +1,5 @@
+"""The compilation of the packages, and the installed CPI."""
+
 from __future__ import annotations
 
 import json
@@ -25,7 +27,7 @@ OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.[6-9].*/bin/python3.[6-
 
 def install(
     tmp_path: Path, path: Path, *, director: bool = False, shell: str = "bash", hide: Path | None = None
-) -> bosh_release.Compiled:
+) -> bosh_release.CompileResult:
     """Compile both packages in the order of their dependencies. Return the result of the second one."""
     packages = tmp_path / "packages"
     for package in ("python3", "bosh_lxd_cpi"):
@@ -69,20 +71,20 @@ def test_chooses_the_newest_python(tmp_path: Path, blobs: None) -> None:
 
 
 def test_prefers_the_compiled_python3_package(tmp_path: Path, blobs: None) -> None:
-    vendored = tmp_path / "packages/python3/bin"
+    python_package = tmp_path / "packages/python3/bin"
     path = bosh_release.tools(tmp_path / "tools")
     packages = tmp_path / "packages"
-    vendored.mkdir(parents=True)
-    (vendored / "python3").write_text(
+    python_package.mkdir(parents=True)
+    (python_package / "python3").write_text(
         f'#!/bin/sh\n[ "$1" = -I ] && [ "$2" = -c ] && [ -z "$5" ] && '
         f'{{ echo "$0"; exit; }}\nexec {SYSTEM_PYTHON} "$@"\n'
     )
-    (vendored / "python3").chmod(0o755)
+    (python_package / "python3").chmod(0o755)
     run = bosh_release.compile_package(
         "bosh_lxd_cpi", source=bosh_release.pack("bosh_lxd_cpi", tmp_path / "compile"), packages=packages, path=path
     )
     assert run.status == 0, run.stderr
-    assert (run.target / "python3").readlink() == vendored / "python3"
+    assert (run.target / "python3").readlink() == python_package / "python3"
 
 
 @pytest.mark.skipif(not OLD_PYTHONS, reason="needs a Python older than 3.10")
@@ -137,10 +139,10 @@ def test_installs_licences_of_the_libraries(packages: Path) -> None:
     assert {path.name for path in (package / "licenses").iterdir()} == {"urllib3", "PyYAML"}
 
 
-def test_finds_another_python_when_the_chosen_one_is_gone(tmp_path: Path, blobs: None) -> None:
+def test_uses_another_python_if_the_chosen_python_is_missing(tmp_path: Path, blobs: None) -> None:
     run = install(tmp_path, bosh_release.tools(tmp_path / "tools", SYSTEM_PYTHON))
     (run.target / "python3").unlink()
-    (run.target / "python3").symlink_to(tmp_path / "gone")
+    (run.target / "python3").symlink_to(tmp_path / "missing")
     assert call(run.target, INFO, environ={"PATH": "/usr/bin:/bin"})["error"] is None
     assert "no Python" in str(call(run.target, INFO, environ={"PATH": str(tmp_path), "HOME": os.devnull})["error"])
 

@@ -1,3 +1,5 @@
+"""bin/vendor: download, pins and SBOM of the libraries."""
+
 from __future__ import annotations
 
 import hashlib
@@ -60,19 +62,19 @@ def index(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     (root / "files").mkdir()
     (root / "files" / str(PIN["file"])).write_bytes(LIBRARY)
 
-    class Quiet(SimpleHTTPRequestHandler):
+    class QuietHandler(SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(root))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
 
-        def with_page(text: str) -> str:
+        def set_page(text: str) -> str:
             (root / "simple/some-lib/index.html").write_text(text)
             return f"http://127.0.0.1:{server.server_port}/simple/"
 
-        yield with_page
+        yield set_page
         server.shutdown()
         thread.join()
 

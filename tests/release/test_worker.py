@@ -1,4 +1,4 @@
-"""The rendered job with the compiled package, called as a worker of the director does."""
+"""The rendered job with the compiled package, with the calls of a worker of the director."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def worker(public_path: Path, packages: Path) -> dict[str, Path]:
 
 def environ(worker: dict[str, Path]) -> dict[str, str]:
     """Return the environment of a worker, with variables for the directories that replace /var/vcap."""
-    places = {"BOSH_PACKAGES_DIR": str(worker["packages"]), "BOSH_JOBS_DIR": str(worker["jobs"])}
-    return bosh_job.worker_environ(worker["tmp"]) | places
+    directories = {"BOSH_PACKAGES_DIR": str(worker["packages"]), "BOSH_JOBS_DIR": str(worker["jobs"])}
+    return bosh_job.worker_environ(worker["tmp"]) | directories
 
 
 def program(worker: dict[str, Path]) -> str:
@@ -58,7 +58,11 @@ def test_connects_to_the_server_as_vcap(worker: dict[str, Path]) -> None:
 
 def test_writes_nothing_to_package_and_job(worker: dict[str, Path]) -> None:
     def files() -> dict[str, float]:
-        return {str(path): path.lstat().st_mtime for place in ("packages", "jobs") for path in worker[place].rglob("*")}
+        return {
+            str(path): path.lstat().st_mtime
+            for directory in ("packages", "jobs")
+            for path in worker[directory].rglob("*")
+        }
 
     before = files()
     call(worker, HAS_VM, uid=NOBODY)

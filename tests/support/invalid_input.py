@@ -1,4 +1,4 @@
-"""Requests, properties, networks, tarballs and configurations that are wrong, each in its own way, by number."""
+"""Generate invalid requests, properties, networks, tarballs and configurations. Each case has a number."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONFIG = {
     "throttle_config": {"enabled": False, "limit": 4, "hold": "2m"},
     "agent_config": {"type": "CDROM", "label": "config-2"},
 }
-GOOD: dict[str, list[Any]] = {
+VALID_ARGUMENTS: dict[str, list[Any]] = {
     "create_stemcell": ["/nowhere/image", STEMCELL],
     "delete_stemcell": [f"img-{CID}"],
     "create_vm": ["agent", f"img-{CID}", VM, {"net": NETWORK}, [], {"bosh": {}}],
@@ -58,7 +58,7 @@ GOOD: dict[str, list[Any]] = {
     "calculate_vm_cloud_properties": [{"cpu": 1, "ram": 512, "ephemeral_disk_size": 1024}],
 }
 
-NO_CID = (
+INVALID_CIDS = (
     None,
     "",
     0,
@@ -85,8 +85,8 @@ NO_CID = (
     "x" * 201,
     "-" * 9999,
 )
-NO_MAPPING = (1, True, 1.5, "text", ["a"], [{}], "\ud800")
-NO_SIZE = (
+NON_OBJECTS = (1, True, 1.5, "text", ["a"], [{}], "\ud800")
+INVALID_SIZES = (
     None,
     "",
     0,
@@ -108,8 +108,8 @@ NO_SIZE = (
     "٣",
     float("nan"),
 )
-NO_TEXT = (["a"], {"a": 1}, True, [])
-NO_ADDRESS = (
+NON_STRINGS = (["a"], {"a": 1}, True, [])
+INVALID_ADDRESSES = (
     None,
     "",
     5,
@@ -125,30 +125,30 @@ NO_ADDRESS = (
     "\ud800",
     ["10.0.0.5"],
 )
-NO_WORDS = (1, "text", {"a": 1}, [["a"]], [{}], [None], [True])
+INVALID_STRING_LISTS = (1, "text", {"a": 1}, [["a"]], [{}], [None], [True])
 
 
 def request(method: Any, arguments: Any, context: Any = None) -> bytes:
     return json.dumps({"method": method, "arguments": arguments, "context": context or {"director_uuid": "d"}}).encode()
 
 
-def broken_json(dice: random.Random, config: dict[str, Any]) -> bytes:
-    raw = bytearray(request(*dice.choice(list(GOOD.items()))))
-    kind = dice.randrange(6)
+def invalid_json(rng: random.Random, config: dict[str, Any]) -> bytes:
+    raw = bytearray(request(*rng.choice(list(VALID_ARGUMENTS.items()))))
+    kind = rng.randrange(6)
     if kind == 0:
-        return bytes(raw[: dice.randrange(len(raw))])
+        return bytes(raw[: rng.randrange(len(raw))])
     if kind == 1:
-        return dice.randbytes(dice.randrange(200))
+        return rng.randbytes(rng.randrange(200))
     if kind == 2:
-        return bytes(raw) + dice.choice([b"}", b"{}", b"\0", b"x", bytes(raw)])
+        return bytes(raw) + rng.choice([b"}", b"{}", b"\0", b"x", bytes(raw)])
     if kind == 3:
-        return dice.choice([b"[", b'{"a":', b'{"arguments":[']) * dice.choice([10, 10_000, 100_000])
+        return rng.choice([b"[", b'{"a":', b'{"arguments":[']) * rng.choice([10, 10_000, 100_000])
     if kind == 4:
-        raw[raw.index(b"method") : raw.index(b"method") + 6] = dice.choice(
+        raw[raw.index(b"method") : raw.index(b"method") + 6] = rng.choice(
             [b"Method", b"\xff\xfe", b"meth\xc3", b"\\ud800"]
         )
         return bytes(raw)
-    return dice.choice(
+    return rng.choice(
         [
             b"",
             b"null",
@@ -166,56 +166,61 @@ def broken_json(dice: random.Random, config: dict[str, Any]) -> bytes:
     )
 
 
-def wrong_shape(dice: random.Random, config: dict[str, Any]) -> bytes:
-    method = dice.choice(list(GOOD))
-    junk = dice.choice([1, "x", True, 1.5])
-    return dice.choice(
+def invalid_document(rng: random.Random, config: dict[str, Any]) -> bytes:
+    method = rng.choice(list(VALID_ARGUMENTS))
+    value = rng.choice([1, "x", True, 1.5])
+    return rng.choice(
         [
-            json.dumps({"method": dice.choice([None, 1, [], {}, "", True]), "arguments": []}).encode(),
+            json.dumps({"method": rng.choice([None, 1, [], {}, "", True]), "arguments": []}).encode(),
             request(
-                dice.choice(
+                rng.choice(
                     ["Info", "create_vm ", "__init__", "\ud800", "configure_networks", "x" * 9999, "vms.create_vm"]
                 ),
                 [],
             ),
-            json.dumps({"method": method, "arguments": dice.choice([junk, {"a": 1}])}).encode(),
-            json.dumps({"method": method, "arguments": GOOD[method], "context": dice.choice([junk, ["a"]])}).encode(),
-            request(method, GOOD[method] + [None] * dice.choice([5, 50])),
+            json.dumps({"method": method, "arguments": rng.choice([value, {"a": 1}])}).encode(),
+            json.dumps(
+                {"method": method, "arguments": VALID_ARGUMENTS[method], "context": rng.choice([value, ["a"]])}
+            ).encode(),
+            request(method, VALID_ARGUMENTS[method] + [None] * rng.choice([5, 50])),
             request(method, []),
             b'{"arguments":[],"context":{}}',
         ]
     )
 
 
-def wrong_argument(dice: random.Random, config: dict[str, Any]) -> bytes:
-    method = dice.choice(
-        [method for method in GOOD if method not in ("create_stemcell", "calculate_vm_cloud_properties")]
+def invalid_argument(rng: random.Random, config: dict[str, Any]) -> bytes:
+    method = rng.choice(
+        [method for method in VALID_ARGUMENTS if method not in ("create_stemcell", "calculate_vm_cloud_properties")]
     )
-    arguments = copy.deepcopy(GOOD[method])
-    at = dice.randrange(len(arguments))
-    good = arguments[at]
-    if method == "create_vm" and at in (0, 4):
-        at, good = 1, arguments[1]
-    if isinstance(good, int):
-        arguments[at] = dice.choice(NO_SIZE)
-    elif isinstance(good, dict):
-        arguments[at] = dice.choice(NO_MAPPING)
+    arguments = copy.deepcopy(VALID_ARGUMENTS[method])
+    index = rng.randrange(len(arguments))
+    valid = arguments[index]
+    if method == "create_vm" and index in (0, 4):
+        index, valid = 1, arguments[1]
+    if isinstance(valid, int):
+        arguments[index] = rng.choice(INVALID_SIZES)
+    elif isinstance(valid, dict):
+        arguments[index] = rng.choice(NON_OBJECTS)
     elif method == "create_disk":
-        arguments[0] = dice.choice(NO_SIZE)
+        arguments[0] = rng.choice(INVALID_SIZES)
     else:
-        arguments[at] = dice.choice(NO_CID)
+        arguments[index] = rng.choice(INVALID_CIDS)
     return request(method, arguments)
 
 
-def wrong_number(dice: random.Random, config: dict[str, Any]) -> bytes:
-    key = dice.choice(["cpu", "ram", "ephemeral_disk_size"])
+def invalid_resources(rng: random.Random, config: dict[str, Any]) -> bytes:
+    key = rng.choice(["cpu", "ram", "ephemeral_disk_size"])
     return request(
         "calculate_vm_cloud_properties",
         [
-            dice.choice(
+            rng.choice(
                 [
-                    {**GOOD["calculate_vm_cloud_properties"][0], key: dice.choice([None, "1", -1, 1.5, True, [], {}])},
-                    *NO_MAPPING,
+                    {
+                        **VALID_ARGUMENTS["calculate_vm_cloud_properties"][0],
+                        key: rng.choice([None, "1", -1, 1.5, True, [], {}]),
+                    },
+                    *NON_OBJECTS,
                     {},
                 ]
             )
@@ -223,20 +228,20 @@ def wrong_number(dice: random.Random, config: dict[str, Any]) -> bytes:
     )
 
 
-def wrong_properties(dice: random.Random, config: dict[str, Any]) -> bytes:
-    owned = dice.choice(["limits.cpu", "limits.memory", "user.bosh.director", "volatile.uuid", "image.os"])
-    device = dice.choice(["root", "config", "ephemeral", "eth0", "p0123456789ab", "persistent-1"])
-    key, value = dice.choice(
+def invalid_properties(rng: random.Random, config: dict[str, Any]) -> bytes:
+    reserved_key = rng.choice(["limits.cpu", "limits.memory", "user.bosh.director", "volatile.uuid", "image.os"])
+    device = rng.choice(["root", "config", "ephemeral", "eth0", "p0123456789ab", "persistent-1"])
+    key, value = rng.choice(
         [
             *(
                 (key, value)
                 for key in ("cpu", "ram", "root_disk", "ephemeral_disk")
                 for value in ("x", -1, 1.5, True, [], {}, 1 << 41, "\ud800")
             ),
-            *((key, value) for key in ("storage_pool", "target", "network", "instance_type") for value in NO_TEXT),
-            *(("profiles", value) for value in NO_WORDS),
+            *((key, value) for key in ("storage_pool", "target", "network", "instance_type") for value in NON_STRINGS),
+            *(("profiles", value) for value in INVALID_STRING_LISTS),
             *((key, value) for key in ("config", "devices", "tags") for value in (1, "a", [1], True)),
-            ("config", {owned: "1"}),
+            ("config", {reserved_key: "1"}),
             ("config", {"a": [1]}),
             ("devices", {device: {"type": "disk"}}),
             ("devices", {"x": {"path": "/"}}),
@@ -245,24 +250,24 @@ def wrong_properties(dice: random.Random, config: dict[str, Any]) -> bytes:
             ("cpu", 5000),
             ("instance_type", "c9999999"),
             ("instance_type", "-"),
-            (dice.choice(["cpus", "RAM", "root-disk", "", "__class__", "\ud800", "x" * 5000, "ephemeral_disk "]), 1),
+            (rng.choice(["cpus", "RAM", "root-disk", "", "__class__", "\ud800", "x" * 5000, "ephemeral_disk "]), 1),
         ]
     )
-    size = {} if key == "instance_type" else {"cpu": 1, "ram": 64}  # which would win
+    size = {} if key == "instance_type" else {"cpu": 1, "ram": 64}  # these would override instance_type
     return request("create_vm", ["agent", f"img-{CID}", {**VM, **size, key: value}, {"net": NETWORK}, [], {}])
 
 
-def wrong_networks(dice: random.Random, config: dict[str, Any]) -> bytes:
-    key, value = dice.choice(
+def invalid_networks(rng: random.Random, config: dict[str, Any]) -> bytes:
+    key, value = rng.choice(
         [
-            *(("ip", value) for value in NO_ADDRESS),
-            *((key, value) for key in ("netmask", "gateway") for value in NO_ADDRESS if value),
+            *(("ip", value) for value in INVALID_ADDRESSES),
+            *((key, value) for key in ("netmask", "gateway") for value in INVALID_ADDRESSES if value),
             *(("type", value) for value in ("static", 1, ["manual"], {"a": 1}, "MANUAL")),
-            *(("cloud_properties", value) for value in NO_MAPPING),
+            *(("cloud_properties", value) for value in NON_OBJECTS),
             ("type", "vip"),
             *(("default", value) for value in (5, True, {"a": 1}, "gateway", [["gateway"]])),
             *(("dns", value) for value in (5, True, {"a": 1}, "10.0.0.1", [1], [["a"]])),
-            *(("cloud_properties", {key: value}) for key in ("name", "target") for value in NO_TEXT),
+            *(("cloud_properties", {key: value}) for key in ("name", "target") for value in NON_STRINGS),
             *(("cloud_properties", {key: value}) for key in ("mtu", "vlan") for value in ("x", -1, 1.5, True, [])),
             ("cloud_properties", {"security_groups": "a"}),
             ("cloud_properties", {"mac_filtering": "perhaps"}),
@@ -271,19 +276,19 @@ def wrong_networks(dice: random.Random, config: dict[str, Any]) -> bytes:
         ]
     )
     network = {**NETWORK, key: value}
-    networks = dice.choice(
+    networks = rng.choice(
         [
             {"net": network},
-            {"a": {**NETWORK, "nic_group": 1}, "net": {**network, "nic_group": dice.choice([1, [], {}])}},
-            *([] if dice.random() < 0.9 else NO_MAPPING),
+            {"a": {**NETWORK, "nic_group": 1}, "net": {**network, "nic_group": rng.choice([1, [], {}])}},
+            *([] if rng.random() < 0.9 else NON_OBJECTS),
             {"net": network, "vip": {"type": "vip"}},
         ]
     )
     return request("create_vm", ["agent", f"img-{CID}", VM, networks, [], {}])
 
 
-def wrong_configuration(dice: random.Random, config: dict[str, Any]) -> bytes:
-    section, key, value = dice.choice(
+def invalid_configuration(rng: random.Random, config: dict[str, Any]) -> bytes:
+    section, key, value = rng.choice(
         [
             *(("server", "url", value) for value in ("", None, "http://x", "lxd:8443", 5, ["https://x"], "\ud800", {})),
             *(
@@ -309,8 +314,8 @@ def wrong_configuration(dice: random.Random, config: dict[str, Any]) -> bytes:
     return request("has_vm", [f"vm-{CID}"])
 
 
-def wrong_context(dice: random.Random, config: dict[str, Any]) -> bytes:
-    context = dice.choice(
+def invalid_context(rng: random.Random, config: dict[str, Any]) -> bytes:
+    context = rng.choice(
         [
             {"urll": "x"},
             {"url": ["x"]},
@@ -335,49 +340,49 @@ def wrong_context(dice: random.Random, config: dict[str, Any]) -> bytes:
     return request("has_vm", [f"vm-{CID}"], {"director_uuid": "d", **context})
 
 
-def wrong_stemcell(dice: random.Random, config: dict[str, Any], *, directory: Path) -> bytes:
-    content = bytearray(tarball(dice))
-    kind = dice.randrange(3)
+def invalid_stemcell(rng: random.Random, config: dict[str, Any], *, directory: Path) -> bytes:
+    content = bytearray(tarball(rng))
+    kind = rng.randrange(3)
     if kind == 0:
-        del content[dice.randrange(len(content)) :]
+        del content[rng.randrange(len(content)) :]
     elif kind == 1:
-        at = dice.randrange(len(content) - 8)
-        content[at : at + 8] = dice.randbytes(8)
+        index = rng.randrange(len(content) - 8)
+        content[index : index + 8] = rng.randbytes(8)
     path = directory / "image"
     path.write_bytes(bytes(content))
-    properties = {**STEMCELL, "disk_format": dice.choice(["qcow2", "raw", "", "vmdk"])} if kind else STEMCELL
+    properties = {**STEMCELL, "disk_format": rng.choice(["qcow2", "raw", "", "vmdk"])} if kind else STEMCELL
     if kind != 2:
-        properties = {**properties, "disk": "damaged"} if dice.random() < 0.1 else properties
+        properties = {**properties, "disk": "damaged"} if rng.random() < 0.1 else properties
     return request(
         "create_stemcell",
-        [dice.choice([str(path)] * 20 + ["", "/", "/nowhere", 5, None, "\0", [], "/dev/null", "\ud800"]), properties],
+        [rng.choice([str(path)] * 20 + ["", "/", "/nowhere", 5, None, "\0", [], "/dev/null", "\ud800"]), properties],
     )
 
 
-def tarball(dice: random.Random) -> bytes:
-    """A stemcell's image that is refused even when it is whole: no root.img, or one that is none."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=dice.choice([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])) as tar:
-        name = dice.choice(
+def tarball(rng: random.Random) -> bytes:
+    """Return the image of a stemcell without root.img, or with an invalid root.img."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=rng.choice([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])) as tar:
+        name = rng.choice(
             ["../root.img", "/root.img", "root.img/x", "ROOT.IMG", "a/root.img", "root.img", "\xff", "x" * 300]
         )
         member = tarfile.TarInfo(name)
-        kind = dice.randrange(4) if name == "root.img" else 9
+        kind = rng.randrange(4) if name == "root.img" else 9
         content = (
             b""
             if kind == 0
-            else dice.choice([b"QFI", b"QFI\xfc", b"conectix", b"\x7fELF", b"QFI\xfb" + b"\0\0\0\3" + b"\1" * 8])
+            else rng.choice([b"QFI", b"QFI\xfc", b"conectix", b"\x7fELF", b"QFI\xfb" + b"\0\0\0\3" + b"\1" * 8])
         )
         content = content and content.ljust(4096, b"\1")
         member.size = len(content)
         if kind == 1:
-            member.type, member.linkname = dice.choice([tarfile.SYMTYPE, tarfile.LNKTYPE]), "/etc/passwd"
+            member.type, member.linkname = rng.choice([tarfile.SYMTYPE, tarfile.LNKTYPE]), "/etc/passwd"
         if kind == 2:
-            member.type = dice.choice([tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+            member.type = rng.choice([tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
         if kind == 3:
-            member.pax_headers = {"mtime": "nan", "size": dice.choice(["nan", "-5", "99999999999999999999"])}
+            member.pax_headers = {"mtime": "nan", "size": rng.choice(["nan", "-5", "99999999999999999999"])}
         tar.addfile(member, io.BytesIO(content))
-    return gzip.compress(packed.getvalue(), 1)
+    return gzip.compress(archive.getvalue(), 1)
 
 
 Generator = Callable[[random.Random, dict[str, Any]], bytes]
@@ -385,24 +390,24 @@ Generator = Callable[[random.Random, dict[str, Any]], bytes]
 
 def generators(directory: Path) -> list[Generator]:
     return [
-        broken_json,
-        wrong_shape,
-        wrong_argument,
-        wrong_number,
-        wrong_properties,
-        wrong_networks,
-        wrong_configuration,
-        wrong_context,
-        lambda dice, config: wrong_stemcell(dice, config, directory=directory),
+        invalid_json,
+        invalid_document,
+        invalid_argument,
+        invalid_resources,
+        invalid_properties,
+        invalid_networks,
+        invalid_configuration,
+        invalid_context,
+        lambda rng, config: invalid_stemcell(rng, config, directory=directory),
     ]
 
 
 def cases(directory: Path, start: int, count: int) -> Iterator[tuple[str, bytes, Path]]:
-    """Name, request and configuration file of each case; a case is the same in every run."""
-    every = generators(directory)
+    """Yield name, request and configuration file of each case. Cases are the same in every run."""
+    all_generators = generators(directory)
     path = directory / "cpi.json"
     for number in range(start, start + count):
         config = copy.deepcopy(CONFIG)
-        raw = every[number % len(every)](random.Random(number), config)
+        raw = all_generators[number % len(all_generators)](random.Random(number), config)
         path.write_text(json.dumps(config), encoding="utf-8")
         yield f"case {number}: {raw[:600]!r} {config}", raw, path

@@ -1,7 +1,7 @@
-"""Thousands of requests, properties, networks, tarballs and configurations that are wrong, each in its own way.
+"""Thousands of invalid requests, properties, networks, tarballs and configurations.
 
-Each gets one answer with an error that was foreseen, and nothing is made on the server. The server here is a mock that
-can be read but notes every attempt to change it: what real servers say to such resources is not the question.
+The CPI responds to each with an error that is not an internal error, and changes nothing on the server. The server is a
+mock that records and rejects all changes.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ import pytest
 from bosh_lxd_cpi.actions import connection
 from bosh_lxd_cpi.lxd.transport import HttpResponse
 from bosh_lxd_cpi.protocol import cli
-from tests.support.invalid_input import CID, CONFIG, GOOD, STEMCELL, cases, request
+from tests.support.invalid_input import CID, CONFIG, STEMCELL, VALID_ARGUMENTS, cases, request
 
 HOME = Path(__file__).parents[2]
 CASES = 1500
 LONG_CASES = 20_000
 PROCESSES = 27
 LONG_PROCESSES = 400
-MOST_MEMORY = 64 << 10
-"""KiB that a process may ever hold."""
+MAX_MEMORY = 64 << 10
+"""Limit of the peak memory of a process in KiB."""
 
 
 class ReadOnly:
-    """A mock: a server with an image and a network, and nothing else."""
+    """A mock of the transport to a server with an image and a network. It records and rejects changes."""
 
     attempts: ClassVar[list[str]] = []
 
@@ -51,10 +51,10 @@ class ReadOnly:
 
     def request(self, method: str, path: str, *, body: Any = None, **_: Any) -> HttpResponse:
         if "/." in path:
-            self.attempts.append(f"{method} {path} leads elsewhere")
+            self.attempts.append(f"{method} {path} is outside of the API")
         if method != "GET":
             if body is not None and not isinstance(body, bytes):
-                for _chunk in body:  # an upload that breaks off makes nothing
+                for _ in body:  # an interrupted upload creates nothing
                     pass
             self.attempts.append(f"{method} {path}")
             return self._error(403, "read-only")
@@ -84,17 +84,17 @@ class ReadOnly:
 
 
 def check(case: str, raw: bytes) -> None:
-    """One line of JSON with an error that somebody thought of, and no more."""
+    """Check that a response is a line of JSON with an error that is not an internal error."""
     assert raw.count(b"\n") <= 1, case
-    answer = json.loads(raw)
-    assert answer.keys() == {"result", "error", "log"} and answer["error"], f"{case}: {answer}"
-    assert answer["error"]["type"].startswith("Bosh::Clouds::"), case
-    message = answer["error"]["message"]
+    response = json.loads(raw)
+    assert response.keys() == {"result", "error", "log"} and response["error"], f"{case}: {response}"
+    assert response["error"]["type"].startswith("Bosh::Clouds::"), case
+    message = response["error"]["message"]
     assert message and "Traceback" not in message and not message.startswith("internal error"), f"{case}: {message}"
     assert len(message) < 4000 and "sesame" not in message, case
 
 
-def ask_all(directory: Path, monkeypatch: pytest.MonkeyPatch, start: int, count: int) -> None:
+def check_all(directory: Path, monkeypatch: pytest.MonkeyPatch, start: int, count: int) -> None:
     monkeypatch.setattr(connection, "open_transport", ReadOnly)
     monkeypatch.setattr(ReadOnly, "attempts", [])
     for case, raw, config in cases(directory, start, count):
@@ -103,25 +103,25 @@ def ask_all(directory: Path, monkeypatch: pytest.MonkeyPatch, start: int, count:
 
 
 def test_rejects_invalid_requests_before_any_change(tmp_path, monkeypatch):
-    ask_all(tmp_path, monkeypatch, 0, CASES)
+    check_all(tmp_path, monkeypatch, 0, CASES)
 
 
 @pytest.mark.long
 def test_rejects_many_invalid_requests_before_any_change(tmp_path, monkeypatch):
-    ask_all(tmp_path, monkeypatch, CASES, LONG_CASES - CASES - LONG_PROCESSES)
+    check_all(tmp_path, monkeypatch, CASES, LONG_CASES - CASES - LONG_PROCESSES)
 
 
 def test_a_valid_request_reaches_the_server(tmp_path, monkeypatch):
-    """Else the tests above would pass with a CPI that refuses everything."""
+    """The tests above would also pass if the CPI rejected all requests."""
     monkeypatch.setattr(connection, "open_transport", ReadOnly)
     monkeypatch.setattr(ReadOnly, "attempts", [])
     (tmp_path / "cpi.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    cli.respond(request("create_vm", GOOD["create_vm"]), ["--config", str(tmp_path / "cpi.json")], {})
+    cli.respond(request("create_vm", VALID_ARGUMENTS["create_vm"]), ["--config", str(tmp_path / "cpi.json")], {})
     assert ReadOnly.attempts[0] == "POST /1.0/storage-pools/default/volumes/custom"
 
 
 def run(raw: bytes, config: Path) -> tuple[int, bytes, int]:
-    """Exit status, stdout and peak memory (KiB) of bin/cpi as a process."""
+    """Run bin/cpi as a process. Return its exit status, stdout and peak memory in KiB."""
     arguments = [
         sys.executable,
         "-BIS",
@@ -134,20 +134,20 @@ def run(raw: bytes, config: Path) -> tuple[int, bytes, int]:
         "--config",
         str(config),
     ]
-    done = subprocess.run(arguments, input=raw, capture_output=True, check=False)
-    return done.returncode, done.stdout, int(re.findall(rb"VmHWM:\s*(\d+) kB", done.stderr)[-1])
+    process = subprocess.run(arguments, input=raw, capture_output=True, check=False)
+    return process.returncode, process.stdout, int(re.findall(rb"VmHWM:\s*(\d+) kB", process.stderr)[-1])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """The mock behind a socket."""
+    """The mock as an HTTP server."""
 
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        answer = ReadOnly().request(self.command, self.path.partition("?")[0], body=self.rfile.read(length))
-        self.send_response(answer.status)
-        self.send_header("Content-Length", str(len(answer.body)))
+        response = ReadOnly().request(self.command, self.path.partition("?")[0], body=self.rfile.read(length))
+        self.send_response(response.status)
+        self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(answer.body)
+        self.wfile.write(response.body)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  names of http.server
 
@@ -156,8 +156,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The configuration's server is there."""
+def mock_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run the mock as the server of the configuration."""
     monkeypatch.setattr(ReadOnly, "attempts", [])
     monkeypatch.setitem(CONFIG, "server", {**CONFIG["server"], "url": f"unix://{tmp_path}/socket"})
     with socketserver.UnixStreamServer(f"{tmp_path}/socket", Handler) as server:
@@ -168,27 +168,27 @@ def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         thread.join()
 
 
-def run_all(directory: Path, start: int, count: int) -> None:
+def check_all_processes(directory: Path, start: int, count: int) -> None:
     for case, raw, config in cases(directory, start, count):
-        status, answer, _ = run(raw, config)
+        status, response, _ = run(raw, config)
         assert status == 0, case
-        check(case, answer)
+        check(case, response)
         assert ReadOnly.attempts == [], case
 
 
-@pytest.mark.usefixtures("listening")
+@pytest.mark.usefixtures("mock_server")
 def test_processes_reject_invalid_requests(tmp_path):
-    run_all(tmp_path, LONG_CASES - LONG_PROCESSES, PROCESSES)
+    check_all_processes(tmp_path, LONG_CASES - LONG_PROCESSES, PROCESSES)
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("listening")
+@pytest.mark.usefixtures("mock_server")
 def test_many_processes_reject_invalid_requests(tmp_path):
-    run_all(tmp_path, LONG_CASES - LONG_PROCESSES + PROCESSES, LONG_PROCESSES - PROCESSES)
+    check_all_processes(tmp_path, LONG_CASES - LONG_PROCESSES + PROCESSES, LONG_PROCESSES - PROCESSES)
 
 
-def bomb(path: Path, *, member: str) -> None:
-    """A gzip tar of 10 MB that unpacks to 10 GiB of zeros."""
+def decompression_bomb(path: Path, *, member: str) -> None:
+    """Write a gzip tar of 10 MB with 10 GiB of zeros."""
     header = tarfile.TarInfo(member)
     header.size = 100 * (100 << 20)
     zeros = gzip.compress(bytes(100 << 20), 1)
@@ -198,15 +198,17 @@ def bomb(path: Path, *, member: str) -> None:
             file.write(zeros)
 
 
-@pytest.mark.parametrize("member", ["root.img", "something-else"])
+@pytest.mark.parametrize("member", ["root.img", "other-member"])
 def test_rejects_a_decompression_bomb(tmp_path, member):
-    bomb(tmp_path / "image", member=member)
+    decompression_bomb(tmp_path / "image", member=member)
     (tmp_path / "cpi.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     properties = {
         key: value for key, value in STEMCELL.items() if key != "version"
-    }  # so that the server is not asked first
-    status, answer, peak = run(request("create_stemcell", [str(tmp_path / "image"), properties]), tmp_path / "cpi.json")
+    }  # without version, the CPI does not read the images first
+    status, response, peak = run(
+        request("create_stemcell", [str(tmp_path / "image"), properties]), tmp_path / "cpi.json"
+    )
     assert status == 0
-    check("bomb", answer)
-    assert "root.img" in json.loads(answer)["error"]["message"]
-    assert peak < MOST_MEMORY
+    check("decompression bomb", response)
+    assert "root.img" in json.loads(response)["error"]["message"]
+    assert peak < MAX_MEMORY
