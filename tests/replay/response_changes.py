@@ -314,9 +314,9 @@ def response_lost_while_operation_runs(call: Call) -> None:
 
 def response_lost_and_name_taken(call: Call) -> None:
     """Let the instance be missing at first, and be created by the first request while the second one is sent."""
-    at, _, path = creation(call)
+    index, _, path = creation(call)
     running = sync_response({"running": [{**state(call, **RUNNING)["body"]["metadata"]}]})
-    call["interactions"][at - 1 : at] = [
+    call["interactions"][index - 1 : index] = [
         exchange("POST", "/1.0/instances", error=LOST),
         exchange("GET", "/1.0/operations", sync_response({})),
         exchange("GET", path, error_response("Instance not found", 404)),
