@@ -171,7 +171,7 @@ def test_lifecycle_of_a_vm_with_a_restricted_certificate(
 
 
 def test_dhcp_does_not_assign_the_address_of_the_director(host: Any, public_path: Path) -> None:
-    make_certificate(public_path)
+    create_client_certificate(public_path)
     init_lxd(host, public_path)
     assert dhcp.offer(host.name, "boshdevbr0", request="10.250.0.185") == "10.250.0.185"
     offered = ipaddress.ip_address(dhcp.offer(host.name, "boshdevbr0", request="10.250.0.11"))
