@@ -562,7 +562,9 @@ def test_unexpected_response_names_endpoint_and_field(create, wire, responses, l
     lines = ["GET /1.0", "GET /1.0/images/aliases/img-1", "GET /1.0/networks/lxdbr0"]
     documents: list[Any] = [INCUS, STEMCELL, BRIDGE]
     documents[look_up] = document
-    wire.script(*[(line, responses.sync(one)) for line, one in zip(lines, documents, strict=True)][: look_up + 1])
+    wire.script(
+        *[(line, responses.sync(metadata)) for line, metadata in zip(lines, documents, strict=True)][: look_up + 1]
+    )
     with pytest.raises(errors.VMCreationFailed, match=f"^{problem}$") as raised:
         create()
     assert raised.value.ok_to_retry is False

@@ -49,6 +49,11 @@ BOSH_METHODS = {"create_vm"}
 MAX_TEST_NAME = 60
 """Characters of the name of a test function."""
 
+SOURCES = sorted(
+    path
+    for path in (*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py"), *TESTS.parent.glob("tools/**/*.py"))
+    if "fixtures" not in path.parts
+)
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 everywhere = pytest.mark.parametrize("module", MODULES)
 
@@ -193,3 +198,18 @@ def test_long_parameter_lists_are_keyword_only(module):
 def test_test_names_are_short(path):
     names = re.findall(r"^ *def (test_\w+)", path.read_text(encoding="utf-8"), re.M)
     assert [name for name in names if len(name) > MAX_TEST_NAME] == []
+
+
+def loop_variables(path: Path) -> Iterator[str]:
+    """Yield the names of the variables of loops and comprehensions in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.For | ast.comprehension):
+            yield from (name.id for name in ast.walk(node.target) if isinstance(name, ast.Name))
+
+
+def test_loop_variables_name_their_objects():
+    assert [str(path) for path in SOURCES if "one" in loop_variables(path)] == []
+
+
+def test_comments_name_the_document_they_refer_to():
+    assert [str(path) for path in SOURCES if re.search(r"#.*\(facts\b:", path.read_text(encoding="utf-8"))] == []

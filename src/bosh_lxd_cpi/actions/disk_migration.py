@@ -50,7 +50,7 @@ def _number(volume: Volume, label: str) -> int:
 
 def _copy(context: Context, pool: str, volume: Volume, *, number: str, member: str) -> None:
     name, source = volume.name, volume.location
-    urls = {one.server_name: one.url for one in context.client.cluster_members()}
+    urls = {other.server_name: other.url for other in context.client.cluster_members()}
     certificate = context.client.server().certificate
     offer = context.client.offer_volume(pool, name, target=source)
     body: dict[str, Any] = {

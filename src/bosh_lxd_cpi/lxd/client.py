@@ -70,7 +70,9 @@ class Client(Session):
         """Return the operations of every status. The server groups them by status."""
         response = self.send("GET", "/1.0/operations", what="listing operations", query={"recursion": "1"})
         groups = response.metadata or {}
-        documents = [one for group in groups.values() for one in group] if isinstance(groups, dict) else groups
+        documents = (
+            [operation for group in groups.values() for operation in group] if isinstance(groups, dict) else groups
+        )
         return several(Operation, response._replace(metadata=documents), "GET /1.0/operations")
 
     def wait_operation(self, path: str, seconds: int) -> Operation:

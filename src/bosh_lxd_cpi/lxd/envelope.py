@@ -158,6 +158,6 @@ def parse(response: HttpResponse, *, what: str, fields: Mapping[str, str]) -> Re
 
 def error_for(text: str, *, status: int, what: str, fields: Mapping[str, str]) -> errors.CloudError:
     """Return the exception for a refused request or a failed operation."""
-    pattern = next((one for one in ERROR_PATTERNS if re.search(one.pattern, text, re.IGNORECASE)), None)
+    pattern = next((entry for entry in ERROR_PATTERNS if re.search(entry.pattern, text, re.IGNORECASE)), None)
     error = pattern.error if pattern else BY_STATUS.get(status, errors.ServerError)
     return error(f"{what}: {text}", code=pattern.code if pattern else "", **fields)

@@ -146,7 +146,11 @@ def pending(client: Client) -> list[Operation]:
 
     A token is not work: LXD keeps the one of an image that another cluster member fetched.
     """
-    return [one for one in client.operations() if one.status_code < SUCCESS and one.class_ != "token"]
+    return [
+        operation
+        for operation in client.operations()
+        if operation.status_code < SUCCESS and operation.class_ != "token"
+    ]
 
 
 def exists(read: Callable[[], object]) -> bool:

@@ -112,7 +112,7 @@ def _clean(context: Context, arguments: argparse.Namespace, program: cli.Program
     pruner = Pruner(context, program, dry_run=arguments.dry_run)
     if arguments.list:
         selected = director if arguments.director else ALL
-        resources = [one for one in (*stock.resources, *snapshots) if selected in (ALL, one.director)]
+        resources = [resource for resource in (*stock.resources, *snapshots) if selected in (ALL, resource.director)]
         print((table.as_json if arguments.json else table.as_table)(stock, resources, now=clock.time()))
     elif arguments.delete_disk:
         pruner.delete_disk(_unattached_disk(stock, arguments.delete_disk, director))
