@@ -330,7 +330,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         f"Medians of {result['lifecycles']} lifecycles with {result['others']} other instances and volumes on the"
         f" server; a lifecycle took {result['lifecycle']:.1f} s.\n"
     )
-    yield "| call | wall ms | server ms | CPI ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
+    yield "| call | wall ms | server ms | CPI wall ms | ratio | CPU ms | CPU ratio | requests | KiB | peak MiB |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     rows = {**{f"`{name}`": row for name, row in result["base"].items()}, "info": result["info"], **result["calls"]}
     for name, row in rows.items():
@@ -347,8 +347,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         ]
         yield re.sub(" +\\|", " |", f"| {name} | {' | '.join(cells)} |")
     yield (
-        "\nRatio: of CPI ms to the wall ms of the second row. CPU ratio: of `info` to the first row, of all others to"
-        f" the second. The CPU ratio has limits, because other load changes it little. Calls above their limit:"
+        "\nRatio: of CPI wall ms to the wall ms of the second row. CPU ratio: of `info` to the first row, of all others"
+        f" to the second. The CPU ratio has limits, because other load changes it little. Calls above their limit:"
         f" {', '.join(result['too slow']) or 'none'}."
     )
 

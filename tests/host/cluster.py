@@ -21,9 +21,9 @@ FIRST, SECOND = ADDRESSES
 
 
 def up(kind: str, *, name: str, pool: str = "btrfs") -> dict[str, server.Facts]:
-    """Start a new cluster. Return the facts of its members by name. Raises HostError and leaves nothing behind.
+    """Start a new cluster. Return the facts of its members by name. Raises HostError and deletes both members.
 
-    One of this name that a killed run left is wiped first.
+    A cluster of this name is deleted first.
     """
     down(name)
     try:

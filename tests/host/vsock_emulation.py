@@ -36,7 +36,10 @@ AF_VSOCK, ANY_CID = 40, 0xFFFFFFFF
 
 
 def assemble(program: Sequence[str | tuple]) -> bytes:
-    """Classic BPF from rows (operation, operand[, label if true, label if false]) and "label:" lines; None: go on."""
+    """Assemble classic BPF.
+
+    A row is (operation, operand[, label if true, label if false]), where None is the next row, or a line "label:".
+    """
     labels: dict[str | None, int] = {}
     rows: list[tuple] = []
     for line in program:
@@ -100,7 +103,7 @@ def launch(command: Sequence[str], environment: dict[str, str]) -> tuple[int, in
     with ours:
         ancillary = ours.recvmsg(1, socket.CMSG_LEN(4))[1]
     if not ancillary:
-        raise OSError("the kernel refused the seccomp filter")
+        raise OSError("the kernel rejected the seccomp filter")
     return pid, array.array("i", ancillary[0][2])[0]
 
 
