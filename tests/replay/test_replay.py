@@ -57,6 +57,14 @@ def test_reports_another_request(offline):
     assert '+  "sha256"' in difference and "recorded request 5" in difference, "the config drive contains the agent id"
 
 
+def test_reports_another_request_of_a_rollback(offline):
+    call = fixtures.load("incus", "vm_address_taken")["calls"][0]
+    *_, deletion = (each for each in call["interactions"] if each["request"]["method"] == "DELETE")
+    deletion["request"]["path"] += "-2"
+    [difference] = replay.play(call).differences
+    assert f"recorded request {deletion['n']}" in difference
+
+
 def test_reports_a_missing_request(offline):
     call = fixtures.load("incus", "vm")["calls"][0]
     call["interactions"].append(call["interactions"][-1])
