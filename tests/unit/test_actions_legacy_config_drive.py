@@ -7,9 +7,10 @@ import json
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import legacy_config_drive
+from bosh_lxd_cpi.actions import disks, legacy_config_drive
 from bosh_lxd_cpi.guest.config_drive import drive
 from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime import locks
 
 INCUS = {
     "auth": "trusted",
@@ -122,6 +123,43 @@ def test_rolls_back_the_drive_when_the_change_fails(context, wire, responses, se
     with pytest.raises(errors.CloudError, match="Failed to add device"):
         legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
     assert json.loads(settings_file.read_text())["disks"] == DISKS
+
+
+def test_reads_the_vm_again_when_another_client_changed_it(context, wire, responses, settings_file, new_drive):
+    described = {**instance("vol-c-old"), "description": "db/1"}
+    wire.script(
+        *import_requests(responses)[:1],
+        (f"GET {VM}", responses.sync(instance("vol-c-old"), etag="e-1")),
+        *import_requests(responses)[2:],
+        (f"PATCH {VM}", responses.error("Precondition failed", 412)),
+        (f"GET {VM}", responses.sync(described, etag="e-2")),
+        (f"GET {VM}", responses.sync(described, etag="e-2")),
+        (f"PATCH {VM}", responses.sync()),
+        (f"DELETE {VOLUMES}/vol-c-old", responses.sync()),
+    )
+    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+    patches = wire.requests_to(f"PATCH {VM}")
+    assert [(patch.headers["If-Match"], patch.body["description"]) for patch in patches] == [
+        ("e-1", "db/0"),
+        ("e-2", "db/1"),
+    ]
+
+
+def test_detach_disk_holds_the_lock_until_the_drive_is_replaced(context, wire, responses, settings_file, tmp_path):
+    states = []
+
+    def delete_volume():
+        states.append(locks.is_held(str(tmp_path / "locks"), naming.change_lock("vm-1")))
+        return responses.sync()
+
+    wire.script(
+        (f"GET {VM}", responses.sync(instance("vol-c-old"))),
+        *import_requests(responses),
+        (f"PATCH {VM}", responses.sync()),
+        (f"DELETE {VOLUMES}/vol-c-old", delete_volume),
+    )
+    disks.detach_disk(context(), "vm-1", "vol-p-1")
+    assert states == [True]
 
 
 @pytest.mark.parametrize("changed", [True, False], ids=["changed", "unchanged"])

@@ -156,6 +156,19 @@ def test_delete_vm_cleans_every_pool_when_the_vm_is_missing(context, wire, respo
     vms.delete_vm(context(), "vm-1")
 
 
+def test_destroy_looks_in_extra_pools_that_are_not_listed(context, wire, responses):
+    pools = "/1.0/storage-pools"
+    volume_paths = [
+        f"{pools}/{pool}/volumes/custom/{name}" for pool in ("default", "fast") for name in ("vol-c-1", "vol-e-1")
+    ]
+    wire.script(
+        ("GET /1.0/instances/vm-1", responses.error("Instance not found", 404)),
+        (f"GET {pools}", responses.error("Certificate is restricted", 403)),
+        *((f"DELETE {path}", responses.sync()) for path in volume_paths),
+    )
+    vms.destroy(context(), "vm-1", extra_pools=("fast",))
+
+
 def test_delete_vm_is_repeated_when_the_response_is_lost(context, wire, responses):
     wire.script(
         (f"GET {VM}", responses.sync({"status": "Stopped", "devices": {}})),

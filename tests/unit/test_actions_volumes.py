@@ -56,8 +56,9 @@ def test_import_drive_starts_over_when_the_response_is_lost(context, wire, respo
     volumes.import_drive(context(), "fast", "v", content=b"drive", features=FEATURES)
 
 
-def test_delete_volume_succeeds_when_it_is_missing(context, wire, responses):
-    wire.script((f"DELETE {VOLUMES}/v", responses.error("no", 404)))
+@pytest.mark.parametrize("text", ["Storage volume not found", "Storage pool not found"])
+def test_delete_volume_succeeds_when_it_is_missing(context, wire, responses, text):
+    wire.script((f"DELETE {VOLUMES}/v", responses.error(text, 404)))
     volumes.delete_volume(context(), "fast", "v")
 
 

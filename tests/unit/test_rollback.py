@@ -58,6 +58,18 @@ def test_continues_after_a_step_that_fails(log, problem):
     assert f"warn  test: could not roll back b: {problem}; bin/cleanup --list shows it" in log.stream.getvalue()
 
 
+@pytest.mark.parametrize("problem", [errors.NotFound("gone"), errors.CloudError("no project", code="no_project")])
+def test_does_not_warn_when_there_is_nothing_to_remove(log, problem):
+    def fail(context: str) -> None:
+        raise problem
+
+    with pytest.raises(errors.CloudError, match=r"^the cause$"), Rollback(log, prepare=prepare) as rollback:
+        rollback.add("a", fail)
+        raise errors.CloudError("the cause")
+    assert f"info  test: a does not exist: {problem}" in log.stream.getvalue()
+    assert "warn" not in log.stream.getvalue()
+
+
 @pytest.mark.parametrize("where", ["prepare", "step"])
 def test_a_signal_does_not_interrupt_it(log, where):
     done = []

@@ -168,7 +168,7 @@ def detach_disk(context: Context, vm_cid: str, disk_cid: str) -> None:
     vm, disk = parse_cid(vm_cid, "vm_cid"), parse_cid(disk_cid, "disk_cid")
     with context.exclusive(naming.change_lock(vm)):
         _detach(context, vm, disk)
-    legacy_config_drive.forget_disk(context, vm, disk)
+        legacy_config_drive.forget_disk(context, vm, disk)
 
 
 def _detach(context: Context, vm: str, disk: str) -> None:

@@ -15,6 +15,7 @@ from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.guest.config_drive import drive
+from bosh_lxd_cpi.lxd.resources import Instance
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime.files import write_file
 
@@ -38,7 +39,9 @@ def forget_vm(context: Context, vm: str) -> None:
 def forget_disk(context: Context, vm: str, disk: str) -> None:
     """Replace a VM's drive if it names this disk. No request if the Go CPI did not create the VM.
 
-    Requests: server, instance; drive and wait; change; deletion of the old drive.
+    The caller holds the lock of changes of the VM. The settings file is written last, so that the next detach_disk of
+    the disk completes what a killed call left undone. Requests: server, instance; drive and wait; change; deletion of
+    the old drive.
     """
     file = settings_file(context, vm)
     try:
@@ -63,19 +66,29 @@ def forget_disk(context: Context, vm: str, disk: str) -> None:
             features=features,
             target=instance.location if features.is_clustered else "",
         )
-        _replace_device(context, vm, instance.description, disks.volume_device(pool, new))
+        _replace_device(context, vm, instance, disks.volume_device(pool, new))
     volumes.delete_volume(context, pool, old["source"])
     write_file(file, json.dumps(settings).encode(), mode=0o600)
 
 
-def _replace_device(context: Context, vm: str, description: str, device: dict[str, str]) -> None:
+def _replace_device(context: Context, vm: str, instance: Instance, device: dict[str, str]) -> None:
+    for _ in context.change_retry.attempts(context.client.deadline):
+        try:
+            return _patch_device(context, vm, instance, device)
+        except errors.PreconditionFailed as failure:
+            context.log.info(f"{failure}; reading the instance again")
+            instance = context.client.instance(vm)
+    raise errors.CloudError(f"the config drive of {vm} was not changed: another client changed the VM, repeatedly")
+
+
+def _patch_device(context: Context, vm: str, instance: Instance, device: dict[str, str]) -> None:
     def is_done() -> bool:
         return bool(context.client.instance(vm).devices[naming.CONFIG_DEVICE] == device)
 
-    body = {"description": description, "devices": {naming.CONFIG_DEVICE: device}}
+    body = {"description": instance.description, "devices": {naming.CONFIG_DEVICE: device}}
     try:
         context.run_operation(
-            lambda: context.client.patch_instance(vm, body),
+            lambda: context.client.patch_instance(vm, body, instance.etag),
             what=f"changing the config drive of {vm}",
             name=vm,
             is_done=is_done,

@@ -99,7 +99,8 @@ def destroy(context: Context, cid: str, *, extra_pools: Iterable[str] = ()) -> N
     default_pool = context.config.server.storage_pool_name
     if instance is None:
         context.log.info(f"there is no VM {cid}; looking for its volumes")
-        own = {(pool, name) for pool in pools.names(context.client, default_pool) for name in naming.own_volumes(cid)}
+        all_pools = {*pools.names(context.client, default_pool), *extra_pools}
+        own = {(pool, name) for pool in all_pools for name in naming.own_volumes(cid)}
     else:
         own = set(disks.volumes_to_delete(instance.devices))
         names = {name for _, name in own}

@@ -51,7 +51,10 @@ def import_drive(
 
 
 def delete_volume(context: Context, pool: str, volume: str, *, target: str = "") -> None:
-    """Delete a volume if it exists. `target` selects the cluster member if several have a volume of this name."""
+    """Delete a volume if it and its pool exist.
+
+    `target` selects the cluster member if several have a volume of this name.
+    """
     try:
         context.run_operation(
             lambda: context.client.delete_volume(pool, volume, target=target),
@@ -62,3 +65,7 @@ def delete_volume(context: Context, pool: str, volume: str, *, target: str = "")
         )
     except errors.NotFound:
         context.log.debug(f"there is no volume {volume} in pool {pool}")
+    except errors.CloudError as failure:
+        if failure.code != "no_pool":
+            raise
+        context.log.debug(f"there is no pool {pool}")

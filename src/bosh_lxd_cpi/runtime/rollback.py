@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.runtime import signals
 from bosh_lxd_cpi.runtime.log import Log
 
@@ -29,7 +30,7 @@ class Rollback(Generic[Context]):
         self._steps: list[tuple[str, Callable[[Context], object]]] = []
 
     def add(self, what: str, step: Callable[[Context], object]) -> None:
-        """Add a step that removes `what`. The step must succeed if there is nothing to remove."""
+        """Add a step that removes `what`. If there is nothing to remove, the step succeeds or raises NotFound."""
         self._steps.append((what, step))
 
     def __enter__(self) -> Rollback[Context]:
@@ -45,7 +46,17 @@ class Rollback(Generic[Context]):
                 self._log.info(f"rolling back: {what}")
                 step(context)
             except Exception as failure:  # noqa: BLE001  the remaining steps have to run
-                self._log.warn(f"could not roll back {what}: {failure}; bin/cleanup --list shows it")
+                if _is_missing(failure):
+                    self._log.info(f"{what} does not exist: {failure}")
+                else:
+                    self._log.warn(f"could not roll back {what}: {failure}; bin/cleanup --list shows it")
+
+
+def _is_missing(failure: Exception) -> bool:
+    """Return whether a step failed because there is nothing to remove: a missing project has no resources."""
+    return isinstance(failure, errors.NotFound) or (
+        isinstance(failure, errors.CpiError) and failure.code == "no_project"
+    )
 
 
 signals.uninterruptible(Rollback.__exit__.__code__)
