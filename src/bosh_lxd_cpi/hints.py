@@ -45,6 +45,9 @@ HINTS = {
     "no_snapshots": "LXD 5.21.3 and later, and 6.2 and later, allow a restricted certificate to create volume"
     " snapshots, but not to list or delete them: trust the certificate without --restricted, or disable snapshots in"
     " the director; existing snapshots are deleted with their disks",
+    "no_entitlement": "LXD hides what a fine-grained identity may not view: `lxc auth group permission add GROUP"
+    " project {project} operator`, and for networks of the project default `lxc auth group permission add GROUP"
+    " project default can_view` and `lxc auth group permission add GROUP project default can_view_networks`",
     # server and cluster
     "wrong_type": "Set `server.type: {server}`",
     "too_old": "Upgrade the server to LXD 5.0, Incus 6.0 or later",
@@ -54,8 +57,16 @@ HINTS = {
     "no_bios": "The server has no BIOS firmware for virtual machines: install seabios there, or set"
     " server.instance_config for this stemcell line",
     "member_offline": "`{client} cluster list` shows the reason; until the member is back, set server.target to another"
-    " member",
+    " member; if it never returns, `{client} cluster remove --force MEMBER` removes it with its VMs and disks",
     "no_target": "`{client} cluster list` shows the members; correct server.target or cloud_properties.target",
+    "no_cluster_group": "`{client} cluster group list` shows the groups; correct server.target or"
+    " cloud_properties.target",
+    "no_member": "`{client} cluster list` shows members that are offline or evacuated; `{client} cluster show MEMBER`"
+    " shows the groups of a member, and scheduler.instance, which must be all, or group for a target @GROUP",
+    "member_evacuated": "`{client} cluster restore MEMBER` ends the evacuation; until then, set server.target or"
+    " cloud_properties.target to another member",
+    "too_many_cpus": "Reduce cpu or instance_type in the cloud_properties of the vm_type or the AZ: the VM has more"
+    " CPUs than the server, which `{client} info --resources` shows",
     "see_server_log": "`{client} info --show-log NAME --project {project}` for a VM, or the server's log, shows more;"
     " see docs/troubleshoot.md",
     # project and profile
@@ -63,6 +74,13 @@ HINTS = {
     "shared_with_default": "`{client} project set {project} {key}=true`, while the project is still empty",
     "project_setting": "`{client} project set {project} {key}={value}`",
     "project_limit": "`{client} project unset {project} {key}`, or set a higher limit",
+    "network_not_allowed": "`{client} project show {project}` shows restricted.networks.access and"
+    " restricted.devices.nic: allow the network there, or correct server.network_name or the network's"
+    " cloud_properties.name",
+    "target_not_allowed": "`{client} project show {project}` shows restricted.cluster.groups: allow the group there, or"
+    " correct server.target or cloud_properties.target",
+    "device_not_allowed": "`{client} project show {project}` shows restricted.devices: allow the device there, or"
+    " remove it from cloud_properties.devices",
     "create_profile": "Create the profile with `{client} profile create {profile} --project {project}`, or set"
     " server.profile_name",
     "no_profile": "`{client} profile list --project {project}` shows the profiles; set server.profile_name or"
@@ -79,6 +97,10 @@ HINTS = {
     "create_pool": "Create the pool with `{client} storage create {pool} {driver}`, or set server.storage_pool_name to"
     " one of: {pools}",
     "pool_pending": "`{client} storage show {pool}` shows the cluster member that lacks the pool",
+    "pool_unavailable": "`{client} storage show {pool}` and the server's log show why the server cannot use the pool;"
+    " it tries again every minute",
+    "no_root_volume": "The server was killed while it created or deleted this instance, and lost its root volume:"
+    " `{sql} global \"DELETE FROM instances WHERE name='{vm}'\"` on the server removes what is left",
     "slow_pool": "Create a pool with copy-on-write, `{client} storage create {pool}-{driver} {driver}`, and set"
     " `server.storage_pool_name: {pool}-{driver}`",
     "small_root_disks": "`{client} storage unset {pool} volume.size`, or set cloud_properties.root_disk everywhere",
@@ -86,6 +108,8 @@ HINTS = {
     "larger_pool": "Create a larger pool, `{client} storage create {pool}-large {driver} size={size}`, and set"
     " `server.storage_pool_name: {pool}-large`; or free space with `bosh clean-up --all`",
     "no_space": "Free space in the storage pool, or enlarge it: `{client} storage info {pool}`",
+    "no_image_space": "Free space on the server's disk, or store images in a volume of a pool: `{client} config set"
+    " storage.images_volume=POOL/VOLUME`",
     "predeploy": "Set `server.predeploy_stemcell: true`",
     # network
     "no_network": "`{client} network list` shows the networks; set server.network_name or the network's"
@@ -121,9 +145,14 @@ HINTS = {
     "no_filter_address": "Use a manual network, remove the filter, or use a managed bridge with DHCP: `{client} network"
     " show {network}`",
     "no_vip": "Use a manual network, or `{client} network forward` on the server's network",
+    "no_acl": "`{client} network acl list` shows the network ACLs; correct security_groups in the network's"
+    " cloud_properties",
+    "no_acl_support": "LXD supports network ACLs for single VMs only on OVN networks: remove security_groups from the"
+    " network's cloud_properties, or filter the whole bridge with `{client} network set NETWORK security.acls=ACL`",
     # instances and disks
-    "protected": "`{client} config set {vm} security.protection.delete=false --project {project}`, and remove the"
-    " option from the profile if it is set there",
+    "protected": "`{client} config set {vm} security.protection.delete=false --project {project}` (on LXD 5.0 only"
+    " after `{client} stop --force {vm} --project {project}`), and remove the option from the profile if it is set"
+    " there",
     "vm_kept": "keep_failed_vms is set, so {vm} still exists and holds its address: look at it with `{client} console"
     " --show-log {vm} --project {project}`, then run `{client} delete --force {vm} --project {project}` and"
     " bin/cleanup",
@@ -174,8 +203,11 @@ HINTS = {
     "fix_failures_first": "Fix the failed checks first",
 }
 
-CLIENTS = {"lxd": {"client": "lxc", "add": "add"}, "incus": {"client": "incus", "add": "add-certificate"}}
-"""The command-line client of each kind of server, and its subcommand for trusting a certificate."""
+CLIENTS = {
+    "lxd": {"client": "lxc", "add": "add", "sql": "lxd sql"},
+    "incus": {"client": "incus", "add": "add-certificate", "sql": "incus admin sql"},
+}
+"""The command-line client of each kind of server, and its subcommands that have different names."""
 
 
 class _Placeholders(dict[str, str]):
@@ -194,15 +226,18 @@ def text(code: str, **fields: str) -> str:
     template = HINTS[code]
     client = CLIENTS.get(fields.get("server", ""))
     if client is None:
-        template = re.sub(r"`\{client\}[^`]*`", _for_both_clients, template)
+        template = re.sub(r"`\{(client|sql)\}[^`]*`", _for_both_clients, template)
         client = CLIENTS["lxd"]
     return template.format_map(_Placeholders({**client, **fields}))
 
 
 def _for_both_clients(command: re.Match[str]) -> str:
-    commands = [
-        command[0].replace("{client}", client["client"]).replace("{add}", client["add"]) for client in CLIENTS.values()
-    ]
+    commands = []
+    for client in CLIENTS.values():
+        text = command[0]
+        for name, value in client.items():
+            text = text.replace(f"{{{name}}}", value)
+        commands.append(text)
     return " or ".join(commands)
 
 

@@ -127,13 +127,35 @@ def test_places_vm_in_cluster_group_or_by_scheduler(cluster, tiny):
 def test_reports_unknown_member(cluster, tiny):
     for properties, network, message in (
         ({"target": "node3"}, {}, "on node3.*cluster list"),
-        ({"target": "@nobody"}, {}, "nobody"),
+        ({"target": "@nobody"}, {}, '"nobody" .*cluster group list'),
         ({"target": "node1"}, {"target": "node2"}, "targets"),
     ):
         with pytest.raises(CallError, match=message):
             cluster.make_vm(tiny, "10.245.0.90", {**VM, **properties}, **network)
     with pytest.raises(CallError, match=r"cluster list.*target"):
         cluster.cpi.call("create_disk", 16, {"target": "node3"}, None)
+
+
+def test_member_that_accepts_no_vms_names_the_way_out(cluster, tiny):
+    vm = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": "node2"})
+    member = cluster.server.query("GET", "/1.0/cluster/members/node2")
+    cluster.server.query("POST", "/1.0/cluster/groups", {"name": "rack2"})
+    cluster.server.query("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default", "rack2"]})
+    server.client(cluster.first.name, "stop", "--force", vm, "--project", cluster.first.project)
+    server.client(cluster.first.name, "cluster", "evacuate", "node2", "--force")
+    try:
+        for target, says in (
+            ("node2", "is evacuated.*cluster restore MEMBER"),
+            ("@rack2", "cluster member.*scheduler"),
+        ):
+            with pytest.raises(CallError, match=says) as raised:
+                cluster.make_vm(tiny, "10.245.0.91", {**VM, "target": target})
+            assert not raised.value.ok_to_retry
+    finally:
+        server.client(cluster.first.name, "cluster", "restore", "node2", "--force")
+    cluster.server.query("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default"]})
+    cluster.server.query("DELETE", "/1.0/cluster/groups/rack2")
+    cluster.cpi.call("delete_vm", vm)
 
 
 def test_disk_migrates_with_contents_and_snapshots(cluster, vms):

@@ -129,6 +129,7 @@ def test_shortens_a_foreign_response():
     assert len(raised.value.brief) < 300
 
 
+DEVICE = 'Invalid device "eth0" on virtual-machine "vm-1" of project "bosh"'
 TEXTS = [
     ("Missing event connection with target cluster member", errors.Busy, "member_offline"),
     ("Server isn't ready yet", errors.Busy, "member_offline"),
@@ -150,6 +151,76 @@ TEXTS = [
         ' entitlements can be granted against entities of type "storage_volume_snapshot"',
         errors.Forbidden,
         "no_snapshots",
+    ),
+    ("Not Found", errors.NotFound, "no_entitlement"),
+    (
+        'Failed checking if volume creation allowed: Reached maximum aggregate value "40MiB" for "limits.disk" in'
+        ' project "bosh"',
+        errors.NoDiskSpace,
+        "project_limit",
+    ),
+    (
+        'Failed checking if instance creation allowed: Reached maximum aggregate value "32MiB" for "limits.memory" in'
+        ' project "bosh"',
+        errors.CloudError,
+        "project_limit",
+    ),
+    (
+        'Reached maximum number of instances of type "virtual-machine" in project "bosh"',
+        errors.CloudError,
+        "project_limit",
+    ),
+    ('Reached maximum number of instances in project "bosh"', errors.CloudError, "project_limit"),
+    (f"{DEVICE}: Only managed network devices are allowed", errors.CloudError, "network_not_allowed"),
+    (f"{DEVICE}: Network not allowed in project", errors.CloudError, "network_not_allowed"),
+    (f"{DEVICE}: Network devices are forbidden", errors.CloudError, "project_setting"),
+    (f"{DEVICE}: Disk devices are forbidden", errors.CloudError, "project_setting"),
+    (f"{DEVICE}: PCI devices are forbidden", errors.CloudError, "device_not_allowed"),
+    (
+        'Use of low-level config "raw.qemu" on virtual-machine "vm-1" of project "bosh" is forbidden',
+        errors.CloudError,
+        "project_setting",
+    ),
+    ('Project "bosh" doesn\'t allow for snapshot creation', errors.CloudError, "project_setting"),
+    ("This project doesn't allow cluster member targeting", errors.CloudError, "project_setting"),
+    ("This project does not allow cluster member targeting", errors.CloudError, "project_setting"),
+    ('Project isn\'t allowed to use this cluster member: "node1"', errors.CloudError, "target_not_allowed"),
+    ('Project is not allowed to use this cluster group: "default"', errors.CloudError, "target_not_allowed"),
+    ('Cluster group "nogroup" doesn\'t exist', errors.CloudError, "no_cluster_group"),
+    ('Cluster group "nogroup" does not exist', errors.CloudError, "no_cluster_group"),
+    ("Couldn't find a cluster member for the instance", errors.CloudError, "no_member"),
+    ("No suitable cluster member could be found", errors.CloudError, "no_member"),
+    ("Cluster member is evacuated", errors.CloudError, "member_evacuated"),
+    ("Failed to add CPUs: Cannot allocate more CPUs than available", errors.CloudError, "too_many_cpus"),
+    (
+        "Failed to add CPUs: Requested CPU count of 512 exceeds instance current maximum of 2, restart required",
+        errors.CloudError,
+        "too_many_cpus",
+    ),
+    ("Instance storage pool not found", errors.CloudError, "no_root_volume"),
+    ("Storage pool is unavailable on this server", errors.CloudError, "pool_unavailable"),
+    ('Storage pool "fast" unavailable on this server', errors.CloudError, "pool_unavailable"),
+    ('Network "boshbr0" unavailable on this server', errors.CloudError, "network_broken"),
+    (
+        "write /var/lib/lxd/images/lxd_build_2196333891/lxd_post_1137712684: no space left on device",
+        errors.NoDiskSpace,
+        "no_image_space",
+    ),
+    (
+        'Invalid devices: Device validation failed for "eth0": Network ACL "nope" does not exist',
+        errors.CloudError,
+        "no_acl",
+    ),
+    ("Network ACL not found", errors.CloudError, "no_acl"),
+    (
+        'Invalid devices: Device validation failed for "eth0": Invalid device option "security.acls"',
+        errors.CloudError,
+        "no_acl_support",
+    ),
+    (
+        "Operation exited uncleanly or was unable to report its status",
+        errors.OperationNotFound,
+        "",
     ),
     ("Project not found", errors.CloudError, "no_project"),
     ('Failed to fetch project "prod": Project not found', errors.CloudError, "no_project"),
@@ -279,7 +350,24 @@ def test_maps_a_known_text_under_any_status(text, error, code, status):
     failure = refusal(text, status)
     assert type(failure) is error
     assert failure.brief == f"making x: {text}"
-    assert (failure.code, failure.fields) == (code, {"pool": "fast"})
+    assert (failure.code, failure.fields["pool"]) == (code, "fast")
+
+
+@pytest.mark.parametrize(
+    "text, fields",
+    [
+        (
+            'Reached maximum aggregate value "1" for "limits.disk.pool.fast" in project "p"',
+            {"key": "limits.disk.pool.fast"},
+        ),
+        ("Reached maximum number of instances in project", {"key": "limits.instances"}),
+        ("Network devices are forbidden", {"key": "restricted.devices.nic", "value": "managed"}),
+        ('Network "boshbr0" unavailable on this server', {"network": "boshbr0"}),
+    ],
+    ids=["limit", "instances", "restriction", "network"],
+)
+def test_fields_of_the_hint_follow_from_the_text(text, fields):
+    assert refusal(text).fields == {"pool": "fast", **fields}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from bosh_lxd_cpi import errors, hints
 
 @pytest.mark.parametrize("code", hints.HINTS)
 def test_every_hint_renders_with_and_without_fields(code):
-    names = set(re.findall(r"(?<!\{)\{(\w+)\}", hints.HINTS[code])) - {"client", "add"}
+    names = set(re.findall(r"(?<!\{)\{(\w+)\}", hints.HINTS[code])) - {"client", "add", "sql"}
     without_fields = hints.text(code)
     assert not re.search(r"\{\w+\}", without_fields)
     assert all(name.upper() in without_fields for name in names)

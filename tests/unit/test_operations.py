@@ -289,6 +289,19 @@ def test_accepts_a_forgotten_operation_that_is_done(client, wire, responses, mak
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: True) == {}
 
 
+def test_checks_the_object_after_an_unclean_end(client, wire, responses, make):
+    """LXD with durable operations reports this after a crash of the server."""
+    text = "Operation exited uncleanly or was unable to report its status"
+    wire.script(
+        (MAKE, responses.asynchronous(OPERATION)),
+        (WAIT, responses.failed(text)),
+        (LIST, responses.sync({})),
+        (MAKE, responses.asynchronous(OPERATION)),
+        (WAIT, responses.done()),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {}
+
+
 def test_raises_a_taken_name(client, wire, responses, make):
     wire.script((MAKE, responses.error("already exists", 409)))
     with pytest.raises(errors.AlreadyExists):

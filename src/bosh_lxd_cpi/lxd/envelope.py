@@ -26,11 +26,20 @@ class Response(NamedTuple):
 
 
 class ErrorPattern(NamedTuple):
-    """An error text of the servers, the exception for it, and the code of its hint."""
+    """An error text of the servers, the exception for it, and the code and the fields of its hint.
+
+    Named groups of the pattern are further fields.
+    """
 
     pattern: str
     error: Callable[..., errors.CloudError]
     code: str = ""
+    fields: Mapping[str, str] = {}
+
+
+def _setting(pattern: str, key: str, value: str) -> ErrorPattern:
+    """Return the pattern for something that a restricted project does not allow, unless `key` has this value."""
+    return ErrorPattern(pattern, errors.CloudError, "project_setting", {"key": key, "value": value})
 
 
 ERROR_PATTERNS = (
@@ -44,6 +53,34 @@ ERROR_PATTERNS = (
         errors.Forbidden,
         "no_snapshots",
     ),
+    # LXD sends no more than this for what a fine-grained identity may not view (lxd/auth/drivers/openfga.go).
+    ErrorPattern(r"(?-i:^Not Found$)", errors.NotFound, "no_entitlement"),
+    ErrorPattern(r"for \"(?P<key>limits\.disk[^\"]*)\" in project", errors.NoDiskSpace, "project_limit"),
+    ErrorPattern(r"for \"(?P<key>limits\.[^\"]+)\" in project", errors.CloudError, "project_limit"),
+    ErrorPattern(
+        r"Reached maximum number of instances of type",
+        errors.CloudError,
+        "project_limit",
+        {"key": "limits.virtual-machines"},
+    ),
+    ErrorPattern(
+        r"Reached maximum number of instances in", errors.CloudError, "project_limit", {"key": "limits.instances"}
+    ),
+    ErrorPattern(
+        r"Only managed network devices are allowed|Network not allowed in project",
+        errors.CloudError,
+        "network_not_allowed",
+    ),
+    _setting(r"Network devices are forbidden", "restricted.devices.nic", "managed"),
+    _setting(r"Disk devices are forbidden", "restricted.devices.disk", "managed"),
+    ErrorPattern(r"devices are forbidden", errors.CloudError, "device_not_allowed"),
+    _setting(r"Use of low-level config", "restricted.virtual-machines.lowlevel", "allow"),
+    _setting(r"(doesn't|does not) allow for snapshot creation", "restricted.snapshots", "allow"),
+    _setting(r"(doesn't|does not) allow cluster member targeting", "restricted.cluster.target", "allow"),
+    ErrorPattern(r"(isn't|is not) allowed to use this cluster", errors.CloudError, "target_not_allowed"),
+    ErrorPattern(r"Instance storage pool not found", errors.CloudError, "no_root_volume"),
+    ErrorPattern(r"Storage pool .*unavailable on this server", errors.CloudError, "pool_unavailable"),
+    ErrorPattern(r"Network \"(?P<network>[^\"]+)\" unavailable on this server", errors.CloudError, "network_broken"),
     ErrorPattern(
         r"Project not found|project \"?[^\" :]*\"? (not found|doesn't exist)|Failed (to )?fetch(ing)? project",
         errors.CloudError,
@@ -59,6 +96,8 @@ ERROR_PATTERNS = (
         errors.CloudError,
         "no_profile",
     ),
+    ErrorPattern(r"Network ACL .*(not found|not exist|doesn't exist)", errors.CloudError, "no_acl"),
+    ErrorPattern(r"Invalid device option \"security\.acls\"", errors.CloudError, "no_acl_support"),
     ErrorPattern(
         r"Failed loading (managed )?network|Failed to load network|network .* not found"
         r"|Parent device .* (doesn't|does not) exist",
@@ -72,6 +111,9 @@ ERROR_PATTERNS = (
         "member_offline",
     ),
     ErrorPattern(r"Cluster member (\".*\" )?not found", errors.CloudError, "no_target"),
+    ErrorPattern(r"Cluster group .*(not found|not exist|doesn't exist)", errors.CloudError, "no_cluster_group"),
+    ErrorPattern(r"Couldn't find a cluster member|No suitable cluster member", errors.CloudError, "no_member"),
+    ErrorPattern(r"Cluster member is evacuated", errors.CloudError, "member_evacuated"),
     ErrorPattern(r"More than one cluster member has a volume", errors.Ambiguous),
     ErrorPattern(
         r"Image not provided for instance creation|Image alias not found|Image not found",
@@ -81,6 +123,8 @@ ERROR_PATTERNS = (
     ErrorPattern(r"^Storage volume .* does not exist on pool|No such entity", errors.NotFound),
     ErrorPattern(r"Instance type \"virtual-machine\" is not supported", errors.CloudError, "no_vms"),
     ErrorPattern(r"required (UEFI|EDK2|BIOS|CSM|VM)? ?firmware files", errors.CloudError, "no_bios"),
+    ErrorPattern(r"Cannot allocate more CPUs|Requested CPU count of", errors.CloudError, "too_many_cpus"),
+    ErrorPattern(r"/images/.*no space left on device", errors.NoDiskSpace, "no_image_space"),
     ErrorPattern(
         r"no space left on device|disk quota exceeded|not enough (free )?space|out of space|insufficient free",
         errors.NoDiskSpace,
@@ -97,6 +141,8 @@ ERROR_PATTERNS = (
         r"agent is(n't| not) currently running|Failed (to )?connect(ing)? to (the |lxd-|incus-)?agent",
         errors.AgentNotRunning,
     ),
+    # LXD with durable operations, after a crash: the operation has succeeded or failed.
+    ErrorPattern(r"Operation exited uncleanly", errors.OperationNotFound),
     ErrorPattern(r"already (running|stopped)|^Instance is running$", errors.AlreadyInState),
     ErrorPattern(
         r"is busy running a|matching non-reusable operation|Create \w+ operation:|database is locked|bad connection"
@@ -158,6 +204,8 @@ def parse(response: HttpResponse, *, what: str, fields: Mapping[str, str]) -> Re
 
 def error_for(text: str, *, status: int, what: str, fields: Mapping[str, str]) -> errors.CloudError:
     """Return the exception for a refused request or a failed operation."""
-    pattern = next((entry for entry in ERROR_PATTERNS if re.search(entry.pattern, text, re.IGNORECASE)), None)
-    error = pattern.error if pattern else BY_STATUS.get(status, errors.ServerError)
-    return error(f"{what}: {text}", code=pattern.code if pattern else "", **fields)
+    for pattern in ERROR_PATTERNS:
+        if match := re.search(pattern.pattern, text, re.IGNORECASE):
+            hint_fields = {**fields, **pattern.fields, **match.groupdict()}
+            return pattern.error(f"{what}: {text}", code=pattern.code, **hint_fields)
+    return BY_STATUS.get(status, errors.ServerError)(f"{what}: {text}", **fields)
