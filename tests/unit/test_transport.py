@@ -183,6 +183,32 @@ def test_raises_the_exception_of_a_stream(reach):
         reach().request("POST", "/1.0/images", headers={"Content-Length": "5"}, body=broken())
 
 
+def test_reads_the_response_to_an_unfinished_upload(server, reach):
+    """The server does what net/http of Go does: it stops reading, responds, and closes in two steps."""
+    half_closed, sending = threading.Event(), threading.Event()
+
+    def refuse(peer: socket.socket) -> None:
+        tls = server._context.wrap_socket(peer, server_side=True)
+        tls.recv(65536)
+        tls.sendall(b"HTTP/1.1 500 X\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfull")
+        tls.shutdown(socket.SHUT_WR)
+        half_closed.set()
+        sending.wait(10)
+        os.close(tls.detach())
+
+    def endless() -> Iterator[bytes]:
+        yield b"first"
+        half_closed.wait(10)
+        yield b"second"
+        sending.set()
+        while True:
+            yield b"x" * 65536
+
+    server.raw = refuse
+    response = reach().request("POST", "/1.0/images", headers={"Content-Length": str(1 << 40)}, body=endless())
+    assert (response.status, response.body) == (500, b"full")
+
+
 def reset(tls: ssl.SSLSocket) -> None:
     """What the kernel of a killed daemon does with unread data."""
     tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

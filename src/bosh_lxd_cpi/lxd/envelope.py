@@ -124,7 +124,7 @@ ERROR_PATTERNS = (
     ErrorPattern(r"Instance type \"virtual-machine\" is not supported", errors.CloudError, "no_vms"),
     ErrorPattern(r"required (UEFI|EDK2|BIOS|CSM|VM)? ?firmware files", errors.CloudError, "no_bios"),
     ErrorPattern(r"Cannot allocate more CPUs|Requested CPU count of", errors.CloudError, "too_many_cpus"),
-    ErrorPattern(r"/images/.*no space left on device", errors.NoDiskSpace, "no_image_space"),
+    ErrorPattern(r"/(lxd|incus)/images/.*no space left on device", errors.NoDiskSpace, "no_image_space"),
     ErrorPattern(
         r"no space left on device|disk quota exceeded|not enough (free )?space|out of space|insufficient free",
         errors.NoDiskSpace,

@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bosh_lxd_cpi import __version__, errors
 from bosh_lxd_cpi.lxd import keepalive
@@ -159,7 +159,7 @@ def _https_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
     if settings.skip_verify:  # an explicit setting; a warning at every call would flood the log
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     host, port = _address(settings.url)
-    return urllib3.HTTPSConnectionPool(
+    pool = urllib3.HTTPSConnectionPool(
         host,
         port,
         maxsize=1,
@@ -169,6 +169,8 @@ def _https_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
         assert_hostname=None if verify else False,
         socket_options=list(keepalive.socket_options()),
     )
+    pool.ConnectionCls = _HttpsConnection
+    return pool
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -238,6 +240,15 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str
 def _no_passphrase() -> str:
     """Return an empty passphrase. Without it OpenSSL asks on the terminal and waits."""
     return ""
+
+
+class _HttpsConnection(urllib3.connection.HTTPSConnection):
+    def send(self, data: Any) -> None:
+        """Send data. Raise BrokenPipeError if the server has closed the connection: then urllib3 reads its response."""
+        try:
+            super().send(data)
+        except ssl.SSLEOFError as failure:
+            raise BrokenPipeError from failure
 
 
 class _UnixConnection(urllib3.connection.HTTPConnection):
