@@ -115,8 +115,8 @@ HINTS = {
     "no_network": "`{client} network list` shows the networks; set server.network_name or the network's"
     " cloud_properties.name",
     "no_network_name": "Set server.network_name or the network's cloud_properties.name",
-    "create_network": "Create the network with `{client} network create {network}`, or set server.network_name to one"
-    " of: {networks}",
+    "create_network": "Create the network with `{client} network create {network} dns.mode=none`, or set"
+    " server.network_name to one of: {networks}",
     "no_default_network": "Set server.network_name to one of: {networks}; or set cloud_properties.name of every BOSH"
     " network",
     "network_broken": "`{client} network info {network}` and the server's log show the reason",

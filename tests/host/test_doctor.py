@@ -80,8 +80,16 @@ class Doctor:
         server.client(self.host.name, "query", "--wait", "-X", method, *data, path, check=check)
 
 
+@pytest.fixture(scope="module")
+def dhcp_range(host):
+    """Let DHCP assign a part of the subnet only, as `util init_lxd` does."""
+    server.client(host.name, "network", "set", host.network, "ipv4.dhcp.ranges=10.245.0.180-10.245.0.199")
+    yield
+    server.client(host.name, "network", "unset", host.network, "ipv4.dhcp.ranges")
+
+
 @pytest.fixture
-def doctor(host, cpi, tmp_path):
+def doctor(host, cpi, tmp_path, dhcp_range):
     return Doctor(host, cpi, tmp_path)
 
 
@@ -319,6 +327,7 @@ def test_network_does_not_match_manifest(doctor, client):
         "ipv4.address=10.99.0.1/24",
         "ipv4.dhcp=false",
         "ipv6.address=none",
+        "dns.mode=none",
     )
     try:
         doctor.cpi.config["server"] |= {"network_name": "doctor", "managed_network_assignment": "dhcp"}
@@ -328,9 +337,47 @@ def test_network_does_not_match_manifest(doctor, client):
         problems = {problem["check"]: problem for problem in doctor.problems(*manifest_options)}
         assert problems.keys() == {"internal_cidr", "internal_gw", "internal_ip"}
         doctor.apply(problems["internal_cidr"]["hint"])
+        doctor.apply(doctor.problem("internal_ip", "warn", *manifest_options)["hint"])
         assert doctor.problems(*manifest_options) == []
+        client("network", "unset", "doctor", "dns.mode")
+        doctor.apply(doctor.problem("network", "warn")["hint"])
+        assert doctor.problems() == []
     finally:
         client("network", "delete", "doctor")
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_restricted_certificate_hides_the_network(doctor, untrusted_certificate):
+    trust(doctor, "--restricted", "--projects", "bosh")
+    [network] = [result for result in doctor.results() if result["check"] == "network"]
+    assert network["status"] == "ok" and "so DHCP and dns.mode are not checked" in network["message"]
+    problem = doctor.problem("network", "warn", "--ip", "10.245.0.6")
+    assert "not compared with the manifest" in problem["message"]
+
+
+@pytest.mark.every_server
+def test_unsuitable_profile(doctor, client):
+    profile = ("--project", "bosh", "profile")
+    server.client(doctor.host.name, *profile, "create", "doctor")
+    try:
+        server.client(doctor.host.name, *profile, "device", "add", "doctor", "disk0", "disk", "path=/", "pool=default")
+        server.client(doctor.host.name, *profile, "device", "add", "doctor", "nic0", "nic", "network=boshbr0")
+        server.client(doctor.host.name, *profile, "set", "doctor", "migration.stateful=true")
+        server.client(doctor.host.name, *profile, "set", "doctor", "security.protection.delete=true")
+        doctor.cpi.config["server"]["profile_name"] = "doctor"
+        problems = doctor.problems()
+        assert [(problem["check"], problem["status"]) for problem in problems] == [
+            ("profile", "warn"),
+            ("profile", "warn"),
+            ("profile", "fail"),
+            ("profile", "fail"),
+        ]
+        for problem in problems:
+            doctor.apply(problem["hint"])
+        assert doctor.problems() == []
+    finally:
+        client(*profile, "delete", "doctor")
 
 
 def test_unavailable_address(doctor, cpi, stemcell_cids):

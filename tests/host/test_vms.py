@@ -32,6 +32,30 @@ def instance_on_server(host, cid):
 
 
 @pytest.mark.every_server
+def test_masks_devices_of_the_profile(host, cpi, stemcell_cids):
+    """A root disk that is not called root is masked by the CPI, an additional NIC by the cloud_properties."""
+    profile = ("--project", host.project, "profile")
+    server.client(host.name, *profile, "create", "masked")
+    try:
+        server.client(host.name, *profile, "device", "add", "masked", "disk0", "disk", "path=/", "pool=default")
+        server.client(host.name, *profile, "device", "add", "masked", "nic0", "nic", "network=boshbr0")
+        properties = {**SMALL, "profiles": ["masked"], "devices": {"nic0": {"type": "none"}}}
+        cid, _ = create(cpi, stemcell_cids["jammy"], properties)
+        instance = instance_on_server(host, cid)
+        cpi.call("delete_vm", cid)
+    finally:
+        server.client(host.name, *profile, "delete", "masked")
+    devices = {name: device for name, device in instance["expanded_devices"].items() if device["type"] != "none"}
+    assert instance["status"] == "Running" and sorted(devices) == ["config", "eth0", "root"]
+
+
+@pytest.mark.every_server
+def test_stateful_vm_is_refused_with_a_hint(cpi, stemcell_cids):
+    with pytest.raises(CallError, match=r"profile unset \w+ migration\.stateful"):
+        create(cpi, stemcell_cids["jammy"], {**SMALL, "config": {"migration.stateful": "true"}})
+
+
+@pytest.mark.every_server
 def test_bios_vm_gets_its_resources_and_settings(host, cpi, stemcell_cids, guests):
     properties = {"instance_type": "c2-m0.5", "ephemeral_disk": 256, "root_disk": 1024}
     cid, networks = create(cpi, stemcell_cids["jammy"], properties)
