@@ -148,6 +148,23 @@ def test_rejects_invalid_stemcell_and_leaves_nothing(host, cpi, tmp_path, kind):
     assert peak_memory(cpi) < MAX_MEMORY
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/" + "x/" * 3000, "cannot be read: File name too long"),
+        ("x" * 300, "cannot be read: File name too long"),
+        ("/dev/zero", "not a regular file"),
+        ("\0", "must be the path of a file"),
+        ("", "cannot be read: No such file"),
+    ],
+    ids=["long path", "long name", "device", "NUL", "empty"],
+)
+def test_rejects_invalid_path(cpi, path, message):
+    with pytest.raises(CallError, match=message) as exc_info:
+        cpi.call("create_stemcell", path, PROPERTIES)
+    assert "unexpected" not in exc_info.value.message and len(exc_info.value.message) < 500
+
+
 @pytest.fixture
 def large_stemcell(tmp_path) -> str:
     """The image of a stemcell with 300 MiB of data. The server does not parse it during import."""

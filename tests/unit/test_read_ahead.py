@@ -34,6 +34,15 @@ def test_reads_in_another_thread():
         assert next(chunks) != threading.current_thread().name.encode()
 
 
+def test_signals_go_to_the_main_thread():
+    def produce() -> Iterator[bytes]:
+        yield str(signal.pthread_sigmask(signal.SIG_BLOCK, ())).encode()
+
+    with read_ahead(produce()) as chunks:
+        blocked = next(chunks)
+    assert all(name in blocked for name in (b"SIGTERM", b"SIGINT", b"SIGHUP"))
+
+
 def test_reads_a_limited_number_of_chunks_ahead():
     produced = []
 

@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+import socket
 import tarfile
 from email import message_from_bytes
 
 import pytest
 
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.lxd.client import Client
+from bosh_lxd_cpi.lxd.transport import ConnectionSettings, HttpTransport
+from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.stemcell import upload
+from bosh_lxd_cpi.stemcell.read_ahead import read_ahead
 
 METADATA = upload.metadata(architecture="x86_64", created=1769853600, properties={"description": "s-1", "os": "Ubuntu"})
 
@@ -107,3 +114,19 @@ def test_reads_disk_image_lazily():
     assert numbers == []
     next(body)
     assert numbers == [0]
+
+
+def test_deadline_ends_upload_to_stalled_server(tmp_path, log):
+    """The server accepts the connection and reads nothing."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        with (
+            HttpTransport(ConnectionSettings(url=f"unix://{tmp_path}/socket")) as transport,
+            read_ahead(itertools.repeat(bytes(128 << 10))) as chunks,
+            pytest.raises(errors.DeadlineExceeded, match="uploading the image"),
+        ):
+            body = body_of(chunks, 1 << 40)
+            client = Client(transport, project="prod", deadline=Deadline(Clock(), 0.5), log=log)
+            client.upload_image(body, length=body.length, content_type=body.content_type)
+        assert not body.finished
