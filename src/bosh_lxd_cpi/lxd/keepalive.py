@@ -2,6 +2,9 @@
 
 A server may be silent for minutes while it works on a request (`client.STORAGE_SECONDS`). Its machine confirms what it
 receives all the same. Without these options, the end of the machine or of the network is noticed at the deadline only.
+
+TCP_USER_TIMEOUT is not among them. It also ends an upload when the server does not read for that time, for instance
+because its disk is slow (measured on Linux 6.18). The limit for that is `client.UPLOAD_SECONDS`.
 """
 
 from __future__ import annotations
@@ -24,7 +27,6 @@ def socket_options() -> Iterator[tuple[int, int, int]]:
         "TCP_KEEPALIVE": pause,  # the name of TCP_KEEPIDLE on macOS
         "TCP_KEEPINTVL": pause,
         "TCP_KEEPCNT": PROBES - 1,
-        "TCP_USER_TIMEOUT": 1000 * GONE_SECONDS,
     }
     for name, value in values.items():
         if hasattr(socket, name):
