@@ -1,4 +1,4 @@
-"""bin/doctor on fingerprint servers: it reports each problem, and the commands of its hint solve the problem."""
+"""bin/doctor on real servers: it reports each problem, and the commands of its hint solve the problem."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def find(paths: list[str], *, seconds: float) -> str:
 def read(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Mount the drive. Return its properties (device, label, fstype) and the contents of its files by relative name.
 
-    Raises OSError if it cannot be process.
+    Raises OSError if it cannot be mounted.
     """
     pathlib.Path(MOUNT_POINT).mkdir(exist_ok=True, parents=True)
     process = subprocess.run(["mount", path, MOUNT_POINT], capture_output=True, text=True, check=False)
