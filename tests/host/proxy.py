@@ -134,7 +134,7 @@ class Proxy:
         return {"url": self.url, "tls_server_cert": self.certificate}
 
     def arm(self, fault: Fault, number: int, *, then: Callable[[], object] = lambda: None) -> None:
-        """Reset the count and inject the fault at request number `at`. `then` sends the signal of the fault."""
+        """Reset the count and inject the fault at a request, counted from 1. `then` sends the signal of the fault."""
         self.exchanges, self._fault, self._fault_number, self._signal = [], fault, number, then
         if number == 1:
             self._refuse()

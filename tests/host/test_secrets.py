@@ -25,7 +25,7 @@ SECRET_KEYS = {
 }
 MIN_LENGTH = 8
 """Minimum length in characters. Shorter strings occur by chance."""
-FILES_OF_TESTS = ("cpi.json", "image", "key", "bosh.key")
+FILES_OF_TESTS = ("cpi.json", "image", "root.img", "key", "bosh.key")
 """Prefixes of the files that the tests write to the directory of a director."""
 
 KEY = (
