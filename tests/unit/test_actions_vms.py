@@ -7,6 +7,7 @@ import pytest
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import vms
 from bosh_lxd_cpi.lxd.transport import HttpResponse
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
 VM = "/1.0/instances/vm-1"
 STATE = f"PUT {VM}/state"
@@ -64,6 +65,45 @@ def test_reboot_starts_the_vm_when_another_client_stops_it(context, wire, respon
     )
     vms.reboot_vm(context(), "vm-1")
     assert wire.last_request_to(STATE).body["action"] == "start"
+
+
+def restart_that_does_not_end(responses, *statuses):
+    """A restart whose operation runs on, and the statuses of the VM after each wait."""
+    steps = [(f"GET {VM}", responses.sync({"status": "Running"})), (f"PUT {VM}/state", responses.asynchronous())]
+    for status in statuses:
+        steps += [(WAIT, responses.running()), (f"GET {VM}", responses.sync({"status": status}))]
+    return steps
+
+
+START = "/1.0/operations/start"
+
+
+def test_reboot_starts_a_vm_whose_restart_does_not_end(context, wire, responses):
+    wire.script(
+        *restart_that_does_not_end(responses, "Stopped", "Stopped"),
+        (f"PUT {VM}/state", responses.asynchronous(START)),
+        (f"GET {START}/wait", responses.done()),
+    )
+    vms.reboot_vm(context(), "vm-1")
+    assert [request.body["action"] for request in wire.requests_to(f"PUT {VM}/state")] == ["restart", "start"]
+    assert {request.query["timeout"] for request in wire.requests_to(WAIT)} == {"10"}
+
+
+@pytest.mark.parametrize("statuses", [["Running"] * 3, ["Stopped", "Running", "Stopped"]], ids=["slow", "in between"])
+def test_reboot_waits_for_a_vm_that_is_not_stopped_for_long(context, wire, responses, statuses):
+    wire.script(*restart_that_does_not_end(responses, *statuses), (WAIT, responses.done()))
+    vms.reboot_vm(context(), "vm-1")
+
+
+def test_reboot_waits_on_when_the_restart_blocks_the_start(context, wire, responses):
+    busy = 'Instance is busy running a "restart" operation'
+    wire.script(
+        *restart_that_does_not_end(responses, "Stopped", "Stopped"),
+        (f"PUT {VM}/state", responses.asynchronous(START)),
+        (f"GET {START}/wait", responses.failed(busy)),
+        (WAIT, responses.done()),
+    )
+    vms.reboot_vm(context(retry=RetryPolicy(max_attempts=1)), "vm-1")
 
 
 def test_reboot_waits_for_another_operation(context, wire, responses, clock):

@@ -9,7 +9,7 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import volumes
 from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.guest import disks
-from bosh_lxd_cpi.lxd import instances, pools
+from bosh_lxd_cpi.lxd import instances, operations, pools
 from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.lxd.resources import Instance
 from bosh_lxd_cpi.model import labels, naming
@@ -45,12 +45,34 @@ def reboot_vm(context: Context, vm_cid: str) -> None:
 
 
 def _restart(context: Context, cid: str) -> None:
+    """Restart a VM.
+
+    On Incus 7.5.1 the operation never ends and the VM stays stopped if the guest resets at the same moment
+    (docs/development/lxd-api.md §6). A restart stops a VM for a moment only, so two looks tell that it failed.
+    """
+    looks = 0
+
+    def start_if_stopped() -> bool:
+        nonlocal looks
+        looks = looks + 1 if context.client.instance(cid).status == "Stopped" else 0
+        if looks < 2:
+            return False
+        context.log.warn(f"{cid} is stopped and its restart does not end; starting it")
+        try:
+            start(context, cid)
+        except errors.Busy as failure:
+            context.log.warn(f"{failure}; waiting for the restart")
+            return False
+        return True
+
     try:
-        context.run_operation(
+        operations.run_operation(
+            context.client,
             lambda: context.client.set_instance_state(cid, "restart", force=True),
             what=f"restarting {cid}",
             name=cid,
             is_done=lambda: _is_running(context, cid),
+            is_over=start_if_stopped,
         )
     except errors.AlreadyInState:  # the VM stopped between the two requests
         start(context, cid)

@@ -19,6 +19,8 @@ from bosh_lxd_cpi.lxd.envelope import Response, WaitEnded, error_for
 from bosh_lxd_cpi.lxd.resources import Operation
 
 SUCCESS, FAILURE = 200, 400
+LOOK_SECONDS = 10
+"""Pause between two looks at an object whose operation may never end."""
 POLL_SECONDS = 0.1
 """Pause between two waits: a server that responds at once must not be flooded."""
 
@@ -32,6 +34,7 @@ def run_operation(
     pool: str = "",
     is_done: Callable[[], bool] | None = None,
     start_over: Callable[[], object] | None = None,
+    is_over: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Send a change and wait for its end. Return the operation's metadata, empty if there was no operation.
 
@@ -39,12 +42,12 @@ def run_operation(
     the operation is lost, this waits for operations on the object `name`. After that, `is_done` tells whether a change
     was made. A creation has `start_over` instead: unless such an operation succeeded, it deletes the object. Then the
     change is sent again. Without both the loss is raised. `what` names the change in errors, `pool` the storage pool in
-    their hints.
+    their hints. `is_over` is for operations that may never end: see `wait`.
     """
     is_lost = False
     for attempt in client.retry.attempts(client.deadline):
         try:
-            return wait(client, request(), what=what, pool=pool)
+            return wait(client, request(), what=what, pool=pool, is_over=is_over)
         except (errors.NoResponse, errors.OperationNotFound, errors.AlreadyExists) as failure:
             name_is_taken = isinstance(failure, errors.AlreadyExists)
             if (is_done is None and start_over is None) or (name_is_taken and not is_lost):
@@ -82,31 +85,40 @@ def _delete_incomplete(delete: Callable[[], object], name: str, *, what: str) ->
         ) from failure
 
 
-def wait(client: Client, response: Response, *, what: str, pool: str = "") -> dict[str, Any]:
-    """Wait for the operation of a response and return its metadata. Raises the error that the operation ended with."""
+def wait(
+    client: Client, response: Response, *, what: str, pool: str = "", is_over: Callable[[], bool] | None = None
+) -> dict[str, Any]:
+    """Wait for the operation of a response and return its metadata. Raises the error that the operation ended with.
+
+    `is_over` is called every `LOOK_SECONDS` while the operation runs; true ends the wait.
+    """
     if not response.operation:
         return {}
     try:
-        return _wait(client, response.operation, what=what, pool=pool)
+        return _wait(client, response.operation, what=what, pool=pool, is_over=is_over)
     except errors.DeadlineExceeded as failure:
         raise client.deadline.exceeded(f"{what}: the server's operation may still run") from failure
 
 
-def _wait(client: Client, path: str, *, what: str, pool: str = "") -> dict[str, Any]:
+def _wait(
+    client: Client, path: str, *, what: str, pool: str = "", is_over: Callable[[], bool] | None = None
+) -> dict[str, Any]:
     fields = {"pool": pool} if pool else {}
     while True:
-        operation = _poll(client, path, what, fields)
+        operation = _poll(client, path, what, fields, seconds=LOOK_SECONDS if is_over else WAIT_SLICE)
         if operation.status_code == SUCCESS:
             return operation.metadata
         if operation.status_code > SUCCESS:
             text = operation.err or f"the operation ended with status {operation.status}"
             raise error_for(text, status=operation.err_code or FAILURE, what=what, fields=fields)
+        if is_over and is_over():
+            return {}
         client.deadline.sleep(POLL_SECONDS)
 
 
-def _poll(client: Client, path: str, what: str, fields: dict[str, str]) -> Operation:
-    """Return the operation after at most one slice of waiting."""
-    seconds = max(1, min(WAIT_SLICE, int(client.deadline.remaining())))
+def _poll(client: Client, path: str, what: str, fields: dict[str, str], *, seconds: int) -> Operation:
+    """Return the operation when it has ended or the seconds have passed."""
+    seconds = max(1, min(seconds, int(client.deadline.remaining())))
     try:
         return client.wait_operation(path, seconds)
     except WaitEnded as ended:
