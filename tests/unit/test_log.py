@@ -105,6 +105,45 @@ def test_hides_secrets_with_special_characters(log):
     assert "abcd" not in log.redact("x \ud800abcd") and "<redacted>" in log.redact("\u2028line")
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "api_key",
+        "apikey",
+        "X-Api-Key",
+        "passwd",
+        "db_pwd",
+        "ssh_private",
+        "Authorization",
+        "psk",
+        "wifi.psk",
+        "pin",
+        "signature",
+        "session_cookie",
+        "hmac_key",
+        "clientKey",
+    ],
+)
+def test_finds_a_secret_by_key(key):
+    assert list(secrets_in({key: "sesame"})) == ["sesame"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "auth",
+        "public_key",
+        "limits.cpu.pin_strategy",
+        "keyboard",
+        "pinned",
+        "signature_algorithm",
+        "user.bosh.odd_key_",
+    ],
+)
+def test_ignores_a_key_that_only_resembles_one(key):
+    assert list(secrets_in({key: "value"})) == []
+
+
 def test_finds_secrets_by_key_at_any_depth():
     document = [
         {

@@ -82,3 +82,10 @@ def test_drive_of_redacted_settings_is_the_redacted_drive(secret):
     redacted = redactor.redact_bytes(drive(settings))
     assert redacted == drive(redactor.redact(settings)) != drive(settings)
     assert json.dumps(secret)[1:-1].encode() not in redacted
+
+
+def test_hides_options_whose_content_is_up_to_the_operator():
+    config = {"cloud-init.user-data": "#cloud-config", "user.vendor-data": "data", "environment.X": "value"}
+    kept = {"user.bosh.state": "created", "limits.cpu": "2000", "image.os": "Ubuntu"}
+    redacted = Redactor().redact({"metadata": {"expanded_config": {**config, **kept}}})["metadata"]["expanded_config"]
+    assert redacted == {**{key: "*" * len(value) for key, value in config.items()}, **kept}

@@ -18,6 +18,7 @@ from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
 from bosh_lxd_cpi.runtime.rollback import Rollback
+from bosh_lxd_cpi.runtime.suggest import quote
 
 ROLLBACK_SECONDS = 600.0
 """Time for a rollback, in addition to the call's deadline. A creation that still runs has to end before its deletion
@@ -121,7 +122,7 @@ def parse_cid(value: Any, name: str) -> str:
         or not set(value) <= CID_CHARACTERS
         or value[0] == "."
     ):
-        raise errors.BadRequest(f"{name} must be a CID, not {str(value)[:60]!r}")
+        raise errors.BadRequest(f"{name} must be a CID, not {quote(value)}")
     return value
 
 

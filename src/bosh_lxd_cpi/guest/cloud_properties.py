@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from bosh_lxd_cpi.errors import InvalidProperties
 from bosh_lxd_cpi.model import labels, naming
-from bosh_lxd_cpi.runtime.suggest import did_you_mean
+from bosh_lxd_cpi.runtime.suggest import did_you_mean, quote, type_of
 
 INSTANCE_TYPE = re.compile(r"(?:c(?P<cpu>[0-9]{1,20}(?:\.[0-9]+)?))?-?(?:m(?P<ram>[0-9]{1,20}(?:\.[0-9]+)?))?")
 """`c2-m4`: number of CPUs and GiB of memory. The length limit keeps the numbers finite."""
@@ -182,7 +182,7 @@ def _object(document: Any, owner: str) -> dict[str, Any]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise InvalidProperties(f"{owner} cloud_properties must be an object, not {_type_of(document)}")
+        raise InvalidProperties(f"{owner} cloud_properties must be an object, not {type_of(document)}")
     return document
 
 
@@ -202,20 +202,12 @@ def _parser(name: str, default: Any) -> Callable[[Any, str], Any]:
     return _objects_of_strings if name == "devices" else PARSERS[type(default)]
 
 
-def _type_of(value: Any) -> str:
-    """Return the JSON type of a value, with its article."""
-    if isinstance(value, bool):
-        return "a boolean"
-    names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
-
-
 def _string(value: Any, name: str) -> str:
     """Return a string. Numbers are accepted, because YAML authors often leave out the quotes."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise InvalidProperties(f"{name} must be a string, not {_type_of(value)}")
+        raise InvalidProperties(f"{name} must be a string, not {type_of(value)}")
     return value
 
 
@@ -226,7 +218,7 @@ def _integer(value: Any, name: str) -> int:
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_MIB:
-        raise InvalidProperties(f"{name} must be a whole number from 0 to {MAX_MIB}, not {str(value)[:40]!r}")
+        raise InvalidProperties(f"{name} must be a whole number from 0 to {MAX_MIB}, not {quote(value)}")
     return number
 
 

@@ -8,10 +8,11 @@ hash of the redacted drive.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bosh_lxd_cpi.runtime.log import SECRET_WORDS, SHORTEST_SECRET, forms_of, passwords_in, secrets_in, strings_in
+from bosh_lxd_cpi.runtime.log import SECRET_KEY, SHORTEST_SECRET, forms_of, passwords_in, secrets_in, strings_in
 
 PRIVATE_KEYS = (
     "certificate",
@@ -22,6 +23,8 @@ PRIVATE_KEYS = (
     "kernel_version",
 )
 """Keys in responses of the server that identify the machine."""
+OPERATORS_OPTION = re.compile(r"(cloud-init|environment|user)\.(?!bosh\.)")
+"""Matches options of instances and profiles whose content is up to the operator, and which the CPI does not read."""
 PEM = "-----BEGIN"
 
 
@@ -74,7 +77,7 @@ def _hide(value: Any) -> Any:
 
 
 def _is_secret(key: str) -> bool:
-    return any(word in key.lower() for word in SECRET_WORDS)
+    return bool(SECRET_KEY.search(key) or OPERATORS_OPTION.match(key))
 
 
 def _parts(secret: str) -> Iterator[str]:

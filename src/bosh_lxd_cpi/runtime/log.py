@@ -6,6 +6,7 @@ BOSH appends stderr to the log of the task. It redacts neither stderr nor the re
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -13,21 +14,13 @@ from typing import Any, TextIO
 
 REDACTED = "<redacted>"
 LEVELS = ("debug", "info", "warn", "error")
-SECRET_WORDS = (
-    "password",
-    "secret",
-    "private_key",
-    "client_key",
-    "token",
-    "credential",
-    "access_key",
-    "mbus",
-    "cert_key",
-    "passphrase",
-    "account_key",
-    "json_key",
-    "encryption_key",
+SECRET_KEY = re.compile(
+    r"passw|passphrase|passcode|pwd|secret|token|credential|authorization|cookie|mbus"
+    r"|(private|client|access|account|api|json|encryption|cert)[_.-]?key|(?<!public)[_.-]key$|ssh[_.-]?private"
+    r"|(^|[^a-z])(psk|pin|signature)$",
+    re.IGNORECASE,
 )
+"""Matches the keys of secrets. The short words count at the end only: limits.cpu.pin_strategy is no secret."""
 SHORTEST_SECRET = 4
 """Characters. Shorter values such as "*" are no secrets, and to replace them would garble every line."""
 
@@ -36,8 +29,7 @@ def secrets_in(document: Any) -> Iterator[str]:
     """Yield every string under a key whose name marks it as secret, at any depth, and the passwords in URLs."""
     if isinstance(document, dict):
         for key, value in document.items():
-            secret = any(word in str(key).lower() for word in SECRET_WORDS)
-            yield from strings_in(value) if secret else secrets_in(value)
+            yield from strings_in(value) if SECRET_KEY.search(str(key)) else secrets_in(value)
     elif isinstance(document, list):
         for item in document:
             yield from secrets_in(item)
