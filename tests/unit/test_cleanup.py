@@ -50,4 +50,4 @@ def test_redacts_secrets_in_configuration_errors(tmp_path, capsys):
     )
     assert main.main(["--config", str(file)]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "server.url must be" in line and "very-secret" not in line
+    assert "server.url is missing" in line and "very-secret" not in line

@@ -208,7 +208,7 @@ def test_responds_to_every_input(home, request_bytes, kind, message):
         (b"{", "neither JSON nor YAML"),
         (b"[]", "must contain an object"),
         (b"", "must contain an object"),
-        (b"{}", "server.url must be https://HOST:8443 or unix:///PATH; agent.mbus is missing"),
+        (b"{}", "go-lxd-cpi before v3 called lxd_cpi.lxd.url); agent.mbus is missing"),
     ],
 )
 def test_reports_a_broken_configuration(home, tmp_path, content, message):

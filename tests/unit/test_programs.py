@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -101,3 +102,17 @@ def test_help_installs_nothing(name, checkout):
     shutil.copy(SOURCES.parent / "bin" / name, checkout / "bin")
     subprocess.run([checkout / "bin" / name, "--help"], capture_output=True, check=False)
     assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["flushed", "buffered"])
+def test_prints_no_traceback_if_the_reader_is_gone(is_late):
+    """As in `bin/cleanup --list | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    action = f"lambda: print('x', flush={not is_late}) or 0"
+    program = f"import sys; from bosh_lxd_cpi.admin import cli; sys.exit(cli.Program('cleanup').run({action}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=SOURCES, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (2, b"")

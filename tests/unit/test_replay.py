@@ -92,4 +92,4 @@ def test_program_prints_every_call_and_returns_a_status(tmp_path, capsys, result
 
 def test_program_returns_2_for_a_missing_file(tmp_path, capsys):
     assert replay.main([str(tmp_path / "missing")]) == 2
-    assert "cannot be read" in capsys.readouterr().out
+    assert "cannot be read" in capsys.readouterr().err

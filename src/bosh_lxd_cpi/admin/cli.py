@@ -45,7 +45,9 @@ class Program:
     def run(self, action: Callable[[], int]) -> int:
         """Return the exit status of the action. An error that ends the program becomes one line on stderr."""
         try:
-            return action()
+            status = action()
+            sys.stdout.flush()  # at exit, Python would report a reader that is gone with a traceback
+            return status
         except BrokenPipeError:
             # Python flushes stdout at exit, which would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi.admin import cli
 from bosh_lxd_cpi.protocol import dispatch, rpc
 from bosh_lxd_cpi.recording.document import load
 from bosh_lxd_cpi.recording.player import Mismatch, Player, ReplayClock, format_sorted, request_line
@@ -102,11 +102,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--stemcell", default="", metavar="IMAGE", help="the image that create_stemcell uploaded")
     parser.add_argument("--log", action="store_true", help="print the log of each call")
     options = parser.parse_args(argv)
-    try:
-        return max(_replay_file(path, stemcell=options.stemcell, show_log=options.log) for path in options.files)
-    except errors.CpiError as error:
-        print(hints.message(error))
-        return 2
+    return cli.Program("replay").run(
+        lambda: max(_replay_file(path, stemcell=options.stemcell, show_log=options.log) for path in options.files)
+    )
 
 
 def _replay_file(path: Path, *, stemcell: str, show_log: bool) -> int:

@@ -255,10 +255,10 @@ def _option(value: Any) -> str:
 def _missing(config: Config) -> list[str]:
     server = config.server
     problems = []
-    if not server.url.startswith(("https://", "unix://")):
-        problems.append(
-            "server.url must be https://HOST:8443 or unix:///PATH" + (f", not {server.url}" if server.url else "")
-        )
+    if not server.url:
+        problems.append("server.url is missing (lxd_cpi.server.url, which go-lxd-cpi before v3 called lxd_cpi.lxd.url)")
+    elif not server.url.startswith(("https://", "unix://")):
+        problems.append(f"server.url must be https://HOST:8443 or unix:///PATH, not {server.url}")
     elif server.url.startswith("https://"):
         problems += [
             f"server.{name} is missing" for name in ("tls_client_cert", "tls_client_key") if not getattr(server, name)
