@@ -409,3 +409,30 @@ def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, factory, 
     assert len(runs) >= 20 and {run.returncode for run in runs} == {0}
     assert all(": removed 0, " in run.stdout for run in runs)
     assert any(" being created" in run.stdout for run in runs), "no run coincided with create_vm"
+
+
+@pytest.fixture
+def second_cpi(host, cpi, image, tmp_path):
+    """The arguments for a cpi-config with another project of the server, in which a volume is unused."""
+    server.client(host.name, "project", "create", "second", "-c", "features.networks=false")
+    volume = f"vol-e-{uuid()}"
+    server.client(host.name, "storage", "volume", "create", host.pool, volume, "--type=block", "--project=second")
+    config = {"cpis": [{"name": "second", "type": "lxd", "properties": {"project": "second"}}]}
+    (tmp_path / "cpi-config.json").write_text(json.dumps(config), encoding="utf-8")
+    yield ["--cpi-config", str(tmp_path / "cpi-config.json")], volume
+    server.client(host.name, "storage", "volume", "delete", host.pool, volume, "--project=second", check=False)
+    server.client(host.name, "project", "delete", "second")
+
+
+@pytest.mark.every_server
+def test_cleans_the_servers_of_a_cpi_config(cpi, factory, second_cpi):
+    arguments, volume = second_cpi
+    table = output(cleanup(cpi, *arguments, "--list"))
+    assert "CPI of the job, https://" in table and "CPI second, https://" in table and volume in table
+    resources = json.loads(output(cleanup(cpi, *arguments, "--list", "--json")))
+    assert [resource["cpi"] for resource in resources if resource["cid"] == volume] == ["second"]
+    result = output(cleanup(cpi, *arguments, "--director=all", "--min-age=0"))
+    summaries = [line.partition("Z ")[2].partition(",")[0] for line in result.splitlines() if "Z cleanup" in line]
+    assert summaries == ["cleanup: removed 0", "cleanup second: removed 1"]
+    checks = json.loads(cpi.run_program("doctor", *arguments, "--json").stdout)
+    assert {check["cpi"] for check in checks} == {"", "second"}

@@ -163,9 +163,18 @@ def test_programs_get_configuration_and_arguments(program: str, public_path: Pat
         env={"BOSH_PACKAGES_DIR": str(public_path / "packages"), "BOSH_JOBS_DIR": str(public_path / "jobs")},
     )
     arguments = run.stdout.split()
-    assert arguments[:2] == ["--config", str(job / "config/cpi.json")]
+    config = job / "config"
+    assert arguments[:4] == ["--config", f"{config}/cpi.json", "--cpi-config", f"{config}/cpi-config.json"]
     assert arguments[-1] == "--dry-run"
     assert ("--min-age" in arguments) == (program == "cleanup")
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_cpi_config_has_the_cpis(caller: str) -> None:
+    cpis = [{"name": "second", "type": "lxd", "properties": {"url": "https://b:8443", "insecure_skip_verify": True}}]
+    rendered = bosh_job.render("cpi-config.json.erb", {"lxd_cpi": {"cpis": cpis}}, caller)
+    assert json.loads(rendered) == {"cpis": cpis}
+    assert json.loads(bosh_job.render("cpi-config.json.erb", bosh_job.CONNECTION, caller)) == {"cpis": []}
 
 
 def pre_start(public_path: Path, schedule: object) -> dict[str, str]:

@@ -12,7 +12,17 @@ def test_help_lists_every_option(capsys):
         main.main(["--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
-    for option in ("--config", "--director", "--min-age", "--dry-run", "--legacy", "--list", "--json", "--delete-disk"):
+    for option in (
+        "--config",
+        "--cpi-config",
+        "--director",
+        "--min-age",
+        "--dry-run",
+        "--legacy",
+        "--list",
+        "--json",
+        "--delete-disk",
+    ):
         assert option in shown
     assert "Never removed" in shown
 
@@ -51,3 +61,13 @@ def test_redacts_secrets_in_configuration_errors(tmp_path, capsys):
     assert main.main(["--config", str(file)]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "server.url is missing" in line and "very-secret" not in line
+
+
+def test_an_error_of_one_cpi_does_not_stop_the_others(tmp_path, capsys):
+    cpis = [{"name": "second", "type": "lxd", "properties": {"url": "x", "client_key": "very-secret"}}]
+    (tmp_path / "cpi.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "cpis.json").write_text(json.dumps({"cpis": cpis}), encoding="utf-8")
+    assert main.main(["--config", str(tmp_path / "cpi.json"), "--cpi-config", str(tmp_path / "cpis.json")]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("cleanup: ") and "server.url is missing" in first
+    assert second.startswith("cleanup second: ") and "server.url must be" in second and "very-secret" not in second

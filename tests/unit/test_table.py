@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import pytest
 
@@ -51,8 +50,8 @@ def test_replaces_control_characters():
     assert "d?\u00e4?[31m" in text and len(text.splitlines()) == 2
 
 
-def test_prints_json_with_unabbreviated_values():
-    vm, disk, image = json.loads(table.as_json(INVENTORY, RESOURCES, now=NOW))
+def test_returns_objects_with_unabbreviated_values():
+    vm, disk, image = table.as_objects(INVENTORY, RESOURCES, now=NOW, cpi="second")
     assert vm == {
         "kind": "vm",
         "cid": "vm-1-a",
@@ -66,6 +65,7 @@ def test_prints_json_with_unabbreviated_values():
         "location": "",
         "used_by": [],
         "state": "",
+        "cpi": "second",
     }
     assert (disk["director"], disk["created_at"], disk["age"], disk["state"]) == ("?", None, None, "orphan")
     assert (image["cid"], image["size"], image["used_by"]) == ("78c6e383a417ad574612", None, ["vm-1-a", "vm-2-a"])
@@ -73,7 +73,7 @@ def test_prints_json_with_unabbreviated_values():
 
 def test_prints_an_empty_inventory():
     assert table.as_table(Inventory(), [], now=NOW) == "  ".join(table.COLUMNS)
-    assert json.loads(table.as_json(Inventory(), [], now=NOW)) == []
+    assert table.as_objects(Inventory(), [], now=NOW) == []
 
 
 @pytest.mark.parametrize(

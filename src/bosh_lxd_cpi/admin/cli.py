@@ -29,7 +29,7 @@ class Program:
         """Returns the fields. Set it as soon as the configuration has been read."""
 
     def parser(self, *, description: str, epilog: str, json_help: str) -> argparse.ArgumentParser:
-        """Return a parser with the options --config and --json."""
+        """Return a parser with the options --config, --cpi-config and --json."""
         parser = argparse.ArgumentParser(
             prog=self.name,
             description=description,
@@ -38,6 +38,12 @@ class Program:
         )
         parser.add_argument(
             "--config", metavar="FILE", default=JOB_CONFIG, help="file with the job's properties (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--cpi-config",
+            metavar="FILE",
+            default="",
+            help="also work on the servers of this cpi-config, in which all variables are replaced",
         )
         parser.add_argument("--json", action="store_true", help=json_help)
         return parser

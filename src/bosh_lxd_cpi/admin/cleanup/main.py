@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions.connection import open_transport
 from bosh_lxd_cpi.actions.context import Context
-from bosh_lxd_cpi.admin import cli, inventory
+from bosh_lxd_cpi.admin import cli, inventory, targets
 from bosh_lxd_cpi.admin.cleanup import owner, table
 from bosh_lxd_cpi.admin.cleanup.prune import ALL, Policy, Pruner
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
+from bosh_lxd_cpi.admin.targets import Target
 from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.transport import Transport
 from bosh_lxd_cpi.runtime import locks, throttle
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
+from bosh_lxd_cpi.runtime.log import secrets_in
 
+NAME = "cleanup"
 READ_SECONDS = 300.0
 """Time for reading the server."""
 
@@ -30,7 +34,7 @@ Exit status: 0, 1 if something could not be read or removed, 2 if the cleanup co
 
 def main(argv: list[str]) -> int:
     """Run the program and return its exit status."""
-    program = cli.Program("cleanup")
+    program = cli.Program(NAME)
     parser = _parser(program)
     arguments = parser.parse_args(argv)
     if arguments.json and not arguments.list:
@@ -84,13 +88,52 @@ def _not_empty(text: str) -> str:
 
 
 def _run(arguments: argparse.Namespace, program: cli.Program) -> int:
-    config = schema.load(arguments.config, warn=program.log.warn)
+    """Work on the server of the job, and on those of the cpi-config. An error on one does not stop the others."""
+    listed: list[dict[str, object]] = []
+    statuses: list[int] = []
+    servers: set[tuple[str, str]] = set()
+    missing_disk: errors.DiskNotFound | None = None
+    for target in targets.read(arguments.cpi_config):
+        program.name = f"{NAME} {target.name}".rstrip()
+        try:
+            statuses += _run_target(target, arguments, program, servers=servers, listed=listed)
+        except errors.DiskNotFound as failure:
+            missing_disk = failure
+        except errors.CpiError as failure:
+            program.print_error(failure)
+            statuses.append(cli.COULD_NOT_RUN)
+    if missing_disk and not statuses:
+        raise missing_disk
+    if arguments.json:
+        print(json.dumps(listed, indent=1))
+    return max(statuses)
+
+
+def _run_target(
+    target: Target,
+    arguments: argparse.Namespace,
+    program: cli.Program,
+    *,
+    servers: set[tuple[str, str]],
+    listed: list[dict[str, object]],
+) -> list[int]:
+    """Work on one server. Return the exit status, or nothing if its project is in `servers` already.
+
+    Append what --list --json prints to `listed`.
+    """
+    program.hint_fields = dict
+    program.log.hide(secrets_in(target.properties))
+    config = schema.load(arguments.config, target.properties, warn=program.log.warn)
     program.log.hide(config.secrets())
     program.log.set_level(config.log_level)
+    server = (config.server.url, config.server.project_name)
+    if server in servers:
+        return []
+    servers.add(server)
     with open_transport(config.server) as transport:
         context = _context(config, transport, program)
         program.hint_fields = context.hint_fields
-        return _clean(context, arguments, program)
+        return [_clean(context, arguments, program, target=target, listed=listed)]
 
 
 def _context(config: schema.Config, transport: Transport, program: cli.Program) -> Context:
@@ -100,7 +143,14 @@ def _context(config: schema.Config, transport: Transport, program: cli.Program) 
     return Context(config=config, client=client, clock=clock, log=program.log, director="")
 
 
-def _clean(context: Context, arguments: argparse.Namespace, program: cli.Program) -> int:
+def _clean(
+    context: Context,
+    arguments: argparse.Namespace,
+    program: cli.Program,
+    *,
+    target: Target,
+    listed: list[dict[str, object]],
+) -> int:
     clock = context.clock
     with program.slow_notice("reading the server"):
         context.features()  # raises CertificateNotTrusted
@@ -113,12 +163,17 @@ def _clean(context: Context, arguments: argparse.Namespace, program: cli.Program
     if arguments.list:
         selected = director if arguments.director else ALL
         resources = [resource for resource in (*stock.resources, *snapshots) if selected in (ALL, resource.director)]
-        print((table.as_json if arguments.json else table.as_table)(stock, resources, now=clock.time()))
+        if arguments.json:
+            listed += table.as_objects(stock, resources, now=clock.time(), cpi=target.name)
+        else:
+            if arguments.cpi_config:
+                print(target.title(context.config.server.url))
+            print(table.as_table(stock, resources, now=clock.time()))
     elif arguments.delete_disk:
         pruner.delete_disk(_unattached_disk(stock, arguments.delete_disk, director))
     else:
         director = director or _all_directors(stock)
-        print(f"cleaning up for director {_description(director, stock)}")
+        print(f"cleaning up{f' {target.name}' if target.name else ''} for director {_description(director, stock)}")
         policy = Policy(
             director=director,
             min_age=arguments.min_age,
@@ -127,7 +182,7 @@ def _clean(context: Context, arguments: argparse.Namespace, program: cli.Program
             interrupted=_abandoned_locks(context.config.lock_directory()),
         )
         pruner.run(stock, policy)
-        print(f"{clock.now()} cleanup: {pruner.summary(len(stock.failures))}")
+        print(f"{clock.now()} {program.name}: {pruner.summary(len(stock.failures))}")
     return cli.PROBLEMS_FOUND if pruner.failed or stock.failures else cli.OK
 
 

@@ -1,8 +1,7 @@
-"""An inventory as a table for people and as JSON for programs."""
+"""An inventory as a table for people and as objects for programs."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 
@@ -17,9 +16,14 @@ MAX_MIB = 10 * MIB_PER_GIB
 """Larger sizes are shown in GiB."""
 
 
-def as_json(inventory: Inventory, resources: Iterable[Resource], *, now: float) -> str:
-    """Return an array of objects. Ages are in seconds, sizes in MiB; what the server does not know is null."""
-    return json.dumps([_object(resource, inventory, now) for resource in resources], indent=1)
+def as_objects(
+    inventory: Inventory, resources: Iterable[Resource], *, now: float, cpi: str = ""
+) -> list[dict[str, object]]:
+    """Return JSON objects. Ages are in seconds, sizes in MiB; what the server does not know is null.
+
+    `cpi` is the name of the CPI in a cpi-config.
+    """
+    return [{**_object(resource, inventory, now), "cpi": cpi} for resource in resources]
 
 
 def as_table(inventory: Inventory, resources: Iterable[Resource], *, now: float) -> str:

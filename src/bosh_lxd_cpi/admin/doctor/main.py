@@ -10,15 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.admin import cli
+from bosh_lxd_cpi.admin import cli, targets
 from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
 from bosh_lxd_cpi.admin.doctor.checks.network import Manifest
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
-from bosh_lxd_cpi.admin.doctor.result import FAIL, CheckResult, as_json, summary
+from bosh_lxd_cpi.admin.doctor.result import FAIL, CheckResult, summary
+from bosh_lxd_cpi.admin.targets import Target
 from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.runtime import throttle
 from bosh_lxd_cpi.runtime.clock import Clock
-from bosh_lxd_cpi.runtime.log import Log
+from bosh_lxd_cpi.runtime.log import Log, secrets_in
 
 EPILOG = """\
 Each line shows a status (ok, warn or fail), the subject of the check and the result. If there is a problem, a second
@@ -39,7 +40,7 @@ def _parser(program: cli.Program) -> argparse.ArgumentParser:
     parser = program.parser(
         description=(__doc__ or "").partition("\n")[0],
         epilog=EPILOG,
-        json_help="print an array of objects with the keys check, status, message and hint",
+        json_help="print an array of objects with the keys check, status, message, hint and cpi",
     )
     parser.add_argument("--cidr", type=_cidr, help="internal_cidr of the manifest")
     parser.add_argument("--gateway", type=ipaddress.IPv4Address, help="internal_gw of the manifest")
@@ -60,12 +61,24 @@ _cidr.__name__ = "network"  # argparse shows it in "invalid network value"
 
 
 def _run(arguments: argparse.Namespace, log: Log) -> int:
-    unknown_properties: list[str] = []
-    config, faults = schema.examine(arguments.config, warn=unknown_properties.append)
-    log.hide(config.secrets())
     if arguments.locks:
+        config, _ = schema.examine(arguments.config)
         return _print_locks(config, is_json=arguments.json)
-    report = _Report(log, is_json=arguments.json)
+    reports = [_check(target, arguments, log) for target in targets.read(arguments.cpi_config)]
+    if arguments.json:
+        print(json.dumps([document for report in reports for document in report.as_objects()], indent=1))
+    return cli.PROBLEMS_FOUND if any(report.has_failures for report in reports) else cli.OK
+
+
+def _check(target: Target, arguments: argparse.Namespace, log: Log) -> _Report:
+    """Check the configuration of a CPI and its server."""
+    unknown_properties: list[str] = []
+    log.hide(secrets_in(target.properties))
+    config, faults = schema.examine(arguments.config, target.properties, warn=unknown_properties.append)
+    log.hide(config.secrets())
+    report = _Report(log, target, is_json=arguments.json)
+    if arguments.cpi_config and not arguments.json:
+        print(target.title(config.server.url))
     with CheckContext(config, clock=Clock(), log=log) as context:
         for result in local.configuration(context, arguments.config, faults=faults, unknown=unknown_properties):
             report.add(result)
@@ -77,8 +90,9 @@ def _run(arguments: argparse.Namespace, log: Log) -> int:
             from bosh_lxd_cpi.admin.doctor import smoke_test
 
             smoke_test.run(context, ip=arguments.ip or network.free_address(context), report=report.add)
-    report.close()
-    return cli.PROBLEMS_FOUND if report.has_failures else cli.OK
+    if not arguments.json:
+        report.print_summary()
+    return report
 
 
 def _print_locks(config: schema.Config, *, is_json: bool) -> int:
@@ -94,10 +108,10 @@ def _print_locks(config: schema.Config, *, is_json: bool) -> int:
 
 
 class _Report:
-    """Prints each result at once, or all results as JSON at the end."""
+    """The results of one CPI. Prints each of them at once, unless they are for JSON."""
 
-    def __init__(self, log: Log, *, is_json: bool) -> None:
-        self._log, self._is_json = log, is_json
+    def __init__(self, log: Log, target: Target, *, is_json: bool) -> None:
+        self._log, self._target, self._is_json = log, target, is_json
         self._is_colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         self._results: list[CheckResult] = []
 
@@ -111,8 +125,11 @@ class _Report:
     def has_failures(self) -> bool:
         return any(result.status == FAIL for result in self._results)
 
-    def close(self) -> None:
-        print(as_json(self._results) if self._is_json else summary(self._results))
+    def print_summary(self) -> None:
+        print(f"{f'{self._target.name}: ' if self._target.name else ''}{summary(self._results)}")
+
+    def as_objects(self) -> list[dict[str, str]]:
+        return [{**result._asdict(), "cpi": self._target.name} for result in self._results]
 
 
 def _checks(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:

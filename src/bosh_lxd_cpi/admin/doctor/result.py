@@ -1,8 +1,7 @@
-"""The result of a check, for people and for programs."""
+"""The result of a check."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -27,11 +26,6 @@ class CheckResult(NamedTuple):
             status = f"{COLORS[self.status]}{status}{RESET_COLOR}"
         hint = f"\n      -> {self.hint}" if self.hint else ""
         return f"{status}  {self.check:{CHECK_WIDTH}}  {self.message}{hint}"
-
-
-def as_json(results: Iterable[CheckResult]) -> str:
-    """Return an array of objects."""
-    return json.dumps([result._asdict() for result in results], indent=1)
 
 
 def summary(results: Iterable[CheckResult]) -> str:

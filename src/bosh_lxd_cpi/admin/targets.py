@@ -1,0 +1,48 @@
+"""The CPIs that a program works on: the job's own one, and those of a cpi-config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bosh_lxd_cpi.config import sources
+from bosh_lxd_cpi.errors import ConfigError
+from bosh_lxd_cpi.runtime.log import strings_in
+
+TYPE = "lxd"
+"""The type of this CPI in a cpi-config: the name of the job without _cpi."""
+VARIABLE = re.compile(r"\(\([^()]+\)\)")
+
+
+class Target(NamedTuple):
+    """A CPI: its name and properties in the cpi-config. The job's own CPI has neither."""
+
+    name: str = ""
+    properties: dict[str, Any] | None = None
+
+    def title(self, url: str) -> str:
+        """Return a line that names the CPI and its server."""
+        return f"CPI {self.name or 'of the job'}, {url}"
+
+
+def read(cpi_config: str) -> list[Target]:
+    """Return the job's own CPI and the CPIs of this type in a file, if one is named. Raises ConfigError."""
+    return [Target(), *(_cpis(cpi_config) if cpi_config else ())]
+
+
+def _cpis(path: str) -> Iterator[Target]:
+    entries = sources.read(path).get("cpis")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError(f"{path} is not a cpi-config: it has no list cpis of objects")
+    for entry in entries:
+        name, properties = str(entry.get("name", "")), entry.get("properties") or {}
+        if entry.get("type") != TYPE:
+            continue
+        if not isinstance(properties, dict):
+            raise ConfigError(f"the properties of CPI {name} in {path} must be an object")
+        if variable := next(filter(None, map(VARIABLE.search, strings_in(properties))), None):
+            raise ConfigError(
+                f"CPI {name} in {path} contains the variable {variable[0]}", code="cpi_config_variable", file=path
+            )
+        yield Target(name, properties)
