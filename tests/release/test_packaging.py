@@ -58,7 +58,14 @@ def test_compiles_without_network(python: Path, director: bool, tmp_path: Path, 
     run = install(tmp_path, bosh_release.tools(tmp_path / "tools", python), director=director)
     assert run.status == 0, run.stderr
     assert (run.target / "python3").readlink().name == python.name
+    version = "import sys; print('python%d.%d' % sys.version_info[:2])"
+    assert subprocess.check_output([run.target / "python3", "-c", version], text=True).strip() == python.name
     assert call(run.target, INFO)["result"]["api_version"] == 2
+    (tmp_path / "cpi.json").write_text(CONFIG)
+    response = call(run.target, HAS_VM, "--config", str(tmp_path / "cpi.json"))
+    assert "PEM" in response["error"]["message"], "all modules of a call work with this version"
+    for program in ("doctor", "cleanup"):
+        subprocess.run([run.target / "bin" / program, "--help"], stdout=subprocess.DEVNULL, check=True, env={})
 
 
 def test_chooses_the_newest_python(tmp_path: Path, blobs: None) -> None:
