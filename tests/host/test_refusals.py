@@ -13,7 +13,7 @@ import pytest
 
 from tests.host import server
 from tests.host.director import CallError, Director, environment, manual_network
-from tests.host.processes import inside
+from tests.host.processes import enter_command
 from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 
 pytestmark = pytest.mark.every_server
@@ -148,10 +148,10 @@ def unavailable_pool(host: server.Facts) -> Iterator[str]:
     def restart_after(*commands: str) -> None:
         server.stop_daemon(host.name)
         for command in commands:
-            subprocess.run(inside(host.name, "sh", "-c", command), check=True)
+            subprocess.run(enter_command(host.name, "sh", "-c", command), check=True)
         server.start_daemon(host.name)
 
-    subprocess.run(inside(host.name, "mkdir", directory), check=True)
+    subprocess.run(enter_command(host.name, "mkdir", directory), check=True)
     server.client(host.name, "storage", "create", "unavailable", "dir", f"source={directory}")
     restart_after(f"umount {mount}", f"mv {directory} {directory}.away")
     yield "unavailable"
@@ -177,10 +177,10 @@ def test_full_image_directory_is_no_disk_space(host, cpi, tmp_path):
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", tmp_path / "raw", disk], check=True)
     with tarfile.open(image, "w:gz", compresslevel=1) as tar:
         tar.add(disk, "root.img")
-    subprocess.run(inside(host.name, "mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", images), check=True)
+    subprocess.run(enter_command(host.name, "mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", images), check=True)
     try:
         refused = refusal(cpi, "create_stemcell", str(image), {**STEMCELL, "disk": 64})
     finally:
-        subprocess.run(inside(host.name, "umount", images), check=True)
+        subprocess.run(enter_command(host.name, "umount", images), check=True)
     assert refused.type == NO_SPACE
     assert "no space left on device" in refused.message and "storage.images_volume" in refused.message
