@@ -199,9 +199,14 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def test_page_has_every_hint():
-    assert {code.strip("`"): hint for code, _, hint in rows("By message")} == {
+    assert {code.strip("`"): hint for _, hint, code in rows("By message")} == {
         code: hints.text(code, server="incus") for code in hints.HINTS
     }
+
+
+def test_page_sorts_hints_by_message():
+    messages = [message.lower().lstrip(". `:") for message, _, _ in rows("By message")]
+    assert messages == sorted(messages)
 
 
 def test_page_has_every_error_class():
