@@ -286,3 +286,14 @@ def test_full_pool_raises_no_disk_space_and_leaves_nothing(cpi, stemcell_cids, f
         )
     assert (exc_info.value.type, exc_info.value.ok_to_retry) == ("Bosh::Clouds::NoDiskSpace", False)
     assert "storage info full" in exc_info.value.message
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("missing", ["pool", "project"])
+def test_rollback_of_nothing_logs_no_warning(cpi, missing):
+    if missing == "project":
+        cpi.config["server"]["project_name"] = "nowhere"
+    with pytest.raises(CallError) as raised:
+        cpi.call("create_disk", 16, {"storage_pool": "nowhere"} if missing == "pool" else {}, None)
+    assert "rolling back: disk vol-p-" in raised.value.call.stderr
+    assert "could not roll back" not in raised.value.call.stderr
