@@ -1,4 +1,4 @@
-"""The CPI is killed during create_vm. The VM that the server completes is in the way of the next call."""
+"""The CPI is killed during create_vm. The server completes the VM, so the address is not free for the next call."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ INSTANCE_REQUEST = 7
 """The number of the request that creates the instance."""
 
 
-def interrupt(env: FaultEnvironment, *, at: int = INSTANCE_REQUEST) -> tuple[tuple, set[str]]:
-    """Kill a create_vm at a request. Return its arguments, and the resources from before."""
+def interrupt(env: FaultEnvironment, *, number: int = INSTANCE_REQUEST) -> tuple[tuple, set[str]]:
+    """Kill a create_vm at a request. Return its arguments, and the names of all resources before the call."""
     before, call = env.server.names(), env.vm_call()
-    env.next_fault = KILLED, at
+    env.next_fault = KILLED, number
     assert env.call_with_fault(*call) == Outcome()
     assert env.requests[INSTANCE_REQUEST - 1] == "POST /instances"
     return call, before
@@ -32,9 +32,9 @@ def lock_files(env: FaultEnvironment) -> list[Path]:
     return list(Path(env.lock_directory).glob("creating-*"))
 
 
-@pytest.mark.parametrize("at", [INSTANCE_REQUEST, INSTANCE_REQUEST + 1])
-def test_create_vm_replaces_vm_of_killed_creation(env, at):
-    call, before = interrupt(env, at=at)
+@pytest.mark.parametrize("number", [INSTANCE_REQUEST, INSTANCE_REQUEST + 1])
+def test_create_vm_replaces_vm_of_killed_creation(env, number):
+    call, before = interrupt(env, number=number)
     vm, _ = env.director.call(*call)
     assert {name[-36:] for name in env.server.names() - before} == {vm[-36:]}
     assert len(env.server.names() - before) == 3
@@ -56,19 +56,19 @@ def test_create_vm_names_vm_of_creation_elsewhere(env):
     assert not lock_files(env)
     with pytest.raises(
         errors.VMCreationFailed, match=f"{vm} has it, which is in the state creating for 0 min"
-    ) as elsewhere:
+    ) as after_end:
         env.director.call(*call)
-    for raised in (running, elsewhere):
+    for raised in (running, after_end):
         assert (raised.value.code, raised.value.ok_to_retry) == ("interrupted_elsewhere", True)
     assert vm in env.server.names()
     env.cleanup()
     assert env.server.names() == before
 
 
-@pytest.mark.parametrize("at", [4, 5, INSTANCE_REQUEST])
-def test_cleanup_removes_young_resources_of_killed_creation(env, at):
+@pytest.mark.parametrize("number", [4, 5, INSTANCE_REQUEST])
+def test_cleanup_removes_young_resources_of_killed_creation(env, number):
     before, call = env.server.names(), env.vm_call()
-    env.next_fault = KILLED, at
+    env.next_fault = KILLED, number
     assert env.call_with_fault(*call) == Outcome()
     assert len(lock_files(env)) == 1
     env.cleanup("--min-age", "1h", "--dry-run")

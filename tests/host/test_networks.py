@@ -95,7 +95,7 @@ def test_managed_dhcp_is_used_for_the_default_gateway(host, cpi, stemcell_cids, 
     assert {name: report["user_data"]["networks"][name]["type"] for name in networks} == kinds
     assert "10.245.0.44/24" in report["networks"]["net"]["addresses"]
     assert "10.246.0.44/24" in report["networks"]["other"]["addresses"]
-    assert nics["eth1"]["ipv4.address"] == "10.246.0.44", "reserved, though static"
+    assert nics["eth1"]["ipv4.address"] == "10.246.0.44", "the server reserves the address of a manual network"
     assert report["errors"] == []
 
 

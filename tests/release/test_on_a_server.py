@@ -6,14 +6,13 @@ import ipaddress
 import json
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.host import dhcp, machine, server
+from tests.host import dhcp, machine, server, tiny_stemcell
 from tests.release import bosh_job, bosh_release
 from tests.support.certificates import create_certificate
 
@@ -136,10 +135,7 @@ def cpi(host: Any, public_path: Path, packages: Path) -> Callable[..., Any]:
 @pytest.fixture
 def stemcell_image(tmp_path: Path) -> str:
     """A stemcell image with an empty disk. The test does not need a VM that boots."""
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "root.img", "64M"], check=True)
-    with tarfile.open(tmp_path / "image", "w:gz") as archive:
-        archive.add(tmp_path / "root.img", arcname="root.img")
-    return str(tmp_path / "image")
+    return str(tiny_stemcell.stemcell_image(tmp_path, mib=64))
 
 
 @pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img")
