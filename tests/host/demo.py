@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import json
 import os
 import sys
 import tempfile
@@ -241,7 +240,8 @@ class Steps:
         if process.poll() is None:
             print(" ...", end="", flush=True)
         result = self.director.finish(process, method, start)
-        self._end(start, f"{self.director.last.requests} requests")
+        requests = self.director.last.requests
+        self._end(start, f"{requests} request{'s' if requests != 1 else ''}")
         return result
 
     def wait(self, text: str, function: Callable[[Callable[[str], None]], Any]) -> Any:
@@ -289,7 +289,7 @@ def show(target: Target, scratch: Path) -> int:
         steps.call("hot-unplugged", "detach_disk", vm, disk)
     finally:
         for text, method, cid in (
-            ("", "delete_disk", disk),
+            ("with its content", "delete_disk", disk),
             ("with its volumes", "delete_vm", vm),
             ("with its image", "delete_stemcell", stemcell),
         ):
@@ -343,6 +343,7 @@ def _properties(directory: Path) -> dict[str, Any]:
 def print_report(guest_report: dict[str, Any], *, vm: str, ip: str, device: str | None) -> int:
     """Print the report of the guest and return 0 if it matches the settings."""
     addresses = [address for nic in guest_report["nics"] for address in nic["addresses"]]
+    ephemeral = guest_report["disks"].get("ephemeral") or {}
     checks = [
         ("agent id", guest_report["agent_id"], guest_report["agent_id"] == "demo-agent"),
         ("VM", (guest_report["vm"] or {}).get("id"), (guest_report["vm"] or {}).get("id") == vm),
@@ -351,8 +352,8 @@ def print_report(guest_report: dict[str, Any], *, vm: str, ip: str, device: str 
         ("address", ", ".join(addresses), any(address.startswith(f"{ip}/") for address in addresses)),
         (
             "ephemeral disk",
-            json.dumps(guest_report["disks"].get("ephemeral")),
-            guest_report["disks"]["ephemeral"].get("size") == 256 << 20,
+            f"{ephemeral['device']}, {ephemeral['size'] >> 20} MiB" if ephemeral else "missing",
+            ephemeral.get("size") == 256 << 20,
         ),
         ("persistent disk", device, bool(device)),
         ("errors", "; ".join(guest_report["errors"]) or "none", not guest_report["errors"]),
