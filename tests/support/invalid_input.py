@@ -326,15 +326,17 @@ def invalid_context(rng: random.Random, config: dict[str, Any]) -> bytes:
             {"insecure_skip_verify": 7},
             {"lxd_cpi": {"server": {"nope": 1}}},
             {"throttle_config": {"limit": "x"}},
-            {"__class__": 1},
-            {"": ""},
-            {"\ud800": "x"},
+            {"lxd_cpi": {"__class__": 1}},
+            {"server": {"": ""}},
+            {"server": {"\ud800": "x"}},
+            {"proejct_name": "x"},
+            {"URL": "unix:///x"},
             {"agent": {"ntp": 5}},
             {"log_level": "loud"},
             {"server": 5},
             {"project": [1]},
             {"capture": [1]},
-            {"x" * 5000: 1},
+            {"server": {"x" * 5000: 1}},
         ]
     )
     return request("has_vm", [f"vm-{CID}"], {"director_uuid": "d", **context})

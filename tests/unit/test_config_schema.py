@@ -130,6 +130,18 @@ def test_rejects_other_numbers(load, value):
     assert problems(load, {"throttle_config": {"limit": value}}) == ["throttle_config.limit must be a positive number"]
 
 
+@pytest.mark.parametrize(
+    "name", ["server.predeploy_stemcell", "throttle_config.limit", "throttle_config.hold", "log_level"]
+)
+def test_does_not_convert_lists(tmp_path, name):
+    """With aliases, the text of a list can be as long as nine to the ninth power."""
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 12))
+    section, dot, key = name.partition(".")
+    with pytest.raises(ConfigError, match=f"{name} must be") as raised:
+        schema.load(write(tmp_path, bomb + (f"{section}: {{{key}: *a11}}" if dot else f"{name}: *a11")))
+    assert "x" not in raised.value.brief.partition(f"{name} must be ")[2].partition(";")[0]
+
+
 @pytest.mark.parametrize("value, expected", [("a", ("a",)), (["a", "b"], ("a", "b")), ([], ()), ("", ())])
 def test_accepts_one_or_several_time_servers(load, value, expected):
     assert load({"agent": {"ntp": value}}).agent.ntp == expected
@@ -374,6 +386,12 @@ def test_rejects_invalid_context(load, context, problem):
 @pytest.mark.parametrize("value", ["text", 5, ["a"]])
 def test_rejects_lxd_cpi_that_is_not_an_object(load, value):
     assert problems(load, context={"lxd_cpi": value})[0].startswith("unknown property server.lxd_cpi")
+
+
+def test_ignores_a_key_that_a_later_director_adds(load):
+    ignored: list[str] = []
+    assert load(context={**DIRECTOR_CONTEXT, "trace_id": "1"}, ignore=ignored.append) == load()
+    assert ignored == ["trace_id"]
 
 
 def test_null_in_context_keeps_value_of_file(load):

@@ -71,6 +71,63 @@ def test_reads_properties_of_a_manifest(read, properties, agent):
     assert read(json.dumps(tree)) == {"server": server, "agent": agent}
 
 
+BOMB = "a0: &a0 [x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (BOMB, "has more than 100000 values"),
+        (MERGE_BOMB, "has more than 100000 values"),
+        ("a: &a [*a]", "has more than 100000 values"),
+        ("[" * 10_000, "neither JSON nor YAML"),
+        ('{"a":' * 10_000, "neither JSON nor YAML"),
+        ("a: 0x" + "f" * 5000, "neither JSON nor YAML"),
+        ("a: 1" + ":59" * 3000, "neither JSON nor YAML"),
+        ("a: " + "x" * (1 << 20), "is larger than 1 MiB"),
+    ],
+    ids=["aliases", "merged keys", "recursive", "nested", "nested JSON", "hexadecimal", "sexagesimal", "large"],
+)
+def test_bounds_the_document(read, text, message):
+    with pytest.raises(ConfigError, match=message):
+        read(text)
+
+
+def test_aliases_are_allowed(read):
+    text = "base: &base {url: 'unix:///run/lxd'}\nserver: {<<: *base, target: m1}\nagent: {ntp: [&t a, *t]}"
+    tree = read(text)
+    assert tree["server"] == {"url": "unix:///run/lxd", "target": "m1"} and tree["agent"] == {"ntp": ["a", "a"]}
+
+
+def from_context(context):
+    """Return the tree and the keys that are ignored."""
+    ignored = []
+    tree = sources.from_context(
+        context, sections=("server", "agent"), server_properties=("url", "tls_client_key"), ignore=ignored.append
+    )
+    return tree, ignored
+
+
 @pytest.mark.parametrize("short, name", sorted(sources.SHORT_NAMES.items()))
 def test_context_may_use_short_names(short, name):
-    assert sources.from_context({short: "x", "request_id": "cpi-1"}, ("server",)) == {"server": {name: "x"}}
+    assert from_context({short: "x", "request_id": "cpi-1"}) == ({"server": {name: "x"}}, [])
+
+
+def test_ignores_other_keys_of_the_context():
+    assert from_context({"trace_id": "1", "url": "x", "deployment": {"name": "d"}}) == (
+        {"server": {"url": "x"}},
+        ["deployment", "trace_id"],
+    )
+
+
+@pytest.mark.parametrize("key", ["ulr", "URL", "server.url", "tls-client-key", "TLSClientKey", "agents", "lxd_cp"])
+def test_keeps_keys_that_resemble_a_property(key):
+    """The schema rejects them."""
+    assert from_context({key: "x"}) == ({"server": {key: "x"}}, [])
+
+
+def test_keeps_unknown_keys_below_the_job_name():
+    assert from_context({"lxd_cpi": {"trace_id": 1}}) == ({"server": {"trace_id": 1}}, [])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bosh_lxd_cpi.runtime.suggest import did_you_mean, quote
+from bosh_lxd_cpi.runtime.suggest import did_you_mean, is_similar, quote
 
 NAMES = ["root_disk", "ephemeral_disk", "cpu", "ram"]
 
@@ -43,3 +43,13 @@ def test_lists_all_names_without_similar_one(name):
 def test_quotes_short_values_only(value, text):
     """A part of a secret would not be recognised as the secret."""
     assert quote(value) == text
+
+
+@pytest.mark.parametrize("name", ["rma", "CPU", "root-disk", "vm.cpu", "ephemeral_dsik", "cpus"])
+def test_recognizes_misspelt_names(name):
+    assert is_similar(name, NAMES)
+
+
+@pytest.mark.parametrize("name", ["disk", "cpu_type", "", "x" * 5000])
+def test_other_names_are_not_similar(name):
+    assert not is_similar(name, NAMES)

@@ -3,7 +3,8 @@
 The file is JSON or YAML and contains the properties under `lxd_cpi.` of the job spec. The properties of a cpi-config
 are in the context of every request, at its top level, and replace those of the file for this call. An unknown property
 in the file causes a warning, so that a new release works with an old file. In the context it is an error, because it
-could be meant to select another server.
+could be meant to select another server; only a key at the top level that resembles no property is ignored, because a
+later director may add one.
 """
 
 from __future__ import annotations
@@ -121,12 +122,23 @@ CHOICES = {
 }
 
 
-def load(path: str, context: dict[str, Any] | None = None, warn: Callable[[str], object] = lambda text: None) -> Config:
+def _drop(text: str) -> None:
+    pass
+
+
+def load(
+    path: str,
+    context: dict[str, Any] | None = None,
+    *,
+    warn: Callable[[str], object] = _drop,
+    ignore: Callable[[str], object] = _drop,
+) -> Config:
     """Return the configuration in a file, with the properties in a request's context.
 
-    `warn` is called for every unknown property in the file. Raises ConfigError with all errors at once.
+    `warn` is called for every unknown property in the file, `ignore` for every key of the context that is no property.
+    Raises ConfigError with all errors at once.
     """
-    config, problems = examine(path, context, warn)
+    config, problems = examine(path, context, warn=warn, ignore=ignore)
     if problems:
         raise ConfigError(
             f"the configuration in {path} is invalid: {'; '.join(problems)}", code="invalid_configuration", file=path
@@ -135,7 +147,11 @@ def load(path: str, context: dict[str, Any] | None = None, warn: Callable[[str],
 
 
 def examine(
-    path: str, context: dict[str, Any] | None = None, warn: Callable[[str], object] = lambda text: None
+    path: str,
+    context: dict[str, Any] | None = None,
+    *,
+    warn: Callable[[str], object] = _drop,
+    ignore: Callable[[str], object] = _drop,
 ) -> tuple[Config, list[str]]:
     """Return the configuration, with defaults for invalid properties, and what is wrong with them.
 
@@ -144,7 +160,9 @@ def examine(
     problems: list[str] = []
     values = _parse(sources.read(path), problems, unknown=lambda text: warn(f"{path}: {text}"))
     context_problems: list[str] = []
-    context_tree = sources.from_context(context or {}, Config._fields)
+    context_tree = sources.from_context(
+        context or {}, sections=Config._fields, server_properties=Server._fields, ignore=ignore
+    )
     overrides = _parse(context_tree, context_problems, unknown=context_problems.append)
     problems += [f"{problem} (from the cpi-config, by the request's context)" for problem in context_problems]
     if {"tls_ca_cert", "insecure_skip_verify"} & overrides.get("server", {}).keys():
@@ -191,12 +209,14 @@ def _parse_section(
 def _parse_value(name: str, value: Any, default: Any, problems: list[str]) -> Any:
     """Return a value in the type of its default. The Go CPI's job writes booleans and numbers as strings."""
     problem = ""
+    # An object or an array is never converted to a string: with YAML's aliases, few bytes make strings of gigabytes.
     if isinstance(default, bool):
-        if str(value).lower() in ("true", "false"):
-            return str(value).lower() == "true"
+        word = str(value).lower() if isinstance(value, (bool, str)) else ""
+        if word in ("true", "false"):
+            return word == "true"
         problem = f"{name} must be true or false"
     elif isinstance(default, int):
-        digits = str(value)
+        digits = str(value) if isinstance(value, (int, str)) else ""
         if digits.isascii() and digits.isdigit() and len(digits) < 10 and int(digits) > 0:
             return int(digits)
         problem = f"{name} must be a positive number"

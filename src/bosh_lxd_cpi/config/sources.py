@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from bosh_lxd_cpi.errors import ConfigError
+from bosh_lxd_cpi.runtime.suggest import is_similar
+
+if TYPE_CHECKING:
+    import yaml
+
+MAX_BYTES = 1 << 20
+MAX_YAML_NODES = 100_000
+"""Nodes of a YAML document, counted again at every alias. Code that walks the document meets each of them."""
+MAX_YAML_DIGITS = 40
+"""Characters of a whole number in YAML. Python cannot print a number of any length."""
 
 DIRECTOR_KEYS = ("director_uuid", "request_id", "vm", "api_version", "stemcell")
 """Keys that the director or the CLI writes into a context (docs/development/bosh-contract.md §1.2 and §1.3)."""
@@ -43,12 +53,14 @@ def read(path: str) -> dict[str, Any]:
         raise ConfigError("no configuration file was named", code="no_configuration")
     try:
         with open(path, encoding="utf-8") as file:
-            content = file.read()
+            content = file.read(MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as failure:
         raise ConfigError(f"the configuration file {path} cannot be read: {failure}") from failure
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"the configuration file {path} is larger than {MAX_BYTES >> 20} MiB")
     try:
         tree = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         tree = _parse_yaml(path, content)
     if isinstance(tree, dict) and isinstance(tree.get("lxd_cpi"), dict):
         tree = {**tree["lxd_cpi"], "agent": _agent(tree)}
@@ -82,19 +94,53 @@ def _parse_yaml(path: str, content: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError) as failure:  # a date such as 2026-02-31 causes a ValueError
+        loader = yaml.SafeLoader(content)
+        node = loader.get_single_node()
+        if node is not None and _size(node, {}) > MAX_YAML_NODES:
+            raise ConfigError(f"the configuration file {path} has more than {MAX_YAML_NODES} values")
+        return loader.construct_document(node) if node else None
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:  # a date such as 2026-02-31 causes a ValueError
         mark = getattr(failure, "problem_mark", None)
         location = f" at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"the configuration file {path} is neither JSON nor YAML{location}") from None
 
 
-def from_context(context: dict[str, Any], sections: Iterable[str]) -> dict[str, Any]:
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Return the number of nodes below a node of a YAML document, with those below aliases. `sizes` has known sizes.
+
+    Raises ValueError for a whole number with too many digits.
+    """
+    if id(node) not in sizes:
+        sizes[id(node)] = MAX_YAML_NODES + 1  # for an alias of a node that contains it
+        children = node.value
+        if isinstance(children, str):
+            if node.tag.endswith(":int") and len(children) > MAX_YAML_DIGITS:
+                raise ValueError("a number has too many digits")
+            children = ()
+        pieces = (piece for child in children for piece in (child if isinstance(child, tuple) else (child,)))
+        sizes[id(node)] = 1 + sum(_size(piece, sizes) for piece in pieces)
+    return sizes[id(node)]
+
+
+def from_context(
+    context: dict[str, Any],
+    *,
+    sections: Iterable[str],
+    server_properties: Iterable[str],
+    ignore: Callable[[str], object],
+) -> dict[str, Any]:
     """Return the property tree in a request's context.
 
     Keys in `sections` are sections or properties at the top level of the tree; all other keys are server properties.
+    `ignore` is called for a key at the top level that is no property, because a later director may add one. A key that
+    resembles a property stays in the tree, because it could be meant to select another server.
     """
     properties = {key: value for key, value in context.items() if key not in DIRECTOR_KEYS and value is not None}
+    names = {*sections, *server_properties, *SHORT_NAMES, "lxd_cpi"}
+    for key in sorted(properties.keys() - names):
+        if not is_similar(key, names):
+            del properties[key]
+            ignore(key)
     if isinstance(properties.get("lxd_cpi"), dict):
         properties.update(properties.pop("lxd_cpi"))
     server = {SHORT_NAMES.get(key, key): value for key, value in properties.items() if key not in sections}

@@ -76,9 +76,12 @@ def _load_config(request: Request, path: str, log: Log) -> Config:
 
     log.hide(secrets_in(request.arguments))
     log.hide(secrets_in(request.context))
-    config = schema.load(path, request.context, warn=log.warn)
+    ignored: list[str] = []
+    config = schema.load(path, request.context, warn=log.warn, ignore=ignored.append)
     log.hide(config.secrets())
     log.set_level(config.log_level)
+    for key in ignored:
+        log.debug(f"the request's context has the key {key[:60]}, which is no property; ignored")
     return config
 
 
