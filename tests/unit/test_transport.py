@@ -18,7 +18,7 @@ import pytest
 from bosh_lxd_cpi import __version__, errors
 from bosh_lxd_cpi.actions.connection import connection_settings
 from bosh_lxd_cpi.config import schema
-from bosh_lxd_cpi.lxd import keepalive, transport
+from bosh_lxd_cpi.lxd import bounded_sockets, keepalive, transport
 from bosh_lxd_cpi.lxd.transport import ConnectionSettings, HttpTransport
 from tests.support.certificates import create_certificate
 
@@ -274,17 +274,54 @@ def test_plain_http_is_a_failed_handshake(server, reach):
     "response, error",
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n" + b"x" * 2000, errors.UnexpectedResponse),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 2000, errors.UnexpectedResponse),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 200, errors.UnexpectedResponse),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50 + b"B" * 2000, errors.UnexpectedResponse),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", errors.NoResponse),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", errors.NoResponse),
     ],
-    ids=["huge content length", "huge chunk", "invalid chunk"],
+    ids=["content length", "chunk line", "informational", "header", "chunk size", "invalid chunk"],
 )
 def test_limits_what_it_reads(server, reach, monkeypatch, response, error):
-    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
+    monkeypatch.setattr(bounded_sockets, "MAX_RESPONSE_BYTES", 1000)
     server.behaviour = lambda tls: tls.sendall(response) or False
     with pytest.raises(error) as raised:
         reach().request("GET", "/1.0")
     assert "GET /1.0" in raised.value.brief
+
+
+SLOW = {
+    "status line": (b"", b"H"),
+    "header": (b"HTTP/1.1 200 OK\r\nA: ", b"b"),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n", b"b"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "informational": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("start, piece", SLOW.values(), ids=SLOW)
+def test_timeout_limits_a_slow_response(server, reach, start, piece):
+    """The timeout of a socket alone begins again with every piece."""
+    is_done = threading.Event()
+
+    def respond(tls: ssl.SSLSocket) -> None:
+        tls.sendall(start)
+        for _ in range(300):
+            tls.sendall(piece)
+            is_done.wait(0.02)
+
+    server.behaviour = respond
+    with pytest.raises(errors.NoResponse, match=r"did not respond to GET /1.0: .*timed out"):
+        reach().request("GET", "/1.0", timeout=0.5)
+    is_done.set()
+
+
+def test_each_response_has_its_own_time_and_size(server, reach, monkeypatch):
+    monkeypatch.setattr(bounded_sockets, "MAX_RESPONSE_BYTES", 100)
+    carrier = reach()
+    for _ in range(5):
+        assert carrier.request("GET", "/1.0", timeout=10).status == 200
+    assert server.connections == 1
 
 
 def test_does_not_decode_a_compressed_body(server, reach):

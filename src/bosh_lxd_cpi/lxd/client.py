@@ -34,14 +34,14 @@ from bosh_lxd_cpi.lxd.session import Session
 from bosh_lxd_cpi.runtime.clock import Deadline
 
 STORAGE_SECONDS = math.inf
-"""The longest silence of a server that changes a volume or attaches one: until the deadline of the call. Incus, and LXD
+"""Time of a server for a change of a volume or its attachment: until the deadline of the call. Incus, and LXD
 before 6.6, respond when the change is complete. The transport notices when the server's machine is gone."""
 WAIT_SLICE = 30
 """Seconds that one request waits for an operation."""
 WAIT_MARGIN = 10
 """Seconds that the response to such a request may be late."""
 UPLOAD_SECONDS = 300.0
-"""The longest silence of a server that imports an image: it may be writing gigabytes to its disk."""
+"""Time of a server for the import of an image: it may be writing gigabytes to its disk."""
 
 
 class Client(Session):

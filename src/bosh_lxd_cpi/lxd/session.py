@@ -54,7 +54,7 @@ class Session:
         """Send one request, again under the retry policy, and return the content of the response.
 
         `what` names the request in errors, `fields` fill their hints. `document` is sent as JSON, `body` as it is; a
-        body that is streamed is sent once. `timeout` is the longest silence of the server in seconds. Raises
+        body that is streamed is sent once. `timeout` is the time of the server for its response in seconds. Raises
         ServerError, CloudError and DeadlineExceeded.
         """
         if document is not None:

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from bosh_lxd_cpi import __version__, errors
-from bosh_lxd_cpi.lxd import keepalive
+from bosh_lxd_cpi.lxd import bounded_sockets, keepalive
 from bosh_lxd_cpi.lxd.library import urllib3
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
-"""The longest silence of a server that works on a request. Waits for operations take longer and say so."""
+"""Time of a server for a request that it has received. Changes of volumes and waits for operations take longer."""
 DEFAULT_PORT = 8443
-MAX_RESPONSE_BYTES = 64 << 20
-"""Limits the memory of a call. Lists of servers that are in use stay far below."""
 READ_BYTES = 64 << 10
 
 
@@ -68,10 +65,11 @@ class Transport(Protocol):
         body: bytes | Iterable[bytes] | None = None,
         timeout: float = READ_SECONDS,
     ) -> HttpResponse:
-        """Return the response. `timeout` is the longest silence of the server in seconds.
+        """Return the response. `timeout` is the number of seconds for the whole response, from the end of the request.
 
-        Raises Unreachable if the request was not delivered, NoResponse if that is not certain, CertificateMismatch or
-        CertificateNotVerified if the server is not the right one.
+        It is also the longest pause of a server that receives a streamed body. Raises Unreachable if the request was
+        not delivered, NoResponse if that is not certain, CertificateMismatch or CertificateNotVerified if the server is
+        not the right one, UnexpectedResponse if the response is too large.
         """
 
 
@@ -120,7 +118,13 @@ class HttpTransport:
                 redirect=False,
                 preload_content=False,
             )
-            return HttpResponse(response.status, response.headers, _read(response, f"{method} {path}"))
+            chunks = response.stream(READ_BYTES, decode_content=False)  # a huge Content-Length reserves no memory
+            body = b"".join(chunks)
+            response.release_conn()
+            return HttpResponse(response.status, response.headers, body)
+        except bounded_sockets.ResponseTooLarge:
+            limit = bounded_sockets.MAX_RESPONSE_BYTES >> 20
+            raise errors.UnexpectedResponse(f"the response to {method} {path} is larger than {limit} MiB") from None
         except urllib3.exceptions.SSLError as failure:
             raise _tls_error(self._url, f"{method} {path}", failure) from failure
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as failure:
@@ -131,22 +135,11 @@ class HttpTransport:
             raise errors.NoResponse(f"{self._url} did not respond to {method} {path}: {_reason(failure)}") from failure
 
 
-def _read(response: urllib3.BaseHTTPResponse, request: str) -> bytes:
-    """Return the body and give the connection back. Raises UnexpectedResponse if the body is too large."""
-    body = bytearray()
-    for chunk in response.stream(READ_BYTES, decode_content=False):
-        body += chunk
-        if len(body) > MAX_RESPONSE_BYTES:
-            response.close()
-            raise errors.UnexpectedResponse(f"the response to {request} is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
-    response.release_conn()
-    return bytes(body)
-
-
 def _https_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
     pin = fingerprint(settings.server_certificate) if settings.server_certificate else None
     verify = not settings.skip_verify and not pin
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = bounded_sockets.TlsSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = verify
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
@@ -255,7 +248,7 @@ class _UnixConnection(urllib3.connection.HTTPConnection):
     path = ""
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = bounded_sockets.UnixSocket()
         self.sock.settimeout(self.timeout)
         try:
             self.sock.connect(self.path)
