@@ -173,6 +173,25 @@ def options(host, disk):
 
 
 @pytest.mark.every_server
+@pytest.mark.parametrize(
+    "cid",
+    [
+        "i-0a1b2c3d4e5f",
+        "6F1c8e52-0000-4000-8000-000000000001",
+        "vol_p.1",
+        "x" * 200,
+        "agent_id:1;resource_group_name:bosh",
+        "projects/p/zones/z/disks/d",
+        "ami-1 light",
+    ],
+)
+def test_cids_of_other_clouds_do_not_exist(cpi, cid):
+    assert [cpi.call(method, cid) for method in ("has_vm", "has_disk")] == [False, False]
+    for method in ("delete_vm", "delete_disk", "delete_snapshot", "delete_stemcell"):
+        assert cpi.call(method, cid) is None
+
+
+@pytest.mark.every_server
 def test_resizes_disk(host, cpi, vm, make_disk):
     disk = make_disk(64)
     assert cpi.call("has_disk", disk) is True and cpi.last.requests == 1

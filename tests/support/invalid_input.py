@@ -58,17 +58,9 @@ VALID_ARGUMENTS: dict[str, list[Any]] = {
     "calculate_vm_cloud_properties": [{"cpu": 1, "ram": 512, "ephemeral_disk_size": 1024}],
 }
 
+NON_STRINGS = (None, "", 0, 7, True, 1.5, [], ["vm-1"], {}, {"a": 1})
 INVALID_CIDS = (
-    None,
-    "",
-    0,
-    7,
-    True,
-    1.5,
-    [],
-    ["vm-1"],
-    {},
-    {"a": 1},
+    *NON_STRINGS,
     "..",
     ".",
     "...",
@@ -204,6 +196,8 @@ def invalid_argument(rng: random.Random, config: dict[str, Any]) -> bytes:
         arguments[index] = rng.choice(NON_OBJECTS)
     elif method == "create_disk":
         arguments[0] = rng.choice(INVALID_SIZES)
+    elif method.startswith(("has_", "delete_")):  # a string that cannot be a CID names an object that does not exist
+        arguments[index] = rng.choice(NON_STRINGS)
     else:
         arguments[index] = rng.choice(INVALID_CIDS)
     return request(method, arguments)

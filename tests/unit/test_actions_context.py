@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.context import ROLLBACK_SECONDS, Context, parse_cid
+from bosh_lxd_cpi.actions.context import ROLLBACK_SECONDS, Context, is_foreign, parse_cid
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
@@ -23,6 +23,19 @@ def test_rejects_invalid_cid(value):
     with pytest.raises(errors.BadRequest, match=r"^vm_cid must be a CID, not ") as raised:
         parse_cid(value, "vm_cid")
     assert len(raised.value.brief) < 100
+
+
+@pytest.mark.parametrize(
+    "cid",
+    ["agent_id:5;resource_group_name:bosh", "projects/p/zones/z/disks/d", "ami-1 light", "..", "x" * 201, "vm-1\n"],
+)
+def test_cids_of_other_clouds_are_foreign(cid):
+    assert is_foreign(cid)
+
+
+@pytest.mark.parametrize("value", ["i-0a1b", "6f1c8e52-0000-4000-8000-000000000001", "vm-1", "", None, 5, [], {}])
+def test_other_values_are_not_foreign(value):
+    assert not is_foreign(value)
 
 
 def test_hint_fields_name_the_kind_that_the_server_reports(context, wire, responses):

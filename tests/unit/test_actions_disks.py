@@ -208,6 +208,12 @@ def test_attach_disk_rejects_disk_of_another_vm(context, wire, responses, user):
     assert raised.value.code == "attached_elsewhere"
 
 
+def test_disks_of_other_clouds_do_not_exist(context, wire):
+    assert disks.has_disk(context(), "disk:1;caching:None") is False
+    disks.delete_disk(context(), "disk:1;caching:None")
+    assert wire.lines == []
+
+
 @pytest.mark.parametrize(
     "used_by", [None, [], ["/1.0/profiles/default"], ["/1.0/storage-pools/default/volumes/custom/vol-p-1/snapshots/s"]]
 )

@@ -250,6 +250,11 @@ def test_delete_stemcell_keeps_an_image_that_others_use(context, wire, responses
     stemcells.delete_stemcell(context(), "img-1")
 
 
+def test_stemcells_of_other_clouds_do_not_exist(context, wire):
+    stemcells.delete_stemcell(context(), "ami-1 light")
+    assert wire.lines == []
+
+
 @pytest.mark.parametrize("missing", range(3), ids=["alias", "image", "image at its deletion"])
 def test_delete_stemcell_succeeds_when_it_is_missing(context, wire, responses, missing):
     steps = [*deletion_look_ups(responses, "img-1"), ("DELETE /1.0/images/f1ng3r", None)][: missing + 1]

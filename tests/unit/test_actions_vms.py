@@ -316,6 +316,12 @@ def test_has_vm_takes_one_request_when_it_exists(context, wire, responses):
     assert vms.has_vm(context(), "vm-1") is True
 
 
+def test_vms_of_other_clouds_do_not_exist(context, wire):
+    assert vms.has_vm(context(), "agent_id:1;resource_group_name:bosh") is False
+    vms.delete_vm(context(), "agent_id:1;resource_group_name:bosh")
+    assert wire.lines == []
+
+
 def test_has_vm_takes_one_request_on_incus(context, wire, responses):
     wire.script((f"GET {VM}", responses.error(NOT_FOUND, 404)))
     assert vms.has_vm(context(type="incus"), "vm-1") is False

@@ -259,7 +259,7 @@ def test_reports_a_response_of_another_shape(start, daemon):
 
 
 def test_redacts_secrets_in_response_and_log(home, config, tmp_path):
-    answer, said = run(home, ask("has_vm", "sesame open"), "--config", str(config))
+    answer, said = run(home, ask("reboot_vm", "sesame open"), "--config", str(config))
     assert answer["error"]["message"] == "vm_cid must be a CID, not '<redacted> open'"
     assert "sesame" not in said and "<redacted> open" in said
 

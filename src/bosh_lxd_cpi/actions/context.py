@@ -113,17 +113,20 @@ class Context:
         )
 
 
+CID_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+
+
 def parse_cid(value: Any, name: str) -> str:
-    """Return the argument `name` if it is a string that can be a CID. Raises BadRequest."""
-    if (
-        not isinstance(value, str)
-        or not value
-        or len(value) > 200
-        or not set(value) <= CID_CHARACTERS
-        or value[0] == "."
-    ):
+    """Return the argument `name` if it is a string that can be a CID of this CPI. Raises BadRequest."""
+    if not isinstance(value, str) or not value or is_foreign(value):
         raise errors.BadRequest(f"{name} must be a CID, not {quote(value)}")
     return value
 
 
-CID_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+def is_foreign(cid: Any) -> bool:
+    """Return whether this is a string that no object of the server has as its name, for example a CID of another cloud.
+
+    Such an object does not exist here. That is a result for methods that look up or delete, and they send no request.
+    """
+    is_name = isinstance(cid, str) and len(cid) <= 200 and set(cid) <= CID_CHARACTERS and cid[:1] != "."
+    return isinstance(cid, str) and not is_name

@@ -11,7 +11,7 @@ from typing import Any
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import vms, volumes
-from bosh_lxd_cpi.actions.context import Context, parse_cid
+from bosh_lxd_cpi.actions.context import Context, is_foreign, parse_cid
 from bosh_lxd_cpi.actions.disk_lookup import Disk, change_in_any_pool, locate, locate_for_change
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import operations, sizes
@@ -78,16 +78,17 @@ def _location(context: Context, vm_cid: str) -> str:
 def has_disk(context: Context, disk_cid: str) -> bool:
     """Return whether the disk exists: one request when it is in the default pool."""
     try:
-        return locate(context, parse_cid(disk_cid, "disk_cid")) is not None
+        return not is_foreign(disk_cid) and locate(context, parse_cid(disk_cid, "disk_cid")) is not None
     except errors.Ambiguous:  # during a migration, or after one that was interrupted
         return True
 
 
 def delete_disk(context: Context, disk_cid: str) -> None:
     """Delete a disk and its snapshots. Succeed if there is none. Raises CloudError if it is attached."""
-    cid = parse_cid(disk_cid, "disk_cid")
-    if not change_in_any_pool(context, cid, lambda pool: _delete(context, pool, cid)):
-        context.log.info(f"there is no disk {cid}")
+    if is_foreign(disk_cid) or not change_in_any_pool(
+        context, parse_cid(disk_cid, "disk_cid"), lambda pool: _delete(context, pool, disk_cid)
+    ):
+        context.log.info(f"there is no disk {disk_cid[:200]!r}")
 
 
 def _delete(context: Context, pool: str, cid: str) -> bool:
@@ -124,9 +125,8 @@ def attach_disk(context: Context, vm_cid: str, disk_cid: str) -> dict[str, str]:
 def _attach(context: Context, vm: str, disk_cid: str, *, kind: str) -> dict[str, str]:
     disk = locate_for_change(context, disk_cid)
     if others := [user for user in disk.volume.users if user != vm]:
-        raise errors.CloudError(
-            f"disk {disk_cid} is already attached to {', '.join(others)}", code="attached_elsewhere"
-        )
+        users = ", ".join(others)
+        raise errors.CloudError(f"disk {disk_cid} is already attached to {users}", code="attached_elsewhere")
     device, location = naming.persistent_device(disk_cid), disk.volume.location
     for _ in context.change_retry.attempts(context.client.deadline):
         instance = vms.read_vm(context, vm)

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.context import Context, parse_cid
+from bosh_lxd_cpi.actions.context import Context, is_foreign, parse_cid
 from bosh_lxd_cpi.actions.disk_lookup import change_in_any_pool
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import exists
@@ -72,7 +72,10 @@ def _description(metadata: dict[str, Any], *, director: str) -> str:
 
 def delete_snapshot(context: Context, snapshot_cid: str) -> None:
     """Delete a snapshot. Succeed if the snapshot or its disk does not exist."""
-    names = naming.split_snapshot_cid(parse_cid(snapshot_cid, "snapshot_cid"))
+    if is_foreign(snapshot_cid) or naming.SNAPSHOT_SEPARATOR not in parse_cid(snapshot_cid, "snapshot_cid"):
+        context.log.info(f"there is no snapshot {snapshot_cid[:200]!r}")
+        return
+    names = naming.split_snapshot_cid(snapshot_cid)
     if names is None:
         raise errors.BadRequest(f"{snapshot_cid} is not the CID of a snapshot: <disk>{naming.SNAPSHOT_SEPARATOR}<uuid>")
     disk, name = names

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions.context import Context, parse_cid
+from bosh_lxd_cpi.actions.context import Context, is_foreign, parse_cid
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.guest.cloud_properties import StemcellProperties, parse_stemcell_properties
 from bosh_lxd_cpi.lxd import operations
@@ -48,6 +48,9 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
 
 def delete_stemcell(context: Context, stemcell_cid: str) -> None:
     """Delete the alias, and the image with its last alias. Succeed if there is none."""
+    if is_foreign(stemcell_cid):
+        context.log.info(f"there is no stemcell {stemcell_cid[:200]!r}")
+        return
     cid = parse_cid(stemcell_cid, "stemcell_cid")
     try:
         alias = context.client.alias(cid)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import volumes
-from bosh_lxd_cpi.actions.context import Context, parse_cid
+from bosh_lxd_cpi.actions.context import Context, is_foreign, parse_cid
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import instances, operations, pools
 from bosh_lxd_cpi.lxd.operations import exists
@@ -21,6 +21,8 @@ def has_vm(context: Context, vm_cid: str) -> bool:
     LXD 5.0 also reports "Instance not found" for a project that does not exist. With false, cloud-check would recreate
     every VM.
     """
+    if is_foreign(vm_cid):
+        return False
     cid = parse_cid(vm_cid, "vm_cid")
     if exists(lambda: context.client.instance(cid)):
         return True
@@ -110,6 +112,9 @@ def delete_vm(context: Context, vm_cid: str) -> None:
     """
     from bosh_lxd_cpi.actions import legacy_config_drive
 
+    if is_foreign(vm_cid):
+        context.log.info(f"there is no VM {vm_cid[:200]!r}")
+        return
     cid = parse_cid(vm_cid, "vm_cid")
     destroy(context, cid)
     legacy_config_drive.forget_vm(context, cid)
