@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -13,7 +14,7 @@ from bosh_lxd_cpi.lxd.transport import HttpResponse
 
 
 def read(response: HttpResponse) -> Response:
-    return parse(response, what="reading x", fields={"pool": "fast"})
+    return parse(response, what="reading x", endpoint="GET /1.0/x", fields={"pool": "fast"})
 
 
 def refusal(text: str, status: int = 500) -> errors.CloudError:
@@ -22,6 +23,20 @@ def refusal(text: str, status: int = 500) -> errors.CloudError:
 
 def test_returns_metadata_and_etag(responses):
     assert read(responses.sync({"a": 1}, etag='"e1"')) == Response({"a": 1}, "", '"e1"')
+
+
+@pytest.mark.parametrize(
+    "body, problem",
+    [
+        ({"type": "error", "error": {}}, "error of the response is an object, not a string"),
+        ({"type": "error", "error": "x", "error_code": "404"}, "error_code of the response is a string, not a number"),
+        ({"type": "async", "operation": 7}, "operation of the response is a number, not a string"),
+    ],
+)
+def test_names_the_endpoint_when_a_field_has_another_type(body, problem):
+    with pytest.raises(errors.UnexpectedResponse) as raised:
+        read(HttpResponse(400, {}, json.dumps(body).encode()))
+    assert raised.value.brief == f"GET /1.0/x: the field {problem}"
 
 
 def test_returns_null_metadata(responses):

@@ -34,6 +34,21 @@ def test_names_endpoint_and_field_when_a_field_has_another_type(value, shape):
     assert raised.value.brief == f"{ENDPOINT}: the field config of the response is {shape}, not an object"
 
 
+@pytest.mark.parametrize(
+    "field, value, problem",
+    [
+        ("config", {"a": 1}, "a number, not a string"),
+        ("config", {"a": None}, "missing, not a string"),
+        ("devices", {"eth0": "x"}, "a string, not an object"),
+        ("devices", {"eth0": {"type": []}}, "an array, not a string"),
+    ],
+)
+def test_checks_the_values_in_a_field(field, value, problem):
+    with pytest.raises(UnexpectedResponse) as raised:
+        getattr(instance(**{field: value}), field)
+    assert raised.value.brief == f"{ENDPOINT}: the field {field} of the response has a value that is {problem}"
+
+
 @pytest.mark.parametrize("document", [{}, {"config": None}], ids=["missing", "null"])
 def test_an_optional_field_has_a_default(document):
     assert instance(**document).config == {}

@@ -70,10 +70,9 @@ class Client(Session):
         """Return the operations of every status. The server groups them by status."""
         response = self.send("GET", "/1.0/operations", what="listing operations", query={"recursion": "1"})
         groups = response.metadata or {}
-        documents = (
-            [operation for group in groups.values() for operation in group] if isinstance(groups, dict) else groups
-        )
-        return several(Operation, response._replace(metadata=documents), "GET /1.0/operations")
+        if isinstance(groups, dict) and all(isinstance(group, list) for group in groups.values()):
+            groups = [operation for group in groups.values() for operation in group]
+        return several(Operation, response._replace(metadata=groups), "GET /1.0/operations")
 
     def wait_operation(self, path: str, seconds: int) -> Operation:
         """Return the operation when it has ended or the seconds have passed.

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.lxd.transport import HttpResponse
+
+Value = TypeVar("Value")
 
 
 class Response(NamedTuple):
@@ -180,11 +182,11 @@ class WaitEnded(errors.ServerError):
     """An error under status 200: the wait for an operation ended after its headers had been sent."""
 
 
-def parse(response: HttpResponse, *, what: str, fields: Mapping[str, str]) -> Response:
+def parse(response: HttpResponse, *, what: str, endpoint: str, fields: Mapping[str, str]) -> Response:
     """Return the content of an envelope.
 
-    `what` names the request in errors, `fields` fill their hints. Raises the ServerError or CloudError that fits the
-    refusal, UnexpectedResponse for a body without envelope.
+    `what` and `endpoint` name the request in errors, `fields` fill their hints. Raises the ServerError or CloudError
+    that fits the refusal, UnexpectedResponse for a body without envelope or with fields of other types.
     """
     try:
         body = json.loads(response.body)
@@ -193,13 +195,30 @@ def parse(response: HttpResponse, *, what: str, fields: Mapping[str, str]) -> Re
         text = response.body[:200].decode("utf-8", "replace").strip() or "an empty body"
         error = BY_PROXY_STATUS.get(response.status, errors.UnexpectedResponse)
         raise error(f"{what}: the response (HTTP {response.status}) is not from LXD or Incus: {text}") from None
-    if kind == "error" and response.status == 200:
-        raise WaitEnded(body.get("error") or "no reason given")
     if kind == "error":
-        status = body.get("error_code") or response.status
-        raise error_for(body.get("error") or "no reason given", status=status, what=what, fields=fields)
-    operation = body.get("operation") or "" if kind == "async" else ""
+        text = _field(body, "error", str, endpoint) or "no reason given"
+        if response.status == 200:
+            raise WaitEnded(text)
+        status = _field(body, "error_code", int, endpoint) or response.status
+        raise error_for(text, status=status, what=what, fields=fields)
+    operation = _field(body, "operation", str, endpoint) if kind == "async" else ""
     return Response(body.get("metadata"), operation.partition("?")[0], response.headers.get("ETag") or "")
+
+
+def _field(body: dict[str, Any], name: str, kind: type[Value], endpoint: str) -> Value:
+    """Return a field of an envelope, or the empty value of its type if it is null or missing."""
+    value = kind() if body.get(name) is None else body[name]
+    if not isinstance(value, kind):
+        raise errors.UnexpectedResponse(
+            f"{endpoint}: the field {name} of the response is {shape(value)}, not {shape(kind())}"
+        )
+    return value
+
+
+def shape(value: object) -> str:
+    """Return the type of a JSON value with its article."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number"}
+    return "missing" if value is None else names.get(type(value), "a number")
 
 
 def error_for(text: str, *, status: int, what: str, fields: Mapping[str, str]) -> errors.CloudError:

@@ -27,7 +27,7 @@ def features(server: Server) -> Features:
     extensions = set(server.api_extensions)
     # Incus 7 hides its extensions from clients that it does not trust.
     is_hidden = "api_extensions" in server.document and server.document["api_extensions"] is None
-    environment = server.environment
+    environment = {name: value for name, value in server.environment.items() if isinstance(value, str)}
     if "instance_boot_mode" in extensions:
         firmware = "boot.mode"
     else:
@@ -35,7 +35,7 @@ def features(server: Server) -> Features:
     return Features(
         kind=environment.get("server") or ("incus" if "dev_incus_events" in extensions or is_hidden else "lxd"),
         version=environment.get("server_version", ""),
-        is_clustered=bool(environment.get("server_clustered")),
+        is_clustered=bool(server.environment.get("server_clustered")),
         has_virtual_machines="qemu" in environment.get("driver", ""),
         has_iso_volumes="custom_volume_iso" in extensions,
         starts_on_create="instance_create_start" in extensions,

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 def segment(name: str) -> str:
     """Return a name, quoted as one segment of a path."""
-    return quote(name, safe="")
+    return quote(name, safe="", errors="surrogatepass")  # a damaged response can contain half a character
 
 
 def instance(name: str) -> str:

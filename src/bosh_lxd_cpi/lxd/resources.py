@@ -6,10 +6,10 @@ is missing or has another type raises UnexpectedResponse with the endpoint and t
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from bosh_lxd_cpi.errors import UnexpectedResponse
-from bosh_lxd_cpi.lxd.envelope import Response
+from bosh_lxd_cpi.lxd.envelope import Response, shape
 
 Value = TypeVar("Value")
 REPLACEABLE = ("architecture", "config", "description", "ephemeral", "profiles", "stateful")
@@ -17,10 +17,13 @@ REPLACEABLE = ("architecture", "config", "description", "ephemeral", "profiles",
 
 
 class Field(Generic[Value]):
-    """A field of a document. Without a default it is required; with one, null and a missing field mean the default."""
+    """A field of a document. Without a default it is required; with one, null and a missing field mean the default.
 
-    def __init__(self, kind: type[Value], default: Value | None = None) -> None:
-        self._kind, self._default = kind, default
+    `of` has the types of the values in it: one type for each level of objects or arrays.
+    """
+
+    def __init__(self, kind: type[Value], default: Value | None = None, *, of: tuple[type, ...] = ()) -> None:
+        self._kind, self._default, self._kinds = kind, default, (kind, *of)
 
     def __set_name__(self, owner: type[Resource], name: str) -> None:
         self._name = name.rstrip("_")
@@ -34,20 +37,22 @@ class Field(Generic[Value]):
     def __get__(self, resource: Resource | None, owner: type[Resource]) -> Value | Field[Value]:
         if resource is None:
             return self
-        value = resource.document.get(self._name)
+        value: Any = resource.document.get(self._name)
         if value is None and self._default is not None:
             return self._default
-        if not isinstance(value, self._kind):
-            raise UnexpectedResponse(
-                f"{resource.endpoint}: the field {self._name} of the response is {_shape(value)},"
-                f" not {_shape(self._kind())}"
-            )
-        return value
+        if problem := _mismatch(value, self._kinds):
+            raise UnexpectedResponse(f"{resource.endpoint}: the field {self._name} of the response {problem}")
+        return cast("Value", value)
 
 
-def _shape(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number"}
-    return "missing" if value is None else names.get(type(value), "a number")
+def _mismatch(value: Any, kinds: tuple[type, ...]) -> str:
+    """Return how a value differs from the types of its levels, or an empty string."""
+    if not isinstance(value, kinds[0]):
+        return f"is {shape(value)}, not {shape(kinds[0]())}"
+    items: Any = value.values() if isinstance(value, dict) else value
+    problems = (_mismatch(item, kinds[1:]) for item in items) if kinds[1:] else iter(())
+    problem = next(filter(None, problems), "")
+    return f"has a value that {problem}" if problem.startswith("is ") else problem
 
 
 class Resource:
@@ -55,7 +60,7 @@ class Resource:
 
     def __init__(self, document: Any, *, endpoint: str, etag: str = "") -> None:
         if not isinstance(document, dict):
-            raise UnexpectedResponse(f"{endpoint}: the response is {_shape(document)}, not an object")
+            raise UnexpectedResponse(f"{endpoint}: the response is {shape(document)}, not an object")
         self.document: dict[str, Any] = document
         self.endpoint, self.etag = endpoint, etag
 
@@ -72,7 +77,7 @@ def several(kind: type[Kind], response: Response, endpoint: str) -> list[Kind]:
     """Return the views of a response with an array of documents."""
     documents = response.metadata if response.metadata is not None else []
     if not isinstance(documents, list):
-        raise UnexpectedResponse(f"{endpoint}: the response is {_shape(documents)}, not an array")
+        raise UnexpectedResponse(f"{endpoint}: the response is {shape(documents)}, not an array")
     return [kind(document, endpoint=endpoint) for document in documents]
 
 
@@ -81,8 +86,8 @@ class Server(Resource):
 
     auth = Field(str, "")
     environment = Field(dict, {})
-    config = Field(dict, {})
-    api_extensions = Field(list, [])
+    config = Field(dict, {}, of=(str,))
+    api_extensions = Field(list, [], of=(str,))
 
     @property
     def certificate(self) -> str:
@@ -99,10 +104,10 @@ class Instance(Resource):
     description = Field(str, "")
     location = Field(str, "")
     created_at = Field(str, "")
-    config = Field(dict, {})
-    expanded_config = Field(dict, {})
-    devices = Field(dict, {})
-    expanded_devices = Field(dict, {})
+    config = Field(dict, {}, of=(str,))
+    expanded_config = Field(dict, {}, of=(str,))
+    devices = Field(dict, {}, of=(dict, str))
+    expanded_devices = Field(dict, {}, of=(dict, str))
 
     @property
     def is_readable(self) -> bool:
@@ -124,8 +129,8 @@ class Volume(Resource):
     description = Field(str, "")
     location = Field(str, "")
     created_at = Field(str, "")
-    config = Field(dict, {})
-    used_by = Field(list, [])
+    config = Field(dict, {}, of=(str,))
+    used_by = Field(list, [], of=(str,))
 
     @property
     def users(self) -> list[str]:
@@ -145,8 +150,8 @@ class Image(Resource):
     type = Field(str, "")
     size = Field(int, 0)
     uploaded_at = Field(str, "")
-    properties = Field(dict, {})
-    aliases = Field(list, [])
+    properties = Field(dict, {}, of=(str,))
+    aliases = Field(list, [], of=(dict,))
 
     @property
     def alias_names(self) -> list[str]:
@@ -164,14 +169,14 @@ class Network(Resource):
     type = Field(str, "")
     status = Field(str, "")
     managed = Field(bool, False)
-    config = Field(dict, {})
+    config = Field(dict, {}, of=(str,))
 
 
 class StoragePool(Resource):
     name = Field(str)
     driver = Field(str, "")
     status = Field(str, "")
-    config = Field(dict, {})
+    config = Field(dict, {}, of=(str,))
 
     @property
     def is_readable(self) -> bool:
@@ -181,13 +186,13 @@ class StoragePool(Resource):
 
 class Project(Resource):
     name = Field(str)
-    config = Field(dict, {})
+    config = Field(dict, {}, of=(str,))
 
 
 class Profile(Resource):
     name = Field(str)
-    config = Field(dict, {})
-    devices = Field(dict, {})
+    config = Field(dict, {}, of=(str,))
+    devices = Field(dict, {}, of=(dict, str))
 
 
 class ClusterMember(Resource):
@@ -206,7 +211,7 @@ class Operation(Resource):
     err = Field(str, "")
     err_code = Field(int, 0)
     metadata = Field(dict, {})
-    resources = Field(dict, {})
+    resources = Field(dict, {}, of=(list, str))
     class_ = Field(str, "")
 
     @property

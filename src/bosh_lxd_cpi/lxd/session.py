@@ -73,7 +73,7 @@ class Session:
                 )
                 seconds = self.deadline.clock.monotonic() - started
                 self.log.debug(f"{method} {path}: status {response.status} after {seconds:.3f} s")
-                return envelope.parse(response, what=what, fields=fields or {})
+                return envelope.parse(response, what=what, endpoint=f"{method} {path}", fields=fields or {})
             except errors.ServerError as failure:
                 if isinstance(failure, errors.NoResponse) and self.deadline.has_passed:
                     raise self.deadline.exceeded(f"{what}: {MAY_CONTINUE}") from failure
