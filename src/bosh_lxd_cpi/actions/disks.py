@@ -88,7 +88,7 @@ def delete_disk(context: Context, disk_cid: str) -> None:
     if is_foreign(disk_cid) or not change_in_any_pool(
         context, parse_cid(disk_cid, "disk_cid"), lambda pool: _delete(context, pool, disk_cid)
     ):
-        context.log.info(f"there is no disk {disk_cid[:200]!r}")
+        context.log.info(f"there is no disk {disk_cid}")
 
 
 def _delete(context: Context, pool: str, cid: str) -> bool:

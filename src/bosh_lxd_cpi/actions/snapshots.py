@@ -73,7 +73,7 @@ def _description(metadata: dict[str, Any], *, director: str) -> str:
 def delete_snapshot(context: Context, snapshot_cid: str) -> None:
     """Delete a snapshot. Succeed if the snapshot or its disk does not exist."""
     if is_foreign(snapshot_cid) or naming.SNAPSHOT_SEPARATOR not in parse_cid(snapshot_cid, "snapshot_cid"):
-        context.log.info(f"there is no snapshot {snapshot_cid[:200]!r}")
+        context.log.info(f"there is no snapshot {snapshot_cid}")
         return
     names = naming.split_snapshot_cid(snapshot_cid)
     if names is None:

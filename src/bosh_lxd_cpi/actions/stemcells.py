@@ -49,7 +49,7 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
 def delete_stemcell(context: Context, stemcell_cid: str) -> None:
     """Delete the alias, and the image with its last alias. Succeed if there is none."""
     if is_foreign(stemcell_cid):
-        context.log.info(f"there is no stemcell {stemcell_cid[:200]!r}")
+        context.log.info(f"there is no stemcell {stemcell_cid}")
         return
     cid = parse_cid(stemcell_cid, "stemcell_cid")
     try:

@@ -113,7 +113,7 @@ def delete_vm(context: Context, vm_cid: str) -> None:
     from bosh_lxd_cpi.actions import legacy_config_drive
 
     if is_foreign(vm_cid):
-        context.log.info(f"there is no VM {vm_cid[:200]!r}")
+        context.log.info(f"there is no VM {vm_cid}")
         return
     cid = parse_cid(vm_cid, "vm_cid")
     destroy(context, cid)
