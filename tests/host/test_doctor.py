@@ -223,6 +223,12 @@ def test_project_without_images_feature(doctor, client):
         client("project", "delete", "doctor")
 
 
+@pytest.mark.every_server
+def test_compares_cpus_with_the_server(doctor):
+    assert doctor.problems("--cpu", "1") == []
+    assert "CPUs are more than the server's" in doctor.problem("cpu", "fail", "--cpu", "4096")["message"]
+
+
 def test_restricted_and_full_project(doctor, client):
     server.client(
         doctor.host.name, "project", "create", "doctor", "-c", "restricted=true", "-c", "limits.virtual-machines=0"

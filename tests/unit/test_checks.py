@@ -161,6 +161,21 @@ def test_shows_the_servers_reason_for_missing_vm_support(context, wire, response
         assert results == [("virtual machines", "fail", f"not supported: {reason}")]
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(16, ("ok", "the server has 16 CPUs")), (17, ("fail", "17 CPUs are more than the server's 16"))],
+)
+def test_compares_the_cpus_of_a_vm_with_the_server(context, wire, responses, number, expected):
+    wire.script(("GET /1.0/resources", responses.sync({"cpu": {"total": 16}})))
+    assert rows(server.cpu(context(), number)) == [("cpu", *expected)]
+
+
+def test_skips_cpus_that_the_server_hides(context, wire, responses):
+    wire.script(("GET /1.0/resources", responses.error("Certificate is restricted", 403)))
+    assert [row[:2] for row in rows(server.cpu(context(), 1))] == [("cpu", "ok")]
+    assert rows(server.cpu(context(), None)) == []
+
+
 MEMBERS = [{"server_name": "a", "status": "Online"}, {"server_name": "b", "status": "Offline"}]
 
 

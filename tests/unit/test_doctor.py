@@ -45,7 +45,17 @@ def test_help_lists_every_option(capsys):
         main.main(["--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
-    for word in ("--config", "--json", "--cidr", "--gateway", "--ip", "--deep", "--locks", "Exit status: 0 if"):
+    for word in (
+        "--config",
+        "--json",
+        "--cidr",
+        "--gateway",
+        "--cpu",
+        "--ip",
+        "--deep",
+        "--locks",
+        "Exit status: 0 if",
+    ):
         assert word in shown
 
 

@@ -289,5 +289,9 @@ class Client(Session):
         query = {"recursion": "1", "project": ""}
         return list(self.send("GET", "/1.0/warnings", what="listing the server's warnings", query=query).metadata or [])
 
+    def server_resources(self) -> dict[str, Any]:
+        """Return the hardware: `{"cpu": {"total": N}, ...}`. Restricted certificates may not read it."""
+        return dict(self.send("GET", "/1.0/resources", what="reading the server's hardware").metadata or {})
+
     def cluster_members(self) -> list[ClusterMember]:
         return self._list(ClusterMember, "/1.0/cluster/members", "listing the cluster's members")

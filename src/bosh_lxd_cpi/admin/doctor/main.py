@@ -45,6 +45,7 @@ def _parser(program: cli.Program) -> argparse.ArgumentParser:
     parser.add_argument("--cidr", type=_cidr, help="internal_cidr of the manifest")
     parser.add_argument("--gateway", type=ipaddress.IPv4Address, help="internal_gw of the manifest")
     parser.add_argument("--ip", type=ipaddress.IPv4Address, help="internal_ip of the manifest; it has to be free")
+    parser.add_argument("--cpu", type=int, help="the largest number of CPUs of a vm_type in the cloud-config")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--deep", action="store_true", help="also create and delete a VM for each firmware, with disks and snapshots"
@@ -82,7 +83,7 @@ def _check(target: Target, arguments: argparse.Namespace, log: Log) -> _Report:
     with CheckContext(config, clock=Clock(), log=log) as context:
         for result in local.configuration(context, arguments.config, faults=faults, unknown=unknown_properties):
             report.add(result)
-        for result in _checks(context, Manifest(arguments.cidr, arguments.gateway, arguments.ip)):
+        for result in _checks(context, Manifest(arguments.cidr, arguments.gateway, arguments.ip), cpu=arguments.cpu):
             report.add(result)
         if arguments.deep and report.has_failures:
             report.add(context.warn("deep", "skipped", "fix_failures_first"))
@@ -132,7 +133,7 @@ class _Report:
         return [{**result._asdict(), "cpi": self._target.name} for result in self._results]
 
 
-def _checks(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:
+def _checks(context: CheckContext, manifest: Manifest, *, cpu: int | None) -> Iterator[CheckResult]:
     """Run all checks that change nothing. A check that needs the result of a failed check is skipped."""
     yield from local.locks(context)
     yield from _guarded(context, "server", lambda: connection.connection(context))
@@ -141,6 +142,7 @@ def _checks(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:
         return
     yield from _guarded(context, "server", lambda: server.server(context, features))
     yield from _guarded(context, "virtual machines", lambda: server.virtual_machines(context, features))
+    yield from _guarded(context, "cpu", lambda: server.cpu(context, cpu))
     yield from _guarded(context, "cluster", lambda: server.cluster(context, features))
     yield from _guarded(context, "firmware", lambda: server.boot(context, features))
     yield from _guarded(context, "project", lambda: project.project(context, features))

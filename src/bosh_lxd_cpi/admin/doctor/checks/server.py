@@ -56,6 +56,21 @@ def virtual_machines(context: CheckContext, features: Features) -> Iterator[Chec
     yield context.fail("virtual machines", f"not supported: {reason}", "no_vms")
 
 
+def cpu(context: CheckContext, number: int | None) -> Iterator[CheckResult]:
+    """Check that the server has the number of CPUs of the largest VM. Without a number, this yields nothing."""
+    if number is None:
+        return
+    try:
+        total = context.client().server_resources()["cpu"]["total"]
+    except errors.Forbidden:
+        yield context.ok("cpu", "not checked: the server hides its CPUs from restricted certificates")
+        return
+    if number > total:
+        yield context.fail("cpu", f"{number} CPUs are more than the server's {total}", "too_many_cpus")
+    else:
+        yield context.ok("cpu", f"the server has {total} CPUs")
+
+
 def cluster(context: CheckContext, features: Features) -> Iterator[CheckResult]:
     """Check the members of a cluster, and that server.target is one of them."""
     if not features.is_clustered:
