@@ -15,7 +15,7 @@ from tests.host import server
 from tests.host.conftest import Guests, inventory
 from tests.host.director import UUID, CallError, Director, configuration, environment, manual_network
 from tests.host.fault_environment import FaultEnvironment, cpi_with_short_timeouts
-from tests.host.proxy import Fault, Proxy
+from tests.host.proxy import FAULTS, NONE, Fault, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 from tests.support.clock import PastClock
 
@@ -338,6 +338,18 @@ def test_reports_offline_member_without_delay(cluster, tiny, tmp_path):
 def env(cluster, tmp_path):
     with Proxy(tmp_path, cluster.first) as proxy:
         yield FaultEnvironment(cluster.first, tmp_path, proxy)
+
+
+def test_create_vm_survives_a_lost_response_to_its_attachment(env):
+    """The server attaches the volumes, so the repeated PUT has an outdated ETag."""
+    env.next_fault = NONE, 0
+    env.director.call("delete_vm", env.call_with_fault(*env.vm_call()).result[0])
+    env.next_fault = FAULTS["cut after"], env.requests.index("PUT /instances/VM") + 1
+    vm = env.call_with_fault(*env.vm_call()).result[0]
+    assert env.requests.count("PUT /instances/VM") == 2
+    assert {"config", "ephemeral"} < env.server.query("GET", f"/1.0/instances/{vm}")["devices"].keys()
+    env.director.call("delete_vm", vm)
+    env.close()
 
 
 @pytest.mark.long

@@ -325,7 +325,7 @@ def test_accepts_a_taken_name_after_a_lost_response(client, wire, responses, mak
 
 
 def test_raises_responses_that_are_always_lost(client, wire, clock, responses, make):
-    wire.script(*[(MAKE, errors.NoResponse("gone")), (LIST, responses.sync({}))] * 19)
+    wire.script(*[(MAKE, errors.NoResponse("gone")), (LIST, responses.sync({}))] * 20)
     with pytest.raises(errors.NoResponse):
         run_operation(client, make, what="x", name="vm-1", is_done=lambda: False)
     assert sum(clock.slept) <= client.retry.total_seconds
@@ -357,6 +357,17 @@ def test_starts_over_when_a_creation_is_lost(client, wire, responses, make):
     )
     assert run_operation(client, make, what="x", name="vm-1", start_over=lambda: deleted.append(True)) == {"a": 1}
     assert deleted == [True]
+
+
+def test_repeats_a_creation_that_is_lost_after_a_long_time(client, wire, clock, responses, make):
+    """The server crashed minutes after the request."""
+    wire.script(
+        (MAKE, responses.asynchronous()),
+        (WAIT, lambda: clock.sleep(200) or responses.error("Operation not found", 404)),
+        (LIST, responses.sync({})),
+        (MAKE, responses.sync()),
+    )
+    assert run_operation(client, make, what="x", name="vm-1", start_over=lambda: None) == {}
 
 
 def test_starts_over_when_one_of_several_operations_failed(client, wire, responses, make):

@@ -38,27 +38,31 @@ def run_operation(
 ) -> dict[str, Any]:
     """Send a change and wait for its end. Return the operation's metadata, empty if there was no operation.
 
-    While another operation blocks it, the change is sent again under the client's retry policy. When the response or
-    the operation is lost, this waits for operations on the object `name`. After that, `is_done` tells whether a change
-    was made. A creation has `start_over` instead: unless such an operation succeeded, it deletes the object. Then the
-    change is sent again. Without both the loss is raised. `what` names the change in errors, `pool` the storage pool in
-    their hints. `is_over` is for operations that may never end: see `wait`.
+    While another operation blocks it, the change is sent again under the client's retry policy, which starts again at
+    the first loss. When the response or the operation is lost, this waits for operations on the object `name`. After
+    that, `is_done` tells whether a change was made. A creation has `start_over` instead: unless such an operation
+    succeeded, it deletes the object. Then the change is sent again. Without both the loss is raised. `what` names the
+    change in errors, `pool` the storage pool in their hints. `is_over` is for operations that may never end: see
+    `wait`.
     """
     is_lost = False
-    for attempt in client.retry.attempts(client.deadline):
+    attempts = client.retry.attempts(client.deadline)
+    while True:
+        attempt = next(attempts)
         try:
             return wait(client, request(), what=what, pool=pool, is_over=is_over)
         except (errors.NoResponse, errors.OperationNotFound, errors.AlreadyExists) as failure:
             name_is_taken = isinstance(failure, errors.AlreadyExists)
             if (is_done is None and start_over is None) or (name_is_taken and not is_lost):
                 raise
-            is_lost = True
             client.log.warn(f"{failure}; checking whether it was done")
             has_succeeded = wait_for_pending(client, name, what=what)
             if is_done() if is_done else has_succeeded:
                 return {}
-            if name_is_taken or attempt.is_last:
+            if name_is_taken or (is_lost and attempt.is_last):
                 raise
+            if not is_lost:  # the operation may have run for longer than the policy's time
+                is_lost, attempts = True, client.retry.attempts(client.deadline)
             if start_over:
                 _delete_incomplete(start_over, name, what=what)
         except errors.PreconditionFailed:  # the request may have been repeated, and met its own change
@@ -69,7 +73,6 @@ def run_operation(
             if attempt.is_last:
                 raise
             client.log.warn(f"{failure}; trying again")
-    raise errors.NoResponse(f"{what}: no attempt succeeded")  # the last attempt raises, so this is for the types
 
 
 def _delete_incomplete(delete: Callable[[], object], name: str, *, what: str) -> None:
