@@ -241,6 +241,10 @@ The caller may end, too: Ctrl-C ends `bosh create-env` at once, but not the CPI 
 its response, it deletes the stemcell, VM, disk or snapshot that it created. SIGTERM ends a call at once: the call rolls
 back its changes and responds with an error. If the CPI is killed during create_vm, the server completes the VM, which
 keeps its address. The next create_vm with this address, on the same machine, removes that VM first.
+
+A server that crashes during a creation keeps an incomplete disk, snapshot or VM. The call deletes it and creates it
+again. If the server may still be creating a volume, its name is not used again: create_disk creates another disk, and
+create_vm fails (request 4). `tests/host/test_server_crash.py` kills the server in the middle of every creation.
 """
 
 
