@@ -100,7 +100,8 @@ HINTS = {
     "pool_unavailable": "`{client} storage show {pool}` and the server's log show why the server cannot use the pool;"
     " it tries again every minute",
     "no_root_volume": "The server was killed while it created or deleted this instance, and lost its root volume:"
-    " `{sql} global \"DELETE FROM instances WHERE name='{vm}'\"` on the server removes what is left",
+    " `{sql} global \"DELETE FROM instances WHERE name='{vm}'\"` on the server removes its record; files can"
+    " remain in the pool",
     "slow_pool": "Create a pool with copy-on-write, `{client} storage create {pool}-{driver} {driver}`, and set"
     " `server.storage_pool_name: {pool}-{driver}`",
     "small_root_disks": "`{client} storage unset {pool} volume.size`, or set cloud_properties.root_disk everywhere",
