@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tarfile
@@ -169,6 +170,9 @@ def test_unavailable_pool_fails_at_once(host, cpi, stemcell, unavailable_pool):
         assert (refused.type, refused.ok_to_retry) == (CLOUD, False)
         assert f" storage show {unavailable_pool}`" in refused.message
         assert cpi.last.requests < 20
+    cpi.config["server"]["storage_pool_name"] = unavailable_pool
+    [problem] = [check for check in json.loads(cpi.run_program("doctor", "--json").stdout) if check["status"] == "fail"]
+    assert problem["message"] == "unavailable is unavailable" and "tries again" in problem["hint"]
 
 
 def test_full_image_directory_is_no_disk_space(host, cpi, tmp_path):

@@ -28,7 +28,12 @@ def test_job_is_the_only_target_without_cpi_config():
 
 def test_targets_are_the_job_and_the_cpis_of_this_type(write):
     path = write(SECOND, {"name": "cloud", "type": "aws", "properties": {"a": "((b))"}}, {"name": "c", "type": "lxd"})
-    assert targets.read(path) == [Target(), Target("second", SECOND["properties"]), Target("c", {})]
+    expected = [("", None), ("second", SECOND["properties"]), ("c", {})]
+    assert targets.read(path) == [Target(*fields, is_only_one=False) for fields in expected]
+
+
+def test_job_is_the_only_target_with_an_empty_cpi_config(write):
+    assert targets.read(write()) == [Target()]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +59,15 @@ def test_rejects_another_file(tmp_path):
         targets.read(str(tmp_path / "cpi.json"))
 
 
-def test_title_names_the_cpi_and_its_server():
-    assert Target("second").title("https://b") == "CPI second, https://b"
-    assert Target().title("https://a") == "CPI of the job, https://a"
+@pytest.mark.parametrize(
+    "target, title",
+    [
+        (Target(), ""),
+        (Target(is_only_one=False), "CPI of the job, https://a\n"),
+        (Target("second", is_only_one=False), "CPI second, https://a\n"),
+    ],
+    ids=["only one", "job", "cpi-config"],
+)
+def test_title_names_the_cpi_and_its_server(target, title, capsys):
+    target.print_title("https://a")
+    assert capsys.readouterr().out == title

@@ -20,15 +20,18 @@ class Target(NamedTuple):
 
     name: str = ""
     properties: dict[str, Any] | None = None
+    is_only_one: bool = True
 
-    def title(self, url: str) -> str:
-        """Return a line that names the CPI and its server."""
-        return f"CPI {self.name or 'of the job'}, {url}"
+    def print_title(self, url: str) -> None:
+        """Print a line that names the CPI and its server, unless there is only one CPI."""
+        if not self.is_only_one:
+            print(f"CPI {self.name or 'of the job'}, {url}", flush=True)
 
 
 def read(cpi_config: str) -> list[Target]:
     """Return the job's own CPI and the CPIs of this type in a file, if one is named. Raises ConfigError."""
-    return [Target(), *(_cpis(cpi_config) if cpi_config else ())]
+    others = list(_cpis(cpi_config)) if cpi_config else []
+    return [Target(is_only_one=not others), *others]
 
 
 def _cpis(path: str) -> Iterator[Target]:
@@ -45,4 +48,4 @@ def _cpis(path: str) -> Iterator[Target]:
             raise ConfigError(
                 f"CPI {name} in {path} contains the variable {variable[0]}", code="cpi_config_variable", file=path
             )
-        yield Target(name, properties)
+        yield Target(name, properties, is_only_one=False)

@@ -166,8 +166,7 @@ def _clean(
         if arguments.json:
             listed += table.as_objects(stock, resources, now=clock.time(), cpi=target.name)
         else:
-            if arguments.cpi_config:
-                print(target.title(context.config.server.url))
+            target.print_title(context.config.server.url)
             print(table.as_table(stock, resources, now=clock.time()))
     elif arguments.delete_disk:
         pruner.delete_disk(_unattached_disk(stock, arguments.delete_disk, director))

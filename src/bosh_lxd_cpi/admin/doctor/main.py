@@ -78,8 +78,8 @@ def _check(target: Target, arguments: argparse.Namespace, log: Log) -> _Report:
     config, faults = schema.examine(arguments.config, target.properties, warn=unknown_properties.append)
     log.hide(config.secrets())
     report = _Report(log, target, is_json=arguments.json)
-    if arguments.cpi_config and not arguments.json:
-        print(target.title(config.server.url))
+    if not arguments.json:
+        target.print_title(config.server.url)
     with CheckContext(config, clock=Clock(), log=log) as context:
         for result in local.configuration(context, arguments.config, faults=faults, unknown=unknown_properties):
             report.add(result)

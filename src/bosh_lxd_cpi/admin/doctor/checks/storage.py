@@ -41,7 +41,8 @@ def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
         return
     context.has_pool = True
     if storage_pool.status not in ("", "Created"):
-        yield context.fail("pool", f"{name} is {storage_pool.status.lower()}", "pool_pending")
+        code = "pool_unavailable" if storage_pool.status == "Unavailable" else "pool_pending"
+        yield context.fail("pool", f"{name} is {storage_pool.status.lower()}", code)
         return
     free, total = _space(client.pool_space(name))
     space = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free" if total else "free space unknown"
