@@ -25,6 +25,8 @@ PAGES = (
     "air-gapped",
     "move-from-go-cpi",
     "timeline",
+    "home-lab",
+    "operate",
 )
 
 
