@@ -1,10 +1,13 @@
-"""Every method with damaged responses of the server: each call ends with a result or with an error of its own.
+"""Every method with damaged requests, configurations and responses of the server.
+
+Each call ends with a result or with an error that is not an internal error.
 
 The seeds are fixed, so every run has the same cases. A case is reproduced by its number: `play(number)`.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 import re
@@ -15,9 +18,11 @@ import pytest
 from bosh_lxd_cpi.admin import replay
 from bosh_lxd_cpi.recording.player import ReplayClock
 from tests.replay import fixtures
+from tests.support import mutations
+from tests.support.invalid_input import VALID_ARGUMENTS
 from tests.support.mutations import MutatedServer
 
-CASES = 1500
+CASES = 1200
 LONG_CASES = 30_000
 
 
@@ -36,9 +41,19 @@ def play(number: int) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Run a case. Return the call, its response and its log."""
     rng = random.Random(number)
     calls = recorded_calls()
-    call = rng.choice(calls[sorted(calls)[number % len(calls)]])
+    method = sorted(calls)[number % len(calls)]
+    call = rng.choice(calls[method])
+    stdin, config = copy.deepcopy((call["stdin"], call["config"]))
+    part = rng.choice(["responses", "responses", "arguments", "arguments", "context", "config"])
+    if part == "arguments" and rng.random() < 0.5:
+        stdin["arguments"] = copy.deepcopy(VALID_ARGUMENTS[method])
+    if part != "responses":
+        mutations.change(rng, config if part == "config" else stdin[part])
     clock = ReplayClock(call["clock"]["times"], call["clock"]["random"])
-    response, log = replay.run(call, clock, MutatedServer(rng, call["interactions"], clock))
+    changes = rng.randint(1, 2) if part == "responses" else 0
+    server = MutatedServer(rng, call["interactions"], clock, changes=changes)
+    call = {**call, "stdin": stdin, "config": config}
+    response, log = replay.run(call, clock, server)
     return call, response, log
 
 
@@ -52,13 +67,13 @@ def check(number: int) -> None:
         assert "of the response is" not in error["message"] or re.search("[A-Z] /1.0", error["message"]), case
 
 
-def test_damaged_responses_cause_no_internal_error(offline):
+def test_damaged_input_causes_no_internal_error(offline):
     for number in range(CASES):
         check(number)
 
 
 @pytest.mark.long
-def test_many_damaged_responses_cause_no_internal_error(offline):
+def test_much_damaged_input_causes_no_internal_error(offline):
     for number in range(CASES, LONG_CASES):
         check(number)
 

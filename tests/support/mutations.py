@@ -1,4 +1,4 @@
-"""Changes to recorded responses, by a random number generator, and a server that sends the changed responses."""
+"""Changes to recorded requests and responses, by a random number generator, and a server that sends the responses."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ VALUES: tuple[Any, ...] = (
     {"a": {"b": []}},
     {"type": "disk"},
 )
+KEYS = ("", "x", "name", "type", "\ud800", "x" * 300)
 STATUSES = (200, 202, 204, 301, 400, 401, 403, 404, 409, 412, 500, 502, 503, 504, 599)
 
 
@@ -53,13 +54,27 @@ def mutate(rng: random.Random, response: dict[str, Any]) -> dict[str, Any]:
     elif kind == 2:
         response["raw"] = _damage(rng, json.dumps(response.get("body", "")).encode())
     elif "body" in response:
-        slots = list(_slots(response["body"]))
-        container, key = rng.choice(slots)
-        if rng.random() < 0.2:
-            del container[key]
-        else:
-            container[key] = rng.choice(VALUES)
+        change(rng, response["body"])
     return response
+
+
+def change(rng: random.Random, document: Any) -> None:
+    """Remove or replace a random value in an object or array."""
+    slots = list(_slots(document))
+    if not slots:
+        return
+    container, key = rng.choice(slots)
+    kind = rng.randrange(10)
+    if kind == 0:
+        del container[key]
+    elif kind == 1 and isinstance(container, dict):
+        container[rng.choice(KEYS)] = container.pop(key)
+    elif kind == 2 and isinstance(container[key], str):
+        container[key] = rng.choice(
+            [container[key] * 300, container[key][:-1], f"{container[key]}\n", container[key].upper()]
+        )
+    else:
+        container[key] = rng.choice(VALUES)
 
 
 def _slots(document: Any) -> Iterator[tuple[Any, Any]]:
@@ -96,14 +111,16 @@ def _damage(rng: random.Random, body: bytes) -> bytes:
 class MutatedServer:
     """Sends recorded responses with a few changes, whatever the order of the requests is.
 
-    A request that was not recorded gets the error 404, because after a changed response a call can take another way.
+    A request that was not recorded gets the error 404, because after a change a call can take another way.
     """
 
-    def __init__(self, rng: random.Random, interactions: list[dict[str, Any]], clock: ReplayClock) -> None:
+    def __init__(
+        self, rng: random.Random, interactions: list[dict[str, Any]], clock: ReplayClock, *, changes: int
+    ) -> None:
         self.requests, self._clock = 0, clock
         self._responses: dict[tuple[str, str], list[dict[str, Any]]] = {}
         answered = [each for each in interactions if "response" in each]
-        changed = {id(each) for each in rng.sample(answered, min(len(answered), rng.randint(1, 2)))}
+        changed = {id(each) for each in rng.sample(answered, min(len(answered), changes))}
         for each in answered:
             response = mutate(rng, each["response"]) if id(each) in changed else each["response"]
             self._responses.setdefault((each["request"]["method"], each["request"]["path"]), []).append(response)

@@ -205,8 +205,9 @@ def _read_networks(context: Context, names: set[str]) -> dict[str, dict[str, Any
     for name in sorted(names):
         for project in dict.fromkeys((context.client.project, "default")):
             with contextlib.suppress(errors.NotFound, errors.Forbidden):
-                document = context.client.network(name, project=project).document
-                networks[name] = {**document, "foreign": project != context.client.project}
+                network = context.client.network(name, project=project)
+                properties = {"type": network.type, "managed": network.managed, "config": network.config}
+                networks[name] = {**properties, "foreign": project != context.client.project}
                 break
     return networks
 

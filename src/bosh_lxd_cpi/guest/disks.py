@@ -55,6 +55,6 @@ def volumes_to_delete(devices: Mapping[str, Device]) -> Iterator[tuple[str, str]
     The names are read from the devices, because the Go CPI used a UUID of its own for each volume.
     """
     for device in devices.values():
-        source = device.get("source", "")
-        if device.get("type") == "disk" and source.startswith((naming.EPHEMERAL, naming.CONFIG_DRIVE)):
-            yield device["pool"], source
+        pool, source = device.get("pool"), device.get("source", "")
+        if pool and device.get("type") == "disk" and source.startswith((naming.EPHEMERAL, naming.CONFIG_DRIVE)):
+            yield pool, source

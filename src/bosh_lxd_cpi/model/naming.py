@@ -44,7 +44,7 @@ class Origin(NamedTuple):
 
 def director_digest(director_uuid: str) -> str:
     """Return the twelve hexadecimal digits that stand for a director in UUIDs."""
-    return hashlib.sha256(director_uuid.encode()).hexdigest()[:12]
+    return hashlib.sha256(director_uuid.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 def new_id(clock: Clock, director_uuid: str) -> str:
