@@ -173,6 +173,16 @@ def options(host, disk):
 
 
 @pytest.mark.every_server
+def test_attach_of_a_used_disk_to_a_missing_vm(cpi, vm, make_disk):
+    disk = make_disk()
+    cpi.call("attach_disk", vm, disk)
+    with pytest.raises(CallError) as exc_info:
+        cpi.call("attach_disk", f"vm-{MISSING_UUID}", disk)
+    assert exc_info.value.type == "Bosh::Clouds::VMNotFound"
+    cpi.call("detach_disk", vm, disk)
+
+
+@pytest.mark.every_server
 @pytest.mark.parametrize(
     "cid",
     [

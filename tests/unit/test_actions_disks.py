@@ -202,10 +202,19 @@ def test_attach_disk_keeps_an_existing_device(context, wire, responses):
     "user", ["/1.0/instances/vm-2", "/1.0/instances/vm-2?project=prod", "/1.0/virtual-machines/vm-2"]
 )
 def test_attach_disk_rejects_disk_of_another_vm(context, wire, responses, user):
-    wire.script(*before_attachment(responses, used_by=[user]))
+    wire.script(*before_attachment(responses, used_by=[user]), (f"GET {VM}", responses.sync(instance())))
     with pytest.raises(errors.CloudError, match="disk vol-p-1 is already attached to vm-2") as raised:
         disks.attach_disk(context(), "vm-1", "vol-p-1")
     assert raised.value.code == "attached_elsewhere"
+
+
+def test_attach_disk_raises_vm_not_found_when_others_use_disk(context, wire, responses):
+    wire.script(
+        *before_attachment(responses, used_by=["/1.0/instances/vm-2"]),
+        (f"GET {VM}", responses.error("Instance not found", 404)),
+    )
+    with pytest.raises(errors.VMNotFound, match="there is no VM vm-1"):
+        disks.attach_disk(context(), "vm-1", "vol-p-1")
 
 
 def test_disks_of_other_clouds_do_not_exist(context, wire):
