@@ -464,6 +464,15 @@ def test_starts_through_links_and_as_argument_of_sh(home, tmp_path):
         assert answer_in(done.stdout)["result"] == "pong", command
 
 
+@pytest.mark.parametrize("program", ["doctor", "cleanup"])
+def test_programs_for_operators_start_through_links(home, tmp_path, program):
+    shutil.copy(HOME / "bin" / program, home / "bin")
+    (tmp_path / "link").symlink_to(home / "bin" / program)
+    for command in ([tmp_path / "link", "--help"], ["sh", "link", "--help"]):
+        done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("usage: "), done.stderr
+
+
 def test_responds_when_copied_without_the_package(tmp_path):
     (tmp_path / "bin").mkdir()
     shutil.copy(HOME / "bin" / "cpi", tmp_path / "bin")
