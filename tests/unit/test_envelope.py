@@ -118,7 +118,7 @@ def test_never_maps_a_foreign_response_to_not_found(body, status, error):
     with pytest.raises(errors.ServerError) as raised:
         read(HttpResponse(status, {}, body))
     assert type(raised.value) is error
-    assert f"reading x: the response (HTTP {status}) is not from LXD or Incus: " in raised.value.brief
+    assert f"reading x: the response to GET /1.0/x (HTTP {status}) is not from LXD or Incus: " in raised.value.brief
 
 
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":'], ids=["arrays", "objects"])
@@ -129,7 +129,8 @@ def test_reports_a_body_nested_too_deeply(bracket):
 
 def test_reports_an_empty_body():
     with pytest.raises(
-        errors.ServerError, match=r"reading x: the response .HTTP 200. is not from LXD or Incus: an empty body$"
+        errors.ServerError,
+        match=r"reading x: the response to GET /1.0/x .HTTP 200. is not from LXD or Incus: an empty body$",
     ):
         read(HttpResponse(200, {}, b" \n"))
 

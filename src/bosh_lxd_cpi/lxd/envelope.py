@@ -194,7 +194,8 @@ def parse(response: HttpResponse, *, what: str, endpoint: str, fields: Mapping[s
     except (ValueError, TypeError, KeyError, RecursionError):
         text = response.body[:200].decode("utf-8", "replace").strip() or "an empty body"
         error = BY_PROXY_STATUS.get(response.status, errors.UnexpectedResponse)
-        raise error(f"{what}: the response (HTTP {response.status}) is not from LXD or Incus: {text}") from None
+        source = f"the response to {endpoint} (HTTP {response.status}) is not from LXD or Incus"
+        raise error(f"{what}: {source}: {text}") from None
     if kind == "error":
         text = _field(body, "error", str, endpoint) or "no reason given"
         if response.status == 200:
