@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import server
+from tests.host.conftest import inventory
 from tests.host.director import MBUS_PASSWORD, CallError, environment, manual_network
 from tests.support.certificates import create_certificate
 
@@ -73,6 +74,47 @@ def test_untrusted_certificate_error_explains_how_to_trust(host, cpi, untrusted_
         )
 
 
+@pytest.fixture(params=["untrusted", "of another project"])
+def hidden(request, host, cpi, stranger, tmp_path, stemcell_cids):
+    """CIDs of objects that exist, for a director whose certificate must not see them."""
+    disk = cpi.call("create_disk", 16, {}, None)
+    cids = {"vm": "vm-1", "disk": disk, "stemcell": stemcell_cids["noble"]}
+    cids["snapshot"] = cpi.call("snapshot_disk", disk, {})
+    owner = dict(cpi.config["server"])
+    cpi.config["server"].update(stranger)
+    if request.param == "of another project":
+        word = "add-certificate" if host.type == "incus" else "add"
+        server.client(
+            host.name, "config", "trust", word, str(tmp_path / "crt"), "--restricted", "--projects", "default"
+        )
+    yield cids
+    cpi.config["server"] = owner
+    if request.param == "of another project":
+        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(stranger["tls_client_cert"])).hexdigest()
+        server.client(host.name, "config", "trust", "remove", digest)
+    cpi.call("delete_disk", disk)
+
+
+@pytest.mark.every_server
+def test_hidden_object_does_not_count_as_missing(host, cpi, hidden):
+    before = inventory(host)
+    for method, *objects in (
+        ("has_vm", "vm"),
+        ("delete_vm", "vm"),
+        ("get_disks", "vm"),
+        ("reboot_vm", "vm"),
+        ("detach_disk", "vm", "disk"),
+        ("has_disk", "disk"),
+        ("delete_disk", "disk"),
+        ("delete_snapshot", "snapshot"),
+        ("delete_stemcell", "stemcell"),
+    ):
+        with pytest.raises(CallError, match=r"server\.project_name") as exc_info:
+            cpi.call(method, *(hidden[name] for name in objects))
+        assert (method, exc_info.value.type) == (method, "Bosh::Clouds::CloudError")
+    assert inventory(host) == before
+
+
 @pytest.mark.every_server
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
@@ -80,7 +122,8 @@ def test_untrusted_certificate_error_explains_how_to_trust(host, cpi, untrusted_
 )
 def test_wrong_project_or_pool_is_an_error(cpi, setting, value, message):
     cpi.config["server"][setting] = value
-    for method, cid in (("has_disk", "vol-p-1"), *([("has_vm", "vm-1")] if setting == "project_name" else [])):
+    project_methods = ("has_vm", "delete_vm", "delete_stemcell", "delete_disk") if setting == "project_name" else ()
+    for method, cid in (("has_disk", "vol-p-1"), *((method, "vm-1") for method in project_methods)):
         with pytest.raises(CallError, match=message) as exc_info:
             cpi.call(method, cid)
         assert exc_info.value.type == "Bosh::Clouds::CloudError"

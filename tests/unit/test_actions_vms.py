@@ -322,33 +322,19 @@ def test_vms_of_other_clouds_do_not_exist(context, wire):
     assert wire.lines == []
 
 
-def test_has_vm_takes_one_request_on_incus(context, wire, responses):
+def test_has_vm_returns_false_when_it_is_missing(context, wire, responses):
     wire.script((f"GET {VM}", responses.error(NOT_FOUND, 404)))
-    assert vms.has_vm(context(type="incus"), "vm-1") is False
-
-
-@pytest.mark.parametrize("exists", [True, False], ids=["project exists", "no project"])
-def test_has_vm_checks_the_project_on_lxd(context, wire, responses, exists):
-    wire.script(
-        (f"GET {VM}", responses.error(NOT_FOUND, 404)),
-        ("GET /1.0/projects/prod", responses.sync({"name": "prod"}) if exists else responses.error("no", 404)),
-    )
-    if exists:
-        assert vms.has_vm(context(), "vm-1") is False
-    else:
-        with pytest.raises(errors.CloudError, match="there is no project prod") as raised:
-            vms.has_vm(context(), "vm-1")
-        assert raised.value.code == "no_project"
+    assert vms.has_vm(context(), "vm-1") is False
 
 
 @pytest.mark.parametrize("text, status", [("not authorized", 403), ("Project not found", 404)])
 def test_has_vm_raises_when_the_request_fails(context, wire, responses, text, status):
     wire.script((f"GET {VM}", responses.error(text, status)))
     with pytest.raises(errors.CloudError):
-        vms.has_vm(context(type="incus"), "vm-1")
+        vms.has_vm(context(), "vm-1")
 
 
 def test_has_vm_raises_when_a_proxy_responds(context, wire):
     wire.script((f"GET {VM}", HttpResponse(404, {}, b"<html>")))
     with pytest.raises(errors.UnexpectedResponse, match="is not from LXD or Incus"):
-        vms.has_vm(context(type="incus"), "vm-1")
+        vms.has_vm(context(), "vm-1")

@@ -46,8 +46,10 @@ def test_reports_another_result_with_a_diff():
 def failed_call():
     call = recorded_call(stdin={"method": "get_disks", "arguments": [VM], "context": {}})
     body = {"type": "error", "error": "Instance not found", "error_code": 404}
-    call["interactions"][0]["response"] = {"status": 404, "headers": {}, "body": body}
-    return call
+    [instance] = call["interactions"]
+    project = {**instance, "n": 2, "request": {**instance["request"], "path": "/1.0/projects/default"}}
+    missing = {**instance, "response": {"status": 404, "headers": {}, "body": body}}
+    return {**call, "interactions": [missing, project]}
 
 
 def test_notes_another_wording_of_an_error(failed_call):

@@ -16,19 +16,11 @@ from bosh_lxd_cpi.model import labels, naming
 
 
 def has_vm(context: Context, vm_cid: str) -> bool:
-    """Return whether the VM exists: one request, and on LXD a second one before false.
-
-    LXD 5.0 also reports "Instance not found" for a project that does not exist. With false, cloud-check would recreate
-    every VM.
-    """
+    """Return whether the VM exists: one request, and a second one before false (see lxd/session.py)."""
     if is_foreign(vm_cid):
         return False
     cid = parse_cid(vm_cid, "vm_cid")
-    if exists(lambda: context.client.instance(cid)):
-        return True
-    if context.config.server.type != "incus" and not exists(context.client.own_project):
-        raise errors.CloudError(f"there is no project {context.client.project}", code="no_project")
-    return False
+    return exists(lambda: context.client.instance(cid))
 
 
 def reboot_vm(context: Context, vm_cid: str) -> None:

@@ -49,7 +49,9 @@ class Client(Session):
 
     def with_deadline(self, deadline: Deadline) -> Client:
         """Return a client for the same connection with another deadline."""
-        return Client(self.transport, project=self.project, deadline=deadline, log=self.log, retry=self.retry)
+        client = Client(self.transport, project=self.project, deadline=deadline, log=self.log, retry=self.retry)
+        client.sees_project = self.sees_project
+        return client
 
     def _get(self, kind: type[Kind], path: str, what: str, **options: Any) -> Kind:
         return single(kind, self.send("GET", path, what=what, **options), f"GET {path}")

@@ -1,13 +1,20 @@
-"""Sends requests of one call: in one project, before one deadline, again where that is safe."""
+"""Sends requests of one call: in one project, before one deadline, again where that is safe.
+
+A server can hide what a certificate must not see. With a certificate that it does not trust, or that is restricted to
+other projects, it responds 404 to requests for images and aliases (docs/development/lxd-api.md §8). BOSH takes a
+missing object for a deleted one. So a 404 counts only after the server has shown that the certificate may see the
+project.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.lxd import envelope
+from bosh_lxd_cpi.lxd import envelope, paths
 from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.lxd.transport import READ_SECONDS, Transport
 from bosh_lxd_cpi.runtime.clock import Deadline
@@ -16,6 +23,11 @@ from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
 DEFAULT_RETRY = RetryPolicy()
 MAY_CONTINUE = "the server did not respond, and may still be working on it"
+PROJECTS = "/1.0/projects/"
+UNPROTECTED = re.compile(rf"{PROJECTS}|/1\.0/operations/")
+"""Paths whose 404 is not checked: the check itself, and operations, where 404 says nothing about an object."""
+PROTECTED = re.compile(rf"{PROJECTS}|/1\.0/instances/|/1\.0/storage-pools/[^/]+/volumes/custom/")
+"""Paths that a server shows only to a certificate that may see the project."""
 
 
 def is_repeatable(method: str, failure: errors.ServerError) -> bool:
@@ -31,12 +43,14 @@ def is_repeatable(method: str, failure: errors.ServerError) -> bool:
 
 
 class Session:
-    """Immutable settings of a call, and `send`."""
+    """The settings of a call, and `send`."""
 
     def __init__(
         self, transport: Transport, *, project: str, deadline: Deadline, log: Log, retry: RetryPolicy = DEFAULT_RETRY
     ) -> None:
         self.transport, self.project, self.deadline, self.log, self.retry = transport, project, deadline, log, retry
+        self.sees_project = False
+        """Whether the server has shown something of the project, or changed something in it, for this certificate."""
 
     def send(
         self,
@@ -55,7 +69,7 @@ class Session:
 
         `what` names the request in errors, `fields` fill their hints. `document` is sent as JSON, `body` as it is; a
         body that is streamed is sent once. `timeout` is the time of the server for its response in seconds. Raises
-        ServerError, CloudError and DeadlineExceeded.
+        ServerError, CloudError and DeadlineExceeded. Before NotFound is raised, the server has to show the project.
         """
         if document is not None:
             body, headers = json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})}
@@ -73,7 +87,13 @@ class Session:
                 )
                 seconds = self.deadline.clock.monotonic() - started
                 self.log.debug(f"{method} {path}: status {response.status} after {seconds:.3f} s")
-                return envelope.parse(response, what=what, endpoint=f"{method} {path}", fields=fields or {})
+                content = envelope.parse(response, what=what, endpoint=f"{method} {path}", fields=fields or {})
+                self.sees_project = self.sees_project or method != "GET" or PROTECTED.match(path) is not None
+                return content
+            except errors.NotFound:
+                if not self.sees_project and not UNPROTECTED.match(path):
+                    self._read_project()
+                raise
             except errors.ServerError as failure:
                 if isinstance(failure, errors.NoResponse) and self.deadline.has_passed:
                     raise self.deadline.exceeded(f"{what}: {MAY_CONTINUE}") from failure
@@ -81,3 +101,10 @@ class Session:
                     raise
                 self.log.warn(f"{failure}; trying again")
         raise errors.NoResponse(f"{what}: no attempt succeeded")  # the last attempt raises, so this is for the types
+
+    def _read_project(self) -> None:
+        """Raise the error of a server that does not show the project: Forbidden, or CloudError if it is missing."""
+        try:
+            self.send("GET", f"{PROJECTS}{paths.segment(self.project)}", what=f"reading project {self.project}")
+        except errors.NotFound:
+            raise errors.CloudError(f"there is no project {self.project}", code="no_project") from None
