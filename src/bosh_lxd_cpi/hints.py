@@ -201,7 +201,11 @@ HINTS = {
     " interrupted migration",
     "several_directors": "Name one with --director, or use --director all; the property director_uuid sets it"
     " permanently",
-    "disk_of_other_director": "To delete it, run the command with --director {director}",
+    "resource_of_other_director": "To delete it, run the command with --director {director}",
+    "no_such_stemcell": "bin/cleanup --list shows the stemcells",
+    "stemcell_in_use": "Recreate these VMs with a newer stemcell first; bin/cleanup --list shows them",
+    "newest_stemcell": "`bosh delete-stemcell` deletes it; if `bosh stemcells` does not show it, run"
+    " `bosh upload-stemcell --fix` with this name and version first",
     "fix_failures_first": "Fix the failed checks first",
 }
 

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 UUID = "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"
+OTHER_UUID = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
+"""The UUID of another director."""
 MBUS_PASSWORD = "mbus-p4ssw0rd-of-the-tests"
 MBUS = f"nats://nats:{MBUS_PASSWORD}@10.245.0.1:4222"
 REQUESTS = re.compile(r"(\d+) requests in ([\d.]+) s$", re.MULTILINE)

@@ -90,6 +90,7 @@ NAMES = (
     (r"vm-[0-9a-f-]{36}", "VM"),
     (r"vol-p-[0-9a-f-]{36}", "DISK"),
     (r"vol-e-[0-9a-f-]{36}", "EPHEMERAL"),
+    (r"deleting-[0-9a-f-]{36}", "ANNOUNCEMENT"),
     (r"vol-c-[0-9a-f-]{36}", "DRIVE"),
     (r"snap-[0-9a-f-]{36}", "SNAPSHOT"),
     (r"img-[0-9a-f-]{36}", "STEMCELL"),

@@ -1,4 +1,4 @@
-"""A UNIX socket in front of the socket of the server that stops at a request with a given number."""
+"""A UNIX socket in front of the socket of the server that stops at a request with a given number, or pauses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,20 @@ class Relay:
     """A context manager that relays all data until request number `stop`.
 
     That request is delivered, then `stopped` is called, and its response is discarded. `requests` lists method and path
-    of the requests.
+    of the requests. `before` is called with this list before each request is delivered.
     """
 
-    def __init__(self, path: Path, server: Path, *, stop: int, stopped: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        server: Path,
+        *,
+        stop: int = 0,
+        stopped: Callable[[], object] = lambda: None,
+        before: Callable[[list[str]], object] = lambda _: None,
+    ) -> None:
         self.requests: list[str] = []
-        self._server, self._stop, self._stopped = server, stop, stopped
+        self._server, self._stop, self._stopped, self._before = server, stop, stopped, before
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -51,7 +59,7 @@ class Relay:
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         """Relay a connection. The client sends a request only after the previous response."""
         while True:
-            is_last = len(self.requests) == self._stop
+            is_last = 0 < self._stop == len(self.requests)
             senders, timeout = ([client], QUIET_SECONDS) if is_last else ([client, server], None)
             ready, _, _ = select.select(senders, [], [], timeout)
             if not ready:
@@ -62,4 +70,5 @@ class Relay:
                     return
                 if sender is client and (request := REQUEST.match(data)):
                     self.requests.append(b" ".join(request.groups()).decode())
+                    self._before(self.requests)
                 (server if sender is client else client).sendall(data)

@@ -14,13 +14,12 @@ import pytest
 
 from bosh_lxd_cpi.model import naming
 from tests.host import server
-from tests.host.director import UUID, Director, environment, manual_network
+from tests.host.director import OTHER_UUID, UUID, Director, environment, manual_network
 from tests.host.relay import Relay
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 from tests.support.clock import PastClock
 
 HOUR = 3600
-OTHER_DIRECTOR = "0c6a1f0e-93f5-4d0c-8f25-1a3c5d7e9b11"
 UNKNOWN_OWNER = "3f2b1c00-0000-4000-5000-00000000000"
 
 
@@ -151,8 +150,8 @@ def test_removes_unused_resources_only(host, cpi, factory, second_pool):
     legacy = {factory.volume(f"vol-c-{UNKNOWN_OWNER}1")}
     for name in (
         f"vol-p-{uuid()}",
-        f"vol-p-{uuid(director=OTHER_DIRECTOR)}",
-        f"vol-c-{uuid(director=OTHER_DIRECTOR)}",
+        f"vol-p-{uuid(director=OTHER_UUID)}",
+        f"vol-c-{uuid(director=OTHER_UUID)}",
         f"vol-e-{UNKNOWN_OWNER}2",
         f"vol-c-{uuid()}-copy",
         "vol-c-notes",
@@ -183,8 +182,9 @@ def test_removes_unused_resources_only(host, cpi, factory, second_pool):
 
 @pytest.mark.every_server
 def test_removes_image_without_stemcell_cids(host, cpi, image, factory):
-    second = cpi.call("create_stemcell", str(stemcell_image(cpi.directory)), STEMCELL)
-    factory.query("DELETE", f"/1.0/images/aliases/{second}")
+    body = {"name": f"img-{uuid()}", "target": factory.query("GET", f"/1.0/images/aliases/{image}")["target"]}
+    factory.query("POST", "/1.0/images/aliases", body)
+    factory.query("DELETE", f"/1.0/images/aliases/{body['name']}")
     before = names(host)
     output(cleanup(cpi, "--min-age", "0"))
     assert names(host) == before, "the image has another alias"
@@ -194,6 +194,38 @@ def test_removes_image_without_stemcell_cids(host, cpi, image, factory):
     text = output(cleanup(cpi, "--min-age", "0"))
     [fingerprint] = before - {image} - names(host)
     assert len(fingerprint) == 64 and f"removed image {fingerprint} (no alias, " in text
+
+
+@pytest.mark.every_server
+def test_deletes_superseded_stemcell_by_name(host, cpi, image, factory):
+    """`bosh upload-stemcell --fix` of other content overwrites the CID of a stemcell in the director's database."""
+    fixed = cpi.call("create_stemcell", str(stemcell_image(cpi.directory, mib=8)), STEMCELL)
+    before = names(host)
+
+    def refusal(cid: str, *arguments: str) -> str:
+        result = cleanup(cpi, "--delete-stemcell", cid, *arguments)
+        assert (result.returncode, result.stdout, names(host)) == (2, "", before)
+        [line] = result.stderr.splitlines()
+        return line
+
+    states = {resource["cid"]: resource["state"] for resource in json.loads(output(cleanup(cpi, "--list", "--json")))}
+    assert states == {image: "superseded", fixed: ""}
+    assert "1 superseded" in output(cleanup(cpi, "--min-age", "0"))
+    assert names(host) == before
+    assert "newest one" in refusal(fixed)
+    assert "there is no stemcell" in refusal(f"img-{uuid()}")
+    assert "belongs to another director" in refusal(image, "--director", OTHER_UUID)
+    vm, _ = cpi.call("create_vm", "a", image, VM, {"n": manual_network("10.245.0.62")}, [], environment())
+    before = names(host)
+    assert f"is used by {vm}" in refusal(image)
+    cpi.call("delete_vm", vm)
+
+    before = names(host)
+    output(cleanup(cpi, "--delete-stemcell", image, "--dry-run"))
+    assert names(host) == before
+    assert f"removed image {image} (superseded, " in output(cleanup(cpi, "--delete-stemcell", image))
+    assert {name for name in before - names(host) if name.startswith("img-")} == {image}
+    cpi.call("delete_stemcell", fixed)
 
 
 def test_reports_failure_and_continues(host, cpi, factory):
@@ -212,16 +244,16 @@ def test_reports_failure_and_continues(host, cpi, factory):
 def test_requires_director_if_there_are_several(host, cpi, factory):
     own_volume, other_volume = (
         factory.volume(f"vol-c-{uuid()}"),
-        factory.volume(f"vol-c-{uuid(director=OTHER_DIRECTOR)}"),
+        factory.volume(f"vol-c-{uuid(director=OTHER_UUID)}"),
     )
     before = names(host)
     result = cleanup(cpi)
     assert (result.returncode, names(host)) == (2, before)
     [line] = result.stderr.splitlines()
-    assert UUID in line and naming.director_digest(OTHER_DIRECTOR) in line and "--director" in line
+    assert UUID in line and naming.director_digest(OTHER_UUID) in line and "--director" in line
 
-    output(cleanup(cpi, "--director", naming.director_digest(OTHER_DIRECTOR), "--dry-run"))
-    assert f"would remove config {other_volume}" in output(cleanup(cpi, "--director", OTHER_DIRECTOR, "--dry-run"))
+    output(cleanup(cpi, "--director", naming.director_digest(OTHER_UUID), "--dry-run"))
+    assert f"would remove config {other_volume}" in output(cleanup(cpi, "--director", OTHER_UUID, "--dry-run"))
     cpi.config["director_uuid"] = UUID
     output(cleanup(cpi))
     assert before - names(host) == {own_volume}
@@ -230,20 +262,20 @@ def test_requires_director_if_there_are_several(host, cpi, factory):
     del cpi.config["director_uuid"]
     assert f"for director {UUID}\n" in output(cleanup(cpi)), "the director of the image"
     assert "which has no resources here; directors with resources: " + UUID in output(
-        cleanup(cpi, "--director", OTHER_DIRECTOR)
+        cleanup(cpi, "--director", OTHER_UUID)
     )
     assert f"for director {UUID}\n" in output(cleanup(cpi, "--director", UUID[:8].upper()))
 
 
 def test_detects_director_of_create_env(host, cpi, image, factory):
-    own_volume, _ = factory.volume(f"vol-c-{uuid()}"), factory.volume(f"vol-c-{uuid(director=OTHER_DIRECTOR)}")
+    own_volume, _ = factory.volume(f"vol-c-{uuid()}"), factory.volume(f"vol-c-{uuid(director=OTHER_UUID)}")
     vm, _ = cpi.call("create_vm", "a", image, VM, {"n": manual_network("10.245.0.61")}, [], environment())
     cpi.call("delete_vm", vm)
     before = names(host)
     output(cleanup(cpi))
     assert before - names(host) == {own_volume}
 
-    (cpi.directory / "lxd_cpi" / f"director-{OTHER_DIRECTOR}").touch()
+    (cpi.directory / "lxd_cpi" / f"director-{OTHER_UUID}").touch()
     assert cleanup(cpi).returncode == 2, "calls of two directors run on this machine"
 
 
@@ -275,7 +307,7 @@ def test_lists_all_resources_and_orphan_disks(host, cpi, image, factory):
         legacy = factory.volume(f"vol-p-{UNKNOWN_OWNER}4")
         resources = {resource["cid"]: resource for resource in json.loads(output(cleanup(cpi, "--list", "--json")))}
         table = output(cleanup(cpi, "--list")).splitlines()
-        resources_of_other = json.loads(output(cleanup(cpi, "--list", "--json", "--director", OTHER_DIRECTOR)))
+        resources_of_other = json.loads(output(cleanup(cpi, "--list", "--json", "--director", OTHER_UUID)))
         cpi.call("detach_disk", vm, attached)
     finally:
         cpi.call("delete_vm", vm)
@@ -322,7 +354,7 @@ def test_deletes_named_detached_disk_only(host, cpi, image, factory):
     assert "there is no persistent disk" in error_line("default")
     factory.query("DELETE", vm)
     before = names(host)
-    assert f"belongs to another director, {UUID}" in error_line(disk, "--director", OTHER_DIRECTOR)
+    assert f"belongs to another director, {UUID}" in error_line(disk, "--director", OTHER_UUID)
 
     cpi.call("snapshot_disk", disk, {})
     snapshot = names(host) - before

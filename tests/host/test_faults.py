@@ -40,6 +40,13 @@ def create_stemcell(env: FaultEnvironment) -> Outcome:
     return outcome
 
 
+def delete_stemcell(env: FaultEnvironment) -> Outcome:
+    cid = env.director.call("create_stemcell", env.other_image, {**STEMCELL, "version": "2"})
+    outcome = env.call_with_fault("delete_stemcell", cid)
+    env.director.call("delete_stemcell", cid)
+    return outcome
+
+
 def create_vm(env: FaultEnvironment) -> Outcome:
     before = env.server.names()
     outcome = env.call_with_fault(*env.vm_call())
@@ -132,6 +139,7 @@ SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
         create_stemcell,
+        delete_stemcell,
         create_vm,
         delete_vm,
         create_disk,

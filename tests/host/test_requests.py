@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 
 from tests.host import server
-from tests.host.director import ROOT, Director, configuration, environment, manual_network
+from tests.host.director import OTHER_UUID, ROOT, UUID, Director, configuration, environment, manual_network
 from tests.host.proxy import Exchange, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 
 DOCUMENT = ROOT / "docs/api-calls.md"
 SERVERS = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
 BUDGET = {
-    "create_stemcell": 5,
-    "create_stemcell, repeated": 2,
-    "delete_stemcell": 4,
-    "delete_stemcell, image has other stemcells": 3,
+    "create_stemcell": 6,
+    "create_stemcell, repeated": 1,
+    "create_stemcell, image of another director": 3,
+    "delete_stemcell": 5,
+    "delete_stemcell, image has other stemcells": 5,
     "create_vm": 9,
     "create_vm without ephemeral disk": 8,
     "has_vm": 1,
@@ -31,10 +32,10 @@ BUDGET = {
     "reboot_vm": 3,
     "reboot_vm, stopped": 3,
     "delete_vm": 9,
-    "delete_vm, missing": 5,
+    "delete_vm, missing": 6,
     "create_disk": 1,
     "has_disk": 1,
-    "has_disk, missing": 2,
+    "has_disk, missing": 3,
     "set_disk_metadata": 2,
     "attach_disk": 4,
     "attach_disk, repeated": 3,
@@ -47,7 +48,7 @@ BUDGET = {
     "snapshot_disk": 3,
     "delete_snapshot": 2,
     "delete_disk": 1,
-    "delete_disk, missing": 2,
+    "delete_disk, missing": 3,
     "info": 0,
     "calculate_vm_cloud_properties": 0,
 }
@@ -96,7 +97,10 @@ def run_lifecycle(call: Recorder, image: Path, *, stop: Callable[[str], object])
     call("info")
     call("calculate_vm_cloud_properties", {"cpu": 1, "ram": 512, "ephemeral_disk_size": 100})
     stemcell = call("create_stemcell", str(image), STEMCELL)
-    second = call("create_stemcell, repeated", str(image), STEMCELL)
+    call("create_stemcell, repeated", str(image), STEMCELL)
+    call.director.uuid = OTHER_UUID
+    second = call("create_stemcell, image of another director", str(image), STEMCELL)
+    call.director.uuid = UUID
     network = {"default": manual_network("10.245.0.61")}
     vm, _ = call(
         "create_vm without ephemeral disk", "agent", stemcell, {**VM, "ephemeral_disk": 0}, network, [], environment()

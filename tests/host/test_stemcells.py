@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
+import itertools
 import json
 import os
 import re
@@ -10,12 +12,25 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
+from bosh_lxd_cpi.model import naming
 from tests.host import server
-from tests.host.director import MAX_MEMORY, CallError, cpi_with_memory, environment, manual_network, peak_memory
+from tests.host.director import (
+    MAX_MEMORY,
+    OTHER_UUID,
+    CallError,
+    Director,
+    cpi_with_memory,
+    environment,
+    manual_network,
+    peak_memory,
+)
+from tests.host.relay import Relay
 from tests.support.tarballs import MIB, header, image_header, member, pax, tar, write_gzip
 
 PROPERTIES = {
@@ -48,24 +63,144 @@ def images(host) -> list[dict]:
     return [image for image in documents if image["properties"]["description"].endswith(PROPERTIES["version"])]
 
 
+@pytest.fixture
+def another_director(host, cpi, tmp_path) -> Director:
+    """A director on another machine: its calls use other locks."""
+    directory = tmp_path / "another"
+    directory.mkdir()
+    return Director(copy.deepcopy(cpi.config), directory, prefix=cpi.prefix, uuid=OTHER_UUID)
+
+
 @pytest.mark.every_server
-def test_equal_stemcells_share_image_until_last_is_deleted(host, cpi, qcow2):
+def test_equal_stemcells_share_image_until_last_is_deleted(host, cpi, qcow2, another_director):
     first = cpi.call("create_stemcell", qcow2, PROPERTIES)
-    assert cpi.last.requests <= 5
-    second = cpi.call("create_stemcell", qcow2, PROPERTIES, {"tags": {"a": "b"}})
-    assert cpi.last.requests == 2, "no upload"
+    assert cpi.last.requests <= 6
+    assert cpi.call("create_stemcell", qcow2, PROPERTIES, {"tags": {"a": "b"}}) == first
+    assert cpi.last.requests == 1
+    second = another_director.call("create_stemcell", qcow2, PROPERTIES)
+    assert another_director.last.requests == 3, "no upload"
     [image] = images(host)
     assert {alias["name"] for alias in image["aliases"]} == {first, second}
     assert re.fullmatch("img-[0-9a-f-]{36}", first)
     assert image["type"] == "virtual-machine"
 
     cpi.call("delete_stemcell", first)
-    assert cpi.last.requests <= 4
-    assert len(images(host)) == 1
+    assert cpi.last.requests <= 5
+    assert [[alias["name"] for alias in image["aliases"]] for image in images(host)] == [[second]]
     cpi.call("delete_stemcell", second)
-    assert cpi.last.requests <= 4
+    assert cpi.last.requests <= 5
     assert images(host) == []
     assert cpi.call("delete_stemcell", second) is None, "a missing stemcell is not an error"
+
+
+@pytest.mark.every_server
+def test_other_content_of_the_same_version_is_another_image(host, cpi, qcow2, tmp_path):
+    damaged = cpi.call("create_stemcell", qcow2, PROPERTIES)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "fixed", "32M"], check=True)
+    fixed = cpi.call("create_stemcell", write_tarball(tmp_path / "image", tmp_path / "fixed"), PROPERTIES)
+    fingerprints = {alias["name"]: image["fingerprint"] for image in images(host) for alias in image["aliases"]}
+    assert set(fingerprints) == {damaged, fixed} and len(set(fingerprints.values())) == 2
+
+    cpi.call("delete_stemcell", fixed)
+    assert [[alias["name"] for alias in image["aliases"]] for image in images(host)] == [[damaged]]
+    cpi.call("delete_stemcell", damaged)
+
+
+@pytest.mark.every_server
+def test_uses_image_without_digest(host, cpi, qcow2, another_director):
+    """The Go CPI writes no digest."""
+    first = cpi.call("create_stemcell", qcow2, PROPERTIES)
+    [image] = images(host)
+    body = json.dumps({"properties": {"description": image["properties"]["description"]}})
+    path = f"/1.0/images/{image['fingerprint']}?project={host.project}"
+    server.client(host.name, "query", "-X", "PUT", "-d", body, path)
+    second = another_director.call("create_stemcell", qcow2, PROPERTIES)
+    assert [image["fingerprint"] for image in images(host)] == [image["fingerprint"]]
+    for cid in (first, second):
+        cpi.call("delete_stemcell", cid)
+
+
+FINGERPRINT = re.compile("/1.0/images/[0-9a-f]{64}$")
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("request_", ["POST", "GET", "DELETE"])
+@pytest.mark.parametrize("deletion", ["delete_stemcell", "cleanup"])
+def test_image_that_is_deleted_and_named_at_the_same_time(
+    host, cpi, qcow2, another_director, tmp_path, *, deletion, request_
+):
+    """Another machine creates the stemcell before a request of the deletion. Whoever is first, its CID has an image."""
+    first = cpi.call("create_stemcell", qcow2, PROPERTIES)
+    if deletion == "cleanup":
+        server.client(host.name, "query", "-X", "DELETE", f"/1.0/images/aliases/{first}?project={host.project}")
+    created = []
+
+    def name_the_image(requests: list[str]) -> None:
+        is_announced = "POST /1.0/images/aliases" in requests
+        method, path = requests[-1].split(" ")
+        is_image = path == "/1.0/images/aliases" if request_ == "POST" else FINGERPRINT.match(path)
+        if is_announced and is_image and method == request_ and not created:
+            created.append(another_director.start("create_stemcell", qcow2, PROPERTIES))
+            wait_for_alias(host, OTHER_UUID)
+
+    cpi.config["server"]["url"] = f"unix://{tmp_path}/relay"
+    with Relay(tmp_path / "relay", Path(host.server_cert).parent / "unix.socket", before=name_the_image):
+        if deletion == "cleanup":
+            assert cpi.run_program("cleanup", "--min-age", "0").returncode == 0
+        else:
+            cpi.call("delete_stemcell", first)
+    second = another_director.finish(created[0], "create_stemcell", 0)
+    [image] = images(host)
+    assert [alias["name"] for alias in image["aliases"]] == [second]
+    another_director.call("delete_stemcell", second)
+
+
+def wait_for_alias(host, director: str) -> None:
+    """Wait until a director has an alias of the stemcell."""
+    digest = naming.director_digest(director)
+    while not any(alias["name"].endswith(digest) for image in images(host) for alias in image["aliases"]):
+        time.sleep(0.05)
+
+
+@pytest.mark.long
+@pytest.mark.every_server
+def test_stemcells_survive_deletions_and_cleanups(host, cpi, qcow2, tmp_path):
+    """Three directors create and delete one stemcell, and two cleanups run, on two machines."""
+    end, failures = time.monotonic() + 60, []
+
+    def director(name: str, machine: str) -> Director:
+        (tmp_path / name).mkdir()
+        config = {**cpi.config, "throttle_config": {"path": str(tmp_path / machine)}}
+        uuid = str(uuid5(NAMESPACE_URL, name))
+        return Director(config, tmp_path / name, prefix=cpi.prefix, uuid=uuid)
+
+    def create_and_delete(director: Director) -> int:
+        for count in itertools.count():
+            if time.monotonic() > end:
+                return count
+            cid = director.call("create_stemcell", qcow2, PROPERTIES)
+            if not any(cid == alias["name"] for image in images(host) for alias in image["aliases"]):
+                failures.append(cid)
+            director.call("delete_stemcell", cid)
+        raise AssertionError
+
+    def clean(director: Director) -> int:
+        for count in itertools.count():
+            if time.monotonic() > end:
+                return count
+            result = director.run_program("cleanup", "--min-age", "0", "--director", "all")
+            if result.returncode:
+                failures.append(result.stdout + result.stderr)
+        raise AssertionError
+
+    with ThreadPoolExecutor(5) as pool:
+        counts = [
+            *[pool.submit(create_and_delete, director(name, name[:1])) for name in ("a1", "a2", "b1")],
+            *[pool.submit(clean, director(name, name[:1])) for name in ("a3", "b2")],
+        ]
+    assert failures == []
+    assert all(count.result() >= 5 for count in counts)
+    assert images(host) == []
 
 
 @pytest.mark.every_server

@@ -127,13 +127,6 @@ def _operations(interaction: Exchange) -> list[dict[str, Any]]:
     return [metadata] if isinstance(metadata, dict) and metadata.get("class") == "task" else []
 
 
-def project_exists(call: Call) -> None:
-    """Add the response to GET of the project. The CPI reads it, because LXD returns 404 for a missing project too."""
-    if call["stdin"]["method"] == "has_vm" and call["interactions"][-1]["response"]["status"] == 404:
-        project = sync_response({"name": "bosh", "config": {}, "description": ""})
-        call["interactions"].append(exchange("GET", "/1.0/projects/bosh", project))
-
-
 def volume_changes_are_operations(call: Call) -> None:
     """Replace each synchronous change of a volume by an operation and a wait for it."""
     interactions = []
@@ -171,10 +164,12 @@ def snapshot_operation_fails(call: Call) -> None:
     )
     operation_response, path = _operation_response(call, request, request["path"], kind="storage_volume_snapshots")
     failed = {**operation_response["body"]["metadata"], "status": "Failure", "status_code": 400, "err": text}
-    call["interactions"][0:1] = [
+    _, _project, *rest = call["interactions"]
+    call["interactions"] = [
         exchange("DELETE", request["path"], operation_response),
         exchange("GET", f"{path}/wait", error_response(text, 404, status=200)),
         exchange("GET", path, sync_response(failed)),
+        *rest,
     ]
 
 
@@ -348,4 +343,5 @@ def no_space(call: Call) -> None:
     call["interactions"] = [
         exchange("POST", path, error_response("Failed creating volume: no space left on device", 500)),
         exchange("DELETE", f"{path}/{name}", error_response("Storage pool volume not found", 404)),
+        exchange("GET", "/1.0/projects/bosh", sync_response({"name": "bosh"})),
     ]

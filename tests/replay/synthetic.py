@@ -27,7 +27,6 @@ from tests.replay.response_changes import (
     operation_not_found,
     operations_have_entity_url,
     precondition_failed,
-    project_exists,
     response_lost_and_name_taken,
     response_lost_while_operation_runs,
     server_unreachable,
@@ -75,7 +74,7 @@ V521, V66 = lxd("5.21.7"), lxd("6.6", "storage_and_profile_operations")
 V69 = lxd("6.9", "storage_and_profile_operations", "instance_boot_mode", messages=LXD_68_MESSAGES)
 
 TABLE = (
-    Row("lxd-5.21", "vm", "incus/vm", LXD_521, FACTS_521, (V521, project_exists)),
+    Row("lxd-5.21", "vm", "incus/vm", LXD_521, FACTS_521, (V521,)),
     Row("lxd-5.21", "vm_by_uefi", "incus/vm_by_uefi", LXD_521, FACTS_521, (V521,)),
     Row("lxd-5.21", "vm_refused", "incus/vm_refused", LXD_521, f"{FACTS_521}; {WAIT}", (V521,)),
     Row(
@@ -102,7 +101,7 @@ TABLE = (
         "incus/vm",
         LXD_69,
         FACTS_69,
-        (V69, project_exists, volume_changes_are_operations, operations_have_entity_url),
+        (V69, volume_changes_are_operations, operations_have_entity_url),
     ),
     Row(
         "lxd-6.9",

@@ -14,6 +14,7 @@ import pytest
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import stemcells
 from bosh_lxd_cpi.model import naming
+from bosh_lxd_cpi.runtime import locks
 from bosh_lxd_cpi.stemcell.upload import metadata
 from tests.support.tarballs import image_header
 
@@ -46,7 +47,7 @@ def tarball(tmp_path: Path) -> Callable[..., str]:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
             tar.addfile(info, io.BytesIO(content))
-        (tmp_path / "image").write_bytes(gzip.compress(packed.getvalue()))
+        (tmp_path / "image").write_bytes(gzip.compress(packed.getvalue(), mtime=0))
         return str(tmp_path / "image")
 
     return tarball
@@ -57,14 +58,26 @@ def upload_requests(responses, outcome=None):
     return [(IMAGES, responses.sync([])), (UPLOAD, responses.asynchronous()), (WAIT, outcome or responses.done())]
 
 
+@pytest.fixture
+def named(wire, responses):
+    """The response to the creation of an alias. It lets the script continue with reading the image."""
+
+    def respond():
+        target = wire.last_request_to(ALIASES).body["target"]
+        wire.remaining.insert(0, (f"GET /1.0/images/{target}", responses.sync({**VM_IMAGE, "fingerprint": target})))
+        return responses.sync()
+
+    return respond
+
+
 def parts(upload) -> list[bytes]:
     """Return the parts of a multipart request: metadata and disk image."""
     boundary = upload.headers["Content-Type"].partition("boundary=")[2].encode()
     return [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in upload.body.split(b"--" + boundary)[1:-1]]
 
 
-def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, responses, tarball):
-    wire.script(*upload_requests(responses), (ALIASES, responses.sync()))
+def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, responses, tarball, named):
+    wire.script(*upload_requests(responses), (ALIASES, named))
     cid = stemcells.create_stemcell(context(), tarball(), PROPERTIES)
     upload, alias = wire.request_to(UPLOAD), wire.request_to(ALIASES)
     head, rootfs = parts(upload)
@@ -77,19 +90,143 @@ def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, r
     assert cid.startswith("img-") and naming.origin(cid)
 
 
-def test_create_stemcell_uses_an_existing_image(context, wire, responses):
+def test_create_stemcell_uses_an_existing_image(context, wire, responses, tarball, named):
     others = [
         {**VM_IMAGE, "properties": {"description": "bosh-noble-1.3"}},
         {**VM_IMAGE, "type": "container"},
         {**VM_IMAGE, "properties": None},
     ]
-    wire.script((IMAGES, responses.sync([*others, VM_IMAGE])), (ALIASES, responses.sync()))
-    stemcells.create_stemcell(context(), "/missing", PROPERTIES)
+    wire.script((IMAGES, responses.sync([*others, VM_IMAGE])), (ALIASES, named))
+    stemcells.create_stemcell(context(), tarball(), PROPERTIES)
     assert wire.request_to(ALIASES).body["target"] == "f1ng3r"
 
 
-def test_create_stemcell_uploads_without_name_and_version(context, wire, responses, tarball):
-    wire.script(*upload_requests(responses)[1:], (ALIASES, responses.sync()))
+OWN, OTHERS = naming.director_digest("d1r"), naming.director_digest("another-director")
+
+
+def image_of(*aliases: tuple[str, str], fingerprint: str = "f1ng3r", **properties: str):
+    """Return the stemcell's image with aliases, which are pairs of name and description."""
+    return {
+        **VM_IMAGE,
+        "fingerprint": fingerprint,
+        "properties": {**VM_IMAGE["properties"], **properties},
+        "aliases": [{"name": name, "description": description} for name, description in aliases],
+    }
+
+
+def alias_created(hour: int, director: str = OWN) -> str:
+    return f"img-01a2030b-{hour:04x}-881f-9150-{director}"
+
+
+def test_returns_the_newest_cid_of_this_director(context, wire, responses, tarball):
+    wire.script((IMAGES, responses.sync([image_of(*[(alias_created(n), "bosh-noble 1.2") for n in (2, 3, 1)])])))
+    assert stemcells.create_stemcell(context(), tarball(), PROPERTIES) == alias_created(3)
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        (alias_created(1, OTHERS), "bosh-noble 1.2"),
+        (alias_created(1), "light: bosh-noble 1.2"),
+        ("img-3f2b1c00-0000-4000-5000-000000000004", "bosh-noble-1.2"),
+    ],
+    ids=["another director", "light stemcell", "Go CPI"],
+)
+def test_creates_a_cid_beside_those_of_others(context, wire, responses, tarball, named, alias):
+    wire.script((IMAGES, responses.sync([image_of(alias)])), (ALIASES, named))
+    assert stemcells.create_stemcell(context(), tarball(), PROPERTIES) != alias[0]
+    assert wire.request_to(ALIASES).body["target"] == "f1ng3r"
+
+
+def test_callers_without_uuid_do_not_share_a_cid(context, wire, responses, tarball, named):
+    alias = alias_created(1, naming.director_digest(""))
+    wire.script((IMAGES, responses.sync([image_of((alias, "bosh-noble 1.2"))])), (ALIASES, named))
+    anonymous = context()
+    anonymous.director = ""
+    assert stemcells.create_stemcell(anonymous, tarball(), PROPERTIES) != alias
+
+
+def test_uploads_when_the_content_is_another_one(context, wire, responses, tarball, named):
+    damaged = image_of((alias_created(1), "bosh-noble 1.2"), **{"bosh.sha256": "0" * 64})
+    wire.script((IMAGES, responses.sync([damaged])), (UPLOAD, responses.asynchronous()), (WAIT, responses.done()))
+    wire.script((ALIASES, named))
+    assert stemcells.create_stemcell(context(), tarball(), PROPERTIES) != alias_created(1)
+    assert wire.request_to(ALIASES).body["target"] == fingerprint(tarball())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_prefers_an_image_with_the_same_content(context, wire, responses, tarball, named, order):
+    sha256 = hashlib.sha256(Path(tarball()).read_bytes()).hexdigest()
+    listed = [
+        image_of((alias_created(1), "bosh-noble 1.2"), fingerprint="without"),
+        image_of(fingerprint="equal", **{"bosh.sha256": sha256}),
+        image_of(fingerprint="other", **{"bosh.sha256": "0" * 64}),
+    ]
+    wire.script((IMAGES, responses.sync(listed[::order])), (ALIASES, named))
+    stemcells.create_stemcell(context(), tarball(), PROPERTIES)
+    assert wire.request_to(ALIASES).body["target"] == "equal"
+
+
+def test_imports_again_when_the_image_is_deleted(context, wire, responses, tarball, named, clock):
+    cid = naming.stemcell_cid(naming.new_id(type(clock)(), "d1r"))
+    deletion = naming.deletion_alias(naming.new_id(type(clock)(), "another-director"))
+    deleted = image_of((alias_created(1), "bosh-noble 1.2"), (deletion, ""))
+    wire.script(
+        (IMAGES, responses.sync([deleted])),
+        (ALIASES, responses.sync()),
+        ("GET /1.0/images/f1ng3r", responses.sync(deleted)),
+        ("GET /1.0/images/f1ng3r", responses.error("Image not found", 404)),
+        (f"DELETE /1.0/images/aliases/{cid}", responses.error("Image alias not found", 404)),
+        *upload_requests(responses),
+        (ALIASES, named),
+    )
+    assert stemcells.create_stemcell(context(), tarball(), PROPERTIES) not in (cid, alias_created(1))
+
+
+def test_imports_again_when_the_image_is_gone_before_its_alias(context, wire, responses, tarball, named, clock):
+    cid = naming.stemcell_cid(naming.new_id(type(clock)(), "d1r"))
+    gone = responses.error("Image not found", 404)
+    wire.script(
+        (IMAGES, responses.sync([VM_IMAGE])),
+        (ALIASES, gone),
+        (f"DELETE /1.0/images/aliases/{cid}", gone),
+        *upload_requests(responses),
+        (ALIASES, named),
+    )
+    stemcells.create_stemcell(context(), tarball(), PROPERTIES)
+
+
+def test_holds_the_lock_of_the_stemcell_during_the_upload(context, wire, responses, tarball, named):
+    call, held = context(), []
+
+    def uploaded():
+        held.append(locks.is_held(call.config.lock_directory(), naming.stemcell_lock("bosh-noble 1.2")))
+        return responses.asynchronous()
+
+    wire.script((IMAGES, responses.sync([])), (UPLOAD, uploaded), (WAIT, responses.done()), (ALIASES, named))
+    stemcells.create_stemcell(call, tarball(), PROPERTIES)
+    assert held == [True]
+
+
+def test_delete_stemcell_holds_the_lock_of_the_stemcell(context, wire, responses):
+    call, held = context(), []
+
+    def announced():
+        held.append(locks.is_held(call.config.lock_directory(), naming.stemcell_lock("bosh-noble 1.2")))
+        return responses.sync()
+
+    wire.script(
+        (READ_ALIAS, alias_of(responses, "bosh-noble-1.2")),
+        (ALIASES, announced),
+        (READ_IMAGE, image_with(responses, "img-1")),
+        ("DELETE /1.0/images/f1ng3r", responses.sync()),
+    )
+    stemcells.delete_stemcell(call, "img-1")
+    assert held == [True]
+
+
+def test_create_stemcell_uploads_without_name_and_version(context, wire, responses, tarball, named):
+    wire.script(*upload_requests(responses)[1:], (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), {"name": "bosh-noble"})
 
 
@@ -114,8 +251,8 @@ def test_create_stemcell_rejects_invalid_path(context, path):
         stemcells.create_stemcell(context(), path, PROPERTIES)
 
 
-def test_uploads_a_raw_image_as_qcow2(context, wire, responses, tarball):
-    wire.script(*upload_requests(responses), (ALIASES, responses.sync()))
+def test_uploads_a_raw_image_as_qcow2(context, wire, responses, tarball, named):
+    wire.script(*upload_requests(responses), (ALIASES, named))
     stemcells.create_stemcell(
         context(), tarball(bytes(200_000) + b"data" + bytes(100_000)), {**PROPERTIES, "disk_format": "raw"}
     )
@@ -125,20 +262,20 @@ def test_uploads_a_raw_image_as_qcow2(context, wire, responses, tarball):
     assert upload.headers["Content-Length"] == str(len(upload.body))
 
 
-def test_uploads_a_qcow2_image_declared_as_raw_unchanged(context, wire, responses, tarball):
-    wire.script(*upload_requests(responses), (ALIASES, responses.sync()))
+def test_uploads_a_qcow2_image_declared_as_raw_unchanged(context, wire, responses, tarball, named):
+    wire.script(*upload_requests(responses), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), {**PROPERTIES, "disk_format": "raw"})
     assert parts(wire.request_to(UPLOAD))[1] == QCOW2
 
 
-def test_uses_the_image_that_another_call_uploaded(context, wire, responses, tarball):
+def test_uses_the_image_that_another_call_uploaded(context, wire, responses, tarball, named):
     wire.script(*upload_requests(responses, responses.failed("Image with same fingerprint already exists")))
-    wire.script((f"GET /1.0/images/{fingerprint()}", responses.sync(VM_IMAGE)), (ALIASES, responses.sync()))
+    wire.script((f"GET /1.0/images/{fingerprint(tarball())}", responses.sync(VM_IMAGE)), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
-def fingerprint() -> str:
-    """Return the fingerprint of the image that the tarball becomes."""
+def fingerprint(path: str) -> str:
+    """Return the fingerprint of the image that a tarball becomes."""
     properties = {
         "description": "bosh-noble-1.2",
         "os": "Ubuntu",
@@ -146,6 +283,7 @@ def fingerprint() -> str:
         "root_device_name": "/",
         "bosh.stemcell": "bosh-noble 1.2",
         "bosh.director": "d1r",
+        "bosh.sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         "root_disk_size": "5120MiB",
     }
     head = metadata(architecture="x86_64", created=1769853600, properties=properties)
@@ -153,10 +291,10 @@ def fingerprint() -> str:
 
 
 @pytest.mark.parametrize("lost", ["response", "operation"])
-def test_looks_for_the_image_when_the_result_is_lost(context, wire, responses, tarball, lost):
+def test_looks_for_the_image_when_the_result_is_lost(context, wire, responses, tarball, lost, named):
     steps = upload_requests(responses, responses.error("Operation not found", 404))
     wire.script(*(steps if lost == "operation" else [steps[0], (UPLOAD, errors.NoResponse("reset"))]))
-    wire.script((f"GET /1.0/images/{fingerprint()}", responses.sync(VM_IMAGE)), (ALIASES, responses.sync()))
+    wire.script((f"GET /1.0/images/{fingerprint(tarball())}", responses.sync(VM_IMAGE)), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
@@ -164,13 +302,13 @@ def test_raises_no_response_when_the_image_is_missing(context, wire, responses, 
     wire.script(
         (IMAGES, responses.sync([])),
         (UPLOAD, errors.NoResponse("reset")),
-        (f"GET /1.0/images/{fingerprint()}", responses.error("Image not found", 404)),
+        (f"GET /1.0/images/{fingerprint(tarball())}", responses.error("Image not found", 404)),
     )
     with pytest.raises(errors.NoResponse):
         stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
-def test_create_stemcell_rolls_back_the_alias(context, wire, responses, clock):
+def test_create_stemcell_rolls_back_the_alias(context, wire, responses, clock, tarball):
     cid = f"img-{naming.new_id(type(clock)(), 'd1r')}"
     wire.script(
         (IMAGES, responses.sync([VM_IMAGE])),
@@ -178,7 +316,7 @@ def test_create_stemcell_rolls_back_the_alias(context, wire, responses, clock):
         (f"DELETE /1.0/images/aliases/{cid}", responses.error("no", 404)),
     )
     with pytest.raises(errors.ServerError, match="odd"):
-        stemcells.create_stemcell(context(), "x", PROPERTIES)
+        stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
 @pytest.mark.parametrize(
@@ -189,11 +327,11 @@ def test_create_stemcell_rolls_back_the_alias(context, wire, responses, clock):
     ],
     ids=["fingerprint", "alias"],
 )
-def test_light_stemcell_is_an_alias_of_an_existing_image(context, wire, responses, properties, look_up):
+def test_light_stemcell_is_an_alias_of_an_existing_image(context, wire, responses, properties, look_up, named):
     wire.script(
         *[(line, responses.sync(document)) for line, document in look_up],
         ("GET /1.0/images/f1ng", responses.sync(VM_IMAGE)),
-        (ALIASES, responses.sync()),
+        (ALIASES, named),
     )
     stemcells.create_stemcell(context(), "", {**PROPERTIES, **properties})
     alias = wire.request_to(ALIASES).body
@@ -217,34 +355,43 @@ def test_rejects_container_image_as_light_stemcell(context, wire, responses):
 # -- delete -----------------------------------------------------------------------------------------------------------
 
 
-def deletion_look_ups(responses, *names, description="bosh-noble 1.2"):
-    """The requests that read a stemcell before its deletion. `names` are the aliases of its image."""
-    return [
-        (
-            "GET /1.0/images/aliases/img-1",
-            responses.sync({"name": "img-1", "target": "f1ng3r", "description": description}),
-        ),
-        ("GET /1.0/images/f1ng3r", responses.sync({**VM_IMAGE, "aliases": [{"name": name} for name in names]})),
-    ]
+READ_ALIAS, READ_IMAGE = "GET /1.0/images/aliases/img-1", "GET /1.0/images/f1ng3r"
 
 
-def test_delete_stemcell_deletes_the_image_with_its_last_alias(context, wire, responses):
+@pytest.fixture
+def announcement(clock) -> str:
+    """The alias with which a call announces the deletion of an image."""
+    return naming.deletion_alias(naming.new_id(type(clock)(), "d1r"))
+
+
+def alias_of(responses, description="bosh-noble 1.2"):
+    return responses.sync({"name": "img-1", "target": "f1ng3r", "description": description})
+
+
+def image_with(responses, *names):
+    return responses.sync({**VM_IMAGE, "aliases": [{"name": name} for name in names]})
+
+
+def test_delete_stemcell_deletes_the_image_with_its_last_alias(context, wire, responses, announcement):
+    other_deletion = naming.deletion_alias("01a2030b-da83-881f-9150-c4285a92c4e3")
     wire.script(
-        *deletion_look_ups(responses, "img-1"),
+        (READ_ALIAS, alias_of(responses)),
+        (ALIASES, responses.sync()),
+        (READ_IMAGE, image_with(responses, "img-1", announcement, other_deletion)),
         ("DELETE /1.0/images/f1ng3r", responses.asynchronous()),
         (WAIT, responses.done()),
     )
     stemcells.delete_stemcell(context(), "img-1")
+    alias = wire.request_to(ALIASES).body
+    assert (alias["name"], alias["target"]) == (announcement, "f1ng3r")
 
 
-@pytest.mark.parametrize(
-    "names, description",
-    [(["img-1", "img-2"], "bosh-noble 1.2"), (["img-1"], "light: bosh-noble 1.2")],
-    ids=["another alias", "light stemcell"],
-)
-def test_delete_stemcell_keeps_an_image_that_others_use(context, wire, responses, names, description):
+def test_delete_stemcell_keeps_an_image_with_another_alias(context, wire, responses, announcement):
     wire.script(
-        *deletion_look_ups(responses, *names, description=description),
+        (READ_ALIAS, alias_of(responses)),
+        (ALIASES, responses.sync()),
+        (READ_IMAGE, image_with(responses, "img-1", announcement, "img-2")),
+        (f"DELETE /1.0/images/aliases/{announcement}", responses.sync()),
         ("DELETE /1.0/images/aliases/img-1", responses.sync()),
     )
     stemcells.delete_stemcell(context(), "img-1")
@@ -255,11 +402,51 @@ def test_stemcells_of_other_clouds_do_not_exist(context, wire):
     assert wire.lines == []
 
 
-@pytest.mark.parametrize("missing", range(3), ids=["alias", "image", "image at its deletion"])
-def test_delete_stemcell_succeeds_when_it_is_missing(context, wire, responses, missing):
-    steps = [*deletion_look_ups(responses, "img-1"), ("DELETE /1.0/images/f1ng3r", None)][: missing + 1]
-    wire.script(*steps[:-1], (steps[-1][0], responses.error("Image not found", 404)))
+def test_delete_stemcell_keeps_the_image_of_a_light_stemcell(context, wire, responses):
+    wire.script(
+        (READ_ALIAS, alias_of(responses, "light: bosh-noble 1.2")),
+        ("DELETE /1.0/images/aliases/img-1", responses.sync()),
+    )
     stemcells.delete_stemcell(context(), "img-1")
+
+
+@pytest.mark.parametrize("missing", range(4), ids=["alias", "announced image", "image", "image at its deletion"])
+def test_delete_stemcell_succeeds_when_it_is_missing(context, wire, responses, announcement, missing):
+    steps = [
+        (READ_ALIAS, alias_of(responses)),
+        (ALIASES, responses.sync()),
+        (READ_IMAGE, image_with(responses, "img-1", announcement)),
+        ("DELETE /1.0/images/f1ng3r", None),
+    ][: missing + 1]
+    gone = responses.error("Image not found", 404)
+    wire.script(*steps[:-1], (steps[-1][0], gone))
+    if missing in (1, 2):
+        wire.script((f"DELETE /1.0/images/aliases/{announcement}", gone))
+    stemcells.delete_stemcell(context(), "img-1")
+
+
+def test_withdraws_the_announcement_of_an_unreadable_image(context, wire, responses, announcement):
+    wire.script(
+        (READ_ALIAS, alias_of(responses)),
+        (ALIASES, responses.sync()),
+        (READ_IMAGE, responses.error("odd")),
+        (f"DELETE /1.0/images/aliases/{announcement}", responses.sync()),
+    )
+    with pytest.raises(errors.ServerError, match="odd"):
+        stemcells.delete_stemcell(context(), "img-1")
+
+
+@pytest.mark.parametrize("failure", [errors.Interrupted("SIGTERM"), "odd"], ids=["interrupted", "refused"])
+def test_keeps_the_announcement_when_the_image_may_be_deleted(context, wire, responses, announcement, failure):
+    wire.script(
+        (READ_ALIAS, alias_of(responses)),
+        (ALIASES, responses.sync()),
+        (READ_IMAGE, image_with(responses, "img-1", announcement)),
+        ("DELETE /1.0/images/f1ng3r", responses.asynchronous()),
+        (WAIT, failure if isinstance(failure, BaseException) else responses.failed(failure)),
+    )
+    with pytest.raises((errors.ServerError, errors.Interrupted)):
+        stemcells.delete_stemcell(context(), "img-1")
 
 
 # -- predeploy --------------------------------------------------------------------------------------------------------
@@ -273,11 +460,11 @@ def new_cids(clock):
 
 
 @pytest.mark.parametrize("outcome", ["done", "failed"])
-def test_predeploying_deletes_its_vm(context, wire, responses, new_cids, outcome):
+def test_predeploying_deletes_its_vm(context, wire, responses, new_cids, outcome, named, tarball):
     cid, vm = new_cids
     wire.script(
         (IMAGES, responses.sync([VM_IMAGE])),
-        (ALIASES, responses.sync()),
+        (ALIASES, named),
         ("POST /1.0/instances", responses.asynchronous()),
         (WAIT, responses.done() if outcome == "done" else responses.failed("odd")),
         (f"DELETE /1.0/instances/{vm}", responses.error("no", 404)),
@@ -285,14 +472,16 @@ def test_predeploying_deletes_its_vm(context, wire, responses, new_cids, outcome
     if outcome == "failed":
         wire.script((f"DELETE /1.0/images/aliases/{cid}", responses.sync()))
         with pytest.raises(errors.ServerError, match="odd"):
-            stemcells.create_stemcell(context(predeploy_stemcell=True), "x", PROPERTIES)
+            stemcells.create_stemcell(context(predeploy_stemcell=True), tarball(), PROPERTIES)
     else:
-        assert stemcells.create_stemcell(context(predeploy_stemcell=True), "x", PROPERTIES) == cid
+        assert stemcells.create_stemcell(context(predeploy_stemcell=True), tarball(), PROPERTIES) == cid
     assert wire.request_to("POST /1.0/instances").body["source"] == {"type": "image", "fingerprint": "f1ng3r"}
 
 
 @pytest.mark.parametrize("clustered, target", [(False, None), (True, "m1")], ids=["no cluster", "cluster"])
-def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, responses, new_cids, clustered, target):
+def test_predeploying_uses_the_target_on_a_cluster_only(
+    context, wire, responses, new_cids, clustered, target, named, tarball
+):
     _, vm = new_cids
     server = {
         "auth": "trusted",
@@ -301,12 +490,12 @@ def test_predeploying_uses_the_target_on_a_cluster_only(context, wire, responses
     }
     wire.script(
         (IMAGES, responses.sync([VM_IMAGE])),
-        (ALIASES, responses.sync()),
+        (ALIASES, named),
         ("GET /1.0", responses.sync(server)),
         ("POST /1.0/instances", responses.sync()),
         (f"DELETE /1.0/instances/{vm}", responses.sync()),
     )
-    stemcells.create_stemcell(context(predeploy_stemcell=True, target="m1"), "x", PROPERTIES)
+    stemcells.create_stemcell(context(predeploy_stemcell=True, target="m1"), tarball(), PROPERTIES)
     assert wire.request_to("POST /1.0/instances").query.get("target") == target
 
 
@@ -323,7 +512,7 @@ def test_names_the_missing_field_of_an_image(context, wire, responses):
         stemcells.create_stemcell(context(), "", {"image_fingerprint": "f1ng"})
 
 
-def test_names_the_endpoint_when_a_list_is_an_object(context, wire, responses):
+def test_names_the_endpoint_when_a_list_is_an_object(context, wire, responses, tarball):
     wire.script((IMAGES, responses.sync({})))
     with pytest.raises(errors.UnexpectedResponse, match=r"^GET /1.0/images: the response is an object, not an array$"):
-        stemcells.create_stemcell(context(), "", PROPERTIES)
+        stemcells.create_stemcell(context(), tarball(), PROPERTIES)

@@ -9,7 +9,8 @@ import pytest
 
 from bosh_lxd_cpi.errors import DeadlineExceeded, InvalidStemcell
 from bosh_lxd_cpi.runtime.clock import Deadline
-from bosh_lxd_cpi.stemcell.gunzip import BLOCK, GzipReader
+from bosh_lxd_cpi.stemcell.gunzip import GzipReader
+from bosh_lxd_cpi.stemcell.input_file import BLOCK
 from tests.support.clock import ManualClock
 
 CONTENT = random.Random(1).randbytes(3 * BLOCK) + bytes(3 * BLOCK)

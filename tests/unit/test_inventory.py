@@ -265,10 +265,10 @@ def test_resources_of_go_lxd_cpi_have_an_unknown_owner():
     assert stock.directors == {}
 
 
-def image(*aliases, properties=None, uploaded_at="2026-01-31T10:00:00Z"):
+def image(*aliases, fingerprint="f00d", properties=None, uploaded_at="2026-01-31T10:00:00Z", description=""):
     return {
-        "fingerprint": "f00d",
-        "aliases": [{"name": name} for name in aliases],
+        "fingerprint": fingerprint,
+        "aliases": [{"name": name, "description": description} for name in aliases],
         "size": 3 << 20,
         "uploaded_at": uploaded_at,
         "properties": properties,
@@ -291,6 +291,57 @@ def test_lists_an_image_once_for_each_stemcell_cid():
         (f"img-{own(3, other)}", other),
     ]
     assert all((resource.used_by, resource.size, resource.state) == ((vm["name"],), 3.0, "") for resource in images)
+
+
+def stemcells(*images, **more) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return state and users of each stemcell CID."""
+    stock = inventory.read(Server(images=images, **more), "default")
+    return {
+        resource.cid: (resource.state, resource.used_by) for resource in stock.resources if resource.kind == "image"
+    }
+
+
+def later(number: int, digest: str = DIGEST) -> str:
+    """One of the UUIDs of a second later."""
+    return f"01a2030b-de6b-8{number:03x}-9150-{digest}"
+
+
+def test_a_stemcell_is_superseded_by_a_later_one_of_its_director():
+    other = naming.director_digest("another")
+    vm = instance(f"vm-{own(1)}", **{"volatile.base_image": "f00d"})
+    assert stemcells(
+        image(f"img-{own(1)}", f"img-{own(2, other)}", description="noble 1"),
+        image(f"img-{later(3)}", fingerprint="beef", description="noble 1"),
+        image(f"img-{own(4)}", fingerprint="cafe", description="noble 2"),
+        image(f"img-{own(5)}", fingerprint="feed", description="light: noble 1"),
+        instances=[vm],
+    ) == {
+        f"img-{own(1)}": ("superseded", (vm["name"],)),
+        f"img-{own(2, other)}": ("", (vm["name"],)),
+        f"img-{later(3)}": ("", ()),
+        f"img-{own(4)}": ("", ()),
+        f"img-{own(5)}": ("", ()),
+    }
+
+
+def test_no_vm_uses_a_stemcell_whose_image_a_later_one_keeps():
+    vm = instance(f"vm-{own(1)}", **{"volatile.base_image": "f00d"})
+    assert stemcells(image(f"img-{own(1)}", f"img-{later(2)}", description="noble 1"), instances=[vm]) == {
+        f"img-{own(1)}": ("superseded", ()),
+        f"img-{later(2)}": ("", (vm["name"],)),
+    }
+
+
+def test_any_director_supersedes_a_stemcell_of_the_go_cpi():
+    assert stemcells(
+        image(f"img-{legacy(1)}", description="noble-1"),
+        image(f"img-{later(2)}", fingerprint="beef", description="noble 1"),
+    ) == {f"img-{legacy(1)}": ("superseded", ()), f"img-{later(2)}": ("", ())}
+
+
+def test_lists_an_image_whose_deletion_was_interrupted():
+    deletion = naming.deletion_alias(own(1))
+    assert stemcells(image(deletion, properties={"bosh.director": DIRECTOR})) == {"f00d": ("no alias", ())}
 
 
 def test_lists_an_image_without_alias_by_fingerprint():

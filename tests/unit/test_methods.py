@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.protocol import dispatch, methods, rpc
 from bosh_lxd_cpi.protocol.methods import METHODS
 from bosh_lxd_cpi.protocol.rpc import Request
@@ -252,12 +253,19 @@ def test_deadlines_and_throttled_methods():
 )
 def test_reverse_deletes_what_a_method_created(method, result, reverse, cid):
     request = json.dumps({"method": method, "arguments": [1, 2], "context": {"director_uuid": "d"}}).encode()
-    assert json.loads(methods.reverse(request, rpc.success(result))) == {
+    assert json.loads(methods.reverse(request, rpc.success(result), started=0)) == {
         "method": reverse,
         "arguments": [cid],
         "context": {"director_uuid": "d"},
     }
-    assert methods.reverse(request, rpc.failure(errors.CloudError("no"))) == b""
+    assert methods.reverse(request, rpc.failure(errors.CloudError("no")), started=0) == b""
+
+
+@pytest.mark.parametrize("age, is_kept", [(-0.5, False), (0.0, False), (0.5, True)])
+def test_reverse_keeps_a_stemcell_that_is_older_than_the_call(clock, age, is_kept):
+    cid = naming.stemcell_cid(naming.new_id(clock, "d1r"))
+    response = rpc.success(cid)
+    assert (methods.reverse(b'{"method": "create_stemcell"}', response, started=clock.time() + age) == b"") is is_kept
 
 
 @pytest.mark.parametrize(
@@ -265,4 +273,4 @@ def test_reverse_deletes_what_a_method_created(method, result, reverse, cid):
     [(b'{"method": "has_vm", "arguments": []}', True), (b'{"method": "get_disks"}', ["vol-p-1"]), (b"{", None)],
 )
 def test_other_methods_have_no_reverse(request_, result):
-    assert methods.reverse(request_, rpc.success(result)) == b""
+    assert methods.reverse(request_, rpc.success(result), started=0) == b""

@@ -18,12 +18,14 @@ from bosh_lxd_cpi.admin.inventory import (
     NO_ALIAS,
     ORPHAN,
     SNAPSHOT,
+    SUPERSEDED,
     UNKNOWN_OWNER,
     UNUSED,
     VM,
     Inventory,
     Resource,
 )
+from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime import locks
 
 NOW, HOUR = 1_770_000_000.0, 3600.0
@@ -221,14 +223,62 @@ def test_counts_an_unreadable_lock_as_failure(pruner, tmp_path):
     assert run(pruner, DRIVE) == "removed 0, kept 0, failed 1"
 
 
-def test_keeps_an_image_that_got_an_alias_in_the_meantime(pruner, wire, responses):
-    image = Resource(kind=IMAGE, cid="f00d", director=OURS, created=0.0, state=NO_ALIAS)
-    wire.script(("GET /1.0/images/f00d", responses.sync({"aliases": [{"name": "img-1"}]})))
-    assert run(pruner, image) == "removed 0, kept 1 (1 in use), failed 0"
+UNNAMED = Resource(kind=IMAGE, cid="f00d", director=OURS, created=0.0, state=NO_ALIAS)
+READ_IMAGE, CREATE_ALIAS = "GET /1.0/images/f00d", "POST /1.0/images/aliases"
+
+
+def image_with(responses, *names: str):
+    document = {"properties": {"bosh.stemcell": "bosh-noble 1.2"}, "aliases": [{"name": name} for name in names]}
+    return responses.sync(document)
+
+
+def test_deletes_an_image_after_it_has_announced_that(pruner, wire, responses):
     wire.script(
-        ("GET /1.0/images/f00d", responses.sync({"aliases": []})), ("DELETE /1.0/images/f00d", responses.sync())
+        (READ_IMAGE, image_with(responses)),
+        (CREATE_ALIAS, responses.sync()),
+        (READ_IMAGE, image_with(responses, "deleting-x")),
+        ("DELETE /1.0/images/f00d", responses.sync()),
     )
-    assert run(pruner, image) == "removed 1, kept 1 (1 in use), failed 0"
+    assert run(pruner, UNNAMED) == "removed 1, kept 0, failed 0"
+
+
+def test_keeps_an_image_that_got_an_alias_in_the_meantime(pruner, wire, responses):
+    wire.script((READ_IMAGE, image_with(responses, "img-1")))
+    assert run(pruner, UNNAMED) == "removed 0, kept 1 (1 in use), failed 0"
+
+
+def test_keeps_an_image_that_another_machine_names(pruner, wire, responses, clock):
+    announcement = naming.deletion_alias(naming.new_id(type(clock)(), ""))
+    pruner._context.director = ""
+    wire.script(
+        (READ_IMAGE, image_with(responses)),
+        (CREATE_ALIAS, responses.sync()),
+        (READ_IMAGE, image_with(responses, announcement, "img-1")),
+        (f"DELETE /1.0/images/aliases/{announcement}", responses.sync()),
+    )
+    assert run(pruner, UNNAMED) == "removed 0, kept 1 (1 in use), failed 0"
+
+
+def test_keeps_an_image_while_a_call_holds_its_stemcell(pruner, wire, responses, tmp_path, log):
+    wire.script((READ_IMAGE, image_with(responses)))
+    with locks.exclusive(str(tmp_path / "locks"), naming.stemcell_lock("bosh-noble 1.2"), log=log, sleep=time.sleep):
+        assert run(pruner, UNNAMED) == "removed 0, kept 1 (1 being created), failed 0"
+
+
+def test_keeps_superseded_stemcells(context, program):
+    stemcell = dataclasses.replace(UNNAMED, cid="img-1", state=SUPERSEDED)
+    assert run(Pruner(context(), program, dry_run=False), stemcell) == "removed 0, kept 1 (1 superseded), failed 0"
+
+
+def test_deletes_a_superseded_stemcell_by_name(pruner, wire, responses, capsys):
+    wire.script(
+        ("GET /1.0/images/aliases/img-1", responses.sync({"target": "f00d", "description": "bosh-noble 1.2"})),
+        (CREATE_ALIAS, responses.sync()),
+        (READ_IMAGE, image_with(responses, "img-1")),
+        ("DELETE /1.0/images/f00d", responses.sync()),
+    )
+    pruner.delete(dataclasses.replace(UNNAMED, cid="img-1", state=SUPERSEDED))
+    assert capsys.readouterr().out.startswith("removed image img-1 (superseded, ")
 
 
 def test_changes_nothing_in_a_dry_run(context, program, wire, responses, capsys):
@@ -257,4 +307,4 @@ def test_rejects_a_disk_that_was_attached_in_the_meantime(pruner, wire, response
         (f"DELETE {VOLUME.replace('vol-c', 'vol-p')}", responses.error("The storage volume is still in use", 400))
     )
     with pytest.raises(errors.CloudError, match="was not deleted: it is in use"):
-        pruner.delete_disk(disk)
+        pruner.delete(disk)

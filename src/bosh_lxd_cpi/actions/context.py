@@ -102,7 +102,10 @@ class Context:
         return Rollback(self.log, prepare=self._for_rollback)
 
     def _for_rollback(self) -> Context:
-        deadline = Deadline(self.clock, ROLLBACK_SECONDS, what="the rollback")
+        return self.with_deadline(Deadline(self.clock, ROLLBACK_SECONDS, what="the rollback"))
+
+    def with_deadline(self, deadline: Deadline) -> Context:
+        """Return this context with another deadline."""
         return Context(
             config=self.config,
             client=self.client.with_deadline(deadline),

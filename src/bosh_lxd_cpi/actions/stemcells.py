@@ -3,77 +3,111 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.actions import images
 from bosh_lxd_cpi.actions.context import Context, is_foreign, parse_cid
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.guest.cloud_properties import StemcellProperties, parse_stemcell_properties
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.operations import exists
+from bosh_lxd_cpi.lxd.resources import Image
 from bosh_lxd_cpi.model import labels, naming
-from bosh_lxd_cpi.stemcell import rootfs
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
+from bosh_lxd_cpi.stemcell import digest, rootfs
 from bosh_lxd_cpi.stemcell.upload import Upload, metadata
 
+IMPORT_RETRY = RetryPolicy(total_seconds=math.inf, first_pause=0.5, max_attempts=5)
+"""For an import whose image another machine deletes at the same time."""
 LIGHT = "light: "
 """Prefix of the description of an alias for a light stemcell, whose image belongs to the operator."""
 
 
 def create_stemcell(context: Context, image_path: str, cloud_properties: Any, tags: Any = None) -> str:
-    """Import a stemcell and return its CID, a new alias of its image. Equal stemcells share one image.
+    """Import a stemcell and return its CID, an alias of its image. Stemcells with equal content share one image.
 
-    Requests: list of images, upload, wait, alias; without upload and wait if the image exists.
+    A director gets the same CID for the same name, version and content: `bosh upload-stemcell --fix` overwrites the CID
+    in its database, so nobody would delete the old one. Requests: list of images, upload, wait, alias, image; without
+    upload and wait if the image exists, only the list if the CID exists.
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
     stemcell = parse_stemcell_properties(cloud_properties)
-    is_light = bool(stemcell.image_alias or stemcell.image_fingerprint)
-    if is_light:
-        fingerprint = _light_image(context, stemcell)
-    else:
-        fingerprint = _existing_image(context, stemcell) or _upload(context, image_path, stemcell)
+    if stemcell.image_alias or stemcell.image_fingerprint:
+        return _cid_of(context, _light_image(context, stemcell), f"{LIGHT}{_alias_description(stemcell)}")
+    sha256 = digest.sha256(image_path, context.client.deadline)
+    # Until the image has its alias, cleanup takes it for unused. And two calls for one stemcell would both upload it.
+    with context.exclusive(naming.stemcell_lock(_description(stemcell))):
+        return _import(context, image_path, stemcell, sha256)
+
+
+def _import(context: Context, path: str, stemcell: StemcellProperties, sha256: str) -> str:
+    for attempt in IMPORT_RETRY.attempts(context.client.deadline):
+        try:
+            image = _existing_image(context, stemcell, sha256)
+            if image is None:
+                fingerprint = _upload(context, path, stemcell, sha256)
+                return _create(context, fingerprint, _alias_description(stemcell))
+            context.log.info(f"the server already has stemcell {_description(stemcell)}")
+            return _cid_of(context, image, _alias_description(stemcell))
+        except (errors.NotFound, errors.AlreadyExists) as failure:
+            # Another machine deleted the image after it was listed, or is deleting the one that was uploaded again.
+            if attempt.is_last:
+                raise
+            context.log.warn(f"{failure}; starting again")
+    raise errors.NotFound("no attempt succeeded")  # the last attempt raises, so this is for the types
+
+
+def _cid_of(context: Context, image: Image, description: str) -> str:
+    """Return the CID that this director has for an image, or create one. Raises NotFound if the image is deleted."""
+    cid = _own_cid(context, image, description)
+    if not cid or images.is_being_deleted(context, image):
+        return _create(context, image.fingerprint, description)
+    _predeploy_if_configured(context, image.fingerprint, description)
+    return cid
+
+
+def _create(context: Context, fingerprint: str, description: str) -> str:
+    """Create the CID of a stemcell, an alias of an image, and return it. Raises NotFound if the image is deleted."""
     cid = naming.stemcell_cid(context.new_id())
     with context.rollback() as rollback:
-        rollback.add(f"image alias {cid}", lambda context: context.client.delete_alias(cid))
-        description = f"{LIGHT if is_light else ''}{stemcell.name} {stemcell.version}"
+        rollback.add(f"image alias {cid}", lambda context: images.delete_alias(context, cid))
         context.run_operation(
             lambda: context.client.create_alias(cid, fingerprint, description=description),
             what=f"creating image alias {cid}",
             is_done=lambda: exists(lambda: context.client.alias(cid)),
         )
-        if context.config.server.predeploy_stemcell and not is_light:
-            _predeploy(context, fingerprint)
+        images.wait_for_deletions(context, fingerprint)
+        _predeploy_if_configured(context, fingerprint, description)
     return cid
 
 
 def delete_stemcell(context: Context, stemcell_cid: str) -> None:
-    """Delete the alias, and the image with its last alias. Succeed if there is none."""
+    """Delete the alias, and the image with its last alias. Succeed if there is none.
+
+    Requests: alias, announcement, image, deletion, wait; the last two delete announcement and alias if the image has
+    other aliases. Only alias and deletion for a light stemcell, whose image belongs to the operator.
+    """
     if is_foreign(stemcell_cid):
         context.log.info(f"there is no stemcell {stemcell_cid}")
         return
     cid = parse_cid(stemcell_cid, "stemcell_cid")
     try:
         alias = context.client.alias(cid)
-        image = context.client.image(alias.target)
-    except errors.NotFound:
-        return
-    is_last = set(image.alias_names) <= {cid}
-    try:
-        if is_last and not alias.description.startswith(LIGHT):
-            context.run_operation(
-                lambda: context.client.delete_image(alias.target),
-                what=f"deleting stemcell {cid}",
-                name=alias.target,
-                is_done=lambda: not exists(lambda: context.client.image(alias.target)),
-            )
-        else:
+        if alias.description.startswith(LIGHT):
             context.client.delete_alias(cid)
+            return
+        with context.exclusive(naming.stemcell_lock(alias.description)):
+            if not images.delete_unused(context, alias.target, alias=cid):
+                context.client.delete_alias(cid)
     except errors.NotFound:
         context.log.info(f"there is no stemcell {cid}")
 
 
-def _light_image(context: Context, stemcell: StemcellProperties) -> str:
-    """Return the fingerprint of the image that a light stemcell names. Raises CloudError."""
+def _light_image(context: Context, stemcell: StemcellProperties) -> Image:
+    """Return the image that a light stemcell names. Raises CloudError."""
     name = stemcell.image_alias or stemcell.image_fingerprint
     try:
         fingerprint = stemcell.image_fingerprint or context.client.alias(stemcell.image_alias).target
@@ -86,28 +120,56 @@ def _light_image(context: Context, stemcell: StemcellProperties) -> str:
         raise errors.CloudError(
             f"image {image.fingerprint[:12]} is for containers, not for virtual machines", code="container_image"
         )
-    return image.fingerprint
+    return image
 
 
-def _existing_image(context: Context, stemcell: StemcellProperties) -> str:
-    """Return the fingerprint of an image with the same name and version, or an empty string.
+def _existing_image(context: Context, stemcell: StemcellProperties, sha256: str) -> Image | None:
+    """Return an image with the same name, version and content, or None.
 
-    This CPI and the Go CPI write both to the image's property `description`.
+    This CPI and the Go CPI write name and version to the image's property `description`. An image without digest, such
+    as those of the Go CPI, is used if none has this one.
     """
     if not (stemcell.name and stemcell.version):
-        return ""
-    for image in context.client.images():
-        if image.properties.get("description") == _description(stemcell) and image.type == "virtual-machine":
-            context.log.info(f"the server already has stemcell {_description(stemcell)}")
-            return image.fingerprint
-    return ""
+        return None
+    candidates = [
+        image
+        for image in context.client.images()
+        if image.type == "virtual-machine"
+        and image.properties.get("description") == _description(stemcell)
+        and image.properties.get(labels.IMAGE_SHA256, sha256) == sha256
+    ]
+    return max(
+        candidates,
+        key=lambda image: (
+            labels.IMAGE_SHA256 in image.properties,
+            _own_cid(context, image, _alias_description(stemcell)),
+        ),
+        default=None,
+    )
+
+
+def _own_cid(context: Context, image: Image, description: str) -> str:
+    """Return the newest alias of an image that this director created with this description, or an empty string."""
+    own = naming.director_digest(context.director)
+    created = {
+        origin.created: name
+        for name, text in image.alias_descriptions.items()
+        if text == description and (origin := naming.origin(name)) and origin.director == own
+    }
+    return created[max(created)] if created and context.director else ""
 
 
 def _description(stemcell: StemcellProperties) -> str:
+    """Return name and version as in the description of an image."""
     return f"{stemcell.name}-{stemcell.version}"
 
 
-def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
+def _alias_description(stemcell: StemcellProperties) -> str:
+    """Return name and version as in the description of an alias, and in the property of an image."""
+    return f"{stemcell.name} {stemcell.version}"
+
+
+def _upload(context: Context, path: str, stemcell: StemcellProperties, sha256: str) -> str:
     """Upload the image and return its fingerprint. The header of the image is checked before the first request."""
     with rootfs.open_rootfs(
         path,
@@ -116,17 +178,18 @@ def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
         deadline=context.client.deadline,
         log=context.log.info,
     ) as image:
-        return _send(context, stemcell, image)
+        return _send(context, stemcell, image, sha256)
 
 
-def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs) -> str:
+def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs, sha256: str) -> str:
     properties = {
         "description": _description(stemcell),
         "os": (stemcell.os_distro or "linux").title(),
         "architecture": stemcell.architecture,
         "root_device_name": stemcell.root_device_name or "/",
-        labels.IMAGE_STEMCELL: f"{stemcell.name} {stemcell.version}",
+        labels.IMAGE_STEMCELL: _alias_description(stemcell),
         labels.IMAGE_DIRECTOR: context.director,
+        labels.IMAGE_SHA256: sha256,
         **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {}),
     }
     upload = Upload(
@@ -146,6 +209,11 @@ def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs) 
             raise
         context.log.info(f"the server has the image: {failure}")
     return upload.fingerprint
+
+
+def _predeploy_if_configured(context: Context, fingerprint: str, description: str) -> None:
+    if context.config.server.predeploy_stemcell and not description.startswith(LIGHT):
+        _predeploy(context, fingerprint)
 
 
 def _predeploy(context: Context, fingerprint: str) -> None:

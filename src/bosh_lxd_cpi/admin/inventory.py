@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.actions import images
+from bosh_lxd_cpi.admin.stemcells import Stemcell
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.resources import Image, Instance, Snapshot, Volume
@@ -26,6 +28,8 @@ UUID_LENGTH = 36
 UNKNOWN_OWNER = "?"
 """The director of a resource whose UUID does not tell its director, such as those of go-lxd-cpi."""
 INCOMPLETE, FAILED, ORPHAN, UNUSED, NO_ALIAS = "incomplete", "failed", "orphan", "unused", "no alias"
+SUPERSEDED = "superseded"
+"""The state of a stemcell when its director has a later one with the same name and version."""
 VM_STATES = {labels.CREATING: INCOMPLETE, labels.FAILED: FAILED}
 NO_MEMBER = ("", "none")
 """The location of an object on a server without cluster."""
@@ -88,15 +92,15 @@ def read(client: Client, pool: str) -> Inventory:
     `pool` is the configured pool. A pool that cannot be read becomes a failure of the inventory. Raises CpiError.
     """
     inventory = Inventory()
-    instances, images = _read_instances(client, inventory), client.images()
+    instances, listed = _read_instances(client, inventory), client.images()
     volumes = [
         (name, volume) for name in pools.names(client, pool) for volume in _read_volumes(client, name, inventory)
     ]
     vms = {vm.uuid: vm for vm in _vms(instances)}
-    stemcells = sorted(_images(images, instances), key=lambda resource: resource.cid)  # Incus lists them unsorted
+    stemcells = sorted(_images(listed, instances), key=lambda resource: resource.cid)  # Incus lists them unsorted
     inventory.resources = [*vms.values(), *_volumes(volumes, vms), *stemcells]
     digests = {resource.director for resource in inventory.resources} - {UNKNOWN_OWNER}
-    uuids = {naming.director_digest(uuid): uuid for uuid in _director_uuids(instances, images, volumes) if uuid}
+    uuids = {naming.director_digest(uuid): uuid for uuid in _director_uuids(instances, listed, volumes) if uuid}
     inventory.directors = {digest: uuids.get(digest, digest) for digest in sorted(digests)}
     return inventory
 
@@ -225,28 +229,43 @@ def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
             )
 
 
-def _images(images: Iterable[Image], instances: list[Instance]) -> Iterator[Resource]:
+def _images(listed: Iterable[Image], instances: list[Instance]) -> Iterator[Resource]:
     """Yield one resource for each stemcell CID, of which an image can have several, or for an image without any."""
-    for image in images:
-        users = tuple(
-            instance.name for instance in instances if instance.config.get("volatile.base_image") == image.fingerprint
+    found = [
+        Stemcell(name, director, _created(name, image.uploaded_at), description, image)
+        for image in listed
+        for name, description in image.alias_descriptions.items()
+        if name.startswith(naming.STEMCELL) and (director := owner(name))
+    ]
+    for stemcell in found:
+        is_unowned = stemcell.director == UNKNOWN_OWNER
+        later = [other.image for other in found if other.supersedes(stemcell, any_director=is_unowned)]
+        yield Resource(
+            kind=IMAGE,
+            cid=stemcell.cid,
+            director=stemcell.director,
+            created=stemcell.created,
+            state=SUPERSEDED if later else "",
+            size=stemcell.image.size / (1 << 20),
+            used_by=() if stemcell.image in later else _users(instances, stemcell.image),  # they need the image only
         )
-        size, aliases = image.size / (1 << 20), image.alias_names
+    for image in listed:
         director_uuid = labels.image_director(image.document)
-        for alias in aliases:
-            if alias.startswith(naming.STEMCELL) and (director := owner(alias)):
-                created = _created(alias, image.uploaded_at)
-                yield Resource(kind=IMAGE, cid=alias, director=director, created=created, size=size, used_by=users)
-        if director_uuid is not None and not aliases:
+        if director_uuid is not None and not images.stemcell_aliases(image.alias_names):
             yield Resource(
                 kind=IMAGE,
                 cid=image.fingerprint,
                 director=naming.director_digest(director_uuid),
                 created=seconds(image.uploaded_at),
                 state=NO_ALIAS,
-                size=size,
-                used_by=users,
+                size=image.size / (1 << 20),
+                used_by=_users(instances, image),
             )
+
+
+def _users(instances: Iterable[Instance], image: Image) -> tuple[str, ...]:
+    """Return the names of the VMs that were created from an image."""
+    return tuple(vm.name for vm in instances if vm.config.get("volatile.base_image") == image.fingerprint)
 
 
 def _last_segment(url: str) -> str:
@@ -271,11 +290,11 @@ def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _director_uuids(
-    instances: Iterable[Instance], images: Iterable[Image], volumes: Iterable[tuple[str, Volume]]
+    instances: Iterable[Instance], listed: Iterable[Image], volumes: Iterable[tuple[str, Volume]]
 ) -> set[str]:
     """Return the director UUIDs in the labels of all objects."""
     configs = [*(instance.config for instance in instances), *(volume.config for _, volume in volumes)]
     return {
         *(config.get(labels.DIRECTOR, "") for config in configs),
-        *(labels.image_director(image.document) or "" for image in images),
+        *(labels.image_director(image.document) or "" for image in listed),
     }

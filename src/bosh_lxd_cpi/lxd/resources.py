@@ -154,9 +154,14 @@ class Image(Resource):
     aliases = Field(list, [], of=(dict,))
 
     @property
+    def alias_descriptions(self) -> dict[str, str]:
+        """Descriptions of the image's aliases by name."""
+        return {str(alias.get("name", "")): str(alias.get("description", "")) for alias in self.aliases}
+
+    @property
     def alias_names(self) -> list[str]:
         """Names of the image's aliases."""
-        return [str(alias.get("name", "")) for alias in self.aliases if isinstance(alias, dict)]
+        return list(self.alias_descriptions)
 
 
 class ImageAlias(Resource):

@@ -16,6 +16,8 @@ from bosh_lxd_cpi.runtime.clock import Clock
 
 VM, STEMCELL, SNAPSHOT = "vm-", "img-", "snap-"
 """Prefixes of instances, image aliases and snapshots."""
+DELETION = "deleting-"
+"""Prefix of image aliases that announce the deletion of the image."""
 PERSISTENT, EPHEMERAL, CONFIG_DRIVE = "vol-p-", "vol-e-", "vol-c-"
 """Prefixes of volumes, all of the same length."""
 SNAPSHOT_SEPARATOR = f"_{SNAPSHOT}"
@@ -68,6 +70,11 @@ def vm_cid(uuid: str) -> str:
 def stemcell_cid(uuid: str) -> str:
     """Return the CID of a stemcell, which is an alias of its image."""
     return f"{STEMCELL}{uuid}"
+
+
+def deletion_alias(uuid: str) -> str:
+    """Return the alias that announces the deletion of its image. Its UUID tells when."""
+    return f"{DELETION}{uuid}"
 
 
 def disk_cid(uuid: str) -> str:
@@ -125,3 +132,12 @@ def change_lock(cid: str) -> str:
 def attachment_lock(disk_cid: str) -> str:
     """Return the name of the lock that a call holds while it attaches a disk."""
     return f"attachment-of-{disk_cid}"
+
+
+def stemcell_lock(stemcell: str) -> str:
+    """Return the name of the lock that a call holds while it imports or deletes a stemcell, or removes its image.
+
+    `stemcell` is name and version as in the description of an alias, where the Go CPI has a hyphen between them. The
+    lock has no part of it, because file names are limited.
+    """
+    return "stemcell-" + hashlib.sha256(stemcell.replace(" ", "-").encode("utf-8", "replace")).hexdigest()[:12]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.protocol import rpc
@@ -49,11 +50,12 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
     stdout = rpc.claim_stdout()
     with open(0, "rb", closefd=False) as stdin:  # sys.stdin is None if the caller closed it
         raw = stdin.read()
+    started = time.time()
     response = respond(raw, argv, environ)
     if not rpc.write(stdout, response) and response != rpc.INFO:
         from bosh_lxd_cpi.protocol import methods
 
-        if reverse := methods.reverse(raw, response):
+        if reverse := methods.reverse(raw, response, started=started):
             # Ctrl-C ends create-env, but not this process. Nobody knows the CID, so the object has to go.
             respond(reverse, argv, environ)
     return 0

@@ -6,9 +6,12 @@ import json
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.protocol import rpc
 
 MINUTE = 60
+MILLISECOND = 0.001
+"""The resolution of the time in a CID."""
 
 
 class Method(NamedTuple):
@@ -75,8 +78,12 @@ def calculate_vm_cloud_properties(requirements: Any) -> dict[str, Any]:
     return {"cpu": values["cpu"], "ram": values["ram"], "ephemeral_disk": values["ephemeral_disk_size"]}
 
 
-def reverse(request: bytes, response: bytes) -> bytes:
-    """Return the request that deletes what this one created, or nothing if it created nothing."""
+def reverse(request: bytes, response: bytes, *, started: float) -> bytes:
+    """Return the request that deletes what this one created, or nothing if it created nothing.
+
+    `started` is the start of the call in Unix seconds. An older object was created by another call: create_stemcell
+    returns a CID that BOSH may have already.
+    """
     result = json.loads(response)["result"]
     if not result:
         return b""
@@ -85,4 +92,7 @@ def reverse(request: bytes, response: bytes) -> bytes:
     if method is None or not method.reverse:
         return b""
     cid = result[0] if original.method == "create_vm" else result
+    origin = naming.origin(cid)
+    if origin and origin.created + MILLISECOND < started:
+        return b""
     return json.dumps({"method": method.reverse, "arguments": [cid], "context": original.context}).encode()

@@ -6,17 +6,13 @@ time again.
 
 from __future__ import annotations
 
-import os
-import stat
 import zlib
 from types import TracebackType
 
 from bosh_lxd_cpi.errors import InvalidStemcell
 from bosh_lxd_cpi.runtime.clock import Deadline
+from bosh_lxd_cpi.stemcell.input_file import InputFile
 
-BLOCK = 128 << 10
-"""Bytes that are read from the file at once. The allocator maps larger buffers anew for every block, which costs a page
-fault for every 4 KiB."""
 GZIP_FORMAT = 31
 """zlib's `wbits` for data with a gzip header and trailer."""
 
@@ -28,16 +24,9 @@ class GzipReader:
     """
 
     def __init__(self, path: str, deadline: Deadline) -> None:
-        self.path, self._deadline = path, deadline
+        self.path, self._file = path, InputFile(path, deadline)
         self._member = zlib.decompressobj(GZIP_FORMAT)
         self._compressed = b""
-        try:
-            self._file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115  closed by __exit__
-        except (OSError, ValueError) as failure:  # ValueError: the path cannot be encoded
-            raise _unreadable(path, failure) from failure
-        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            self._file.close()
-            raise InvalidStemcell(f"{path} cannot be read: it is not a regular file")
 
     def __enter__(self) -> GzipReader:
         return self
@@ -65,7 +54,7 @@ class GzipReader:
         while not piece:
             if self._member.eof and not self._start_next_member():
                 break
-            block = self._compressed or self._read_block()
+            block = self._compressed or self._file.read()
             if not block:
                 raise self.damaged("the file ends before its content")
             try:
@@ -77,26 +66,9 @@ class GzipReader:
 
     def _start_next_member(self) -> bool:
         """Return whether the file continues. gzip concatenates the contents of members and ignores zeros after them."""
-        while block := (self._compressed or self._read_block()):
+        while block := (self._compressed or self._file.read()):
             self._compressed = block.lstrip(b"\0")
             if self._compressed:
                 self._member = zlib.decompressobj(GZIP_FORMAT)
                 return True
         return False
-
-    def _read_block(self) -> bytes:
-        self._deadline.remaining()
-        try:
-            return self._file.read(BLOCK)
-        except OSError as failure:
-            raise _unreadable(self.path, failure) from failure
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file. O_NONBLOCK, because opening a FIFO waits for its writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _unreadable(path: str, failure: OSError | ValueError) -> InvalidStemcell:
-    reason = getattr(failure, "strerror", "") or str(failure)
-    return InvalidStemcell(f"{path if len(path) < 200 else path[:200] + '...'} cannot be read: {reason}")

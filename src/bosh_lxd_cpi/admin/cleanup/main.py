@@ -9,9 +9,9 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions.connection import open_transport
 from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.admin import cli, inventory, targets
-from bosh_lxd_cpi.admin.cleanup import owner, table
+from bosh_lxd_cpi.admin.cleanup import owner, selection, table
 from bosh_lxd_cpi.admin.cleanup.prune import ALL, Policy, Pruner
-from bosh_lxd_cpi.admin.inventory import Inventory, Resource
+from bosh_lxd_cpi.admin.inventory import Inventory
 from bosh_lxd_cpi.admin.targets import Target
 from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.lxd.client import Client
@@ -28,6 +28,7 @@ EPILOG = """\
 The cleanup removes config drives and ephemeral disks without a VM, incomplete VMs with their own volumes, and images
 without a stemcell CID. Never removed are resources that are in use, persistent, younger than --min-age, or that belong
 to another director or to an unknown owner. Resources of a VM whose creation on this machine was killed may be younger.
+Superseded stemcells are only removed by --delete-stemcell.
 Exit status: 0, 1 if something could not be read or removed, 2 if the cleanup could not run, 130 after an interruption.
 """
 
@@ -71,6 +72,12 @@ def _parser(program: cli.Program) -> argparse.ArgumentParser:
         type=_not_empty,
         help="only remove this persistent disk, which must not be attached to a VM",
     )
+    mode.add_argument(
+        "--delete-stemcell",
+        metavar="CID",
+        type=_not_empty,
+        help="only remove this stemcell, which no VM must use and which --list must show as superseded",
+    )
     return parser
 
 
@@ -92,18 +99,18 @@ def _run(arguments: argparse.Namespace, program: cli.Program) -> int:
     listed: list[dict[str, object]] = []
     statuses: list[int] = []
     servers: set[tuple[str, str]] = set()
-    missing_disk: errors.DiskNotFound | None = None
+    missing: errors.CloudError | None = None
     for target in targets.read(arguments.cpi_config):
         program.name = f"{NAME} {target.name}".rstrip()
         try:
             statuses += _run_target(target, arguments, program, servers=servers, listed=listed)
-        except errors.DiskNotFound as failure:
-            missing_disk = failure
+        except (errors.DiskNotFound, errors.StemcellNotFound) as failure:
+            missing = failure
         except errors.CpiError as failure:
             program.print_error(failure)
             statuses.append(cli.COULD_NOT_RUN)
-    if missing_disk and not statuses:
-        raise missing_disk
+    if missing and not statuses:
+        raise missing
     if arguments.json:
         print(json.dumps(listed, indent=1))
     return max(statuses)
@@ -169,7 +176,9 @@ def _clean(
             target.print_title(context.config.server.url)
             print(table.as_table(stock, resources, now=clock.time()))
     elif arguments.delete_disk:
-        pruner.delete_disk(_unattached_disk(stock, arguments.delete_disk, director))
+        pruner.delete(selection.unattached_disk(stock, arguments.delete_disk, director))
+    elif arguments.delete_stemcell:
+        pruner.delete(selection.superseded_stemcell(stock, arguments.delete_stemcell, director))
     else:
         director = director or _all_directors(stock)
         print(f"cleaning up{f' {target.name}' if target.name else ''} for director {_description(director, stock)}")
@@ -218,25 +227,3 @@ def _description(director: str, stock: Inventory) -> str:
         return stock.directors.get(director, director)
     others = ", ".join(stock.directors.values()) or "none"
     return f"with digest {director}, which has no resources here; directors with resources: {others}"
-
-
-def _unattached_disk(stock: Inventory, cid: str, director: str) -> Resource:
-    """Return the persistent disk with this CID. Raises DiskNotFound, or CloudError if it must not be deleted."""
-    disks = [resource for resource in stock.resources if (resource.kind, resource.cid) == (inventory.DISK, cid)]
-    if not disks:
-        raise errors.DiskNotFound(f"there is no persistent disk {cid}", code="no_such_disk")
-    disk, *copies = disks
-    if copies:
-        places = ", ".join(disk.place for disk in disks)
-        raise errors.CloudError(f"disk {cid} is in {places}, so it is not deleted", code="disk_on_several_members")
-    if disk.used_by:
-        users = ", ".join(disk.used_by)
-        raise errors.CloudError(
-            f"disk {cid} is attached to {users}, so it is not deleted", code="attached_delete", pool=disk.pool, disk=cid
-        )
-    if director not in ("", ALL, disk.director) and disk.director != inventory.UNKNOWN_OWNER:
-        uuid = stock.directors[disk.director]
-        raise errors.CloudError(
-            f"disk {cid} belongs to another director, {uuid}", code="disk_of_other_director", director=uuid
-        )
-    return disk

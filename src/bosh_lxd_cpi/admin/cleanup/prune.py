@@ -9,6 +9,8 @@ Why this is safe for a create_vm that runs at the same time, whatever the minimu
    incomplete VM again after it has seen the lock free. And no server deletes a volume that an instance uses, running or
    stopped.
 
+Images have a lock of their own (actions/images.py).
+
 The locks are those of this machine. A lock whose holder was killed is the proof that the creation of a VM was
 interrupted, so its resources are removed at any age. For resources that other machines create, and for a TMPDIR or
 throttle_config.path that differs from the director's, there is the minimum age: create_vm gives up after half an hour.
@@ -23,13 +25,13 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.actions import images, stemcells
 from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.admin import cli, inventory
 from bosh_lxd_cpi.admin.cleanup import table
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 from bosh_lxd_cpi.lxd import instances, operations
 from bosh_lxd_cpi.lxd.client import Client
-from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime import locks
 from bosh_lxd_cpi.runtime.clock import Deadline
@@ -39,6 +41,9 @@ ALL = "all"
 REMOVAL_SECONDS = 300.0
 """Time for each removal."""
 IN_USE, ALREADY_GONE, BEING_CREATED = "in use", "already gone", "being created"
+STATES_TO_KEEP = {inventory.FAILED: "kept for inspection", inventory.SUPERSEDED: "superseded", "": IN_USE}
+"""States of resources that are not removed, with the reason. Superseded stemcells are removed by name only, because
+another CPI of the same director can have them."""
 
 
 class Policy(NamedTuple):
@@ -58,10 +63,8 @@ class Policy(NamedTuple):
         """Return why a resource must stay, or "" if it can be removed."""
         if resource.kind in (inventory.DISK, inventory.SNAPSHOT):
             return "persistent"
-        if resource.state == inventory.FAILED:
-            return "kept for inspection"
-        if not resource.state:
-            return IN_USE
+        if resource.state in STATES_TO_KEEP:
+            return STATES_TO_KEEP[resource.state]
         if resource.director == inventory.UNKNOWN_OWNER:
             if not (self.remove_legacy and resource.kind == inventory.CONFIG):
                 return "of unknown owner"
@@ -113,11 +116,12 @@ class Pruner:
             with contextlib.suppress(OSError):
                 locks.remove_abandoned(self._lock_directory, name, created_before=created_before)
 
-    def delete_disk(self, disk: Resource) -> None:
-        """Remove a persistent disk with its snapshots. Raises CloudError if it is in use by now."""
-        self._remove(disk)
+    def delete(self, resource: Resource) -> None:
+        """Remove a persistent disk with its snapshots, or a stemcell. Raises CloudError if it is in use by now."""
+        self._remove(resource)
         if self.skipped:
-            raise errors.CloudError(f"disk {disk.cid} was not deleted: it is {next(iter(self.skipped))}")
+            kind, reason = resource.kind, next(iter(self.skipped))
+            raise errors.CloudError(f"{kind} {resource.cid} was not deleted: it is {reason}")
 
     def _remove(self, resource: Resource) -> bool:
         """Remove a resource. Return whether it is removed, or would be."""
@@ -125,9 +129,12 @@ class Pruner:
         if resource.pool and resource.kind != inventory.VM:
             name += f" in pool {resource.place}"
         clock = self._context.clock
-        client = self._context.client.with_deadline(Deadline(clock, REMOVAL_SECONDS, what=f"removing {name}"))
+        context = self._context.with_deadline(Deadline(clock, REMOVAL_SECONDS, what=f"removing {name}"))
         try:
-            skip_reason = self._delete(client, resource, name)
+            if resource.kind == inventory.IMAGE:
+                skip_reason = self._delete_image(context, resource, name)
+            else:
+                skip_reason = self._delete(context.client, resource, name)
         except errors.NotFound:
             skip_reason = ALREADY_GONE
         except errors.InUse:
@@ -154,23 +161,50 @@ class Pruner:
             return BEING_CREATED
         if resource.kind == inventory.VM and not _is_incomplete(client, resource.cid):
             return IN_USE
-        if resource.kind == inventory.IMAGE and client.image(resource.cid).aliases:
-            return IN_USE
         if self._dry_run:
             return ""
         with self._program.slow_notice(f"removing {name}"):
             if resource.kind == inventory.VM:
                 return "" if instances.remove(client, resource.cid) else ALREADY_GONE
-            operations.run_operation(client, lambda: _request(client, resource), what=f"deleting {name}")
+            member = "" if resource.location in inventory.NO_MEMBER else resource.location
+            operations.run_operation(
+                client,
+                lambda: client.delete_volume(resource.pool, resource.cid, target=member),
+                what=f"deleting {name}",
+            )
         return ""
+
+    def _delete_image(self, context: Context, resource: Resource, name: str) -> str:
+        """Delete a stemcell, or an image without one. Return why it must stay after all. Raises CpiError.
+
+        actions/images.py describes why this is safe for a create_stemcell that runs at the same time.
+        """
+        if resource.state != inventory.NO_ALIAS:
+            if not self._dry_run:
+                stemcells.delete_stemcell(context, resource.cid)
+            return ""
+        image = context.client.image(resource.cid)
+        stemcell = str(image.properties.get(labels.IMAGE_STEMCELL, ""))
+        directory = context.config.lock_directory()
+        try:
+            with locks.exclusive(directory, naming.stemcell_lock(stemcell), log=context.log, sleep=_raise_lock_is_held):
+                if images.stemcell_aliases(image.alias_names):
+                    return IN_USE
+                if self._dry_run:
+                    return ""
+                with self._program.slow_notice(f"removing {name}"):
+                    return "" if images.delete_unused(context, resource.cid) else IN_USE
+        except _LockIsHeldError:
+            return BEING_CREATED
+
+
+class _LockIsHeldError(Exception):
+    """A create_stemcell or delete_stemcell holds the lock of the stemcell."""
+
+
+def _raise_lock_is_held(seconds: float) -> None:
+    raise _LockIsHeldError
 
 
 def _is_incomplete(client: Client, name: str) -> bool:
     return bool(client.instance(name).config.get(labels.STATE) == labels.CREATING)
-
-
-def _request(client: Client, resource: Resource) -> Response:
-    if resource.kind == inventory.IMAGE:
-        return client.delete_image(resource.cid)
-    member = "" if resource.location in inventory.NO_MEMBER else resource.location
-    return client.delete_volume(resource.pool, resource.cid, target=member)
