@@ -151,6 +151,7 @@ def test_member_that_accepts_no_vms_names_the_way_out(cluster, tiny):
             with pytest.raises(CallError, match=says) as raised:
                 cluster.make_vm(tiny, "10.245.0.91", {**VM, "target": target})
             assert not raised.value.ok_to_retry
+        assert "evacuated: node2" in cluster.cpi.run_program("doctor").stdout
     finally:
         server.client(cluster.first.name, "cluster", "restore", "node2", "--force")
     cluster.server.query("PUT", "/1.0/cluster/members/node2", {**member, "groups": ["default"]})

@@ -184,6 +184,7 @@ MEMBERS = [{"server_name": "a", "status": "Online"}, {"server_name": "b", "statu
     [
         ("", MEMBERS[:1], ("ok", "1 members online: a")),
         ("", MEMBERS, ("warn", "not online: b")),
+        ("", [MEMBERS[0], {"server_name": "c", "status": "Evacuated"}], ("warn", "evacuated: c")),
         ("c", MEMBERS, ("fail", "server.target c is none of a, b")),
         ("@fast", MEMBERS[:1], ("ok", "1 members online: a")),
     ],

@@ -84,9 +84,14 @@ def cluster(context: CheckContext, features: Features) -> Iterator[CheckResult]:
     is_group = target.startswith("@")
     if target and not is_group and target not in names:
         yield context.fail("cluster", f"server.target {target} is none of {', '.join(names)}", "no_target")
-    elif offline := [member.server_name for member in members if member.status != "Online"]:
+        return
+    evacuated = [member.server_name for member in members if member.status == "Evacuated"]
+    offline = [member.server_name for member in members if member.status not in ("Online", "Evacuated")]
+    if evacuated:
+        yield context.warn("cluster", f"evacuated: {', '.join(evacuated)}", "member_evacuated")
+    if offline:
         yield context.warn("cluster", f"not online: {', '.join(offline)}", "member_offline")
-    else:
+    if not evacuated and not offline:
         yield context.ok("cluster", f"{len(names)} members online: {', '.join(names)}")
 
 
