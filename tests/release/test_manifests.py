@@ -219,6 +219,15 @@ def test_deployments_use_static_addresses(name: str) -> None:
     assert all(first <= ipaddress.ip_address(address) <= last for address in addresses)
 
 
+def test_cloud_config_reserves_the_dhcp_range() -> None:
+    """The director must not use an address that the DHCP server of the bridge can assign to another machine."""
+    variables = read(MANIFESTS / "bosh-vars.yml")
+    [subnet] = read(MANIFESTS / "cloud-config.yml")["networks"][0]["subnets"]
+    assert subnet["range"] == variables["internal_cidr"] and variables["dhcp_range"] in subnet["reserved"]
+    first, last = map(ipaddress.ip_address, variables["dhcp_range"].split("-"))
+    assert not first <= ipaddress.ip_address(variables["internal_ip"]) <= last
+
+
 def test_runtime_config_and_postgres_are_complete() -> None:
     runtime = read(MANIFESTS / "runtime-config.yml")
     assert {job["release"] for addon in runtime["addons"] for job in addon["jobs"]} == {

@@ -227,6 +227,13 @@ def test_rejects_unknown_cloud_properties():
         plan({"a": manual(cloud_properties={"nmae": "x"})})
 
 
+def test_shared_parents_are_networks_with_several_nics():
+    networks = {"a": manual(), "b": manual("10.0.0.6"), "c": manual("10.0.0.7", cloud_properties={"name": "br1"})}
+    assert plan(networks).shared_parents == ["lxdbr0"]
+    shared_nic = {"a": manual(nic_group="1"), "b": manual("10.0.0.6", nic_group="1")}
+    assert plan(shared_nic).shared_parents == []
+
+
 # -- target --------------------------------------------------------------------------------------------------------
 
 
