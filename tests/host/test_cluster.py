@@ -377,3 +377,26 @@ def test_next_call_recovers_interrupted_migration(cluster, env):
         number += 1
     assert incomplete and number > 12, attempts
     env.close()
+
+
+@pytest.mark.long
+def test_killed_creation_blocks_no_call_and_is_cleaned_up(cluster, env):
+    """A server of a cluster compares the address with those of the VMs on the same member only."""
+    number = 4  # the first request that changes something
+    while True:
+        before, call = env.server.names(), env.vm_call()
+        env.next_fault = KILLED, number
+        outcome = env.call_with_fault(*call)
+        if env.requests[-1].startswith("PATCH"):  # the VM is complete
+            break
+        vm, _ = env.director.call(*call)
+        env.cleanup("--min-age", "1h")
+        assert {name[-36:] for name in env.server.names() - before} == {vm[-36:]}, f"killed at {env.requests[-1]}"
+        env.director.call("delete_vm", vm)
+        assert env.server.names() == before, f"killed at {env.requests[-1]}"
+        number += 1
+    assert number > 10 and outcome.result is None
+    env.server.wait_until_idle()
+    [vm] = (name for name in env.server.names() - before if name.startswith("vm-"))
+    env.director.call("delete_vm", vm)
+    env.close()
