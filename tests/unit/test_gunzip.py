@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
-import os
 import random
 from pathlib import Path
 
@@ -10,15 +10,15 @@ import pytest
 from bosh_lxd_cpi.errors import DeadlineExceeded, InvalidStemcell
 from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.stemcell.gunzip import GzipReader
-from bosh_lxd_cpi.stemcell.input_file import BLOCK
+from bosh_lxd_cpi.stemcell.input_file import BLOCK, InputFile
 from tests.support.clock import ManualClock
 
 CONTENT = random.Random(1).randbytes(3 * BLOCK) + bytes(3 * BLOCK)
 
 
 def read(path: Path, size: int = BLOCK) -> bytes:
-    with GzipReader(str(path), Deadline(ManualClock(), 60)) as reader:
-        pieces = []
+    with contextlib.closing(InputFile(str(path), Deadline(ManualClock(), 60))) as file:
+        reader, pieces = GzipReader(file), []
         while piece := reader.read(size):
             pieces.append(piece)
     assert all(len(piece) == size for piece in pieces[:-1])
@@ -71,38 +71,6 @@ def test_rejects_files_of_other_formats(tmp_path, content):
         read(tmp_path / "file")
 
 
-def test_rejects_directories_and_fifos(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    for path, message in (
-        (tmp_path / "missing", "missing cannot be read: No such file or directory"),
-        (tmp_path, "cannot be read: Is a directory"),
-        (tmp_path / "fifo", "fifo cannot be read: it is not a regular file"),
-        (Path("/dev/zero"), "/dev/zero cannot be read: it is not a regular file"),
-        (tmp_path / ("x" * 300), r"x\.\.\. cannot be read: File name too long"),
-        (tmp_path / "\0", "cannot be read: embedded null byte"),
-        (tmp_path / "\ud800", "cannot be read: .*surrogates not allowed"),
-    ):
-        with pytest.raises(InvalidStemcell, match=message):
-            read(path)
-
-
-def test_rejects_file_without_permission(tmp_path):
-    (tmp_path / "file").touch(mode=0)
-    user = os.geteuid()
-    os.seteuid(user or 65534)  # root may read every file
-    try:
-        with pytest.raises(InvalidStemcell, match="file cannot be read: Permission denied"):
-            read(tmp_path / "file")
-    finally:
-        os.seteuid(user)
-
-
-def test_long_path_is_shortened_in_errors(tmp_path):
-    with pytest.raises(InvalidStemcell) as raised:
-        read(Path("/" + "x/" * 5000))
-    assert len(raised.value.brief) < 300 and "File name too long" in raised.value.brief
-
-
 def test_respects_deadline_without_content(tmp_path):
     """Empty members let the reader read on without returning anything."""
 
@@ -112,5 +80,8 @@ def test_respects_deadline_without_content(tmp_path):
             return self.now_is
 
     (tmp_path / "file").write_bytes(gzip.compress(b"") * (BLOCK // 4))
-    with GzipReader(str(tmp_path / "file"), Deadline(SlowClock(), 4)) as reader, pytest.raises(DeadlineExceeded):
-        reader.read(1)
+    with (
+        contextlib.closing(InputFile(str(tmp_path / "file"), Deadline(SlowClock(), 4))) as file,
+        pytest.raises(DeadlineExceeded),
+    ):
+        GzipReader(file).read(1)

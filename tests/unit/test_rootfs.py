@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
+import hashlib
 import random
 import tarfile
 import tracemalloc
@@ -12,6 +14,7 @@ import pytest
 from bosh_lxd_cpi.errors import DeadlineExceeded, InvalidStemcell
 from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.stemcell import qcow2, rootfs, tarball
+from bosh_lxd_cpi.stemcell.input_file import InputFile
 from tests.support.clock import ManualClock
 from tests.support.tarballs import CREATED, MIB, header, image_header, member, pax, tar, write_gzip
 
@@ -20,10 +23,21 @@ RAW = bytes(1 << 16) + random.Random(1).randbytes(200_000)
 MAX_MEMORY = 8 * MIB
 
 
-def read(path: str | Path, **options: object) -> tuple[int, int, bytes]:
+class SlowClock(ManualClock):
+    """A clock on which every look takes a second."""
+
+    def monotonic(self) -> float:
+        self.now_is += 1
+        return self.now_is
+
+
+def read(
+    path: str | Path, *, disk_mib: int = 64, is_raw: bool = False, clock: ManualClock | None = None, seconds: float = 60
+) -> tuple[int, int, bytes]:
     """Return size, time and content of the image that is uploaded."""
-    options = {"disk_mib": 64, "is_raw": False, "deadline": Deadline(ManualClock(), 60), "log": print, **options}
-    with rootfs.open_rootfs(str(path), **options) as image:
+    deadline = Deadline(clock or ManualClock(), seconds)
+    inspection = rootfs.inspect(str(path), disk_mib=disk_mib, is_raw=is_raw, deadline=deadline)
+    with rootfs.open_rootfs(str(path), inspection, disk_mib=disk_mib, deadline=deadline) as image:
         return image.size, image.created, b"".join(image.chunks)
 
 
@@ -33,23 +47,30 @@ def test_qcow2_image_is_unchanged(tmp_path, is_raw):
     assert read(tmp_path / "image", is_raw=is_raw) == (len(IMAGE), CREATED, IMAGE)
 
 
-def test_converts_raw_image_in_two_reads(tmp_path):
-    class CountingClock(ManualClock):
-        blocks = 0
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_reads_the_file_twice(tmp_path, is_raw):
+    path = write_gzip(tmp_path / "image", tar(member(content=RAW if is_raw else IMAGE + RAW)))
+    clock = SlowClock()
+    with contextlib.closing(InputFile(path, Deadline(clock, 60))) as file:
+        list(tarball.find_image(file).chunks())
+    seconds_of_one_read, clock.now_is = clock.now_is - ManualClock().now_is, ManualClock().now_is
+    read(path, is_raw=is_raw, clock=clock, seconds=1000)
+    assert clock.now_is - ManualClock().now_is <= 2 * seconds_of_one_read
 
-        def monotonic(self) -> float:
-            self.blocks += 1
-            return 0
 
-    path, clock = write_gzip(tmp_path / "image", tar(member(content=RAW))), CountingClock()
-    deadline = Deadline(clock, 60)
-    with tarball.open_image(path, deadline) as image:
-        list(image.chunks())
-    blocks_of_one_read, clock.blocks = clock.blocks - 1, 0
-    size, created, content = read(path, is_raw=True, deadline=deadline)
-    assert clock.blocks == 2 * blocks_of_one_read
+def test_converts_raw_image(tmp_path):
+    write_gzip(tmp_path / "image", tar(member(content=RAW)))
+    size, created, content = read(tmp_path / "image", is_raw=True)
     assert content == b"".join(qcow2.convert([RAW], qcow2.used_clusters([RAW]), len(RAW)))
     assert (size, created) == (len(content), CREATED)
+
+
+@pytest.mark.parametrize("content, is_raw", [(IMAGE, False), (IMAGE, True), (RAW, True)])
+def test_inspection_has_sha256_of_the_file(tmp_path, content, is_raw):
+    path = write_gzip(tmp_path / "image", tar(member(content=content)), 3 * MIB)
+    inspection = rootfs.inspect(path, disk_mib=64, is_raw=is_raw, deadline=Deadline(ManualClock(), 60))
+    assert inspection.sha256 == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert (inspection.used is None) == (content is IMAGE)
 
 
 def test_rejects_raw_image_that_is_declared_as_qcow2(tmp_path):
@@ -59,16 +80,15 @@ def test_rejects_raw_image_that_is_declared_as_qcow2(tmp_path):
 
 
 def test_rejects_raw_image_that_changes_between_reads(tmp_path):
-    path = tmp_path / "image"
-    write_gzip(path, tar(member(content=RAW)))
-
-    def replace(message: str) -> None:
-        """Replace the file after it was opened for the first time."""
-        path.unlink()
-        write_gzip(path, tar(member(content=RAW[::-1])))
-
-    with pytest.raises(InvalidStemcell, match="changed while it was read"):
-        read(path, is_raw=True, log=replace)
+    deadline = Deadline(ManualClock(), 60)
+    path = write_gzip(tmp_path / "image", tar(member(content=RAW)))
+    inspection = rootfs.inspect(path, disk_mib=64, is_raw=True, deadline=deadline)
+    write_gzip(tmp_path / "image", tar(member(content=RAW[::-1])))
+    with (
+        pytest.raises(InvalidStemcell, match="changed while it was read"),
+        rootfs.open_rootfs(path, inspection, disk_mib=64, deadline=deadline) as image,
+    ):
+        list(image.chunks)
 
 
 @pytest.mark.parametrize(
@@ -133,20 +153,12 @@ def test_rejects_hostile_tarball_in_little_memory(tmp_path, name, is_raw):
         tracemalloc.stop()
 
 
-class SlowClock(ManualClock):
-    """A clock on which every look takes a second."""
-
-    def monotonic(self) -> float:
-        self.now_is += 1
-        return self.now_is
-
-
 @pytest.mark.parametrize("is_raw", [False, True])
 def test_respects_deadline_while_reading(tmp_path, is_raw):
     content = random.Random(1).randbytes(8 * MIB)
     write_gzip(tmp_path / "image", tar(member(content=content if is_raw else IMAGE + content)))
     with pytest.raises(DeadlineExceeded):
-        read(tmp_path / "image", is_raw=is_raw, deadline=Deadline(SlowClock(), 20))
+        read(tmp_path / "image", is_raw=is_raw, clock=SlowClock(), seconds=20)
 
 
 @pytest.mark.parametrize("is_raw", [False, True])

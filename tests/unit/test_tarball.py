@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import random
 import struct
@@ -14,6 +15,7 @@ import pytest
 from bosh_lxd_cpi.errors import InvalidStemcell
 from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.stemcell import tarball
+from bosh_lxd_cpi.stemcell.input_file import InputFile
 from tests.support.clock import ManualClock
 from tests.support.tarballs import CONTENT, CREATED, MIB, header, member, pax, tar, write_gzip
 
@@ -30,7 +32,8 @@ def stemcell(tmp_path: Path) -> Callable[..., str]:
 
 
 def read(path: str) -> tuple[int, int, bytes]:
-    with tarball.open_image(path, Deadline(ManualClock(), 60)) as image:
+    with contextlib.closing(InputFile(path, Deadline(ManualClock(), 60))) as file:
+        image = tarball.find_image(file)
         return image.size, image.created, b"".join(image.chunks())
 
 
@@ -57,7 +60,8 @@ def test_returns_first_of_two_disks(stemcell):
 
 def test_start_is_the_first_chunk(stemcell):
     size = 2 * tarball.CHUNK + 5
-    with tarball.open_image(stemcell(tar(member(content=bytes(size)))), Deadline(ManualClock(), 60)) as image:
+    with contextlib.closing(InputFile(stemcell(tar(member(content=bytes(size)))), Deadline(ManualClock(), 60))) as file:
+        image = tarball.find_image(file)
         assert image.start == bytes(tarball.CHUNK)
         assert [len(chunk) for chunk in image.chunks()] == [tarball.CHUNK, tarball.CHUNK, 5]
 
@@ -66,8 +70,8 @@ def test_memory_does_not_depend_on_disk_size(tmp_path):
     path = write_gzip(tmp_path / "image", header(tarfile.REGTYPE, 200 * MIB, "root.img"), 200 * MIB + 10240)
     tracemalloc.start()
     try:
-        with tarball.open_image(path, Deadline(ManualClock(), 60)) as image:
-            assert sum(len(chunk) for chunk in image.chunks()) == 200 * MIB
+        with contextlib.closing(InputFile(path, Deadline(ManualClock(), 60))) as file:
+            assert sum(len(chunk) for chunk in tarball.find_image(file).chunks()) == 200 * MIB
         assert tracemalloc.get_traced_memory()[1] < 2 * MIB
     finally:
         tracemalloc.stop()

@@ -16,7 +16,7 @@ from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.lxd.resources import Image
 from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
-from bosh_lxd_cpi.stemcell import digest, rootfs
+from bosh_lxd_cpi.stemcell import rootfs
 from bosh_lxd_cpi.stemcell.upload import Upload, metadata
 
 IMPORT_RETRY = RetryPolicy(total_seconds=math.inf, first_pause=0.5, max_attempts=5)
@@ -37,18 +37,19 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
     stemcell = parse_stemcell_properties(cloud_properties)
     if stemcell.image_alias or stemcell.image_fingerprint:
         return _cid_of(context, _light_image(context, stemcell), f"{LIGHT}{_alias_description(stemcell)}")
-    sha256 = digest.sha256(image_path, context.client.deadline)
+    is_raw, deadline = stemcell.disk_format == "raw", context.client.deadline
+    inspection = rootfs.inspect(image_path, disk_mib=stemcell.disk, is_raw=is_raw, deadline=deadline)
     # Until the image has its alias, cleanup takes it for unused. And two calls for one stemcell would both upload it.
     with context.exclusive(naming.stemcell_lock(_description(stemcell))):
-        return _import(context, image_path, stemcell, sha256)
+        return _import(context, image_path, stemcell, inspection)
 
 
-def _import(context: Context, path: str, stemcell: StemcellProperties, sha256: str) -> str:
+def _import(context: Context, path: str, stemcell: StemcellProperties, inspection: rootfs.Inspection) -> str:
     for attempt in IMPORT_RETRY.attempts(context.client.deadline):
         try:
-            image = _existing_image(context, stemcell, sha256)
+            image = _existing_image(context, stemcell, inspection.sha256)
             if image is None:
-                fingerprint = _upload(context, path, stemcell, sha256)
+                fingerprint = _upload(context, path, stemcell, inspection)
                 return _create(context, fingerprint, _alias_description(stemcell))
             context.log.info(f"the server already has stemcell {_description(stemcell)}")
             return _cid_of(context, image, _alias_description(stemcell))
@@ -169,16 +170,11 @@ def _alias_description(stemcell: StemcellProperties) -> str:
     return f"{stemcell.name} {stemcell.version}"
 
 
-def _upload(context: Context, path: str, stemcell: StemcellProperties, sha256: str) -> str:
-    """Upload the image and return its fingerprint. The header of the image is checked before the first request."""
-    with rootfs.open_rootfs(
-        path,
-        disk_mib=stemcell.disk,
-        is_raw=stemcell.disk_format == "raw",
-        deadline=context.client.deadline,
-        log=context.log.info,
-    ) as image:
-        return _send(context, stemcell, image, sha256)
+def _upload(context: Context, path: str, stemcell: StemcellProperties, inspection: rootfs.Inspection) -> str:
+    """Upload the image and return its fingerprint. The header of the image is checked before the upload."""
+    deadline = context.client.deadline
+    with rootfs.open_rootfs(path, inspection, disk_mib=stemcell.disk, deadline=deadline) as image:
+        return _send(context, stemcell, image, inspection.sha256)
 
 
 def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs, sha256: str) -> str:

@@ -7,10 +7,8 @@ time again.
 from __future__ import annotations
 
 import zlib
-from types import TracebackType
 
 from bosh_lxd_cpi.errors import InvalidStemcell
-from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.stemcell.input_file import InputFile
 
 GZIP_FORMAT = 31
@@ -18,23 +16,12 @@ GZIP_FORMAT = 31
 
 
 class GzipReader:
-    """The content of a gzip file. Use it as a context manager.
+    """The content of a gzip file. All methods raise InvalidStemcell if the file is damaged, and what `file` raises."""
 
-    All methods raise InvalidStemcell if the file cannot be read or is damaged, and DeadlineExceeded.
-    """
-
-    def __init__(self, path: str, deadline: Deadline) -> None:
-        self.path, self._file = path, InputFile(path, deadline)
+    def __init__(self, file: InputFile) -> None:
+        self.path, self._file = file.path, file
         self._member = zlib.decompressobj(GZIP_FORMAT)
         self._compressed = b""
-
-    def __enter__(self) -> GzipReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def read(self, size: int) -> bytes:
         """Return `size` bytes, fewer at the end of the content. Whoever gets fewer knows that the CRC is correct."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 
 from bosh_lxd_cpi.errors import InvalidStemcell
 from bosh_lxd_cpi.runtime.clock import Deadline
@@ -14,10 +15,15 @@ fault for every 4 KiB."""
 
 
 class InputFile:
-    """A regular file that is open for reading. Every method raises InvalidStemcell if the file cannot be read."""
+    """A regular file that is open for reading. `on_block` is called with every block.
 
-    def __init__(self, path: str, deadline: Deadline) -> None:
-        self.path, self._deadline = path, deadline
+    Every method raises InvalidStemcell if the file cannot be read.
+    """
+
+    def __init__(
+        self, path: str, deadline: Deadline, *, on_block: Callable[[bytes], object] = lambda block: None
+    ) -> None:
+        self.path, self._deadline, self._on_block = path, deadline, on_block
         try:
             self._file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115  closed by `close`
         except (OSError, ValueError) as failure:  # ValueError: the path cannot be encoded
@@ -33,9 +39,11 @@ class InputFile:
         """Return the next block, or nothing at the end of the file. Raises DeadlineExceeded, too."""
         self._deadline.remaining()
         try:
-            return self._file.read(BLOCK)
+            block = self._file.read(BLOCK)
         except OSError as failure:
             raise self._unreadable(failure.strerror or str(failure)) from failure
+        self._on_block(block)
+        return block
 
     def _unreadable(self, reason: str) -> InvalidStemcell:
         path = self.path if len(self.path) < 200 else f"{self.path[:200]}..."

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from bosh_lxd_cpi.errors import InvalidStemcell
 from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.stemcell import qcow2
+from bosh_lxd_cpi.stemcell.input_file import InputFile
 from bosh_lxd_cpi.stemcell.read_ahead import read_ahead
-from bosh_lxd_cpi.stemcell.tarball import DiskImage, open_image
+from bosh_lxd_cpi.stemcell.tarball import DiskImage, find_image
 
 SLACK_MIB = 1024
 """An image may be this much larger than the disk of its stemcell."""
 MAX_DISK_MIB = 64 << 10
 """The limit for stemcells that do not have the property `disk`."""
+
+
+class Inspection(NamedTuple):
+    """What the first read of a stemcell's `image` found.
+
+    `sha256` identifies the content of the file. It is known before the upload, because an equal image makes the upload
+    unnecessary, and because the properties of an image come before its content. `used` is the result of
+    `qcow2.used_clusters` for a raw disk, and None for a qcow2 image.
+    """
+
+    sha256: str
+    used: list[bool] | None
 
 
 class Rootfs(NamedTuple):
@@ -26,26 +40,42 @@ class Rootfs(NamedTuple):
     chunks: Iterator[bytes]
 
 
+def inspect(path: str, *, disk_mib: int, is_raw: bool, deadline: Deadline) -> Inspection:
+    """Read a stemcell's `image`. `disk_mib` and `is_raw` are its cloud_properties.
+
+    Raises InvalidStemcell and DeadlineExceeded.
+    """
+    digest, used = hashlib.sha256(), None
+    with contextlib.closing(InputFile(path, deadline, on_block=digest.update)) as file:
+        if is_raw:
+            image = find_image(file)
+            if not image.start.startswith(qcow2.MAGIC):
+                _check_size(image, disk_mib)
+                with read_ahead(image.chunks()) as chunks:
+                    used = qcow2.used_clusters(chunks)
+        while file.read():
+            pass
+    return Inspection(digest.hexdigest(), used)
+
+
 @contextlib.contextmanager
-def open_rootfs(
-    path: str, *, disk_mib: int, is_raw: bool, deadline: Deadline, log: Callable[[str], object]
-) -> Iterator[Rootfs]:
-    """Open the disk image in the stemcell's tarball and convert it if it is raw.
+def open_rootfs(path: str, inspection: Inspection, *, disk_mib: int, deadline: Deadline) -> Iterator[Rootfs]:
+    """Open the disk image in a stemcell's `image`, and convert it if it is raw.
 
     Raises InvalidStemcell and DeadlineExceeded, also while the chunks are read. After the last chunk, the checksum of
     the tarball has been verified.
     """
-    with open_image(path, deadline) as image:
+    used = inspection.used
+    with contextlib.closing(InputFile(path, deadline)) as file:
+        image = find_image(file)
         _check_size(image, disk_mib)
-        if not is_raw or image.start.startswith(qcow2.MAGIC):
+        if used is None:
             qcow2.validate(image.start, image.size)
-            with read_ahead(image.chunks()) as chunks:
-                yield Rootfs(image.size, image.created, chunks)
-            return
-        log("the stemcell is raw: reading it once to find out which parts of it are empty")
-        used = qcow2.used_clusters(image.chunks())
-    with open_image(path, deadline) as image, read_ahead(qcow2.convert(image.chunks(), used, image.size)) as chunks:
-        yield Rootfs(qcow2.converted_size(used, image.size), image.created, chunks)
+            content, size = image.chunks(), image.size
+        else:
+            content, size = qcow2.convert(image.chunks(), used, image.size), qcow2.converted_size(used, image.size)
+        with read_ahead(content) as chunks:
+            yield Rootfs(size, image.created, chunks)
 
 
 def _check_size(image: DiskImage, disk_mib: int) -> None:

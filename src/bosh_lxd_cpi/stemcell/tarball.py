@@ -6,15 +6,14 @@ extends sparse files to any size.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import tarfile
 from collections.abc import Iterator
 
 from bosh_lxd_cpi.errors import InvalidStemcell
-from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.stemcell.gunzip import GzipReader
+from bosh_lxd_cpi.stemcell.input_file import InputFile
 
 MEMBER = "root.img"
 CHUNK = 128 << 10
@@ -61,11 +60,21 @@ class DiskImage:
         self._archive.skip_rest()
 
 
-@contextlib.contextmanager
-def open_image(path: str, deadline: Deadline) -> Iterator[DiskImage]:
-    """Open the root.img in a stemcell's tarball. Raises InvalidStemcell if there is none, and DeadlineExceeded."""
-    with GzipReader(path, deadline) as reader:
-        yield _find_image(_Archive(reader))
+def find_image(file: InputFile) -> DiskImage:
+    """Return the root.img in a stemcell's tarball. Raises InvalidStemcell if there is none, and DeadlineExceeded.
+
+    If several members have this name, the first one counts.
+    """
+    archive = _Archive(GzipReader(file))
+    for member in archive.members():
+        if os.path.normpath(member.name) == MEMBER:
+            if not member.isreg() or not member.size:
+                break
+            created = int(member.mtime) if 0 < member.mtime < MAX_TIME else 0
+            return DiskImage(archive, size=member.size, created=created)
+        if member.type not in WITHOUT_CONTENT:
+            archive.skip_other(_padded(member.size))
+    raise InvalidStemcell(f"{file.path} does not contain {MEMBER}", code="damaged_stemcell")
 
 
 class _Archive:
@@ -128,18 +137,6 @@ class _Archive:
             raise InvalidStemcell(
                 f"{self.path} has more than {MAX_OTHER_BYTES >> 20} MiB besides {MEMBER}", code="damaged_stemcell"
             )
-
-
-def _find_image(archive: _Archive) -> DiskImage:
-    for member in archive.members():
-        if os.path.normpath(member.name) == MEMBER:
-            if not member.isreg() or not member.size:
-                break
-            created = int(member.mtime) if 0 < member.mtime < MAX_TIME else 0
-            return DiskImage(archive, size=member.size, created=created)
-        if member.type not in WITHOUT_CONTENT:
-            archive.skip_other(_padded(member.size))
-    raise InvalidStemcell(f"{archive.path} does not contain {MEMBER}", code="damaged_stemcell")
 
 
 def _padded(size: int) -> int:
