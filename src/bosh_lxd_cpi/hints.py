@@ -171,6 +171,7 @@ HINTS = {
     "no_light_image": "Import the image into project {project}, or correct image_alias or image_fingerprint",
     "container_image": "Import the image again with a disk image (rootfs.img, qcow2)",
     "not_qcow2": "Upload an openstack-qcow2 stemcell; a raw stemcell needs disk_format: raw",
+    "large_stemcell": "Set disk in the cloud_properties of the stemcell (stemcell.MF) to the size of its disk in MiB",
     "sparse_stemcell": "Create the stemcell's image again, without tar's option --sparse (-S)",
     "damaged_stemcell": "Download the stemcell again; its image has to be a gzipped tar with one file root.img",
     # properties

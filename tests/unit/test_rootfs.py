@@ -100,8 +100,9 @@ def test_size_is_limited_by_the_disk_of_the_stemcell(tmp_path, disk_mib, size_mi
     path = write_gzip(tmp_path / "image", header(tarfile.REGTYPE, size_mib * MIB, "root.img") + start)
     limit = disk_mib + 1024 if disk_mib else 65536
     expected = "unexpected end of data" if is_valid else f"has {size_mib} MiB, more than the limit of {limit} MiB"
-    with pytest.raises(InvalidStemcell, match=expected):
+    with pytest.raises(InvalidStemcell, match=expected) as raised:
         read(path, disk_mib=disk_mib)
+    assert raised.value.code == ("damaged_stemcell" if is_valid else "large_stemcell")
 
 
 def sparse(size: int) -> bytes:

@@ -81,4 +81,7 @@ def open_rootfs(path: str, inspection: Inspection, *, disk_mib: int, deadline: D
 def _check_size(image: DiskImage, disk_mib: int) -> None:
     limit = disk_mib + SLACK_MIB if disk_mib else MAX_DISK_MIB
     if image.size > limit << 20:
-        raise InvalidStemcell(f"the stemcell's root.img has {image.size >> 20} MiB, more than the limit of {limit} MiB")
+        raise InvalidStemcell(
+            f"the stemcell's root.img has {image.size >> 20} MiB, more than the limit of {limit} MiB",
+            code="large_stemcell",
+        )
