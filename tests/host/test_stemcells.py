@@ -300,6 +300,11 @@ def test_rejects_invalid_path(cpi, path, message):
     assert "unexpected" not in exc_info.value.message and len(exc_info.value.message) < 500
 
 
+def large_files(directory: Path) -> set[Path]:
+    """Return the files of a mebibyte or more."""
+    return {path for path in directory.rglob("*") if path.is_file() and path.stat().st_size >= MIB}
+
+
 @pytest.fixture
 def large_stemcell(tmp_path) -> str:
     """The image of a stemcell with 300 MiB of data. The server does not parse it during import."""
@@ -314,12 +319,12 @@ def large_stemcell(tmp_path) -> str:
 def test_streams_large_stemcell_with_progress(host, cpi, tmp_path, large_stemcell):
     cpi.program = cpi_with_memory(tmp_path)
     cpi.call("info")
-    before = set(tmp_path.iterdir())
+    before = large_files(tmp_path)
     stemcell = cpi.call("create_stemcell", large_stemcell, PROPERTIES)
     assert [int(percent) for percent in re.findall(r"uploading the stemcell: (\d+) %", cpi.last.stderr)] == list(
         range(10, 101, 10)
     )
-    assert set(tmp_path.iterdir()) == before, "no temporary copy"
+    assert large_files(tmp_path) == before, "no temporary copy"
     cpi.call("delete_stemcell", stemcell)
     assert peak_memory(cpi) < MAX_MEMORY
 
@@ -359,9 +364,9 @@ def test_converts_raw_stemcell_to_qcow2(host, cpi, guest_stemcell, tmp_path, gue
     subprocess.run(["qemu-img", "convert", "-O", "raw", tmp_path / "root.qcow2", tmp_path / "root.raw"], check=True)
     path = write_tarball(tmp_path / "image", tmp_path / "root.raw")
     cpi.call("info")
-    before = set(tmp_path.iterdir())
+    before = large_files(tmp_path)
     stemcell = cpi.call("create_stemcell", path, {**PROPERTIES, "disk_format": "raw"})
-    assert set(tmp_path.iterdir()) == before, "no temporary copy"
+    assert large_files(tmp_path) == before, "no temporary copy"
     [image] = images(host)
     assert image["size"] < (tmp_path / "root.raw").stat().st_size / 2, "zeros are left out"
     vm, _ = cpi.call(
