@@ -24,7 +24,7 @@ class GzipReader:
         self._compressed = b""
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes, fewer at the end of the content. Whoever gets fewer knows that the CRC is correct."""
+        """Return `size` bytes, fewer at the end of the content. If it returns fewer, CRC and length are correct."""
         pieces = []
         while size and (piece := self._decompress(size)):
             pieces.append(piece)

@@ -1,7 +1,7 @@
 """The disk image in a stemcell's `image`, a gzipped tar with one file root.img, as a stream.
 
-tarfile reads the headers only: it keeps extended headers of any size in memory, calls itself for each of them, and
-extends sparse files to any size.
+tarfile parses single headers only. To read whole archives with it is unsafe: it keeps extended headers of any size in
+memory, calls itself for each of them, and extends sparse files to any size.
 """
 
 from __future__ import annotations
