@@ -32,16 +32,23 @@ from bosh_lxd_cpi.lxd import client, operations, session
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
 session.Session.__init__.__kwdefaults__["retry"] = RetryPolicy(total_seconds={retry_seconds})
 operations.WAIT_SLICE, client.WAIT_MARGIN, client.UPLOAD_SECONDS = 10, 2, 4
-client.STORAGE_SECONDS = {read_seconds}
+client.STORAGE_SECONDS = float("{storage_seconds}")
 session.Session.send.__kwdefaults__["timeout"] = {read_seconds}
 sys.exit(cli.main(sys.argv[1:], os.environ))' "$@"
 """
 
 
-def cpi_with_short_timeouts(directory: Path, retry_seconds: int, *, read_seconds: float = 4.0) -> Path:
+def cpi_with_short_timeouts(
+    directory: Path, retry_seconds: int, *, read_seconds: float = 4.0, storage_seconds: float | None = None
+) -> Path:
     """Return a CPI that retries for `retry_seconds` and waits `read_seconds` for a response, except for uploads."""
     program = directory / f"cpi-{retry_seconds}"
-    text = SHORT_TIMEOUTS.format(root=ROOT, retry_seconds=retry_seconds, read_seconds=read_seconds)
+    text = SHORT_TIMEOUTS.format(
+        root=ROOT,
+        retry_seconds=retry_seconds,
+        read_seconds=read_seconds,
+        storage_seconds=read_seconds if storage_seconds is None else storage_seconds,
+    )
     program.write_text(text, "utf-8")
     program.chmod(0o755)
     return program

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 
 import pytest
 
 from tests.host import processes, server
 from tests.host.director import CallError, environment, manual_network
+from tests.host.fault_environment import cpi_with_short_timeouts
+from tests.host.machine import wait_until
+from tests.host.paused_program import PausedProgram
 from tests.host.tiny_stemcell import Connection
 
 IP, OTHER_IP = "10.245.0.31", "10.245.0.32"
@@ -199,6 +203,26 @@ def test_cids_of_other_clouds_do_not_exist(cpi, cid):
     assert [cpi.call(method, cid) for method in ("has_vm", "has_disk")] == [False, False]
     for method in ("delete_vm", "delete_disk", "delete_snapshot", "delete_stemcell"):
         assert cpi.call(method, cid) is None
+
+
+@pytest.mark.every_server
+def test_disk_calls_wait_for_slow_storage(host, cpi, tmp_path):
+    """Most servers respond to changes of volumes when they are complete."""
+    cpi.program = cpi_with_short_timeouts(tmp_path, 2, read_seconds=1, storage_seconds=math.inf)
+    disk = call_slowly(host, cpi, "create_disk", 64, {})
+    assert cpi.last.requests == 1
+    call_slowly(host, cpi, "delete_disk", disk)
+    assert cpi.last.requests == 1
+
+
+def call_slowly(host, cpi, method, *arguments):
+    """Return the result of a call during which the storage does not respond for longer than a time-out."""
+    with PausedProgram(host.name, "btrfs", f"subvolume {method.partition('_')[0]} *") as btrfs:
+        process = cpi.start(method, *arguments)
+        btrfs.wait()
+        assert not wait_until(lambda: process.poll() is not None, seconds=2)
+        btrfs.resume()
+        return cpi.finish(process, method, 0)
 
 
 @pytest.mark.every_server
