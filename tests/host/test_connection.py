@@ -75,13 +75,13 @@ def test_untrusted_certificate_error_explains_how_to_trust(host, cpi, untrusted_
 
 
 @pytest.fixture(params=["untrusted", "of another project"])
-def hidden(request, host, cpi, stranger, tmp_path, stemcell_cids):
+def hidden_cids(request, host, cpi, untrusted_certificate, tmp_path, stemcell_cids):
     """CIDs of objects that exist, for a director whose certificate must not see them."""
     disk = cpi.call("create_disk", 16, {}, None)
     cids = {"vm": "vm-1", "disk": disk, "stemcell": stemcell_cids["noble"]}
     cids["snapshot"] = cpi.call("snapshot_disk", disk, {})
     owner = dict(cpi.config["server"])
-    cpi.config["server"].update(stranger)
+    cpi.config["server"].update(untrusted_certificate)
     if request.param == "of another project":
         word = "add-certificate" if host.type == "incus" else "add"
         server.client(
@@ -90,13 +90,13 @@ def hidden(request, host, cpi, stranger, tmp_path, stemcell_cids):
     yield cids
     cpi.config["server"] = owner
     if request.param == "of another project":
-        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(stranger["tls_client_cert"])).hexdigest()
+        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(untrusted_certificate["tls_client_cert"])).hexdigest()
         server.client(host.name, "config", "trust", "remove", digest)
     cpi.call("delete_disk", disk)
 
 
 @pytest.mark.every_server
-def test_hidden_object_does_not_count_as_missing(host, cpi, hidden):
+def test_hidden_object_does_not_count_as_missing(host, cpi, hidden_cids):
     before = inventory(host)
     for method, *objects in (
         ("has_vm", "vm"),
@@ -110,7 +110,7 @@ def test_hidden_object_does_not_count_as_missing(host, cpi, hidden):
         ("delete_stemcell", "stemcell"),
     ):
         with pytest.raises(CallError, match=r"server\.project_name") as exc_info:
-            cpi.call(method, *(hidden[name] for name in objects))
+            cpi.call(method, *(hidden_cids[name] for name in objects))
         assert (method, exc_info.value.type) == (method, "Bosh::Clouds::CloudError")
     assert inventory(host) == before
 
