@@ -23,7 +23,7 @@ class Field(Generic[Value]):
     """
 
     def __init__(self, kind: type[Value], default: Value | None = None, *, of: tuple[type, ...] = ()) -> None:
-        self._kind, self._default, self._kinds = kind, default, (kind, *of)
+        self._default, self._kinds = default, (kind, *of)
 
     def __set_name__(self, owner: type[Resource], name: str) -> None:
         self._name = name.rstrip("_")
