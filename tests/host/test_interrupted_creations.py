@@ -49,13 +49,13 @@ def test_create_vm_names_vm_of_creation_elsewhere(env):
     vm = file.name.removeprefix(locks.PREFIX)
     with locks.exclusive(env.lock_directory, vm, log=Log("test"), sleep=pytest.fail):
         with pytest.raises(
-            errors.VMCreationFailed, match=f"{vm} has it, which is in the state creating for 0 min"
+            errors.VMCreationFailed, match=f"{vm} has it, which has been in the state creating for 0 min"
         ) as running:
             env.director.call(*call)
         assert "1 being created" in env.cleanup()
     assert not lock_files(env)
     with pytest.raises(
-        errors.VMCreationFailed, match=f"{vm} has it, which is in the state creating for 0 min"
+        errors.VMCreationFailed, match=f"{vm} has it, which has been in the state creating for 0 min"
     ) as after_end:
         env.director.call(*call)
     for raised in (running, after_end):

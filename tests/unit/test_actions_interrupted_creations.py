@@ -69,7 +69,7 @@ def test_names_vm_without_lock_and_its_age(context, wire, responses, cid, clock)
     clock.now_is += 4 * 60
     with pytest.raises(errors.AddressTaken) as raised:
         remove(context)
-    assert raised.value.brief == f"IP address taken; {cid} has it, which is in the state creating for 4 minutes"
+    assert raised.value.brief == f"IP address taken; {cid} has it, which has been in the state creating for 4 minutes"
     assert raised.value.code == "interrupted_elsewhere"
 
 
@@ -91,10 +91,12 @@ def test_removes_nothing_if_the_lock_cannot_be_used(context, wire, responses, ci
     assert f"warn  test: the lock of {cid} cannot be used" in log.stream.getvalue()
 
 
-def test_raises_the_failure_if_no_vm_is_in_the_way(context, wire, responses):
-    wire.script(("GET /1.0/instances", responses.sync([instance("web", **{"ipv4.address": "10.0.0.6"})])))
+@pytest.mark.parametrize("device", [{"ipv4.address": "10.0.0.6"}, {"network": "lxdbr1"}], ids=["address", "network"])
+def test_raises_the_failure_if_no_vm_is_in_the_way(context, wire, responses, device):
+    unfiltered = {"ipv6.address": "none"}
+    wire.script(("GET /1.0/instances", responses.sync([instance("web", **unfiltered, **device)])))
     with pytest.raises(errors.AddressTaken) as raised:
-        remove(context)
+        remove(context, **unfiltered)
     assert raised.value is TAKEN
 
 

@@ -23,7 +23,7 @@ UNIQUE_KEYS = {
     errors.AlreadyExists: ("host_name",),
     errors.InUse: ("source",),
 }
-"""The keys of devices whose values only one VM can have, by the error if another VM has them."""
+"""The keys of devices whose values only one VM of a network or pool can have, by the error if another VM has them."""
 
 
 def remove_conflicting_vms(context: Context, cid: str, *, devices: Devices, failure: errors.ServerError) -> None:
@@ -47,8 +47,14 @@ def remove_conflicting_vms(context: Context, cid: str, *, devices: Devices, fail
             vms.destroy(context, instance.name, extra_pools=pools)
 
 
-def _values(devices: Devices, keys: tuple[str, ...]) -> set[tuple[str, str]]:
-    return {(key, device[key]) for device in devices.values() for key in keys if device.get(key)}
+def _values(devices: Devices, keys: tuple[str, ...]) -> set[tuple[str, str, str]]:
+    """Return key and value of what only one VM can have, with the network or pool in which it is unique."""
+    return {
+        (key, device[key], device.get("network") or device.get("parent") or device.get("pool", ""))
+        for device in devices.values()
+        for key in keys
+        if device.get(key, "none") != "none"  # an address can be none
+    }
 
 
 def _is_creating(instance: Instance) -> bool:
@@ -73,5 +79,8 @@ def _describe(context: Context, instance: Instance, failure: errors.ServerError)
     origin = naming.origin(instance.name)
     if origin and _is_creating(instance):
         minutes = (context.clock.time() - origin.created) / 60
-        brief, code = f"{brief}, which is in the state creating for {minutes:.0f} minutes", "interrupted_elsewhere"
+        brief, code = (
+            f"{brief}, which has been in the state creating for {minutes:.0f} minutes",
+            "interrupted_elsewhere",
+        )
     return type(failure)(brief, detail=failure.detail, code=code, **{**failure.fields, "vm": instance.name})
