@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import create_vm, disks, snapshots, stemcells, vms, volumes
+from bosh_lxd_cpi.actions import create_vm, disks, images, snapshots, stemcells, vms, volumes
 from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.admin import inventory
 from bosh_lxd_cpi.admin.doctor.checks.network import subnet
@@ -152,14 +152,7 @@ class _Run:
 
 
 def _with_deadline(actions: Context, *, what: str) -> Context:
-    deadline = Deadline(actions.clock, STEP_SECONDS, what=what)
-    return Context(
-        config=actions.config,
-        client=actions.client.with_deadline(deadline),
-        clock=actions.clock,
-        log=actions.log,
-        director=actions.director,
-    )
+    return actions.with_deadline(Deadline(actions.clock, STEP_SECONDS, what=what))
 
 
 def _check_running(actions: Context, vm: str) -> None:
@@ -210,7 +203,6 @@ def _remove(actions: Context, resource: inventory.Resource) -> None:
     elif resource.kind in (inventory.EPHEMERAL, inventory.CONFIG):
         volumes.delete_volume(actions, resource.pool, resource.cid)
     elif resource.kind == inventory.IMAGE and resource.state == inventory.NO_ALIAS:
-        what = f"deleting image {resource.cid}"
-        actions.run_operation(lambda: actions.client.delete_image(resource.cid), what=what)
+        images.delete_unused(actions, resource.cid)
     elif resource.kind == inventory.IMAGE:
         stemcells.delete_stemcell(actions, resource.cid)
