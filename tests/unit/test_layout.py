@@ -1,8 +1,9 @@
 """The layout of the package: which folder may import which, and what each module and function must have.
 
-    admin, protocol -> actions, recording -> guest, lxd -> model, config, stemcell -> runtime -> errors, hints
+    admin, protocol -> actions, recording -> guest, lxd -> model, config, stemcell -> runtime -> errors
 
-A module imports from its own folder and from those further to the right. See docs/development/architecture.md.
+A module imports from its own folder and from some of those further to the right: see MAY_IMPORT, and
+docs/development/architecture.md.
 """
 
 from __future__ import annotations

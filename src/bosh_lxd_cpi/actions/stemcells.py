@@ -26,7 +26,7 @@ LIGHT = "light: "
 
 
 def create_stemcell(context: Context, image_path: str, cloud_properties: Any, tags: Any = None) -> str:
-    """Import a stemcell and return its CID, an alias of its image. Stemcells with equal content share one image.
+    """Import a stemcell and return its CID, an alias of its image. Stemcells with equal name, version and content share one image.
 
     A director gets the same CID for the same name, version and content: `bosh upload-stemcell --fix` overwrites the CID
     in its database, so nobody would delete the old one. Requests: list of images, upload, wait, alias, image; without

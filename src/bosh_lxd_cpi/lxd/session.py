@@ -24,9 +24,9 @@ from bosh_lxd_cpi.runtime.retry import RetryPolicy
 DEFAULT_RETRY = RetryPolicy()
 MAY_CONTINUE = "the server did not respond, and may still be working on it"
 PROJECTS = "/1.0/projects/"
-UNPROTECTED = re.compile(rf"{PROJECTS}|/1\.0/operations/")
+UNCHECKED = re.compile(rf"{PROJECTS}|/1\.0/operations/")
 """Paths whose 404 is not checked: the check itself, and operations, where 404 says nothing about an object."""
-PROTECTED = re.compile(rf"{PROJECTS}|/1\.0/instances/|/1\.0/storage-pools/[^/]+/volumes/custom/")
+PROVES_ACCESS = re.compile(rf"{PROJECTS}|/1\.0/instances/|/1\.0/storage-pools/[^/]+/volumes/custom/")
 """Paths that a server shows only to a certificate that may see the project."""
 
 
@@ -88,10 +88,10 @@ class Session:
                 seconds = self.deadline.clock.monotonic() - started
                 self.log.debug(f"{method} {path}: status {response.status} after {seconds:.3f} s")
                 content = envelope.parse(response, what=what, endpoint=f"{method} {path}", fields=fields or {})
-                self.sees_project = self.sees_project or method != "GET" or PROTECTED.match(path) is not None
+                self.sees_project = self.sees_project or method != "GET" or PROVES_ACCESS.match(path) is not None
                 return content
             except errors.NotFound:
-                if not self.sees_project and not UNPROTECTED.match(path):
+                if not self.sees_project and not UNCHECKED.match(path):
                     self._read_project()
                 raise
             except errors.ServerError as failure:

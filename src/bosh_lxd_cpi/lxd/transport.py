@@ -18,7 +18,7 @@ from bosh_lxd_cpi.lxd.library import urllib3
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
-"""Time of a server for a request that it has received. Changes of volumes and waits for operations take longer."""
+"""Time of a server for a request that it has received. Changes of volumes and uploads take longer."""
 DEFAULT_PORT = 8443
 READ_BYTES = 64 << 10
 

@@ -1,6 +1,6 @@
 """Named locks among the processes of one machine.
 
-create_vm holds a lock with the name of its VM from before its first request until after its last one, and the kernel
+create_vm holds a lock with the name of its VM from before its first change until after its last one, and the kernel
 releases the lock when the process dies. So cleanup sees which creations run, and calls that change the same object wait
 for each other. All calls of one director run on one machine, and so does its cleanup.
 
