@@ -45,9 +45,9 @@ HINTS = {
     "no_snapshots": "LXD 5.21.3 and later, and 6.2 and later, allow a restricted certificate to create volume"
     " snapshots, but not to list or delete them: trust the certificate without --restricted, or disable snapshots in"
     " the director; existing snapshots are deleted with their disks",
-    "no_entitlement": "LXD hides what a fine-grained identity may not view: `lxc auth group permission add GROUP"
-    " project {project} operator`, and for networks of the project default `lxc auth group permission add GROUP"
-    " project default can_view` and `lxc auth group permission add GROUP project default can_view_networks`",
+    "no_entitlement": "Allow the group of the identity to view the object, which LXD hides: `lxc auth group permission"
+    " add GROUP project {project} operator`; for networks of the project default, also run `lxc auth group permission"
+    " add GROUP project default can_view` and `lxc auth group permission add GROUP project default can_view_networks`",
     # server and cluster
     "wrong_type": "Set `server.type: {server}`",
     "too_old": "Upgrade the server to LXD 5.0, Incus 6.0 or later",

@@ -202,8 +202,8 @@ def _console(client: Client, vm: str) -> str:
 def _network(client: Client, name: str | None, subnet: str) -> tuple[str, str]:
     """Return the name of a network and its gateway with prefix length. Raises HostError.
 
-    The network is the one with this name, or else the first managed network with IPv4. With `subnet`, the server is not
-    asked.
+    The network is the one with this name, or else the first managed network with IPv4. With `name` and `subnet`, no
+    request is sent.
     """
     from bosh_lxd_cpi import hints
     from bosh_lxd_cpi.errors import CpiError

@@ -3,7 +3,7 @@
     python3 -m tests.host.pictures
 
 `bin/demo` and `bin/doctor` run on a test host with Incus 6.0, so root on x86-64 Linux is required. test_pictures.py
-fails when a picture no longer has the lines that the programs print.
+fails when a picture does not have the lines that the programs print.
 """
 
 from __future__ import annotations

@@ -376,7 +376,7 @@ def test_removes_all_resources_of_killed_create_vm(host, cpi, image, factory):
         output(cleanup(cpi, "--min-age", "0"))
         remaining = names(host) - before
         if any(request.startswith("PATCH") for request in requests):
-            assert len(remaining) == 3, "the VM is complete; cleanup cannot know that BOSH has no CID"
+            assert len(remaining) == 3, "the VM is complete; the server has no information that BOSH has no CID"
             cpi.call("delete_vm", min(remaining))
         else:
             counts[requests[-1]] = count

@@ -136,7 +136,7 @@ def test_reports_unknown_member(cluster, tiny):
         cluster.cpi.call("create_disk", 16, {"target": "node3"}, None)
 
 
-def test_member_that_accepts_no_vms_names_the_way_out(cluster, tiny):
+def test_hint_for_member_that_accepts_no_vms(cluster, tiny):
     vm = cluster.make_vm(tiny, "10.245.0.90", {**VM, "target": "node2"})
     member = cluster.server.query("GET", "/1.0/cluster/members/node2")
     cluster.server.query("POST", "/1.0/cluster/groups", {"name": "rack2"})

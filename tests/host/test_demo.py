@@ -28,7 +28,7 @@ print(json.dumps([target.config, target.ip, target.netmask, target.gateway]))
 
 
 def own_server(host: server.Facts, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Ask the demo for its target, in the network of the host."""
+    """Run demo.own_server in the network of the host."""
     environ = {
         "SERVER_URL": host.url,
         "SERVER_CLIENT_CERT": host.client_cert,

@@ -1,4 +1,4 @@
-"""The pictures of terminal sessions in docs/images have the lines that the programs print now."""
+"""The pictures of terminal sessions in docs/images have the lines that the programs print."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def picture(name: str) -> list[str]:
     return pictures.lines((pictures.IMAGES / f"{name}.svg").read_text("utf-8"))
 
 
-def printed(command: str, output: str) -> list[str]:
+def output_lines(command: str, output: str) -> list[str]:
     return pictures.lines(terminal.svg(command, output))
 
 
 def test_picture_of_a_deployment_is_current():
-    assert picture("deploy-bosh") == printed(*pictures.deploy_bosh()), REMAKE
+    assert picture("deploy-bosh") == output_lines(*pictures.deploy_bosh()), REMAKE
 
 
 def test_picture_of_the_doctor_is_current(host):
@@ -30,7 +30,7 @@ def test_picture_of_the_doctor_is_current(host):
     def statuses(lines: list[str]) -> list[str]:
         return [line[:24] for line in lines if re.match("ok|warn|fail", line)]
 
-    assert statuses(picture("doctor")) == statuses(printed(*pictures.doctor(host))), REMAKE
+    assert statuses(picture("doctor")) == statuses(output_lines(*pictures.doctor(host))), REMAKE
 
 
 def test_picture_of_the_demo_is_current():
@@ -41,7 +41,7 @@ def test_picture_of_the_demo_is_current():
 
     done = subprocess.run([ROOT / "bin/demo", "--replay"], capture_output=True, text=True, check=True)
     shown = steps(picture("demo"))
-    assert len(shown) == 17 and shown == steps(printed("bin/demo", done.stdout)), REMAKE
+    assert len(shown) == 17 and shown == steps(output_lines("bin/demo", done.stdout)), REMAKE
 
 
 def test_pictures_are_wrapped_and_coloured():

@@ -1,6 +1,6 @@
 """The daemon is killed while it creates a disk, a snapshot or a VM. It keeps the object, but not the content.
 
-Whatever the call returns has to be complete; if the call fails, no resources are left.
+An object that the call returns is complete. If the call fails, no resources are left.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def test_create_vm_is_retryable_when_its_ephemeral_disk_is_lost(host, cpi, kille
 
 @pytest.mark.parametrize("killed", ["daemon", "daemon and program"])
 def test_create_vm_in_pool_of_directories(dir_pool, killed, tmp_path):
-    """A half-created VM that LXD 5.0 started once can never be deleted."""
+    """LXD 5.0 cannot delete an incomplete VM after its first start."""
     before = inventory(dir_pool)
     cpi = Director(configuration(dir_pool), tmp_path, prefix=server.netns_command(dir_pool.name))
     call = create_vm(cpi, tmp_path)

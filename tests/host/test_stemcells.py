@@ -129,7 +129,9 @@ FINGERPRINT = re.compile("/1.0/images/[0-9a-f]{64}$")
 def test_image_that_is_deleted_and_named_at_the_same_time(
     host, cpi, qcow2, another_director, tmp_path, *, deletion, request_
 ):
-    """Another machine creates the stemcell before a request of the deletion. Whoever is first, its CID has an image."""
+    """Another machine creates the stemcell before a request of the deletion. In each order, the new CID has an
+    image.
+    """
     first = cpi.call("create_stemcell", qcow2, PROPERTIES)
     if deletion == "cleanup":
         server.client(host.name, "query", "-X", "DELETE", f"/1.0/images/aliases/{first}?project={host.project}")
@@ -227,7 +229,7 @@ def flip_bit(content: bytes) -> bytes:
 
 
 def write_sparse(path: Path) -> None:
-    """Write a tarball of a few hundred bytes that claims to have a terabyte."""
+    """Write a tarball of a few hundred bytes whose header contains a size of a terabyte."""
     with (path.parent / "root.img").open("wb") as file:
         file.write(image_header())
         file.truncate(1 << 40)

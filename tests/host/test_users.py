@@ -1,4 +1,4 @@
-"""Users of one machine who share /tmp: their locks, and what others put in the way."""
+"""Users of one machine who share /tmp: their locks, and files and directories of other users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.host.director import CallError, Director
 from tests.host.fault_environment import FaultEnvironment
 
 NOBODY = 65534
-THIRD = 65533
+OTHER_USER = 65533
 
 
 class UserDirector(Director):
@@ -64,7 +64,7 @@ def test_locks_of_another_users_directory_are_refused(env, users):
     director = users[NOBODY]
     director.locks.mkdir()
     director.locks.chmod(0o777)
-    os.chown(director.locks, THIRD, THIRD)
+    os.chown(director.locks, OTHER_USER, OTHER_USER)
     with pytest.raises(CallError, match=r"it belongs to another user.*Set throttle_config"):
         director.call("create_disk", 16, {}, None)
     director.config["throttle_config"] = {}

@@ -73,7 +73,7 @@ def test_damaged_input_causes_no_internal_error(offline):
 
 
 @pytest.mark.long
-def test_much_damaged_input_causes_no_internal_error(offline):
+def test_more_damaged_inputs_cause_no_internal_error(offline):
     for number in range(CASES, LONG_CASES):
         check(number)
 

@@ -1,4 +1,4 @@
-"""A terminal session as a self-contained SVG, and its text again."""
+"""The output of a command as a self-contained SVG, and the text of such an SVG."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def log() -> Log:
 def client(wire: Wire, clock: ManualClock, log: Log) -> Client:
     """A client that the server has shown its project: a 404 causes no further request."""
     client = Client(wire, project="prod", deadline=Deadline(clock, 300), log=log)
-    client.sees_project = True
+    client.project_is_visible = True
     return client
 
 
@@ -124,7 +124,7 @@ def context(wire: Wire, client: Client, clock: ManualClock, log: Log, tmp_path: 
             agent_config=config.agent_config._replace(filestore_path=str(tmp_path)),
         )
         call_client = Client(wire, project=client.project, deadline=client.deadline, log=log, retry=retry)
-        call_client.sees_project = True
+        call_client.project_is_visible = True
         return Context(
             config=config, client=call_client, clock=clock, log=log, director="d1r", change_retry=change_retry
         )

@@ -19,8 +19,8 @@ def cid(clock) -> str:
 
 
 @pytest.fixture
-def killed(tmp_path, cid) -> None:
-    """A process of this machine was killed during the creation of the VM."""
+def abandoned_lock(tmp_path, cid) -> None:
+    """A process of this machine was abandoned_lock during the creation of the VM."""
     directory = str(tmp_path / "locks")
     lock_files.make_directory(directory)
     lock_files.create(locks.lock_path(directory, cid))
@@ -35,7 +35,7 @@ def remove(context, *, failure: errors.ServerError = TAKEN, **device: str) -> No
     remove_conflicting_vms(context(), "vm-new", devices={"eth0": {**NIC, **device}}, failure=failure)
 
 
-@pytest.mark.usefixtures("killed")
+@pytest.mark.usefixtures("abandoned_lock")
 def test_removes_vm_of_killed_creation_with_volumes(context, wire, responses, cid, tmp_path):
     wire.script(
         (
@@ -55,7 +55,7 @@ def test_removes_vm_of_killed_creation_with_volumes(context, wire, responses, ci
 
 
 @pytest.mark.parametrize("state", ["created", "failed"])
-@pytest.mark.usefixtures("killed")
+@pytest.mark.usefixtures("abandoned_lock")
 def test_names_vm_in_another_state(context, wire, responses, cid, state):
     wire.script(("GET /1.0/instances", responses.sync([instance(cid, state=state)])))
     with pytest.raises(errors.AddressTaken) as raised:

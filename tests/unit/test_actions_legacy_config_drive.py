@@ -70,7 +70,7 @@ def test_new_drive_names_disks_by_id_without_the_detached_one(context, wire, res
         (f"PATCH {VM}", responses.sync()),
         (f"DELETE {VOLUMES}/vol-c-old", responses.sync()),
     )
-    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+    legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
     settings = {"agent_id": "a", "mbus": "nats://secret", "disks": REMAINING}
     upload = wire.request_to(f"POST {VOLUMES}")
     assert upload.body == drive.image(
@@ -91,7 +91,7 @@ def test_new_drive_names_disks_by_id_without_the_detached_one(context, wire, res
 
 def test_sends_no_request_when_the_drive_lacks_the_disk(context, settings_file):
     settings_file.write_text(json.dumps({"disks": REMAINING}))
-    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+    legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_sends_no_request_when_the_drive_lacks_the_disk(context, settings_file):
 )
 def test_ignores_invalid_settings_file(context, settings_file, content):
     settings_file.write_text(content, "latin-1")
-    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+    legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
     assert settings_file.read_text("latin-1") == content
 
 
@@ -110,7 +110,7 @@ def test_keeps_other_paths_of_disks(context, wire, responses, settings_file):
         (f"PATCH {VM}", responses.sync()),
         (f"DELETE {VOLUMES}/vol-c-old", responses.sync()),
     )
-    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+    legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
     assert json.loads(settings_file.read_text())["disks"] == {**REMAINING, "ephemeral": None, "system": "/dev/vda"}
 
 
@@ -121,7 +121,7 @@ def test_rolls_back_the_drive_when_the_change_fails(context, wire, responses, se
         (f"DELETE {VOLUMES}/{new_drive}", responses.sync()),
     )
     with pytest.raises(errors.CloudError, match="Failed to add device"):
-        legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+        legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
     assert json.loads(settings_file.read_text())["disks"] == DISKS
 
 
@@ -137,7 +137,7 @@ def test_reads_the_vm_again_when_another_client_changed_it(context, wire, respon
         (f"PATCH {VM}", responses.sync()),
         (f"DELETE {VOLUMES}/vol-c-old", responses.sync()),
     )
-    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+    legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
     patches = wire.requests_to(f"PATCH {VM}")
     assert [(patch.headers["If-Match"], patch.body["description"]) for patch in patches] == [
         ("e-1", "db/0"),
@@ -172,10 +172,10 @@ def test_checks_the_change_without_agent(context, wire, responses, settings_file
         (f"DELETE {VOLUMES}/{deleted}", responses.sync()),
     )
     if changed:
-        legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+        legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
     else:
         with pytest.raises(errors.CloudError):
-            legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+            legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
 
 
 def test_creates_the_drive_on_the_member_of_the_vm(context, wire, responses, settings_file):
@@ -185,17 +185,17 @@ def test_creates_the_drive_on_the_member_of_the_vm(context, wire, responses, set
         (f"PATCH {VM}", responses.sync()),
         (f"DELETE {VOLUMES}/vol-c-old", responses.sync()),
     )
-    legacy_config_drive.forget_disk(context(), "vm-1", "vol-p-1")
+    legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
     assert wire.request_to(f"POST {VOLUMES}").query["target"] == "m2"
 
 
 def test_forget_vm_deletes_the_settings_file(context, settings_file):
-    legacy_config_drive.forget_vm(context(), "vm-1")
+    legacy_config_drive.delete_settings(context(), "vm-1")
     assert not settings_file.exists()
-    legacy_config_drive.forget_vm(context(), "vm-1")
+    legacy_config_drive.delete_settings(context(), "vm-1")
 
 
 def test_forget_vm_warns_when_the_file_cannot_be_deleted(context, tmp_path, log):
     (tmp_path / "vm-1.json").mkdir()
-    legacy_config_drive.forget_vm(context(), "vm-1")
+    legacy_config_drive.delete_settings(context(), "vm-1")
     assert "the settings file of vm-1 was not deleted: " in log.stream.getvalue()

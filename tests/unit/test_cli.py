@@ -414,7 +414,7 @@ def fake_python(path: Path, version: str) -> None:
     path.chmod(0o755)
 
 
-NO_PYTHON = "no Python 3.10 or newer on this machine: install python3, or use a release that carries one"
+NO_PYTHON = "no Python 3.10 or newer on this machine: install python3, or use a release that contains one"
 
 
 @pytest.mark.parametrize("request_bytes", [ask("info"), b"", b"no newline at the end", b"\n\n\n", ask("x") * 10_000])

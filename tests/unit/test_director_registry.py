@@ -44,14 +44,14 @@ def test_does_not_follow_symbolic_links(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
-def test_believes_no_directory_that_all_users_can_write_to(tmp_path, mode):
+def test_ignores_directory_that_all_users_can_write_to(tmp_path, mode):
     director_registry.remember(str(tmp_path), UUID)
     tmp_path.chmod(mode)
     assert director_registry.directors(str(tmp_path)) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_believes_no_file_of_another_user(tmp_path):
+def test_ignores_file_of_another_user(tmp_path):
     director_registry.remember(str(tmp_path), UUID)
     director_registry.remember(str(tmp_path), "planted")
     os.chown(tmp_path / "director-planted", 65534, 65534)

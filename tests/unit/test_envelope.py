@@ -64,7 +64,7 @@ def test_goes_by_the_type_not_by_the_status(responses):
 def test_raises_wait_ended_for_an_error_under_200(responses):
     with pytest.raises(WaitEnded, match=r"^context deadline exceeded$"):
         read(responses.error_with_http_200())
-    with pytest.raises(WaitEnded, match=r"^no reason given$"):
+    with pytest.raises(WaitEnded, match=r"^no error message$"):
         read(responses.error_with_http_200(""))
 
 
@@ -93,7 +93,7 @@ def test_prefers_the_code_in_the_body(responses):
 
 
 def test_uses_the_status_without_a_code_in_the_body():
-    with pytest.raises(errors.NotFound, match="reading x: no reason given"):
+    with pytest.raises(errors.NotFound, match="reading x: no error message"):
         read(HttpResponse(404, {}, b'{"type":"error"}'))
 
 

@@ -48,7 +48,7 @@ def test_reads_empty_content(tmp_path):
 @pytest.mark.parametrize("cut", [1, 4, 8, 9])
 def test_rejects_file_without_end(tmp_path, content, cut):
     (tmp_path / "file").write_bytes(gzip.compress(content)[:-cut])
-    with pytest.raises(InvalidStemcell, match="not a complete gzipped tar: the file ends before its content"):
+    with pytest.raises(InvalidStemcell, match="not a complete gzipped tar: the gzip data ends too early"):
         read(tmp_path / "file")
 
 

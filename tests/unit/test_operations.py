@@ -126,19 +126,19 @@ def test_checks_a_failure_that_a_wait_reports(client, wire, responses):
         wait(client, ASYNC, what="x")
 
 
-def test_uses_the_waits_failure_of_a_forgotten_operation(client, wire, responses):
+def test_uses_the_failure_of_the_wait_of_a_missing_operation(client, wire, responses):
     wire.script((WAIT, responses.error_with_http_200("In use")), (LOOK, responses.error("Operation not found", 404)))
     with pytest.raises(errors.InUse):
         wait(client, ASYNC, what="x")
 
 
-def test_a_wait_timeout_of_a_forgotten_operation_decides_nothing(client, wire, responses):
+def test_raises_operation_not_found_after_a_wait_timeout(client, wire, responses):
     wire.script((WAIT, responses.error_with_http_200()), (LOOK, responses.error("Operation not found", 404)))
     with pytest.raises(errors.OperationNotFound, match="x: the server no longer knows the operation"):
         wait(client, ASYNC, what="x")
 
 
-def test_a_forgotten_operation_is_transient(client, wire, responses):
+def test_operation_not_found_is_transient(client, wire, responses):
     wire.script((WAIT, responses.error("Operation not found", 404)))
     with pytest.raises(errors.OperationNotFound) as raised:
         wait(client, ASYNC, what="x")
@@ -280,7 +280,7 @@ def test_starts_over_after_a_daemon_restart(client, wire, responses, make):
     assert run_operation(client, make, what="x", name="vm-1", is_done=lambda: False) == {}
 
 
-def test_accepts_a_forgotten_operation_that_is_done(client, wire, responses, make):
+def test_accepts_a_missing_operation_whose_change_is_done(client, wire, responses, make):
     wire.script(
         (MAKE, responses.asynchronous()),
         (WAIT, responses.error("Operation not found", 404)),

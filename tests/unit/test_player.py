@@ -70,15 +70,15 @@ def test_raises_no_response_for_an_unknown_error():
 
 
 def test_replays_an_upload_that_failed_while_reading(recorder, wire):
-    def damaged():
+    def content_error():
         yield b"abc"
         raise errors.InvalidStemcell("unexpected end of the tarball")
 
     with pytest.raises(errors.InvalidStemcell):
-        recorder.request("POST", "/1.0/images", body=damaged())
+        recorder.request("POST", "/1.0/images", body=content_error())
     replay = player(interactions(recorder))
     with pytest.raises(errors.InvalidStemcell):
-        replay.request("POST", "/1.0/images", body=damaged())
+        replay.request("POST", "/1.0/images", body=content_error())
     assert replay.remaining() == []
 
 

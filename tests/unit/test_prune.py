@@ -223,7 +223,7 @@ def test_counts_an_unreadable_lock_as_failure(pruner, tmp_path):
     assert run(pruner, DRIVE) == "removed 0, kept 0, failed 1"
 
 
-UNNAMED = Resource(kind=IMAGE, cid="f00d", director=OURS, created=0.0, state=NO_ALIAS)
+IMAGE_WITHOUT_ALIAS = Resource(kind=IMAGE, cid="f00d", director=OURS, created=0.0, state=NO_ALIAS)
 READ_IMAGE, CREATE_ALIAS = "GET /1.0/images/f00d", "POST /1.0/images/aliases"
 
 
@@ -239,12 +239,12 @@ def test_deletes_an_image_after_it_has_announced_that(pruner, wire, responses):
         (READ_IMAGE, image_with(responses, "deleting-x")),
         ("DELETE /1.0/images/f00d", responses.sync()),
     )
-    assert run(pruner, UNNAMED) == "removed 1, kept 0, failed 0"
+    assert run(pruner, IMAGE_WITHOUT_ALIAS) == "removed 1, kept 0, failed 0"
 
 
 def test_keeps_an_image_that_got_an_alias_in_the_meantime(pruner, wire, responses):
     wire.script((READ_IMAGE, image_with(responses, "img-1")))
-    assert run(pruner, UNNAMED) == "removed 0, kept 1 (1 in use), failed 0"
+    assert run(pruner, IMAGE_WITHOUT_ALIAS) == "removed 0, kept 1 (1 in use), failed 0"
 
 
 def test_keeps_an_image_that_another_machine_names(pruner, wire, responses, clock):
@@ -256,17 +256,17 @@ def test_keeps_an_image_that_another_machine_names(pruner, wire, responses, cloc
         (READ_IMAGE, image_with(responses, announcement, "img-1")),
         (f"DELETE /1.0/images/aliases/{announcement}", responses.sync()),
     )
-    assert run(pruner, UNNAMED) == "removed 0, kept 1 (1 in use), failed 0"
+    assert run(pruner, IMAGE_WITHOUT_ALIAS) == "removed 0, kept 1 (1 in use), failed 0"
 
 
 def test_keeps_an_image_while_a_call_holds_its_stemcell(pruner, wire, responses, tmp_path, log):
     wire.script((READ_IMAGE, image_with(responses)))
     with locks.exclusive(str(tmp_path / "locks"), naming.stemcell_lock("bosh-noble 1.2"), log=log, sleep=time.sleep):
-        assert run(pruner, UNNAMED) == "removed 0, kept 1 (1 being created), failed 0"
+        assert run(pruner, IMAGE_WITHOUT_ALIAS) == "removed 0, kept 1 (1 being created), failed 0"
 
 
 def test_keeps_superseded_stemcells(context, program):
-    stemcell = dataclasses.replace(UNNAMED, cid="img-1", state=SUPERSEDED)
+    stemcell = dataclasses.replace(IMAGE_WITHOUT_ALIAS, cid="img-1", state=SUPERSEDED)
     assert run(Pruner(context(), program, dry_run=False), stemcell) == "removed 0, kept 1 (1 superseded), failed 0"
 
 
@@ -277,7 +277,7 @@ def test_deletes_a_superseded_stemcell_by_name(pruner, wire, responses, capsys):
         (READ_IMAGE, image_with(responses, "img-1")),
         ("DELETE /1.0/images/f00d", responses.sync()),
     )
-    pruner.delete(dataclasses.replace(UNNAMED, cid="img-1", state=SUPERSEDED))
+    pruner.delete(dataclasses.replace(IMAGE_WITHOUT_ALIAS, cid="img-1", state=SUPERSEDED))
     assert capsys.readouterr().out.startswith("removed image img-1 (superseded, ")
 
 

@@ -66,12 +66,12 @@ def test_forwards_and_hashes_a_stream(recorder, wire, responses):
 
 
 def test_marks_a_stream_that_fails_as_incomplete(recorder, wire):
-    def damaged():
+    def content_error():
         yield b"abc"
         raise errors.InvalidStemcell("unexpected end of the tarball")
 
     with pytest.raises(errors.InvalidStemcell):
-        recorder.request("POST", "/1.0/images", body=damaged())
+        recorder.request("POST", "/1.0/images", body=content_error())
     [interaction] = interactions(recorder)
     assert interaction["request"]["body"]["complete"] is False
 

@@ -24,7 +24,7 @@ MAX_MEMORY = 8 * MIB
 
 
 class SlowClock(ManualClock):
-    """A clock on which every look takes a second."""
+    """A clock that advances by a second at each call."""
 
     def monotonic(self) -> float:
         self.now_is += 1
@@ -99,7 +99,9 @@ def test_size_is_limited_by_the_disk_of_the_stemcell(tmp_path, disk_mib, size_mi
     start = image_header(virtual_size=100 << 30, l1_entries=200).ljust(1 << 20, b"\0")
     path = write_gzip(tmp_path / "image", header(tarfile.REGTYPE, size_mib * MIB, "root.img") + start)
     limit = disk_mib + 1024 if disk_mib else 65536
-    expected = "unexpected end of data" if is_valid else f"has {size_mib} MiB, more than the limit of {limit} MiB"
+    expected = (
+        "the tar archive ends too early" if is_valid else f"has {size_mib} MiB, more than the limit of {limit} MiB"
+    )
     with pytest.raises(InvalidStemcell, match=expected) as raised:
         read(path, disk_mib=disk_mib)
     assert raised.value.code == ("damaged_stemcell" if is_valid else "large_stemcell")
@@ -114,11 +116,11 @@ def sparse(size: int) -> bytes:
 
 
 def disk(start: bytes, size: int = 1 << 40) -> bytes:
-    """Return a tar with a disk that claims to have this size."""
+    """Return a tar whose header contains this size."""
     return header(tarfile.REGTYPE, size, "root.img") + start.ljust(MIB, b"\0")
 
 
-HOSTILE: dict[str, Callable[[], bytes]] = {
+MALICIOUS: dict[str, Callable[[], bytes]] = {
     "15 MiB pax": lambda: pax(b"15728640 comment=" + bytes(15 * MIB)),
     "900,000 pax keys": lambda: pax(b"".join(b"13 k%06d=\n" % number for number in range(900_000))),
     "2000 pax headers": lambda: pax(b"9 a=bcd\n") * 2000,
@@ -141,10 +143,10 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", MALICIOUS)
 @pytest.mark.parametrize("is_raw", [False, True], ids=["qcow2", "raw"])
-def test_rejects_hostile_tarball_in_little_memory(tmp_path, name, is_raw):
-    path = write_gzip(tmp_path / "image", HOSTILE[name](), 20 * MIB)
+def test_limits_memory_for_malicious_tarballs(tmp_path, name, is_raw):
+    path = write_gzip(tmp_path / "image", MALICIOUS[name](), 20 * MIB)
     tracemalloc.start()
     try:
         with pytest.raises(InvalidStemcell):

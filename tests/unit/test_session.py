@@ -134,17 +134,17 @@ ALIAS, PROJECT = "GET /1.0/images/aliases/img-1", "GET /1.0/projects/prod"
 
 
 @pytest.fixture
-def stranger(wire, clock, log) -> Client:
+def new_client(wire, clock, log) -> Client:
     """A client to which the server has not shown its project."""
     return Client(wire, project="prod", deadline=Deadline(clock, 300), log=log)
 
 
-def test_reads_the_project_once_before_it_raises_not_found(stranger, wire, responses):
+def test_reads_the_project_once_before_it_raises_not_found(new_client, wire, responses):
     missing = responses.error("Image alias not found", 404)
     wire.script((ALIAS, missing), (PROJECT, responses.sync({"name": "prod"})), (ALIAS, missing), (ALIAS, missing))
     with pytest.raises(errors.NotFound):
-        stranger.alias("img-1")
-    for client in (stranger, stranger.with_deadline(stranger.deadline)):
+        new_client.alias("img-1")
+    for client in (new_client, new_client.with_deadline(new_client.deadline)):
         with pytest.raises(errors.NotFound):
             client.alias("img-1")
 
@@ -159,10 +159,10 @@ def test_reads_the_project_once_before_it_raises_not_found(stranger, wire, respo
     ],
     ids=["untrusted", "restricted", "missing", "hidden"],
 )
-def test_404_of_a_hidden_project_is_not_raised(stranger, wire, responses, text, status, error, code):
+def test_404_of_a_hidden_project_is_not_raised(new_client, wire, responses, text, status, error, code):
     wire.script((ALIAS, responses.error("Image alias not found", 404)), (PROJECT, responses.error(text, status)))
     with pytest.raises(error) as raised:
-        stranger.alias("img-1")
+        new_client.alias("img-1")
     assert not isinstance(raised.value, errors.NotFound)
     assert raised.value.code == code
 
@@ -171,26 +171,26 @@ def test_404_of_a_hidden_project_is_not_raised(stranger, wire, responses, text, 
     "method, path",
     [("GET", "instances/vm-1"), ("GET", "storage-pools/default/volumes/custom/vol-p-1"), ("POST", "images/aliases")],
 )
-def test_404_counts_after_the_server_showed_an_object(stranger, wire, responses, method, path):
+def test_404_counts_after_the_server_showed_an_object(new_client, wire, responses, method, path):
     wire.script((f"{method} /1.0/{path}", responses.sync({})), (ALIAS, responses.error("Image alias not found", 404)))
-    stranger.send(method, f"/1.0/{path}", what="using an object")
+    new_client.send(method, f"/1.0/{path}", what="using an object")
     with pytest.raises(errors.NotFound):
-        stranger.alias("img-1")
+        new_client.alias("img-1")
 
 
 @pytest.mark.parametrize("path", ["", "/images", "/images/f1ng", "/storage-pools", "/storage-pools/default"])
-def test_404_is_checked_after_what_the_server_shows_to_anybody(stranger, wire, responses, path):
+def test_404_is_checked_after_what_the_server_shows_to_anybody(new_client, wire, responses, path):
     wire.script(
         (f"GET /1.0{path}", responses.sync([])),
         (ALIAS, responses.error("Image alias not found", 404)),
         (PROJECT, responses.error("not authorized", 403)),
     )
-    stranger.send("GET", f"/1.0{path}", what="reading something")
+    new_client.send("GET", f"/1.0{path}", what="reading something")
     with pytest.raises(errors.Forbidden):
-        stranger.alias("img-1")
+        new_client.alias("img-1")
 
 
-def test_404_of_an_operation_is_not_checked(stranger, wire, responses):
+def test_404_of_an_operation_is_not_checked(new_client, wire, responses):
     wire.script(("GET /1.0/operations/a", responses.error("Operation not found", 404)))
     with pytest.raises(errors.NotFound):
-        stranger.operation("/1.0/operations/a")
+        new_client.operation("/1.0/operations/a")

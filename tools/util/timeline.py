@@ -50,7 +50,7 @@ class Call(NamedTuple):
 
     @property
     def own(self) -> float:
-        """What remains: the start of Python and imports. The call spends it before it waits for a slot."""
+        """The remaining time: the start of Python and imports, before the wait for a slot."""
         return max(0.0, self.total - self.waiting - self.server)
 
 

@@ -92,7 +92,7 @@ def _overlap(call: Call, other: Call) -> float:
 
 
 def text(calls: list[Call]) -> str:
-    """Return the figures as tables, and what they say about the throttle limit."""
+    """Return the figures as tables, and advice for the throttle limit."""
     figures = document(calls)
     lines = [f"{len(calls)} calls in {figures['seconds']:.1f} s", ""]
     for title, rows in (("method", figures["methods"]), ("VM or instance", figures["subjects"])):
@@ -129,5 +129,5 @@ def _advice(calls: list[Call]) -> list[str]:
         return [*lines, "To find the best throttle limit, deploy with two or more limits and compare."] if rows else []
     lines.append(f"The highest rate was with {limit} at once: set throttle_config.limit to {limit}.")
     if limit == rows[-1].at_once:
-        lines.append("More at once did not occur. Deploy with a higher limit to find out whether it is faster.")
+        lines.append("The log contains no higher number at once. Deploy with a higher limit to compare.")
     return lines

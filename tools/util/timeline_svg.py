@@ -1,4 +1,4 @@
-"""A timeline as a self-contained SVG: a lane for each worker, the waits for a slot hatched."""
+"""A timeline as a self-contained SVG: with a lane for each worker. Waits for a slot are hatched."""
 
 from __future__ import annotations
 

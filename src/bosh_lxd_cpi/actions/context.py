@@ -129,7 +129,7 @@ def parse_cid(value: Any, name: str) -> str:
 def is_foreign(cid: Any) -> bool:
     """Return whether this is a string that no object of the server has as its name, for example a CID of another cloud.
 
-    Such an object does not exist here. That is a result for methods that look up or delete, and they send no request.
+    Such an object does not exist here. Methods that look up or delete objects return without a request.
     """
     is_name = isinstance(cid, str) and len(cid) <= 200 and set(cid) <= CID_CHARACTERS and cid[:1] != "."
     return isinstance(cid, str) and not is_name

@@ -62,8 +62,8 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
     """Create and start a VM. Return its CID and its networks.
 
     Requests on a single server: server, stemcell alias, each network; ephemeral volume; config drive and wait; instance
-    and wait; label. Nothing is left of a VM that failed. Raises VMCreationFailed, which the director retries if the
-    reason may pass, or an error with a hint of its own.
+    and wait; label. If the creation fails, no resources are left on the server. Raises VMCreationFailed, which the
+    director retries if the reason may pass, or an error with a hint of its own.
     """
     if not isinstance(agent_id, str) or not isinstance(env or {}, dict):
         raise errors.BadRequest("agent_id must be a string and env an object")
@@ -87,7 +87,7 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
         with context.exclusive(cid), context.rollback() as rollback:
             director_registry.remember(context.config.lock_directory(), context.director)
             rollback.add(f"VM {cid}", lambda context: _remove_or_keep(context, plan, kept))
-            _create_in_place(context, plan)
+            _create_after_conflicts(context, plan)
     except (errors.Interrupted, errors.CloudError) as failure:
         if kept:
             raise errors.VMCreationFailed(str(failure), ok_to_retry=False, code="vm_kept", vm=cid) from failure
@@ -99,8 +99,8 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
     return [cid, answer]
 
 
-def _create_in_place(context: Context, plan: Plan) -> None:
-    """Create the VM. If VMs of interrupted creations are in the way, remove them and create the VM again."""
+def _create_after_conflicts(context: Context, plan: Plan) -> None:
+    """Create the VM. If VMs of interrupted creations conflict with it, remove them and create the VM again."""
     try:
         _create(context, plan)
     except (errors.AddressTaken, errors.AlreadyExists, errors.InUse) as failure:

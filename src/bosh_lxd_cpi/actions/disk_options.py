@@ -14,14 +14,18 @@ from bosh_lxd_cpi.model import labels
 
 
 def replace(context: Context, disk: Disk, options: Mapping[str, str]) -> dict[str, str]:
-    """Return the configuration of a disk with these options, and with the pool's defaults for those it loses.
+    """Return the configuration of a disk with these options.
+
+    Its other labelled options get the pool's defaults.
 
     A new volume has these defaults, but a PUT without an option removes it. One request if the disk loses options.
     Raises NotSupported if the client certificate may not read the defaults.
     """
-    lost = labels.disk_options(disk.volume.config) - options.keys()
-    config = {key: value for key, value in disk.volume.config.items() if key not in (*lost, labels.DISK_OPTIONS)}
-    return {**config, **_defaults(context, disk, lost), **labels.with_disk_options(options)}
+    options_to_reset = labels.disk_options(disk.volume.config) - options.keys()
+    config = {
+        key: value for key, value in disk.volume.config.items() if key not in (*options_to_reset, labels.DISK_OPTIONS)
+    }
+    return {**config, **_defaults(context, disk, options_to_reset), **labels.with_disk_options(options)}
 
 
 def _defaults(context: Context, disk: Disk, options: set[str]) -> dict[str, str]:

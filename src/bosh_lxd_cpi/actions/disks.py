@@ -125,7 +125,7 @@ def attach_disk(context: Context, vm_cid: str, disk_cid: str) -> dict[str, str]:
 def _attach(context: Context, vm: str, disk_cid: str, *, kind: str) -> dict[str, str]:
     disk = locate_for_change(context, disk_cid)
     if others := [user for user in disk.volume.users if user != vm]:
-        vms.read_vm(context, vm)  # BOSH must learn that the VM is missing, whatever the disk's state is
+        vms.read_vm(context, vm)  # for a missing VM, VMNotFound takes precedence over the error below
         users = ", ".join(others)
         raise errors.CloudError(f"disk {disk_cid} is already attached to {users}", code="attached_elsewhere")
     device, location = naming.persistent_device(disk_cid), disk.volume.location
@@ -169,7 +169,7 @@ def detach_disk(context: Context, vm_cid: str, disk_cid: str) -> None:
     vm, disk = parse_cid(vm_cid, "vm_cid"), parse_cid(disk_cid, "disk_cid")
     with context.exclusive(naming.change_lock(vm)):
         _detach(context, vm, disk)
-        legacy_config_drive.forget_disk(context, vm, disk)
+        legacy_config_drive.remove_disk(context, vm, disk)
 
 
 def _detach(context: Context, vm: str, disk: str) -> None:

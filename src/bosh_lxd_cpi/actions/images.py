@@ -1,8 +1,8 @@
-"""Deleting an image that a create_stemcell may name at the same moment.
+"""Deletion of an image for which a create_stemcell may create an alias at the same time.
 
 Stemcells share images. The image is deleted with its last alias, or by cleanup when it has none. The servers delete an
-image with all its aliases and under no condition: they ignore If-Match (docs/development/lxd-api.md §3). So between the
-check for other aliases and the deletion, a create_stemcell could name the image and return a CID of nothing.
+image with all its aliases, and ignore If-Match (docs/development/lxd-api.md §3). So between the
+check for other aliases and the deletion, a create_stemcell could create an alias and return a CID without an image.
 
 On one machine, both sides hold the same lock, `naming.stemcell_lock`. For other machines, each side writes an alias
 before it reads the image:
@@ -14,11 +14,11 @@ before it reads the image:
 
 The server serializes the two step 1. If the deletion's is first, create_stemcell reads the announcement in step 2 and
 waits. If the other one is first, the deletion reads the stemcell's alias in step 2 and keeps the image. A deletion that
-is killed or fails leaves its announcement. It expires, because no deletion takes longer than ANNOUNCEMENT_SECONDS, and
-it goes with the image.
+is killed or fails leaves its announcement. It expires after ANNOUNCEMENT_SECONDS, because no deletion takes longer. It
+is deleted with the image.
 
-One gap remains between machines: a DELETE without response is sent again. If another machine has imported the image
-anew in between, the second DELETE deletes it.
+One race between machines remains: a DELETE without response is sent again. If another machine imported the image again
+in between, the second DELETE deletes it.
 """
 
 from __future__ import annotations

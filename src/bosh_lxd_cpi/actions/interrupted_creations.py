@@ -1,7 +1,7 @@
-"""VMs that an interrupted create_vm left behind, in the way of another create_vm.
+"""VMs of interrupted creations that conflict with another create_vm.
 
 If the CPI is killed during create_vm, the server completes the creation and starts the VM. It keeps its address, and
-BOSH does not know it. The file of its creation's lock tells that the CPI was killed on this machine
+BOSH does not know it. The lock file of its creation shows that the CPI was killed on this machine
 (runtime/locks.py), so that the VM can be removed.
 """
 
@@ -29,7 +29,7 @@ UNIQUE_KEYS = {
 def remove_conflicting_vms(context: Context, cid: str, *, devices: Devices, failure: errors.ServerError) -> None:
     """Remove the VMs that caused the failure of the creation of a VM with these devices, with their volumes.
 
-    Requests: instances; and the removal. Raises the failure, with the name of the VM in the way, unless a create_vm of
+    Requests: instances; and the removal. Raises the failure, with the name of the conflicting VM, unless a create_vm of
     this director on this machine was killed during the creation of that VM.
     """
     keys = UNIQUE_KEYS[type(failure)]
@@ -74,7 +74,7 @@ def _is_interrupted(context: Context, instance: Instance) -> bool:
 
 
 def _describe(context: Context, instance: Instance, failure: errors.ServerError) -> errors.ServerError:
-    """Return the failure with the name of the VM in the way, and how long it has been in creation."""
+    """Return the failure with the name of the conflicting VM, and how long it has been in creation."""
     brief, code = f"{failure.brief}; {instance.name} has it", failure.code
     origin = naming.origin(instance.name)
     if origin and _is_creating(instance):

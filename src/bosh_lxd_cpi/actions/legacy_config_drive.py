@@ -28,7 +28,7 @@ def settings_file(context: Context, vm: str) -> Path:
     return Path(context.config.agent_config.filestore_path, f"{vm}.json")
 
 
-def forget_vm(context: Context, vm: str) -> None:
+def delete_settings(context: Context, vm: str) -> None:
     """Delete the settings file of a VM that is deleted: it holds secrets."""
     try:
         settings_file(context, vm).unlink(missing_ok=True)
@@ -36,7 +36,7 @@ def forget_vm(context: Context, vm: str) -> None:
         context.log.warn(f"the settings file of {vm} was not deleted: {failure}")
 
 
-def forget_disk(context: Context, vm: str, disk: str) -> None:
+def remove_disk(context: Context, vm: str, disk: str) -> None:
     """Replace a VM's drive if it names this disk. No request if the Go CPI did not create the VM.
 
     The caller holds the lock of changes of the VM. The settings file is written last, so that the next detach_disk of
@@ -78,7 +78,9 @@ def _replace_device(context: Context, vm: str, instance: Instance, device: dict[
         except errors.PreconditionFailed as failure:
             context.log.info(f"{failure}; reading the instance again")
             instance = context.client.instance(vm)
-    raise errors.CloudError(f"the config drive of {vm} was not changed: another client changed the VM, repeatedly")
+    raise errors.CloudError(
+        f"the config drive of {vm} was not replaced, because another client changes the VM repeatedly"
+    )
 
 
 def _patch_device(context: Context, vm: str, instance: Instance, device: dict[str, str]) -> None:

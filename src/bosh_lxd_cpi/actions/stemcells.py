@@ -26,11 +26,12 @@ LIGHT = "light: "
 
 
 def create_stemcell(context: Context, image_path: str, cloud_properties: Any, tags: Any = None) -> str:
-    """Import a stemcell and return its CID, an alias of its image. Stemcells with equal name, version and content share one image.
+    """Import a stemcell and return its CID, an alias of its image. Stemcells with equal name, version and content share
+    one image.
 
     A director gets the same CID for the same name, version and content: `bosh upload-stemcell --fix` overwrites the CID
-    in its database, so nobody would delete the old one. Requests: list of images, upload, wait, alias, image; without
-    upload and wait if the image exists, only the list if the CID exists.
+    in its database, so the director would not delete the old one. Requests: list of images, upload, wait, alias, image;
+    without upload and wait if the image exists, only the list if the CID exists.
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
@@ -39,7 +40,7 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
         return _cid_of(context, _light_image(context, stemcell), f"{LIGHT}{_alias_description(stemcell)}")
     is_raw, deadline = stemcell.disk_format == "raw", context.client.deadline
     inspection = rootfs.inspect(image_path, disk_mib=stemcell.disk, is_raw=is_raw, deadline=deadline)
-    # Until the image has its alias, cleanup takes it for unused. And two calls for one stemcell would both upload it.
+    # The lock prevents that cleanup deletes the image before it has an alias, and that two calls upload one stemcell.
     with context.exclusive(naming.stemcell_lock(_description(stemcell))):
         return _import(context, image_path, stemcell, inspection)
 
@@ -58,7 +59,7 @@ def _import(context: Context, path: str, stemcell: StemcellProperties, inspectio
             if attempt.is_last:
                 raise
             context.log.warn(f"{failure}; starting again")
-    raise errors.NotFound("no attempt succeeded")  # the last attempt raises, so this is for the types
+    raise errors.NotFound("no attempt succeeded")  # the last attempt raises, so this line is for the type checker
 
 
 def _cid_of(context: Context, image: Image, description: str) -> str:
@@ -127,8 +128,8 @@ def _light_image(context: Context, stemcell: StemcellProperties) -> Image:
 def _existing_image(context: Context, stemcell: StemcellProperties, sha256: str) -> Image | None:
     """Return an image with the same name, version and content, or None.
 
-    This CPI and the Go CPI write name and version to the image's property `description`. An image without digest, such
-    as those of the Go CPI, is used if none has this one.
+    This CPI and the Go CPI write name and version to the image's property `description`. If no image has this digest,
+    an image without a digest is used, for example one of the Go CPI.
     """
     if not (stemcell.name and stemcell.version):
         return None

@@ -42,14 +42,15 @@ def _restart(context: Context, cid: str) -> None:
     """Restart a VM.
 
     On Incus 7.5.1 the operation never ends and the VM stays stopped if the guest resets at the same moment
-    (docs/development/lxd-api.md §6). A restart stops a VM for a moment only, so two looks tell that it failed.
+    (docs/development/lxd-api.md §6). A restart stops a VM for a moment only. So the restart has failed if two
+    consecutive checks return Stopped.
     """
-    looks = 0
+    stopped_checks = 0
 
     def start_if_stopped() -> bool:
-        nonlocal looks
-        looks = looks + 1 if context.client.instance(cid).status == "Stopped" else 0
-        if looks < 2:
+        nonlocal stopped_checks
+        stopped_checks = stopped_checks + 1 if context.client.instance(cid).status == "Stopped" else 0
+        if stopped_checks < 2:
             return False
         context.log.warn(f"{cid} is stopped and its restart does not end; starting it")
         try:
@@ -109,7 +110,7 @@ def delete_vm(context: Context, vm_cid: str) -> None:
         return
     cid = parse_cid(vm_cid, "vm_cid")
     destroy(context, cid)
-    legacy_config_drive.forget_vm(context, cid)
+    legacy_config_drive.delete_settings(context, cid)
 
 
 def destroy(context: Context, cid: str, *, extra_pools: Iterable[str] = ()) -> None:

@@ -16,7 +16,7 @@ def create_volume(
     """Create an empty block volume of `size` MiB.
 
     A lost response is raised. The server may still be working on the volume, and most servers have no operation that
-    tells when it ends. So neither the volume nor its name can be used any more: the caller deletes the volume.
+    shows when the creation ends. So the caller deletes the volume, and does not use its name again.
     """
     body = {
         "name": name,

@@ -52,7 +52,7 @@ class Program:
         """Return the exit status of the action. An error that ends the program becomes one line on stderr."""
         try:
             status = action()
-            sys.stdout.flush()  # at exit, Python would report a reader that is gone with a traceback
+            sys.stdout.flush()  # at exit, Python would print a traceback if the reader has closed the pipe
             return status
         except BrokenPipeError:
             # Python flushes stdout at exit, which would fail again.

@@ -247,7 +247,7 @@ def _images(listed: Iterable[Image], instances: list[Instance]) -> Iterator[Reso
             created=stemcell.created,
             state=SUPERSEDED if later else "",
             size=stemcell.image.size / (1 << 20),
-            used_by=() if stemcell.image in later else _users(instances, stemcell.image),  # they need the image only
+            used_by=() if stemcell.image in later else _users(instances, stemcell.image),  # a later CID keeps it
         )
     for image in listed:
         director_uuid = labels.image_director(image.document)

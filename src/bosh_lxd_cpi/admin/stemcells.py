@@ -14,8 +14,8 @@ from bosh_lxd_cpi.lxd.resources import Image
 class Stemcell(NamedTuple):
     """A stemcell CID, which is an alias of an image.
 
-    `director` is a digest. `created` is in Unix seconds, or None if the server does not know. `description` is name and
-    version as in the description of an alias, where the Go CPI has a hyphen between them.
+    `director` is a digest. `created` is in Unix seconds, or None if the server does not return it. `description` is
+    name and version as in the description of an alias, where the Go CPI has a hyphen between them.
     """
 
     cid: str

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 20
 MAX_YAML_NODES = 100_000
-"""Nodes of a YAML document, counted again at every alias. Code that walks the document meets each of them."""
+"""Nodes of a YAML document, counted again at every alias. Code that walks the document visits each of them."""
 MAX_YAML_DIGITS = 40
 """Characters of a whole number in YAML. Python cannot print a number of any length."""
 
@@ -106,7 +106,9 @@ def _parse_yaml(path: str, content: str) -> Any:
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Return the number of nodes below a node of a YAML document, with those below aliases. `sizes` has known sizes.
+    """Return the number of nodes below a node of a YAML document, with those below aliases.
+
+    `sizes` caches the sizes of nodes.
 
     Raises ValueError for a whole number with too many digits.
     """

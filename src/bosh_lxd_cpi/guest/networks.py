@@ -147,7 +147,8 @@ def _interfaces(nic: Nic, dhcp: set[str]) -> dict[str, dict[str, str]]:
     """Return how the agent finds the interface of each network on a NIC: by MAC address or as an alias.
 
     One static network has the MAC address, the others are aliases, for which the agent configures no gateway. The
-    network with the default gateway comes first, then IPv4, because routers announce themselves to IPv6 hosts.
+    network with the default gateway comes first, then IPv4, because IPv6 hosts get a gateway from router
+    advertisements.
     """
     interfaces = {name: {"mac": nic.mac} for name in nic.networks}
     if nic.is_dynamic or dhcp & nic.networks.keys():

@@ -1,7 +1,7 @@
 """Sockets that bound a whole response in time and size.
 
 The timeout of an ordinary socket starts again with every byte, and http.client reads lines and informational responses
-without end. So a server that sends a byte every few seconds could keep a call alive far beyond its deadline.
+without end. So a server that sends a byte every few seconds could delay a call far beyond its deadline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_RESPONSE_BYTES = 64 << 20
 
 
 class ResponseTooLarge(Exception):
-    """A response has more than MAX_RESPONSE_BYTES with its headers. No OSError, which urllib3 would wrap."""
+    """A response has more than MAX_RESPONSE_BYTES with its headers. Not an OSError: urllib3 would wrap it."""
 
 
 class _BoundedSocket(socket.socket):

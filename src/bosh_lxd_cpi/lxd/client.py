@@ -35,7 +35,8 @@ from bosh_lxd_cpi.runtime.clock import Deadline
 
 STORAGE_SECONDS = math.inf
 """Time of a server for a change of a volume or its attachment: until the deadline of the call. Incus, and LXD
-before 6.6, respond when the change is complete. The transport notices when the server's machine is gone."""
+before 6.6, respond when the change is complete. lxd/keepalive.py ends the connection if the server's machine is
+unreachable."""
 WAIT_SLICE = 30
 """Seconds that one request waits for an operation."""
 WAIT_MARGIN = 10
@@ -50,7 +51,7 @@ class Client(Session):
     def with_deadline(self, deadline: Deadline) -> Client:
         """Return a client for the same connection with another deadline."""
         client = Client(self.transport, project=self.project, deadline=deadline, log=self.log, retry=self.retry)
-        client.sees_project = self.sees_project
+        client.project_is_visible = self.project_is_visible
         return client
 
     def _get(self, kind: type[Kind], path: str, what: str, **options: Any) -> Kind:

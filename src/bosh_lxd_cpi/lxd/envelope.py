@@ -55,7 +55,7 @@ ERROR_PATTERNS = (
         errors.Forbidden,
         "no_snapshots",
     ),
-    # LXD sends no more than this for what a fine-grained identity may not view (lxd/auth/drivers/openfga.go).
+    # LXD returns only this text for objects that a fine-grained identity may not view (lxd/auth/drivers/openfga.go).
     ErrorPattern(r"(?-i:^Not Found$)", errors.NotFound, "no_entitlement"),
     ErrorPattern(r"for \"(?P<key>limits\.disk[^\"]*)\" in project", errors.NoDiskSpace, "project_limit"),
     ErrorPattern(r"for \"(?P<key>limits\.[^\"]+)\" in project", errors.CloudError, "project_limit"),
@@ -197,7 +197,7 @@ def parse(response: HttpResponse, *, what: str, endpoint: str, fields: Mapping[s
         source = f"the response to {endpoint} (HTTP {response.status}) is not from LXD or Incus"
         raise error(f"{what}: {source}: {text}") from None
     if kind == "error":
-        text = _field(body, "error", str, endpoint) or "no reason given"
+        text = _field(body, "error", str, endpoint) or "no error message"
         if response.status == 200:
             raise WaitEnded(text)
         status = _field(body, "error_code", int, endpoint) or response.status

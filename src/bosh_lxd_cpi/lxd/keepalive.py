@@ -1,7 +1,8 @@
-"""Socket options that end a connection when the server's machine is gone.
+"""Socket options that end a connection when the server's machine is unreachable.
 
-A server may be silent for minutes while it works on a request (`client.STORAGE_SECONDS`). Its machine confirms what it
-receives all the same. Without these options, the end of the machine or of the network is noticed at the deadline only.
+A server may be silent for minutes while it works on a request (`client.STORAGE_SECONDS`). Its machine still
+acknowledges packets. Without these options, a failure of the machine or of the network is detected at the deadline
+only.
 
 TCP_USER_TIMEOUT is not among them. It also ends an upload when the server does not read for that time, for instance
 because its disk is slow (measured on Linux 6.18). The limit for that is `client.UPLOAD_SECONDS`.
@@ -13,7 +14,7 @@ import socket
 from collections.abc import Iterator
 
 GONE_SECONDS = 60
-"""The longest time without any sign of the server's machine."""
+"""The longest time without a packet from the server's machine."""
 PROBES = 4
 
 

@@ -1,11 +1,12 @@
 """Runs a change to its end: waits for the operation, and finds out what a lost response leaves open.
 
 `/wait` responds differently in every line of servers, and some report an error after a time-out (docs/development/
-lxd-api.md §2). So only a success is taken from it; everything else is read from the operation. The server forgets a
-finished operation after five seconds and at every restart, so 404 says nothing.
+lxd-api.md §2). So only a success is taken from it; everything else is read from the operation. The server deletes a
+finished operation after five seconds and at every restart, so a 404 does not show the result.
 
-Then the object tells whether a change was made, but not whether a creation was: the server writes the database before
-the content, and a daemon that is killed in between keeps an incomplete object (docs/development/lxd-api.md §5).
+Then the object shows whether a change was made. It does not show whether a creation is complete: the server writes the
+database before the content. A daemon that is killed in between keeps an incomplete object (docs/development/lxd-api.md
+§5).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from bosh_lxd_cpi.lxd.envelope import Response, WaitEnded, error_for
 from bosh_lxd_cpi.lxd.resources import Operation
 
 SUCCESS, FAILURE = 200, 400
-LOOK_SECONDS = 10
-"""Pause between two looks at an object whose operation may never end."""
+CHECK_SECONDS = 10
+"""Pause between two checks of an object whose operation may never end."""
 POLL_SECONDS = 0.1
 """Pause between two waits: a server that responds at once must not be flooded."""
 
@@ -65,7 +66,7 @@ def run_operation(
                 is_lost, attempts = True, client.retry.attempts(client.deadline)
             if start_over:
                 _delete_incomplete(start_over, name, what=what)
-        except errors.PreconditionFailed:  # the request may have been repeated, and met its own change
+        except errors.PreconditionFailed:  # the first attempt may have changed the ETag
             if is_done is None or not is_done():
                 raise
             return {}
@@ -93,7 +94,7 @@ def wait(
 ) -> dict[str, Any]:
     """Wait for the operation of a response and return its metadata. Raises the error that the operation ended with.
 
-    `is_over` is called every `LOOK_SECONDS` while the operation runs; true ends the wait.
+    `is_over` is called every `CHECK_SECONDS` while the operation runs; true ends the wait.
     """
     if not response.operation:
         return {}
@@ -108,7 +109,7 @@ def _wait(
 ) -> dict[str, Any]:
     fields = {"pool": pool} if pool else {}
     while True:
-        operation = _poll(client, path, what, fields, seconds=LOOK_SECONDS if is_over else WAIT_SLICE)
+        operation = _poll(client, path, what, fields, seconds=CHECK_SECONDS if is_over else WAIT_SLICE)
         if operation.status_code == SUCCESS:
             return operation.metadata
         if operation.status_code > SUCCESS:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 def segment(name: str) -> str:
     """Return a name, quoted as one segment of a path."""
-    return quote(name, safe="", errors="surrogatepass")  # a damaged response can contain half a character
+    return quote(name, safe="", errors="surrogatepass")  # a damaged response can contain a lone surrogate
 
 
 def instance(name: str) -> str:

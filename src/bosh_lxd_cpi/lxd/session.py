@@ -1,9 +1,9 @@
-"""Sends requests of one call: in one project, before one deadline, again where that is safe.
+"""Sends the requests of one call in one project before one deadline. Repeats a request where that is safe.
 
-A server can hide what a certificate must not see. With a certificate that it does not trust, or that is restricted to
-other projects, it responds 404 to requests for images and aliases (docs/development/lxd-api.md §8). BOSH takes a
-missing object for a deleted one. So a 404 counts only after the server has shown that the certificate may see the
-project.
+A server can hide objects from a certificate that may not view them. With a certificate that it does not trust, or that
+is restricted to other projects, it responds 404 to requests for images and aliases (docs/development/lxd-api.md §8).
+BOSH treats a missing object as deleted. So a 404 counts only after the server has shown that the certificate may see
+the project.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from bosh_lxd_cpi.runtime.retry import RetryPolicy
 DEFAULT_RETRY = RetryPolicy()
 MAY_CONTINUE = "the server did not respond, and may still be working on it"
 PROJECTS = "/1.0/projects/"
-UNCHECKED = re.compile(rf"{PROJECTS}|/1\.0/operations/")
-"""Paths whose 404 is not checked: the check itself, and operations, where 404 says nothing about an object."""
-PROVES_ACCESS = re.compile(rf"{PROJECTS}|/1\.0/instances/|/1\.0/storage-pools/[^/]+/volumes/custom/")
+UNCHECKED_PATHS = re.compile(rf"{PROJECTS}|/1\.0/operations/")
+"""Paths whose 404 is not checked: the project itself, and operations, whose 404 does not refer to an object."""
+PROJECT_PATHS = re.compile(rf"{PROJECTS}|/1\.0/instances/|/1\.0/storage-pools/[^/]+/volumes/custom/")
 """Paths that a server shows only to a certificate that may see the project."""
 
 
@@ -49,7 +49,7 @@ class Session:
         self, transport: Transport, *, project: str, deadline: Deadline, log: Log, retry: RetryPolicy = DEFAULT_RETRY
     ) -> None:
         self.transport, self.project, self.deadline, self.log, self.retry = transport, project, deadline, log, retry
-        self.sees_project = False
+        self.project_is_visible = False
         """Whether the server has shown something of the project, or changed something in it, for this certificate."""
 
     def send(
@@ -88,10 +88,12 @@ class Session:
                 seconds = self.deadline.clock.monotonic() - started
                 self.log.debug(f"{method} {path}: status {response.status} after {seconds:.3f} s")
                 content = envelope.parse(response, what=what, endpoint=f"{method} {path}", fields=fields or {})
-                self.sees_project = self.sees_project or method != "GET" or PROVES_ACCESS.match(path) is not None
+                self.project_is_visible = (
+                    self.project_is_visible or method != "GET" or PROJECT_PATHS.match(path) is not None
+                )
                 return content
             except errors.NotFound:
-                if not self.sees_project and not UNCHECKED.match(path):
+                if not self.project_is_visible and not UNCHECKED_PATHS.match(path):
                     self._read_project()
                 raise
             except errors.ServerError as failure:
@@ -100,7 +102,9 @@ class Session:
                 if is_streamed or not is_repeatable(method, failure) or attempt.is_last:
                     raise
                 self.log.warn(f"{failure}; trying again")
-        raise errors.NoResponse(f"{what}: no attempt succeeded")  # the last attempt raises, so this is for the types
+        raise errors.NoResponse(
+            f"{what}: no attempt succeeded"
+        )  # the last attempt raises, so this line is for the type checker
 
     def _read_project(self) -> None:
         """Raise the error of a server that does not show the project: Forbidden, or CloudError if it is missing."""

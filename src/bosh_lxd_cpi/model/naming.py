@@ -73,7 +73,7 @@ def stemcell_cid(uuid: str) -> str:
 
 
 def deletion_alias(uuid: str) -> str:
-    """Return the alias that announces the deletion of its image. Its UUID tells when."""
+    """Return the alias that announces the deletion of its image. Its UUID contains the time."""
     return f"{DELETION}{uuid}"
 
 
@@ -138,6 +138,6 @@ def stemcell_lock(stemcell: str) -> str:
     """Return the name of the lock that a call holds while it imports or deletes a stemcell, or removes its image.
 
     `stemcell` is name and version as in the description of an alias, where the Go CPI has a hyphen between them. The
-    lock has no part of it, because file names are limited.
+    name contains a digest of it, because the length of file names is limited.
     """
     return "stemcell-" + hashlib.sha256(stemcell.replace(" ", "-").encode("utf-8", "replace")).hexdigest()[:12]

@@ -81,7 +81,7 @@ def _load_config(request: Request, path: str, log: Log) -> Config:
     log.hide(config.secrets())
     log.set_level(config.log_level)
     for key in ignored:
-        log.debug(f"the request's context has the key {key[:60]}, which is no property; ignored")
+        log.debug(f"the key {key[:60]} of the request's context is ignored, because it is not a property")
     return config
 
 

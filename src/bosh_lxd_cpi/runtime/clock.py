@@ -44,7 +44,7 @@ class Deadline:
         return remaining
 
     def exceeded(self, detail: str = "") -> errors.DeadlineExceeded:
-        """Return the error for the end of the time. `detail` says what is known then."""
+        """Return the error for the end of the time. `detail` describes what the server may still do."""
         what = f"{self.what} did not finish within {self.seconds:g} seconds"
         return errors.DeadlineExceeded(f"{what}: {detail}" if detail else what)
 

@@ -4,7 +4,7 @@ The kernel drops the flock of a process that dies, so a crash, kill -9 or a rebo
 on a pid, which means nothing to workers in other PID namespaces.
 
 In /tmp, every user can create the directory first. So each access opens the directory, checks who can write to it, and
-opens the file below it. A file that is not regular is never opened for longer than it takes to see that.
+opens the file below it. A file that is not regular is closed at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 HELD, FREE, MISSING = "held", "free", "missing"
-"""State of a lock: a process holds the file; its process died; there is no file."""
+"""State of a lock: a process holds the file; the file exists, but no process holds it; the file does not exist."""
 
 
 def default_directory(parent: str) -> str:
@@ -78,13 +78,13 @@ def read(path: str) -> str:
 
 
 def names(path: str, prefix: str) -> list[str]:
-    """Return the sorted names of the files in a directory that start with a prefix, and that can be believed.
+    """Return the sorted names of the files in a directory that start with a prefix, and that can be trusted.
 
-    Raises OSError if the directory cannot be read or believed.
+    Raises OSError if the directory cannot be read or trusted.
     """
     with _opened(path) as directory:
         return sorted(
-            name for name in os.listdir(directory) if name.startswith(prefix) and _is_believable(name, directory)
+            name for name in os.listdir(directory) if name.startswith(prefix) and _is_trusted(name, directory)
         )
 
 
@@ -104,7 +104,7 @@ def create(path: str) -> int:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a regular file in a directory that can be believed. O_NONBLOCK: a FIFO must not block the call."""
+    """Open a regular file in a directory that can be trusted. O_NONBLOCK: a FIFO must not block the call."""
     with _opened(os.path.dirname(path)) as directory:
         flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(os.path.basename(path), flags, 0o666, dir_fd=directory)
@@ -115,7 +115,7 @@ def _open(path: str, flags: int) -> int:
     return descriptor
 
 
-def _is_believable(name: str, directory: int) -> bool:
+def _is_trusted(name: str, directory: int) -> bool:
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def _reason_against_file(status: os.stat_result, directory: os.stat_result) -> s
 
 @contextmanager
 def _opened(path: str) -> Iterator[int]:
-    """Open a directory whose files can be believed. Raises OSError."""
+    """Open a directory whose files can be trusted. Raises OSError."""
     if os.path.islink(path):
         raise OSError(errno.ELOOP, "it is a symbolic link", path)
     descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -145,7 +145,7 @@ def _opened(path: str) -> Iterator[int]:
 
 
 def check_directory(path: str) -> None:
-    """Raise OSError if the directory cannot be opened or believed."""
+    """Raise OSError if the directory cannot be opened or trusted."""
     with _opened(path):
         pass
 

@@ -4,8 +4,8 @@ create_vm holds a lock with the name of its VM from before its first change unti
 releases the lock when the process dies. So cleanup sees which creations run, and calls that change the same object wait
 for each other. All calls of one director run on one machine, and so does its cleanup.
 
-A process removes the file of its lock when it releases the lock. So a file that no process holds is the trace of a
-process that was killed: what it created and did not complete can be removed at once.
+A process removes the file of its lock when it releases the lock. So if no process holds a file, its process was killed.
+The incomplete resources of that process can be removed at once.
 """
 
 from __future__ import annotations

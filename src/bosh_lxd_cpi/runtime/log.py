@@ -1,6 +1,7 @@
 """Log lines on stderr, with the name of their call and without secrets.
 
-BOSH appends stderr to the log of the task. It redacts neither stderr nor error messages, so both go through `Log.redact`.
+BOSH appends stderr to the log of the task. It redacts neither stderr nor error messages, so both go through
+`Log.redact`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class GzipReader:
             size -= len(piece)
         return b"".join(pieces)
 
-    def damaged(self, reason: str) -> InvalidStemcell:
+    def content_error(self, reason: str) -> InvalidStemcell:
         """Return the error for a file with invalid content."""
         return InvalidStemcell(f"{self.path} is not a complete gzipped tar: {reason}", code="damaged_stemcell")
 
@@ -43,11 +43,11 @@ class GzipReader:
                 break
             block = self._compressed or self._file.read()
             if not block:
-                raise self.damaged("the file ends before its content")
+                raise self.content_error("the gzip data ends too early")
             try:
                 piece = self._member.decompress(block, size)
             except zlib.error as failure:
-                raise self.damaged(str(failure)) from failure
+                raise self.content_error(str(failure)) from failure
             self._compressed = self._member.unused_data or self._member.unconsumed_tail
         return piece
 

@@ -27,10 +27,10 @@ class InputFile:
         try:
             self._file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115  closed by `close`
         except (OSError, ValueError) as failure:  # ValueError: the path cannot be encoded
-            raise self._unreadable(getattr(failure, "strerror", "") or str(failure)) from failure
+            raise self._read_error(getattr(failure, "strerror", "") or str(failure)) from failure
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             self.close()
-            raise self._unreadable("it is not a regular file")
+            raise self._read_error("it is not a regular file")
 
     def close(self) -> None:
         self._file.close()
@@ -41,11 +41,11 @@ class InputFile:
         try:
             block = self._file.read(BLOCK)
         except OSError as failure:
-            raise self._unreadable(failure.strerror or str(failure)) from failure
+            raise self._read_error(failure.strerror or str(failure)) from failure
         self._on_block(block)
         return block
 
-    def _unreadable(self, reason: str) -> InvalidStemcell:
+    def _read_error(self, reason: str) -> InvalidStemcell:
         path = self.path if len(self.path) < 200 else f"{self.path[:200]}..."
         return InvalidStemcell(f"{path} cannot be read: {reason}")
 

@@ -21,10 +21,10 @@ MAX_DISK_MIB = 64 << 10
 
 
 class Inspection(NamedTuple):
-    """What the first read of a stemcell's `image` found.
+    """The result of the first read of a stemcell's `image`.
 
-    `sha256` identifies the content of the file. It is known before the upload, because an equal image makes the upload
-    unnecessary, and because the properties of an image come before its content. `used` is the result of
+    `sha256` identifies the content of the file. It is computed before the upload. If the server has an equal image,
+    there is no upload; otherwise, the request sends the properties before the content. `used` is the result of
     `qcow2.used_clusters` for a raw disk, and None for a qcow2 image.
     """
 

@@ -1,6 +1,6 @@
 """The disk image in a stemcell's `image`, a gzipped tar with one file root.img, as a stream.
 
-tarfile parses single headers only. To read whole archives with it is unsafe: it keeps extended headers of any size in
+tarfile parses single headers only. It is unsafe for whole archives: it keeps extended headers of any size in
 memory, calls itself for each of them, and extends sparse files to any size.
 """
 
@@ -88,7 +88,7 @@ class _Archive:
         """Return `size` bytes. Raises InvalidStemcell if the archive is shorter."""
         content = self._reader.read(size)
         if len(content) < size:
-            raise self._reader.damaged("unexpected end of data")
+            raise self._reader.content_error("the tar archive ends too early")
         return content
 
     def read_other(self, size: int) -> bytes:
@@ -116,19 +116,19 @@ class _Archive:
             elif member.size <= MAX_EXTENDED_HEADER:
                 extended = self.read_other(_padded(member.size))[: member.size]
             else:
-                raise self._reader.damaged(f"a header has {member.size} bytes")
+                raise self._reader.content_error(f"a header has {member.size} bytes")
 
     def _parse(self, header: bytes, extended: bytes) -> tarfile.TarInfo:
         try:
             member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError as failure:
-            raise self._reader.damaged(str(failure)) from failure
+            raise self._reader.content_error(str(failure)) from failure
         if member.type == tarfile.GNUTYPE_SPARSE or b" GNU.sparse." in extended:
             raise InvalidStemcell(f"{self.path} contains a sparse file", code="sparse_stemcell")
         if size := PAX_SIZE.search(extended):  # the header has no space for the size of a large file
             member.size = int(size[1]) if DECIMAL.fullmatch(size[1]) else -1
         if member.size < 0:
-            raise self._reader.damaged(f"the size of {member.name} is invalid")
+            raise self._reader.content_error(f"the size of {member.name} is invalid")
         return member
 
     def _count(self, size: int) -> None:

@@ -11,9 +11,9 @@ Why this is safe for a create_vm that runs at the same time, whatever the minimu
 
 Images have a lock of their own (actions/images.py).
 
-The locks are those of this machine. A lock whose holder was killed is the proof that the creation of a VM was
-interrupted, so its resources are removed at any age. For resources that other machines create, and for a TMPDIR or
-throttle_config.path that differs from the director's, there is the minimum age: create_vm gives up after half an hour.
+The locks are those of this machine. A lock whose holder was killed shows that the creation of a VM was interrupted, so
+its resources are removed at any age. For resources that other machines create, and for a TMPDIR or throttle_config.path
+that differs from the director's, there is the minimum age: create_vm gives up after half an hour.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ class Pruner:
             self._remove_locks(policy)
 
     def _remove_locks(self, policy: Policy) -> None:
-        """Remove the files of abandoned locks whose resources are removed, or as old as all resources must be."""
+        """Remove the files of abandoned locks whose resources were removed, or that are older than the minimum age."""
         for name in policy.interrupted:
             created_before = math.inf if name in self._removed_vms else policy.now - policy.min_age
             with contextlib.suppress(OSError):
                 locks.remove_abandoned(self._lock_directory, name, created_before=created_before)
 
     def delete(self, resource: Resource) -> None:
-        """Remove a persistent disk with its snapshots, or a stemcell. Raises CloudError if it is in use by now."""
+        """Remove a persistent disk with its snapshots, or a stemcell. Raises CloudError if it is in use."""
         self._remove(resource)
         if self.skipped:
             kind, reason = resource.kind, next(iter(self.skipped))
@@ -175,7 +175,7 @@ class Pruner:
         return ""
 
     def _delete_image(self, context: Context, resource: Resource, name: str) -> str:
-        """Delete a stemcell, or an image without one. Return why it must stay after all. Raises CpiError.
+        """Delete a stemcell, or an image without one. Return the reason to keep it, or "". Raises CpiError.
 
         actions/images.py describes why this is safe for a create_stemcell that runs at the same time.
         """

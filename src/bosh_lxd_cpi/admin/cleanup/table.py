@@ -19,7 +19,7 @@ MAX_MIB = 10 * MIB_PER_GIB
 def as_objects(
     inventory: Inventory, resources: Iterable[Resource], *, now: float, cpi: str = ""
 ) -> list[dict[str, object]]:
-    """Return JSON objects. Ages are in seconds, sizes in MiB; what the server does not know is null.
+    """Return JSON objects. Ages are in seconds, sizes in MiB; values that the server does not return are null.
 
     `cpi` is the name of the CPI in a cpi-config.
     """

@@ -124,7 +124,7 @@ def _profile_devices(context: CheckContext, devices: dict[str, dict[str, str]]) 
             message = f"every VM gets the NIC {device}, besides those of its BOSH networks"
             yield context.warn("profile", message, "profile_device", device=device)
         elif options.get("path") == "/" and device != naming.ROOT_DEVICE:
-            message = f"its root disk is {device}, not {naming.ROOT_DEVICE}, which takes create_vm a second attempt"
+            message = f"its root disk is {device}, not {naming.ROOT_DEVICE}, so create_vm sends a second request"
             yield context.warn("profile", message, "profile_device", device=device)
 
 
