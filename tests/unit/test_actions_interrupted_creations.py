@@ -20,7 +20,7 @@ def cid(clock) -> str:
 
 @pytest.fixture
 def abandoned_lock(tmp_path, cid) -> None:
-    """A process of this machine was abandoned_lock during the creation of the VM."""
+    """A process of this machine was killed during the creation of the VM."""
     directory = str(tmp_path / "locks")
     lock_files.make_directory(directory)
     lock_files.create(locks.lock_path(directory, cid))
