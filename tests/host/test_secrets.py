@@ -114,8 +114,10 @@ def test_lifecycle_with_captures_and_errors_writes_no_secrets(host, cpi, tmp_pat
     assert call_error(cpi, "create_disk", {"password": "d1sk-size-passw0rd"}, {}, vm)
     cpi.context = {"client_key": KEY}
     assert "certificate" in call_error(cpi, "has_vm", vm)
-    cpi.context = {"tokn": {"password": "c0ntext-p4ss"}}
-    assert call_error(cpi, "has_vm", vm)
+    cpi.context = {"future": {"password": "future-p4ss"}}
+    assert cpi.call("has_vm", vm) is True
+    cpi.context = {"tls_client_kye": {"password": "c0ntext-p4ss"}}
+    assert "tls_client_key" in call_error(cpi, "has_vm", vm)
     cpi.context = {}
     cpi.call("delete_vm", vm)
     cpi.call("delete_stemcell", stemcell)
