@@ -158,7 +158,7 @@ class Guests:
 
     def report(self, ip: str) -> dict[str, Any]:
         """Return the current report of the guest."""
-        return report.fetch(ip, netns_command=self.prefix)
+        return report.request(ip, "report", netns_command=self.prefix, retry_seconds=30)
 
     def request(self, ip: str, command: str, **parameters: str) -> Any:
         """Send a command to the guest and return the result."""
