@@ -331,13 +331,19 @@ def test_streams_large_stemcell_with_progress(host, cpi, tmp_path, large_stemcel
     assert peak_memory(cpi) < MAX_MEMORY
 
 
-@pytest.mark.every_server
-@pytest.mark.only("incus", "lxd")
-def test_signal_stops_upload(host, cpi, large_stemcell):
-    process = cpi.start("create_stemcell", large_stemcell, PROPERTIES)
+def start_upload(cpi: Director, stemcell: str) -> subprocess.Popen[bytes]:
+    """Start create_stemcell and return its process when a tenth of the image is sent."""
+    process = cpi.start("create_stemcell", stemcell, PROPERTIES)
     assert process.stderr
     while b"10 %" not in (line := process.stderr.readline()):
         assert line, "the call ended before its upload"
+    return process
+
+
+@pytest.mark.every_server
+@pytest.mark.only("incus", "lxd")
+def test_signal_stops_upload(host, cpi, large_stemcell):
+    process = start_upload(cpi, large_stemcell)
     process.terminate()
     with pytest.raises(CallError, match="the call was stopped by SIGTERM"):
         cpi.finish(process, "create_stemcell", time.monotonic())
@@ -348,10 +354,7 @@ def test_signal_stops_upload(host, cpi, large_stemcell):
 @pytest.mark.only("incus", "lxd")
 def test_error_of_server_stops_upload(host, cpi, large_stemcell):
     """The server ends while the image is sent."""
-    process = cpi.start("create_stemcell", large_stemcell, PROPERTIES)
-    assert process.stderr
-    while b"10 %" not in (line := process.stderr.readline()):
-        assert line, "the call ended before its upload"
+    process = start_upload(cpi, large_stemcell)
     server.restart(host.name, hard=True)
     with pytest.raises(CallError, match=r"did not respond to POST /1.0/images|cannot connect"):
         cpi.finish(process, "create_stemcell", time.monotonic())

@@ -34,7 +34,7 @@ class Util(Server, Deployments, Environments, Captures):
 
         Run source <(util completion bash) in the shell or in its start-up file.
         """
-        print(completion.script(shell, list(subcommands(self))), end="")
+        print(completion.script(shell, subcommands=subcommands(self), clients=self.environments()), end="")
 
     def do_help(self, subcommand: str = "") -> None:
         """Show subcommands, variables and their values, or the usage of one subcommand."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Iterable
 
 from shell import UtilError
 
-CLIENTS = "bosh cf credhub psql uaa uaa-cf"
 SCRIPTS = {
     "bash": """_util() {
   local word=${COMP_WORDS[COMP_CWORD]}
@@ -43,9 +43,12 @@ compdef _util util
 }
 
 
-def script(shell: str, subcommands: list[str]) -> str:
-    """Return the completion script of a shell. Raise UtilError for a shell other than bash and zsh."""
+def script(shell: str, *, subcommands: Iterable[str], clients: Iterable[str]) -> str:
+    """Return the completion script of a shell. `clients` are the arguments of env.
+
+    Raise UtilError for a shell other than bash and zsh.
+    """
     if shell not in SCRIPTS:
         raise UtilError(f"there is no completion for {shell}; use bash or zsh")
     template = string.Template(SCRIPTS[shell])
-    return template.safe_substitute(subcommands=" ".join(subcommands), clients=CLIENTS)
+    return template.safe_substitute(subcommands=" ".join(subcommands), clients=" ".join(clients))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from director import Director
@@ -18,7 +19,15 @@ class Environments(Director):
         Run eval "$(util env)" in bash or zsh to set them. They contain passwords.
         cf and uaa-cf read passwords from CredHub, so they need the credhub client.
         """
-        environments = {
+        environments = self.environments()
+        if client not in environments:
+            raise UtilError(f"there is no environment of {client}; use one of {', '.join(environments)}")
+        for name, value in environments[client]().items():
+            print(f"export {name}={shlex.quote(value)}")
+
+    def environments(self) -> dict[str, Callable[[], dict[str, str]]]:
+        """Return the functions that return the environment variables, by client."""
+        return {
             "bosh": self._bosh,
             "cf": self._cf,
             "credhub": self._credhub,
@@ -26,10 +35,6 @@ class Environments(Director):
             "uaa": self._uaa,
             "uaa-cf": self._uaa_cf,
         }
-        if client not in environments:
-            raise UtilError(f"there is no environment of {client}; use one of {', '.join(environments)}")
-        for name, value in environments[client]().items():
-            print(f"export {name}={shlex.quote(value)}")
 
     def _bosh(self) -> dict[str, str]:
         environment = self.director_environment()

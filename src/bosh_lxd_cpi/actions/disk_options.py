@@ -14,9 +14,7 @@ from bosh_lxd_cpi.model import labels
 
 
 def replace(context: Context, disk: Disk, options: Mapping[str, str]) -> dict[str, str]:
-    """Return the configuration of a disk with these options.
-
-    Its other labelled options get the pool's defaults.
+    """Return the configuration of a disk with these options. Its other labelled options get the pool's defaults.
 
     A new volume has these defaults, but a PUT without an option removes it. One request if the disk loses options.
     Raises NotSupported if the client certificate may not read the defaults.

@@ -92,15 +92,15 @@ def read(client: Client, pool: str) -> Inventory:
     `pool` is the configured pool. A pool that cannot be read becomes a failure of the inventory. Raises CpiError.
     """
     inventory = Inventory()
-    instances, listed = _read_instances(client, inventory), client.images()
+    instances, server_images = _read_instances(client, inventory), client.images()
     volumes = [
         (name, volume) for name in pools.names(client, pool) for volume in _read_volumes(client, name, inventory)
     ]
     vms = {vm.uuid: vm for vm in _vms(instances)}
-    stemcells = sorted(_images(listed, instances), key=lambda resource: resource.cid)  # Incus lists them unsorted
+    stemcells = sorted(_images(server_images, instances), key=lambda image: image.cid)  # Incus lists them unsorted
     inventory.resources = [*vms.values(), *_volumes(volumes, vms), *stemcells]
     digests = {resource.director for resource in inventory.resources} - {UNKNOWN_OWNER}
-    uuids = {naming.director_digest(uuid): uuid for uuid in _director_uuids(instances, listed, volumes) if uuid}
+    uuids = {naming.director_digest(uuid): uuid for uuid in _director_uuids(instances, server_images, volumes) if uuid}
     inventory.directors = {digest: uuids.get(digest, digest) for digest in sorted(digests)}
     return inventory
 
@@ -207,12 +207,11 @@ def snapshots(client: Client, inventory: Inventory) -> list[Resource]:
 
 def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
     try:
-        listed = client.snapshots(disk.pool, disk.cid)
-    except errors.NotFound:
-        return  # the disk was deleted in the meantime
-    except errors.Forbidden:
-        return  # LXD 5.21.3 and later, with a restricted certificate (docs/authentication.md)
-    for snapshot in listed:
+        snapshots = client.snapshots(disk.pool, disk.cid)
+    except (errors.NotFound, errors.Forbidden):
+        # The disk was deleted, or LXD refuses a restricted certificate (docs/authentication.md).
+        return
+    for snapshot in snapshots:
         name = _last_segment(snapshot.name)  # some servers put the name of the volume before it
         if director := owner(name):
             deployment, instance_name = _metadata_names(_snapshot_metadata(snapshot))
@@ -229,17 +228,17 @@ def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
             )
 
 
-def _images(listed: Iterable[Image], instances: list[Instance]) -> Iterator[Resource]:
+def _images(server_images: Iterable[Image], instances: list[Instance]) -> Iterator[Resource]:
     """Yield one resource for each stemcell CID, of which an image can have several, or for an image without any."""
-    found = [
+    stemcells = [
         Stemcell(name, director, _created(name, image.uploaded_at), description, image)
-        for image in listed
+        for image in server_images
         for name, description in image.alias_descriptions.items()
         if name.startswith(naming.STEMCELL) and (director := owner(name))
     ]
-    for stemcell in found:
+    for stemcell in stemcells:
         is_unowned = stemcell.director == UNKNOWN_OWNER
-        later = [other.image for other in found if other.supersedes(stemcell, any_director=is_unowned)]
+        later = [other.image for other in stemcells if other.supersedes(stemcell, any_director=is_unowned)]
         yield Resource(
             kind=IMAGE,
             cid=stemcell.cid,
@@ -249,7 +248,7 @@ def _images(listed: Iterable[Image], instances: list[Instance]) -> Iterator[Reso
             size=stemcell.image.size / (1 << 20),
             used_by=() if stemcell.image in later else _users(instances, stemcell.image),  # a later CID keeps it
         )
-    for image in listed:
+    for image in server_images:
         director_uuid = labels.image_director(image.document)
         if director_uuid is not None and not images.stemcell_aliases(image.alias_names):
             yield Resource(
@@ -290,11 +289,11 @@ def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _director_uuids(
-    instances: Iterable[Instance], listed: Iterable[Image], volumes: Iterable[tuple[str, Volume]]
+    instances: Iterable[Instance], server_images: Iterable[Image], volumes: Iterable[tuple[str, Volume]]
 ) -> set[str]:
     """Return the director UUIDs in the labels of all objects."""
     configs = [*(instance.config for instance in instances), *(volume.config for _, volume in volumes)]
     return {
         *(config.get(labels.DIRECTOR, "") for config in configs),
-        *(labels.image_director(image.document) or "" for image in listed),
+        *(labels.image_director(image.document) or "" for image in server_images),
     }

@@ -10,7 +10,7 @@ from bosh_lxd_cpi.admin.inventory import Inventory, Resource
 
 def unattached_disk(stock: Inventory, cid: str, director: str) -> Resource:
     """Return the persistent disk with this CID. Raises DiskNotFound, or CloudError if it must not be deleted."""
-    disks = _named(stock, inventory.DISK, cid)
+    disks = _with_cid(stock, inventory.DISK, cid)
     if not disks:
         raise errors.DiskNotFound(f"there is no persistent disk {cid}", code="no_such_disk")
     disk, *copies = disks
@@ -28,7 +28,7 @@ def unattached_disk(stock: Inventory, cid: str, director: str) -> Resource:
 
 def superseded_stemcell(stock: Inventory, cid: str, director: str) -> Resource:
     """Return the stemcell with this CID. Raises StemcellNotFound, or CloudError if it must not be deleted."""
-    stemcells = _named(stock, inventory.IMAGE, cid)
+    stemcells = _with_cid(stock, inventory.IMAGE, cid)
     if not stemcells:
         raise errors.StemcellNotFound(f"there is no stemcell {cid}", code="no_such_stemcell")
     [stemcell] = stemcells
@@ -43,7 +43,7 @@ def superseded_stemcell(stock: Inventory, cid: str, director: str) -> Resource:
     return stemcell
 
 
-def _named(stock: Inventory, kind: str, cid: str) -> list[Resource]:
+def _with_cid(stock: Inventory, kind: str, cid: str) -> list[Resource]:
     return [resource for resource in stock.resources if (resource.kind, resource.cid) == (kind, cid)]
 
 
