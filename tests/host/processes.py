@@ -7,16 +7,19 @@ ends, the kernel kills the others and removes their mounts.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from tests.host.machine import HostError, run, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INIT_MODULE = "tests.host.host_init"
+NAMESPACES = pathlib.Path("/run/netns")
 
 
 def netns(name: str) -> str:
@@ -28,7 +31,8 @@ def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> N
     """Start the init process, which starts the daemon. The state directory must exist."""
     for folder in ("root", "var", "log"):
         (state / folder).mkdir(exist_ok=True)
-    run("ip", "netns", "add", netns(name))
+    with _namespaces_locked():
+        run("ip", "netns", "add", netns(name))
     run("ip", "-n", netns(name), "link", "set", "lo", "up")
     isolate = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
     enter = ["setsid", "--fork", "ip", "netns", "exec", netns(name), *isolate]
@@ -43,9 +47,23 @@ def tear_down(name: str, state: pathlib.Path) -> None:
     """Kill all processes in the network of the host except the caller, and remove the network and its loop devices."""
     if not wait_until(lambda: not _kill(_members(name)), seconds=20):
         raise HostError(f"{name}: processes {_members(name)} did not end within 20 s")
-    run("ip", "netns", "delete", netns(name), check=False)
+    with _namespaces_locked():
+        run("ip", "netns", "delete", netns(name), check=False)
+        if NAMESPACES.exists() and not any(NAMESPACES.iterdir()):
+            run("umount", NAMESPACES, check=False)  # ip netns add mounts the directory; it may be unmounted already
     if not wait_until(lambda: not _detach(_loops(state)), seconds=20):
         raise HostError(f"{name}: loop devices {_loops(state)} are still in use after 20 s")
+
+
+@contextlib.contextmanager
+def _namespaces_locked() -> Iterator[None]:
+    """Keep other runs from adding and deleting network namespaces."""
+    directory = os.open(NAMESPACES.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def init_pid(name: str) -> int | None:
