@@ -68,7 +68,7 @@ HINTS = {
     "too_many_cpus": "Reduce cpu or instance_type in the cloud_properties of the vm_type or the AZ: the VM has more"
     " CPUs than the server, which `{client} info --resources` shows",
     "see_server_log": "`{client} info --show-log NAME --project {project}` for a VM, or the server's log, shows more;"
-    " see docs/troubleshoot.md",
+    " see docs/how-to/troubleshoot.md",
     # project and profile
     "no_project": "Create the project with `{client} project create {project}`, or set server.project_name",
     "shared_with_default": "`{client} project set {project} {key}=true`, while the project is still empty",
@@ -180,7 +180,7 @@ HINTS = {
     "instance_type": "Use a size such as c2-m4: number of CPUs and GiB of memory",
     "invalid_configuration": "bin/doctor lists every property with what it must be",
     "no_configuration": "Start bin/cpi with --config FILE",
-    "bad_property": "Correct the property in {file}; docs/configure.md describes each property",
+    "bad_property": "Correct the property in {file}; docs/reference/configure.md describes each property",
     "cpi_config_variable": "Replace the variables of the cpi-config: `bosh interpolate {file} --vars-file VARS`",
     "unknown_property": "Correct the name in {file}, or remove the property",
     "usage": "Run the program with --help",

@@ -28,7 +28,7 @@ SETTINGS = {
     "SERVER_URL": "https://lxd.lan:8443",
     "SERVER_CERT": "server.crt",
 }
-"""The environment of docs/deploy.md."""
+"""The environment of docs/how-to/deploy.md."""
 
 
 def demo() -> tuple[str, str]:
@@ -49,7 +49,7 @@ def doctor(facts: server.Facts) -> tuple[str, str]:
 
 
 def deploy_bosh() -> tuple[str, str]:
-    """Return the command and the output of a dry run of util, in the directories of docs/deploy.md."""
+    """Return the command and the output of a dry run of util, in the directories of docs/how-to/deploy.md."""
     with tempfile.TemporaryDirectory() as folder:
         lab = Path(folder) / "lab"
         lab.mkdir()

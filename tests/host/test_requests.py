@@ -1,6 +1,6 @@
 """The requests of every method, recorded by a proxy in front of the server.
 
-They match docs/api-calls.md, and their number stays within the budget.
+They match docs/reference/requests.md, and their number stays within the budget.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.host.director import OTHER_UUID, ROOT, UUID, Director, configuration,
 from tests.host.proxy import Exchange, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 
-DOCUMENT = ROOT / "docs/api-calls.md"
+DOCUMENT = ROOT / "docs/reference/requests.md"
 SERVERS = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
 BUDGET = {
     "create_stemcell": 6,
@@ -173,7 +173,7 @@ def test_requests_match_documentation(host, calls, request):
             "\n".join([HEAD, *(f"## {title}\n{sections[title]}" for title in SERVERS.values() if title in sections)]),
             "utf-8",
         )
-    assert sections.get(title, "").strip() == section.strip(), "see the head of docs/api-calls.md"
+    assert sections.get(title, "").strip() == section.strip(), "see the head of docs/reference/requests.md"
 
 
 HEADING = "| call | requests | which |\n|---|---|---|"

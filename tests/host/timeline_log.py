@@ -1,4 +1,4 @@
-"""Record the log that docs/timeline.md and the tests of `util timeline` read: tests/fixtures/timeline.log.
+"""Record the log that docs/how-to/timeline.md and the tests of `util timeline` read: tests/fixtures/timeline.log.
 
     python3 -m tests.host.timeline_log > tests/fixtures/timeline.log
 

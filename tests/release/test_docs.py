@@ -15,19 +15,7 @@ from tests.release import bosh_job, bosh_ops, bosh_release
 
 DOCS = bosh_release.ROOT / "docs"
 OPS = bosh_release.ROOT / "manifests/ops"
-PAGES = (
-    "deploy",
-    "configure",
-    "authentication",
-    "lxd-setup",
-    "incus-setup",
-    "cloud-config",
-    "air-gapped",
-    "move-from-go-cpi",
-    "timeline",
-    "home-lab",
-    "operate",
-)
+HOW_TO = sorted(DOCS.glob("how-to/*.md"))
 
 
 def page(name: str) -> str:
@@ -37,7 +25,7 @@ def page(name: str) -> str:
 def test_configure_page_is_generated_from_the_spec() -> None:
     program = bosh_release.ROOT / "tools/configure-page"
     text = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True).stdout
-    assert page("configure") == text, "run tools/configure-page > docs/configure.md"
+    assert page("reference/configure") == text, "run tools/configure-page > docs/reference/configure.md"
     assert all(f"### {name}\n" in text for name in bosh_job.SPEC["properties"])
 
 
@@ -50,7 +38,7 @@ def test_cloud_config_page_lists_all_cloud_properties(kind: type[cloud_propertie
     section = {"VmProperties": "## VMs", "DiskProperties": "## Disks", "NetworkProperties": "## Networks"}[
         kind.__name__
     ]
-    text = page("cloud-config").split(section)[1].split("\n## ")[0]
+    text = page("how-to/cloud-config").split(section)[1].split("\n## ")[0]
     rows = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert rows == set(kind._fields)
 
@@ -62,7 +50,7 @@ def test_accepts_the_examples_of_cloud_properties() -> None:
         "azs": cloud_properties.parse_vm_properties,
     }
     count = 0
-    for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page("cloud-config"), re.MULTILINE):
+    for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page("how-to/cloud-config"), re.MULTILINE):
         document = yaml.safe_load(block.replace("\n    ", "\n").removeprefix("    "))
         for section, entries in document.items():
             for entry in entries:
@@ -75,10 +63,9 @@ def test_accepts_the_examples_of_cloud_properties() -> None:
     assert count > 5
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_links_between_pages_exist(name: str) -> None:
-    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page(name)):
-        assert (DOCS / link).exists(), link
+def test_index_links_to_all_pages() -> None:
+    links = set(re.findall(r"\]\(([^)#:]+\.md)\)", page("README")))
+    assert links >= {str(path.relative_to(DOCS)) for path in DOCS.glob("[!d]*/*.md")}
 
 
 def test_readme_lists_ops_files_with_their_variables() -> None:
@@ -89,33 +76,31 @@ def test_readme_lists_ops_files_with_their_variables() -> None:
             assert all(f"`{name}`" in row for name in bosh_ops.variables(yaml.safe_load(path.read_text("utf-8")))), path
 
 
-@pytest.mark.parametrize(
-    "path", [*(DOCS / f"{name}.md" for name in PAGES), OPS / "README.md"], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", [*HOW_TO, OPS / "README.md"], ids=lambda path: path.name)
 def test_subcommands_in_the_docs_exist(path: Path) -> None:
     usage = subprocess.run([bosh_release.ROOT / "bin/util"], capture_output=True, text=True, check=True).stdout
     for name in re.findall(r"\butil ([a-z]+_[a-z_]+|destroy)", path.read_text("utf-8")):
         assert f"  {name} " in usage
 
 
-@pytest.mark.parametrize("name", ["deploy", "lxd-setup", "incus-setup"])
+@pytest.mark.parametrize("name", ["deploy", "set-up-lxd", "set-up-incus"])
 def test_docs_choose_a_pool_before_init_lxd(name: str) -> None:
-    text = page(name)
+    text = page(f"how-to/{name}")
     assert text.index("SERVER_STORAGE=") < text.index("util init_lxd\n" if name != "deploy" else "util init_lxd  ")
 
 
 def test_docs_create_each_pool_once() -> None:
-    assert not re.search(r"(?m)^    .*admin init", page("incus-setup"))
+    assert not re.search(r"(?m)^    .*admin init", page("how-to/set-up-incus"))
 
 
 def test_docs_mount_file_systems_of_pools_at_boot() -> None:
-    text = page("lxd-setup")
+    text = page("how-to/set-up-lxd")
     for folder in re.findall(r"source=(/srv\S*)", text):
         assert re.search(rf" {folder} btrfs .* >> /etc/fstab\n    mkdir -p {folder} && mount {folder}\n", text)
 
 
 def test_docs_run_doctor_before_deploying() -> None:
-    text = page("deploy")
+    text = page("how-to/deploy")
     [arguments] = re.findall(r"^    \S*/bin/doctor (.*)$", text, re.MULTILINE)
     assert text.index(arguments) < text.index("util deploy_bosh") < text.index("bosh create-env ../")
     doctor = bosh_release.ROOT / "bin/doctor"
@@ -126,7 +111,7 @@ def test_docs_run_doctor_before_deploying() -> None:
 def test_doctor_and_deployment_use_the_same_variables() -> None:
     interpolate_arguments, create_env_arguments = (
         set(re.findall(r"--var(?:-file)?=\w+|--vars-\w+=\S+|-o \S+", command))
-        for command in re.findall(r"bosh (?:interpolate|create-env) (?:.*\\\n)+.*", page("deploy"))
+        for command in re.findall(r"bosh (?:interpolate|create-env) (?:.*\\\n)+.*", page("how-to/deploy"))
     )
     assert (
         create_env_arguments - interpolate_arguments == {"--var=cpi_path"}
@@ -148,11 +133,11 @@ def test_page_deploys_with_the_arguments_of_util(tmp_path: Path) -> None:
     util = [bosh_release.ROOT / "bin/util", "--dry-run", "deploy_bosh"]
     output = subprocess.run(util, capture_output=True, text=True, check=True, env=environ, cwd=tmp_path).stdout
     [command] = re.findall(r"^\+ bosh create-env .*", output, re.MULTILINE)
-    [documented_command] = re.findall(r"bosh create-env (?:.*\\\n)+.*", page("deploy"))
+    [documented_command] = re.findall(r"bosh create-env (?:.*\\\n)+.*", page("how-to/deploy"))
     assert arguments(documented_command) == arguments(command)
 
 
 def test_migration_page_names_all_variables() -> None:
     variables = bosh_ops.variables(yaml.safe_load((OPS.parent / "cpi.yml").read_text("utf-8"))[0])
     for name in variables | bosh_ops.variables(yaml.safe_load((OPS / "release-url.yml").read_text("utf-8"))):
-        assert name in page("move-from-go-cpi")
+        assert name in page("how-to/move-from-go-cpi")

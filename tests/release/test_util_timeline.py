@@ -146,7 +146,7 @@ def test_page_shows_the_recorded_log() -> None:
     picture = bosh_release.ROOT / "docs/images/timeline.svg"
     output = subprocess.run(util, capture_output=True, text=True, check=True).stdout
     indented = "".join(f"    {line}" if line.strip() else line for line in output.splitlines(keepends=True))
-    assert indented in (bosh_release.ROOT / "docs/timeline.md").read_text("utf-8")
+    assert indented in (bosh_release.ROOT / "docs/how-to/timeline.md").read_text("utf-8")
     new = Path(picture.parent / "timeline.svg.new")
     try:
         subprocess.run([*util, f"--svg={new}"], capture_output=True, check=True)

@@ -30,7 +30,7 @@ def test_number_of_derived_fixtures():
 
 
 def test_documentation_lists_derived_fixtures():
-    page = (fixtures.DIRECTORY.parents[1] / "docs/capture.md").read_text(encoding="utf-8")
+    page = (fixtures.DIRECTORY.parents[1] / "docs/how-to/capture.md").read_text(encoding="utf-8")
     for row in synthetic.TABLE:
         assert f"| {row.server} | {row.scenario} | {row.base} | {row.change} | {row.source} |" in page
     assert f"test counts them: {len(synthetic.TABLE)}." in page

@@ -1,4 +1,4 @@
-"""The links between pages, from pages to files, and from source comments to sections of the reference pages."""
+"""The links from pages to pages, files and pictures, and from source comments to sections of the reference pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("test
 DEVELOPMENT = sorted(ROOT.glob("docs/development/*.md"))
 REFERENCES = ("bosh-contract", "lxd-api")
 SOURCES = [path for folder in ("src", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
-LINK = re.compile(r"(?<!!)\[[^]]+\]\(([^)\s]+)\)")
+LINK = re.compile(r"\[[^]]+\]\(([^)\s]+)\)")
 REFERENCE = re.compile(r"docs/development/([\w-]+)\.md((?:[\s,]*(?:and\s+)?§[\d.]*\d)*)")
 
 

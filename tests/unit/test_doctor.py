@@ -14,7 +14,7 @@ from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, WARN, CheckResult
 from bosh_lxd_cpi.config.schema import Config
 from bosh_lxd_cpi.runtime import throttle
 
-DOCS = Path(__file__).resolve().parents[2] / "docs/troubleshoot.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs/how-to/troubleshoot.md"
 KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LWtleS1saW5l\n-----END PRIVATE KEY-----\n"
 
 

@@ -209,7 +209,7 @@ def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
     try:
         snapshots = client.snapshots(disk.pool, disk.cid)
     except (errors.NotFound, errors.Forbidden):
-        # The disk was deleted, or LXD refuses a restricted certificate (docs/authentication.md).
+        # The disk was deleted, or LXD refuses a restricted certificate (docs/how-to/authentication.md).
         return
     for snapshot in snapshots:
         name = _last_segment(snapshot.name)  # some servers put the name of the volume before it

@@ -1,4 +1,4 @@
-"""Captures: one file per call, which can be replayed later, for a bug report or as a fixture (docs/capture.md).
+"""Captures: one file per call, which can be replayed later, for a bug report or as a fixture (docs/how-to/capture.md).
 
 The file contains the request of BOSH, the configuration, every exchange with the server, the response, and the kind and
 version of the server. It contains no secrets.
