@@ -1,40 +1,40 @@
 """The exceptions of this package. Each class is one error type of BOSH.
 
     CpiError                            Bosh::Clouds::CpiError
-    ├── BadRequest                      the request or its arguments are malformed
-    ├── ConfigError                     the configuration file or the request's context is wrong
+    ├── BadRequest
+    ├── ConfigError
     ├── MethodNotImplemented            Bosh::Clouds::NotImplemented
-    ├── NotSupported                    Bosh::Clouds::NotSupported: BOSH falls back to another way
+    ├── NotSupported                    Bosh::Clouds::NotSupported
     └── CloudError                      Bosh::Clouds::CloudError
-        ├── InvalidProperties           cloud_properties or networks are invalid
-        ├── InvalidStemcell             the stemcell's tarball or disk image is invalid
+        ├── InvalidProperties
+        ├── InvalidStemcell
         ├── VMNotFound                  Bosh::Clouds::VMNotFound
         ├── DiskNotFound                Bosh::Clouds::DiskNotFound
-        ├── StemcellNotFound            the stemcell of create_vm does not exist
-        ├── VMCreationFailed            Bosh::Clouds::VMCreationFailed, the only type that the director retries
-        ├── DeadlineExceeded            the time for the whole call is used up
-        ├── ThrottleTimeout             no throttle slot became free in time
-        ├── LockUnavailable             a lock file cannot be used
-        └── ServerError                 the server refused a request, or the request failed
+        ├── StemcellNotFound
+        ├── VMCreationFailed            Bosh::Clouds::VMCreationFailed
+        ├── DeadlineExceeded
+        ├── ThrottleTimeout
+        ├── LockUnavailable
+        └── ServerError
             ├── NoDiskSpace             Bosh::Clouds::NoDiskSpace
-            ├── Unreachable             the request was not delivered: nothing was done
-            ├── NoResponse              the request may have been delivered: it may have been done
-            ├── UnexpectedResponse      a response lacks a field, or has another shape than documented
-            ├── OperationNotFound       the server no longer knows the operation: it may have succeeded or failed
-            ├── TlsHandshakeFailed      the server speaks no TLS that this client accepts
-            ├── CertificateMismatch     the server's certificate is not the pinned one
-            ├── CertificateNotVerified  the server's certificate cannot be verified
-            ├── CertificateNotTrusted   the server does not trust the client certificate
-            ├── Forbidden               the client certificate may not do this
-            ├── NotFound                the object named in the path does not exist
-            ├── AlreadyExists           the name is taken
-            ├── AlreadyInState          the instance is already running or already stopped
-            ├── PreconditionFailed      If-Match failed: the object changed since it was read
-            ├── Busy                    another operation holds the object, or the database
-            ├── InUse                   an instance uses the volume
-            ├── Ambiguous               several cluster members have a volume of this name
-            ├── AddressTaken            another NIC on the server has this address
-            └── AgentNotRunning         the change was made, but the guest could not be notified
+            ├── Unreachable
+            ├── NoResponse
+            ├── UnexpectedResponse
+            ├── OperationNotFound
+            ├── TlsHandshakeFailed
+            ├── CertificateMismatch
+            ├── CertificateNotVerified
+            ├── CertificateNotTrusted
+            ├── Forbidden
+            ├── NotFound
+            ├── AlreadyExists
+            ├── AlreadyInState
+            ├── PreconditionFailed
+            ├── Busy
+            ├── InUse
+            ├── Ambiguous
+            ├── AddressTaken
+            └── AgentNotRunning
 
     Interrupted                         a signal stopped the call; a BaseException, so that no handler swallows it
 
@@ -62,46 +62,58 @@ class CpiError(Exception):
 
 
 class BadRequest(CpiError):
-    pass
+    """The request is malformed. Only BOSH and people at a terminal start `bin/cpi`: check the caller."""
 
 
 class ConfigError(CpiError):
-    pass
+    """The configuration file or the context of the request is wrong. `bin/doctor` lists every invalid property."""
 
 
 class MethodNotImplemented(CpiError):
+    """The method does not exist. BOSH is newer than the CPI: upgrade the release."""
+
     type = "Bosh::Clouds::NotImplemented"
 
 
 class NotSupported(CpiError):
+    """BOSH continues in another way: for example, it copies a disk that cannot shrink."""
+
     type = "Bosh::Clouds::NotSupported"
 
 
 class CloudError(CpiError):
+    """Something on the server prevents the call. The end of the message says what to do."""
+
     type = "Bosh::Clouds::CloudError"
 
 
 class InvalidProperties(CloudError):
-    pass
+    """cloud_properties or networks are invalid. The message names the property: correct the cloud-config."""
 
 
 class InvalidStemcell(CloudError):
-    pass
+    """The tarball or the disk image of the stemcell is invalid."""
 
 
 class VMNotFound(CloudError):
+    """The VM does not exist. `bosh cloud-check` offers to recreate it."""
+
     type = "Bosh::Clouds::VMNotFound"
 
 
 class DiskNotFound(CloudError):
+    """The disk does not exist. Check whether it was deleted on the server, and run `bosh cloud-check`."""
+
     type = "Bosh::Clouds::DiskNotFound"
 
 
 class StemcellNotFound(CloudError):
-    pass
+    """The stemcell of create_vm does not exist. Upload it again: `bosh upload-stemcell --fix`."""
 
 
 class VMCreationFailed(CloudError):
+    """The VM was not created, and its resources are deleted. The director retries only this type, if it allows it."""
+
     type = "Bosh::Clouds::VMCreationFailed"
 
     def __init__(self, brief: str, *, ok_to_retry: bool, detail: str = "", code: str = "", **fields: str) -> None:
@@ -110,95 +122,113 @@ class VMCreationFailed(CloudError):
 
 
 class DeadlineExceeded(CloudError):
+    """The time for the whole call is used up. Check whether the server is overloaded."""
+
     transient = True
 
 
 class ThrottleTimeout(CloudError):
+    """No throttle slot became free in time. `bin/doctor --locks` lists the calls that hold slots."""
+
     transient = True
 
 
 class LockUnavailable(CloudError):
-    pass
+    """A lock file cannot be used."""
 
 
 class ServerError(CloudError):
-    pass
+    """The server refused a request, or the request failed. The log of the server shows more."""
 
 
 class NoDiskSpace(ServerError):
+    """The pool, the server's disk or the limit of the project is full."""
+
     type = "Bosh::Clouds::NoDiskSpace"
 
 
 class Unreachable(ServerError):
+    """The request was not delivered. Nothing was changed."""
+
     transient = True
 
 
 class NoResponse(ServerError):
+    """The connection broke, and the request may have been done. Run the task again: the CPI checks that first."""
+
     transient = True
 
 
 class UnexpectedResponse(ServerError):
-    pass
+    """A response lacks a field, or is not from LXD or Incus. Check that `server.url` is not a proxy."""
 
 
 class OperationNotFound(ServerError):
+    """The server lost the operation, which may have succeeded. Run the task again: the CPI checks that first."""
+
     transient = True
 
 
 class TlsHandshakeFailed(ServerError):
-    pass
+    """The server and the CPI have no TLS version or cipher in common, or the server does not use TLS."""
 
 
 class CertificateMismatch(ServerError):
-    pass
+    """The server's certificate is not the pinned one."""
 
 
 class CertificateNotVerified(ServerError):
-    pass
+    """The server's certificate cannot be verified."""
 
 
 class CertificateNotTrusted(ServerError):
-    pass
+    """The server does not trust the client certificate."""
 
 
 class Forbidden(ServerError):
-    pass
+    """The server does not allow the request for the client certificate."""
 
 
 class NotFound(ServerError):
-    pass
+    """The object in the request does not exist. Check whether it was deleted on the server: `bosh cloud-check`."""
 
 
 class AlreadyExists(ServerError):
-    pass
+    """The name is in use. Run the task again; if the error stays, run `bin/cleanup`."""
 
 
 class AlreadyInState(ServerError):
-    pass
+    """The instance is running or stopped already. The CPI treats this as success."""
 
 
 class PreconditionFailed(ServerError):
+    """The object changed after it was read (If-Match). Another client changes it: run the task again."""
+
     transient = True
 
 
 class Busy(ServerError):
+    """Another operation uses the object or the database. The CPI waits for half a minute before this error."""
+
     transient = True
 
 
 class InUse(ServerError):
-    pass
+    """An instance uses the volume. Detach the disk first."""
 
 
 class Ambiguous(ServerError):
-    pass
+    """Several cluster members have a volume of this name."""
 
 
 class AddressTaken(ServerError):
+    """Another NIC on the server has this address."""
+
     transient = True
 
 
 class AgentNotRunning(ServerError):
-    pass
+    """The change was made, but the guest could not be notified. The CPI treats this as success."""
 
 
 class Interrupted(BaseException):

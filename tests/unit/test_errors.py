@@ -32,7 +32,7 @@ def test_every_type_is_one_of_the_director(kind):
 def test_module_docstring_shows_the_class_tree():
     documented, path = {}, []
     for line in (errors.__doc__ or "").splitlines():
-        match = re.match(r"    (?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+)  ", line)
+        match = re.match(r"    (?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+)(?:  |$)", line)
         if match:
             depth = len(match["indent"]) // 4
             path = [*path[:depth], match["name"]]

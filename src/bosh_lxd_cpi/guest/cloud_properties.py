@@ -34,18 +34,31 @@ class VmProperties(NamedTuple):
     """cloud_properties of a VM: of its AZ, VM type and VM extensions, merged by the director. Sizes are MiB."""
 
     instance_type: str = ""
+    """A size, `c2-m4` for 2 CPUs and 4 GiB, or a type that the server knows, `aws:t2.micro`. Example: c2-m4"""
     cpu: int = 0
+    """Number of CPUs. It overrides `instance_type`. Example: 4"""
     ram: int = 0
+    """Memory. It overrides `instance_type`. Unit: MiB. Example: 8_192"""
     root_disk: int = 0
+    """Size of the root disk. 0 is the size of the stemcell's disk. Unit: MiB. Example: 20_480"""
     ephemeral_disk: int = 0
+    """Size of a disk for /var/vcap/data. With 0, it is on the root disk. Unit: MiB. Example: 102_400"""
     storage_pool: str = ""
+    """Pool of the root disk and the ephemeral disk, instead of `server.storage_pool_name`. Example: fast"""
     ephemeral_storage_pool: str = ""
+    """Pool of the ephemeral disk, instead of `storage_pool`. Example: scratch"""
     target: str = ""
+    """Cluster member, or `@GROUP`, instead of `server.target`. Example: '@rack2'"""
     network: str = ""
+    """LXD network of BOSH networks without `name`, instead of `server.network_name`. Example: boshdevbr0"""
     profiles: tuple[str, ...] = ()
+    """Profiles, instead of `server.profile_name`. Example: [default, gpu]"""
     config: Mapping[str, str] = {}
+    """Instance options. The CPI sets `limits.*` and its own labels. Example: {boot.autostart.priority: "10"}"""
     devices: Mapping[str, Mapping[str, str]] = {}
+    """More devices, by name. `{type: none}` masks a device of the profile. Example: {gpu0: {type: gpu}}"""
     tags: Mapping[str, str] = {}
+    """Labels, stored as `user.bosh.KEY`. Example: {team: storage}"""
 
     def limits(self) -> dict[str, str]:
         """Return limits.cpu and limits.memory.
@@ -69,37 +82,59 @@ class DiskProperties(NamedTuple):
     """cloud_properties of a persistent disk."""
 
     storage_pool: str = ""
+    """Pool of the disk, instead of `server.storage_pool_name`. Example: fast"""
     target: str = ""
+    """Cluster member, if the VM of the disk does not decide it. Example: lxd1"""
     name: str = ""
+    """Accepted and ignored, as by the Go CPI. Example: database"""
     config: Mapping[str, str] = {}
+    """Options of the volume. Example: {zfs.blocksize: 16KiB}"""
 
 
 class NetworkProperties(NamedTuple):
     """cloud_properties of one network of a VM."""
 
     name: str = ""
+    """LXD network or bridge of the host, instead of `server.network_name`. Example: boshdevbr0"""
     target: str = ""
+    """Cluster member, or `@GROUP`, of the VMs in this network. Example: lxd1"""
     mtu: int = 0
+    """MTU of the NIC. 0 is the MTU of the network. Unit: byte. Example: 1_400"""
     vlan: int = 0
+    """VLAN ID of the NIC. 0 is none. Example: 20"""
     security_groups: tuple[str, ...] = ()
+    """Network ACLs of the NIC. Example: [web]"""
     mac_filtering: bool = False
+    """Whether to drop packets with another MAC address than that of the NIC. Example: true"""
     ipv4_filtering: bool = False
+    """Whether to drop packets with another IPv4 address than that of the VM. Example: true"""
     ipv6_filtering: bool = False
+    """Whether to drop packets with another IPv6 address than that of the VM. Example: true"""
     port_isolation: bool = False
+    """Whether to drop packets to other NICs with this property on the same bridge. Example: true"""
 
 
 class StemcellProperties(NamedTuple):
     """cloud_properties of a stemcell, without the keys that do not matter to LXD. `disk` is MiB."""
 
     name: str = ""
+    """Name of the stemcell. Its line, `jammy`, decides the firmware. Example: bosh-openstack-kvm-ubuntu-jammy"""
     version: str = ""
+    """Version of the stemcell. Example: '1.943'"""
     architecture: str = "x86_64"
+    """Architecture of the image. Example: x86_64"""
     os_distro: str = ""
+    """Operating system of the image. Example: ubuntu"""
     disk: int = 0
+    """Size of the disk in the image. Unit: MiB. Example: 5_120"""
     disk_format: str = ""
+    """Format of the disk in the image, `qcow2` or `raw`. Example: qcow2"""
     root_device_name: str = ""
+    """Root device, stored as a property of the image. Example: /dev/sda1"""
     image_alias: str = ""
+    """For a light stemcell: alias of an image on the server. Example: noble"""
     image_fingerprint: str = ""
+    """For a light stemcell: fingerprint of an image on the server. Example: 36b6f2a1c9d0"""
 
 
 Properties = TypeVar("Properties", VmProperties, DiskProperties, NetworkProperties, StemcellProperties)
