@@ -180,7 +180,7 @@ HINTS = {
     "instance_type": "Use a size such as c2-m4: number of CPUs and GiB of memory",
     "invalid_configuration": "bin/doctor lists every property with what it must be",
     "no_configuration": "Start bin/cpi with --config FILE",
-    "bad_property": "Correct the property in {file}; docs/reference/configure.md describes each property",
+    "bad_property": "Correct the property in {file}; docs/reference/job-properties.md describes each property",
     "cpi_config_variable": "Replace the variables of the cpi-config: `bosh interpolate {file} --vars-file VARS`",
     "unknown_property": "Correct the name in {file}, or remove the property",
     "usage": "Run the program with --help",

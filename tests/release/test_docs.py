@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bosh_lxd_cpi.guest import cloud_properties
-from tests.release import bosh_job, bosh_ops, bosh_release
+from tests.release import bosh_ops, bosh_release
 
 DOCS = bosh_release.ROOT / "docs"
 OPS = bosh_release.ROOT / "manifests/ops"
@@ -20,27 +19,6 @@ HOW_TO = sorted(DOCS.glob("how-to/*.md"))
 
 def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text("utf-8")
-
-
-def test_configure_page_is_generated_from_the_spec() -> None:
-    program = bosh_release.ROOT / "tools/configure-page"
-    text = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True).stdout
-    assert page("reference/configure") == text, "run tools/configure-page > docs/reference/configure.md"
-    assert all(f"### {name}\n" in text for name in bosh_job.SPEC["properties"])
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [cloud_properties.VmProperties, cloud_properties.DiskProperties, cloud_properties.NetworkProperties],
-    ids=lambda kind: kind.__name__,
-)
-def test_cloud_config_page_lists_all_cloud_properties(kind: type[cloud_properties.VmProperties]) -> None:
-    section = {"VmProperties": "## VMs", "DiskProperties": "## Disks", "NetworkProperties": "## Networks"}[
-        kind.__name__
-    ]
-    text = page("how-to/cloud-config").split(section)[1].split("\n## ")[0]
-    rows = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    assert rows == set(kind._fields)
 
 
 def test_accepts_the_examples_of_cloud_properties() -> None:

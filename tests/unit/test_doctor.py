@@ -3,18 +3,16 @@ from __future__ import annotations
 import json
 import re
 import signal
-from pathlib import Path
 
 import pytest
 
-from bosh_lxd_cpi import errors, hints
+from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor import main, smoke_test
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, WARN, CheckResult
 from bosh_lxd_cpi.config.schema import Config
 from bosh_lxd_cpi.runtime import throttle
 
-DOCS = Path(__file__).resolve().parents[2] / "docs/how-to/troubleshoot.md"
 KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LWtleS1saW5l\n-----END PRIVATE KEY-----\n"
 
 
@@ -199,34 +197,3 @@ def test_smoke_test_continues_with_the_next_line_after_a_failure(context, remova
         ("deep", OK, "all resources are removed"),
     ]
     assert removals == [1]
-
-
-def rows(heading: str) -> list[list[str]]:
-    """Return the cells of the first table after a heading of the page."""
-    section = DOCS.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    table = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[2:]]
-
-
-def test_page_has_every_hint():
-    assert {code.strip("`"): hint for _, hint, code in rows("By message")} == {
-        code: hints.text(code, server="incus") for code in hints.HINTS
-    }
-
-
-def test_page_sorts_hints_by_message():
-    messages = [message.lower().lstrip(". `:") for message, _, _ in rows("By message")]
-    assert messages == sorted(messages)
-
-
-def test_page_has_every_error_class():
-    def tree(error):
-        yield error
-        for subclass in error.__subclasses__():
-            if subclass.__module__ == errors.__name__:
-                yield from tree(subclass)
-
-    assert {name: (kind, transient) for name, kind, transient, _ in rows("By type of error")} == {
-        error.__name__: (error.type.removeprefix("Bosh::Clouds::"), "yes" if error.transient else "no")
-        for error in tree(errors.CpiError)
-    }
