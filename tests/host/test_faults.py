@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.host import server
 from tests.host.director import ROOT
 from tests.host.fault_environment import FaultEnvironment, Outcome
 from tests.host.proxy import FAULTS, Fault
@@ -188,12 +189,13 @@ Results = dict[tuple[str, str], list[tuple[str, str]]]
 
 
 @pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest) -> Iterator[Results]:
-    """Results, cached between runs so that a part can be repeated."""
-    rows_by_key = request.config.cache.get("faults/results", [])
+def results(request: pytest.FixtureRequest, host: server.Facts) -> Iterator[Results]:
+    """Results on the server, cached between runs so that a part can be repeated."""
+    cached = f"faults/{host.kind}"
+    rows_by_key = request.config.cache.get(cached, [])
     results = {(method, fault): [tuple(row) for row in rows] for method, fault, rows in rows_by_key}
     yield results
-    request.config.cache.set("faults/results", [[*key, rows] for key, rows in results.items()])
+    request.config.cache.set(cached, [[*key, rows] for key, rows in results.items()])
 
 
 @pytest.mark.long
@@ -205,6 +207,7 @@ def test_every_fault_leaves_nothing(env, results, method, fault):
 
 
 @pytest.mark.long
+@pytest.mark.only("incus")
 def test_results_match_documentation(results, request):
     if request.config.getoption("--write-docs"):
         DOCUMENT.write_text(HEAD + "".join(table(method, results) for method in SCENARIOS), "utf-8")
