@@ -117,6 +117,10 @@ class FaultEnvironment:
             self.requests = [exchange.line for exchange in self.proxy.exchanges]
             self.proxy.disarm()
 
+    def has_completed_vm(self) -> bool:
+        """Return whether create_vm made the request that completes the VM. LXD receives another one after it."""
+        return any(line.startswith("PATCH /instances/") for line in self.requests)
+
     def power(self, action: str) -> None:
         """Stop or start the shared VM."""
         self.server.run_operation(

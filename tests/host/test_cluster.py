@@ -387,7 +387,7 @@ def test_killed_creation_blocks_no_call_and_is_cleaned_up(cluster, env):
         before, call = env.server.names(), env.vm_call()
         env.next_fault = KILLED, number
         outcome = env.call_with_fault(*call)
-        if env.requests[-1].startswith("PATCH"):  # the VM is complete
+        if env.has_completed_vm():
             break
         vm, _ = env.director.call(*call)
         env.cleanup("--min-age", "1h")

@@ -60,8 +60,7 @@ def create_vm(env: FaultEnvironment) -> Outcome:
     else:
         env.cleanup()
     for unknown_cid in {name for name in env.server.names() - before if name.startswith("vm-")}:
-        fault, number = env.next_fault
-        assert outcome.error and fault.name == "gone" and env.requests[number - 1].startswith("PATCH")
+        assert outcome.error and env.next_fault[0].name == "gone" and env.has_completed_vm()
         assert unknown_cid in {resource["cid"] for resource in env.list_resources()}
         env.director.call("delete_vm", unknown_cid)
     return outcome
