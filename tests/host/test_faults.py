@@ -190,11 +190,11 @@ Results = dict[tuple[str, str], list[tuple[str, str]]]
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, host: server.Facts) -> Iterator[Results]:
     """Results on the server, cached between runs so that a part can be repeated."""
-    cached = f"faults/{host.kind}"
-    rows_by_key = request.config.cache.get(cached, [])
+    cache_key = f"faults/{host.kind}"
+    rows_by_key = request.config.cache.get(cache_key, [])
     results = {(method, fault): [tuple(row) for row in rows] for method, fault, rows in rows_by_key}
     yield results
-    request.config.cache.set(cached, [[*key, rows] for key, rows in results.items()])
+    request.config.cache.set(cache_key, [[*key, rows] for key, rows in results.items()])
 
 
 @pytest.mark.long
