@@ -159,9 +159,13 @@ def test_reports_interruption_without_traceback(runner: UtilRunner) -> None:
     runner.add_director()
     runner.util()
     (runner.folder / "stubs/bosh").write_text("#!/bin/sh\ntouch started\nexec sleep 30\n")
-    process = subprocess.Popen(
-        [UTIL, "cloud_config"], env=runner.environ, cwd=runner.work, stderr=subprocess.PIPE, text=True
-    )
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would pass on "ignored"
+    try:
+        process = subprocess.Popen(
+            [UTIL, "cloud_config"], env=runner.environ, cwd=runner.work, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, handler)
     while not (runner.work / "started").exists():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
