@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 
-from tests.host import server
+from tests.host import cluster, server
 from tests.host.kinds import KINDS
 
 
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("kind", choices=KINDS, help="incus: Incus 6.0, incus7: Incus 7, lxd: LXD 5.0")
     add.add_argument("--name", help="name of the host (default: its kind)")
     add.add_argument("--pool", choices=("btrfs", "dir"), default="btrfs", help="storage driver (default: btrfs)")
+    add.add_argument("--members", type=int, metavar="N", help="start a new cluster of N members instead of one server")
     action(_facts).add_argument("name")
     for function in (_run, _client):
         add = action(function)
@@ -59,12 +60,21 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("name")
     add.add_argument("--wipe", action="store_true", help="also delete its data")
     action(_list)
+    for function in (_kill, _start, _cut, _reconnect, _evacuate, _restore):
+        add = action(function)
+        add.add_argument("name", help="name of the cluster")
+        add.add_argument("member", help="node1, node2 and so on")
     return parser
 
 
 def _up(options: argparse.Namespace) -> None:
-    """start and configure a server, and print its connection data as JSON"""
-    _print(server.up(options.kind, name=options.name, pool=options.pool))
+    """start and configure a server or a cluster, and print its connection data as JSON"""
+    name = options.name or options.kind
+    if options.members:
+        for facts in cluster.up(options.kind, name=name, pool=options.pool, members=options.members).values():
+            _print(facts)
+    else:
+        _print(server.up(options.kind, name=name, pool=options.pool))
 
 
 def _facts(options: argparse.Namespace) -> None:
@@ -84,14 +94,49 @@ def _client(options: argparse.Namespace) -> None:
 
 
 def _down(options: argparse.Namespace) -> None:
-    """stop a server; the next up continues with its data, unless --wipe is given"""
-    server.down(options.name, wipe=options.wipe)
+    """stop a server; the next up continues with its data, unless --wipe is given, which a cluster needs"""
+    if not cluster.exists(options.name):
+        server.down(options.name, wipe=options.wipe)
+    elif options.wipe:
+        cluster.down(options.name)
+    else:
+        raise server.HostError(f"{options.name}: a cluster cannot start again; delete it with down --wipe")
 
 
 def _list(_: argparse.Namespace) -> None:
     """list all servers on this machine"""
     for facts in map(server.facts, server.names()):
         print(f"{facts.name}\t{facts.kind}\t{facts.version}\t{'running' if server.running(facts.name) else 'down'}")
+
+
+def _kill(options: argparse.Namespace) -> None:
+    """kill the daemon and the VMs of a cluster member"""
+    cluster.kill(options.name, options.member)
+
+
+def _start(options: argparse.Namespace) -> None:
+    """start the daemon of a cluster member after kill"""
+    cluster.start(options.name, options.member)
+
+
+def _cut(options: argparse.Namespace) -> None:
+    """cut a cluster member off from the network of the cluster"""
+    cluster.cut(options.name, options.member)
+
+
+def _reconnect(options: argparse.Namespace) -> None:
+    """connect a cluster member to the network of the cluster after cut"""
+    cluster.reconnect(options.name, options.member)
+
+
+def _evacuate(options: argparse.Namespace) -> None:
+    """evacuate a cluster member"""
+    cluster.evacuate(options.name, options.member)
+
+
+def _restore(options: argparse.Namespace) -> None:
+    """restore a cluster member after evacuate"""
+    cluster.restore(options.name, options.member)
 
 
 def _print(facts: server.Facts) -> None:

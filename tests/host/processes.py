@@ -31,9 +31,7 @@ def start(name: str, kind: str, *, tree: pathlib.Path, state: pathlib.Path) -> N
     """Start the init process, which starts the daemon. The state directory must exist."""
     for folder in ("root", "var", "log"):
         (state / folder).mkdir(exist_ok=True)
-    with _namespaces_locked():
-        run("ip", "netns", "add", netns(name))
-    run("ip", "-n", netns(name), "link", "set", "lo", "up")
+    add_network(name)
     isolate = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
     enter = ["setsid", "--fork", "ip", "netns", "exec", netns(name), *isolate]
     command = [*enter, sys.executable, "-m", INIT_MODULE, kind, tree, state]
@@ -47,12 +45,24 @@ def tear_down(name: str, state: pathlib.Path) -> None:
     """Kill all processes in the network of the host except the caller, and remove the network and its loop devices."""
     if not wait_until(lambda: not _kill(_members(name)), seconds=20):
         raise HostError(f"{name}: processes {_members(name)} did not end within 20 s")
+    delete_network(name)
+    if not wait_until(lambda: not _detach(_loops(state)), seconds=20):
+        raise HostError(f"{name}: loop devices {_loops(state)} are still in use after 20 s")
+
+
+def add_network(name: str) -> None:
+    """Create the network namespace of a host."""
+    with _namespaces_locked():
+        run("ip", "netns", "add", netns(name))
+    run("ip", "-n", netns(name), "link", "set", "lo", "up")
+
+
+def delete_network(name: str) -> None:
+    """Delete the network namespace of a host, if it exists. The interfaces in it disappear with it."""
     with _namespaces_locked():
         run("ip", "netns", "delete", netns(name), check=False)
         if NAMESPACES.exists() and not any(NAMESPACES.iterdir()):
             run("umount", NAMESPACES, check=False)  # ip netns add mounts the directory; it may be unmounted already
-    if not wait_until(lambda: not _detach(_loops(state)), seconds=20):
-        raise HostError(f"{name}: loop devices {_loops(state)} are still in use after 20 s")
 
 
 @contextlib.contextmanager
@@ -92,6 +102,11 @@ def enter_command(name: str, *command: str) -> list[str]:
     if not pid:
         raise HostError(f"{name}: the host is down; start it with up")
     return ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--", *command]
+
+
+def kill_vms(name: str) -> None:
+    """Kill the processes of all virtual machines."""
+    _kill([pid for pid in _members(name) if _read(pid, "comm").startswith("qemu-system")])
 
 
 def _daemon_number(name: str) -> int | None:

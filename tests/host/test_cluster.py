@@ -19,7 +19,7 @@ from tests.host.proxy import FAULTS, NONE, Fault, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 from tests.support.clock import PastClock
 
-NODES = tuple(clusters.ADDRESSES)
+NODES = clusters.names(2)
 IPS = {"node1": "10.245.0.81", "node2": "10.245.0.82"}
 GUEST = {"instance_type": "c1-m0.375", "ephemeral_disk": 64}
 KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
@@ -66,7 +66,7 @@ class Cluster:
 def cluster(request, tmp_path_factory):
     name = f"{request.config.getoption('--hosts')}-{request.param}"
     try:
-        yield Cluster(clusters.up(request.param, name=name), tmp_path_factory.mktemp("cluster"))
+        yield Cluster(clusters.up(request.param, name=name, members=len(NODES)), tmp_path_factory.mktemp("cluster"))
     finally:
         clusters.down(name)
 
