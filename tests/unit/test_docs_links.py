@@ -81,3 +81,11 @@ def test_source_comments_name_existing_sections() -> None:
                 assert number in sections(page), f"{name_of(path)}: {page}.md §{number}"
                 count += 1
     assert count > 10
+
+
+def test_pictures_have_a_text_alternative_and_a_dark_mode() -> None:
+    for picture in sorted(ROOT.glob("docs/images/*.svg")):
+        text = picture.read_text("utf-8")
+        assert "<title" in text and "prefers-color-scheme: dark" in text, picture.name
+    for page in PAGES:
+        assert not re.findall(r"!\[\]\(", page.read_text("utf-8")), name_of(page)
