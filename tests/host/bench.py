@@ -222,7 +222,8 @@ def serve_warm(home: str, config: str) -> int:
                 self.bytes += len(body) if isinstance(body, bytes) else int(arguments["headers"]["Content-Length"])
             return response
 
-    transport = Timed(connection_settings(load(config).server))
+    server = load(config).server
+    transport = Timed(connection_settings(server, server.url))
     transport.request("GET", "/1.0")
     calls: dict[str, ServerTime] = {}
     for line in sys.stdin:

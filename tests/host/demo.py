@@ -176,21 +176,22 @@ def _client(settings: dict[str, Any]) -> Client:
     """Return a client for the server. Raises HostError."""
     from bosh_lxd_cpi import hints
     from bosh_lxd_cpi.actions.connection import open_transport
-    from bosh_lxd_cpi.config.schema import Server
+    from bosh_lxd_cpi.config.schema import Config, Server
     from bosh_lxd_cpi.errors import CpiError
     from bosh_lxd_cpi.lxd.client import Client
     from bosh_lxd_cpi.runtime.clock import Clock, Deadline
     from bosh_lxd_cpi.runtime.log import Log
 
+    log = Log("demo")
     try:
-        transport = open_transport(Server(**settings))
+        transport = open_transport(Config(server=Server(**settings)), log=log)
     except CpiError as failure:
         raise HostError(hints.message(failure)) from failure
     return Client(
         transport,
         project=settings.get("project_name", "default"),
         deadline=Deadline(Clock(), 2 * BOOT_SECONDS),
-        log=Log("demo"),
+        log=log,
     )
 
 

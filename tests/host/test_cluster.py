@@ -214,6 +214,23 @@ def test_manages_vm_through_another_member(cluster, vms):
     assert guests.wait(IPS["node2"], not_boot=boot)["errors"] == []
 
 
+def test_uses_the_first_address_that_accepts_a_connection(cluster, tmp_path):
+    refused, missing, second = "https://10.247.0.1:1", "https://10.247.0.99:8443", clusters.url("node2")
+    cpi = cluster.director(tmp_path, url=[refused, missing, second], target="node2")
+    disk = cpi.call("create_disk", 16, {}, None)
+    assert f"cannot connect to {refused}" in cpi.last.stderr and f"cannot connect to {missing}" in cpi.last.stderr
+    assert cluster.where(disk[-36:]) == {("vol-p-", "node2")}
+    cpi.call("delete_disk", disk)
+    assert f"{refused} failed" in cpi.last.stderr and cpi.last.requests == 1
+    results = doctor(cpi)
+    assert ("address", "ok", f"{second} listens") in results and "fail" not in [status for _, status, _ in results]
+    assert [(check, status) for check, status, _ in results].count(("address", "warn")) == 2
+    assert cpi.run_program("cleanup", "--list").returncode == 0
+    cpi.config["server"]["tls_server_cert"] = "00" * 32
+    with pytest.raises(CallError, match="not the pinned one"):
+        cpi.call("has_disk", disk)
+
+
 @pytest.mark.parametrize("member", NODES)
 def test_creates_and_deletes_vm_through_any_member(cluster, tiny, tmp_path, member):
     cpi = cluster.director(tmp_path, url=clusters.url(member))
@@ -350,6 +367,26 @@ def test_create_vm_survives_a_lost_response_to_its_attachment(env):
     assert env.requests.count("PUT /instances/VM") == 2
     assert {"config", "ephemeral"} < env.server.query("GET", f"/1.0/instances/{vm}")["devices"].keys()
     env.director.call("delete_vm", vm)
+    env.close()
+
+
+def test_call_continues_at_the_next_address(cluster, env, tmp_path):
+    """The connection to the first address ends when the server creates the VM, and the response is lost."""
+    env.next_fault = NONE, 0
+    env.director.call("delete_vm", env.call_with_fault(*env.vm_call()).result[0])
+    number = env.requests.index("POST /instances") + 1
+    (tmp_path / "second").mkdir()
+    with Proxy(tmp_path / "second", cluster.members["node2"]) as second:
+        addresses = {"url": [env.proxy.url, second.url], "tls_server_cert": "", "insecure_skip_verify": True}
+        env.faulty_director.config["server"] |= addresses
+        env.next_fault = FAULTS["gone"], number
+        vm = env.call_with_fault(*env.vm_call()).result[0]
+        assert "the next address is" in env.faulty_director.last.stderr
+        [request, *others] = [exchange.line for exchange in second.exchanges]
+        assert request == "GET /operations?recursion=1" and "PATCH /instances/VM" in others
+        second.arm(NONE, 0)
+        env.director.call("delete_vm", vm)
+        assert second.exchanges, "the first address failed within the last minute"
     env.close()
 
 

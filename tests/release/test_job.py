@@ -66,6 +66,14 @@ def test_templates_exist_and_monit_is_empty() -> None:
 
 
 @pytest.mark.parametrize("caller", CALLERS)
+def test_url_can_be_a_list(tmp_path: Path, caller: str) -> None:
+    urls = ["https://a:8443", "https://b:8443"]
+    server = {**bosh_job.CONNECTION["lxd_cpi"]["server"], "url": urls}
+    config, _ = load(tmp_path, {**bosh_job.CONNECTION, "lxd_cpi": {"server": server}}, caller)
+    assert config.server.urls == urls
+
+
+@pytest.mark.parametrize("caller", CALLERS)
 def test_configuration_has_the_keys_of_the_properties(caller: str) -> None:
     document = json.loads(bosh_job.render("cpi.json.erb", bosh_job.examples(), caller))
     assert leaves(document).keys() == schema_keys()

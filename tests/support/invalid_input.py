@@ -284,7 +284,8 @@ def invalid_networks(rng: random.Random, config: dict[str, Any]) -> bytes:
 def invalid_configuration(rng: random.Random, config: dict[str, Any]) -> bytes:
     section, key, value = rng.choice(
         [
-            *(("server", "url", value) for value in ("", None, "http://x", "lxd:8443", 5, ["https://x"], "\ud800", {})),
+            *(("server", "url", value) for value in ("", None, "http://x", "lxd:8443", 5, "\ud800", {})),
+            *(("server", "url", value) for value in (["https://x", 5], "https://x unix:///y")),
             *(
                 ("server", key, value)
                 for key in ("project_name", "network_name", "type", "target")

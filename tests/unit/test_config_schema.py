@@ -372,7 +372,9 @@ def test_context_replaces_single_properties(load):
         ({"url": "unix:///b", "server": []}, "server must be an object"),
         ({"agent": 5}, "agent must be an object"),
         ({"url": 5}, "server.url must be https://HOST:8443 or unix:///PATH, not 5"),
-        ({"url": ["a"]}, "server.url must be a string"),
+        ({"url": ["a"]}, "server.url must be https://HOST:8443 or unix:///PATH, not a"),
+        ({"url": [5]}, "server.url must be a string"),
+        ({"url": ["https://a", "unix:///b"]}, "server.url must be https://HOST:8443 or unix:///PATH, not unix:///b"),
         ({"predeploy_stemcell": "x"}, "server.predeploy_stemcell must be true or false"),
         ({"log_level": "loud"}, "log_level must be one of debug, info, warn, error"),
     ],
@@ -428,21 +430,18 @@ def test_lock_directory_is_shared_by_all_workers(load, monkeypatch, path, tmpdir
     assert load({"throttle_config": {"path": path}}).lock_directory() == expected
 
 
+@pytest.mark.parametrize("url", [["https://a:8443", "https://b:8443"], "https://a:8443 https://b:8443"])
+def test_url_is_a_list_or_a_string(load, url):
+    properties = {"url": url, "tls_client_cert": "c", "tls_client_key": "k"}
+    assert load({"server": properties}).server.urls == ["https://a:8443", "https://b:8443"]
+
+
+def test_path_of_a_socket_may_contain_a_space(load):
+    assert load({"server": {"url": "unix:///a b"}}).server.urls == ["unix:///a b"]
+
+
 def test_lock_directory_is_next_to_a_socket(load, tmp_path):
     path = str(tmp_path / "throttle")
     with socket.socket(socket.AF_UNIX) as go_socket:
         go_socket.bind(path)
     assert load({"throttle_config": {"path": path}}).lock_directory() == f"{path}.d"
-
-
-def test_pem_returns_text_or_content_of_file(tmp_path, monkeypatch):
-    (tmp_path / "a.crt").write_text("-----BEGIN X", encoding="utf-8")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert schema.pem("  -----BEGIN Y") == "  -----BEGIN Y"
-    assert schema.pem(str(tmp_path / "a.crt")) == schema.pem("~/a.crt") == "-----BEGIN X"
-
-
-@pytest.mark.parametrize("value", ["/no/such/file", "", "a\0b", pytest.param("x" * 5000, id="long")])
-def test_pem_rejects_other_values(value):
-    with pytest.raises(ConfigError, match="neither PEM nor the path of a PEM file"):
-        schema.pem(value)

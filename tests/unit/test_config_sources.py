@@ -131,3 +131,16 @@ def test_keeps_keys_that_resemble_a_property(key):
 
 def test_keeps_unknown_keys_below_the_job_name():
     assert from_context({"lxd_cpi": {"trace_id": 1}}) == ({"server": {"trace_id": 1}}, [])
+
+
+def test_pem_returns_text_or_content_of_file(tmp_path, monkeypatch):
+    (tmp_path / "a.crt").write_text("-----BEGIN X", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sources.pem("  -----BEGIN Y") == "  -----BEGIN Y"
+    assert sources.pem(str(tmp_path / "a.crt")) == sources.pem("~/a.crt") == "-----BEGIN X"
+
+
+@pytest.mark.parametrize("value", ["/no/such/file", "", "a\0b", pytest.param("x" * 5000, id="long")])
+def test_pem_rejects_other_values(value):
+    with pytest.raises(ConfigError, match="neither PEM nor the path of a PEM file"):
+        sources.pem(value)

@@ -40,7 +40,7 @@ class ReadOnly:
 
     attempts: ClassVar[list[str]] = []
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         self.requests = 0
 
     def __enter__(self) -> ReadOnly:

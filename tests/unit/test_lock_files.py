@@ -161,3 +161,14 @@ def test_rejects_a_symbolic_link_to_a_directory(tmp_path):
     for access in (use, lambda path: lock_files.state(str(path / "lock-1"))):
         with pytest.raises(OSError, match="it is a symbolic link"):
             access(tmp_path / "locks")
+
+
+def test_touch_sets_the_time_of_a_file(tmp_path):
+    path = str(tmp_path / "failed-1")
+    with pytest.raises(FileNotFoundError):
+        lock_files.modified(path)
+    lock_files.touch(path)
+    os.utime(path, (5, 5))
+    assert lock_files.modified(path) == 5
+    lock_files.touch(path)
+    assert lock_files.modified(path) > 5

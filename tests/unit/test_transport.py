@@ -117,7 +117,7 @@ def reach(pki: Path, server: Server) -> Iterator[Callable[..., HttpTransport]]:
             "tls_server_cert": str(pki / "server.crt"),
             **properties,
         }
-        return opened.enter_context(HttpTransport(connection_settings(schema.Server(**given))))
+        return opened.enter_context(HttpTransport(connection_settings(schema.Server(**given), given["url"])))
 
     with opened:
         yield reach
@@ -396,7 +396,8 @@ def test_reads_a_pin_from_a_file(pin, pki):
                 tls_server_cert=pin,
                 tls_client_cert=str(pki / "client.crt"),
                 tls_client_key=str(pki / "client.key"),
-            )
+            ),
+            "https://lxd",
         )
 
 

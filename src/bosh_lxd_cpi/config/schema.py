@@ -37,6 +37,11 @@ class Server(NamedTuple):
     predeploy_stemcell: bool = False
     instance_config: Mapping[str, Mapping[str, str]] = {}
 
+    @property
+    def urls(self) -> list[str]:
+        """The URLs in `url`, which spaces separate: several for a cluster."""
+        return [self.url] if self.url.startswith("unix://") else self.url.split()
+
 
 class Agent(NamedTuple):
     """Settings for every BOSH agent."""
@@ -234,6 +239,8 @@ def _parse_value(name: str, value: Any, default: Any, problems: list[str]) -> An
 
 
 def _parse_string(name: str, value: Any, default: Any, problems: list[str]) -> Any:
+    if name == "server.url" and isinstance(value, list) and all(isinstance(url, str) for url in value):
+        value = " ".join(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         problems.append(f"{name} must be a string")
         return default
@@ -273,27 +280,17 @@ def _option(value: Any) -> str:
 
 
 def _missing(config: Config) -> list[str]:
-    server = config.server
+    server, urls = config.server, config.server.urls
+    schemes = ("https://", "unix://") if len(urls) == 1 else ("https://",)
     problems = []
-    if not server.url:
+    if not urls:
         problems.append("server.url is missing (lxd_cpi.server.url, which go-lxd-cpi before v3 called lxd_cpi.lxd.url)")
-    elif not server.url.startswith(("https://", "unix://")):
-        problems.append(f"server.url must be https://HOST:8443 or unix:///PATH, not {server.url}")
-    elif server.url.startswith("https://"):
+    elif invalid := [url for url in urls if not url.startswith(schemes)]:
+        problems.append(f"server.url must be https://HOST:8443 or unix:///PATH, not {' '.join(invalid)}")
+    elif urls[0].startswith("https://"):
         problems += [
             f"server.{name} is missing" for name in ("tls_client_cert", "tls_client_key") if not getattr(server, name)
         ]
     if not config.agent.mbus:
         problems.append("agent.mbus is missing")
     return problems
-
-
-def pem(value: str) -> str:
-    """Return a PEM string, or the content of the file with this path. Raises ConfigError."""
-    if "-----BEGIN" in value:
-        return value
-    try:
-        with open(os.path.expanduser(value), encoding="utf-8") as file:
-            return file.read()
-    except (OSError, ValueError) as failure:
-        raise ConfigError(f"a certificate or key is neither PEM nor the path of a PEM file: {failure}") from failure

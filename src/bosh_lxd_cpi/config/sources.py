@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -150,3 +151,14 @@ def from_context(
     if server and isinstance(tree.setdefault("server", {}), dict):
         tree["server"] = {**tree["server"], **server}
     return tree
+
+
+def pem(value: str) -> str:
+    """Return a PEM string, or the content of the file with this path. Raises ConfigError."""
+    if "-----BEGIN" in value:
+        return value
+    try:
+        with open(os.path.expanduser(value), encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError) as failure:
+        raise ConfigError(f"a certificate or key is neither PEM nor the path of a PEM file: {failure}") from failure

@@ -78,7 +78,7 @@ class HttpTransport:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.requests = 0
-        self._url = settings.url.rstrip("/")
+        self.url = settings.url.rstrip("/")
         self._pool = _unix_pool(settings) if settings.url.startswith("unix://") else _https_pool(settings)
 
     def __enter__(self) -> HttpTransport:
@@ -126,13 +126,13 @@ class HttpTransport:
             limit = bounded_sockets.MAX_RESPONSE_BYTES >> 20
             raise errors.UnexpectedResponse(f"the response to {method} {path} is larger than {limit} MiB") from None
         except urllib3.exceptions.SSLError as failure:
-            raise _tls_error(self._url, f"{method} {path}", failure) from failure
+            raise _tls_error(self.url, f"{method} {path}", failure) from failure
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as failure:
             raise errors.Unreachable(
-                f"cannot connect to {self._url}: {_reason(failure)}", code="unreachable", url=self._url
+                f"cannot connect to {self.url}: {_reason(failure)}", code="unreachable", url=self.url
             ) from failure
         except (urllib3.exceptions.HTTPError, OSError, OverflowError) as failure:
-            raise errors.NoResponse(f"{self._url} did not respond to {method} {path}: {_reason(failure)}") from failure
+            raise errors.NoResponse(f"{self.url} did not respond to {method} {path}: {_reason(failure)}") from failure
 
 
 def _https_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:

@@ -55,7 +55,7 @@ def call(
         if transport is None:
             from bosh_lxd_cpi.actions.connection import open_transport
 
-            transport = stack.enter_context(open_transport(config.server))
+            transport = stack.enter_context(open_transport(config, log=log))
         return _run(
             Call(request, method, config, log),
             clock=clock,

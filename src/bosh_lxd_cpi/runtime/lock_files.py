@@ -77,6 +77,24 @@ def read(path: str) -> str:
         os.close(descriptor)
 
 
+def touch(path: str) -> None:
+    """Create a file if it does not exist, and set the time of its modification. Raises OSError."""
+    descriptor = create(path)
+    try:
+        os.utime(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def modified(path: str) -> float:
+    """Return the time of the last modification of a file in Unix seconds. Raises OSError."""
+    descriptor = _open(path, os.O_RDONLY)
+    try:
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
 def names(path: str, prefix: str) -> list[str]:
     """Return the sorted names of the files in a directory that start with a prefix, and that can be trusted.
 

@@ -137,7 +137,7 @@ def _run_target(
     if server in servers:
         return []
     servers.add(server)
-    with open_transport(config.server) as transport:
+    with open_transport(config, log=program.log) as transport:
         context = _context(config, transport, program)
         program.hint_fields = context.hint_fields
         return [_clean(context, arguments, program, target=target, listed=listed)]

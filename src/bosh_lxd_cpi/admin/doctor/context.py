@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 
 from bosh_lxd_cpi import errors, hints
-from bosh_lxd_cpi.actions.connection import open_transport
+from bosh_lxd_cpi.actions.connection import connection_settings, open_transport
 from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, WARN, CheckResult
 from bosh_lxd_cpi.config.schema import Config
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.features import Features
 from bosh_lxd_cpi.lxd.resources import Network, Project, Server
-from bosh_lxd_cpi.lxd.transport import Transport
+from bosh_lxd_cpi.lxd.transport import HttpTransport, Transport
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
 
@@ -58,7 +58,14 @@ class CheckContext:
 
     def connect(self) -> None:
         """Set the transport. Raises ConfigError. The connection is made by the first request."""
-        self.transport = self._exit_stack.enter_context(open_transport(self.server))
+        self.transport = self._exit_stack.enter_context(open_transport(self.config, log=self.log))
+
+    def transport_to(self, url: str) -> Transport:
+        """Return a transport to one of the server's addresses."""
+        assert self.transport
+        if len(self.server.urls) == 1:
+            return self.transport
+        return self._exit_stack.enter_context(HttpTransport(connection_settings(self.server, url)))
 
     def client(self) -> Client:
         """Return a client for the configured project, or for any other project while the configured one is missing."""

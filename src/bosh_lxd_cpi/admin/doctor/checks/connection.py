@@ -19,8 +19,8 @@ import urllib3
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.checks import x509
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
-from bosh_lxd_cpi.admin.doctor.result import CheckResult
-from bosh_lxd_cpi.config import schema
+from bosh_lxd_cpi.admin.doctor.result import FAIL, WARN, CheckResult
+from bosh_lxd_cpi.config.sources import pem
 from bosh_lxd_cpi.lxd import envelope
 from bosh_lxd_cpi.lxd.features import features
 from bosh_lxd_cpi.lxd.resources import Server
@@ -37,16 +37,12 @@ def connection(context: CheckContext) -> Iterator[CheckResult]:
     """Check everything up to the server's trust. Sets server_info and features of the context on success."""
     response, is_local = None, context.server.url.startswith("unix://")
     if context.transport:
-        address, fingerprint = _address(context)
-        yield address
-        if not address.hint:
-            result = _first_request(context)
-            if isinstance(result, HttpResponse):
-                response = result
-            if not is_local:
-                yield _server_certificate(context, result, fingerprint)
-            elif isinstance(result, errors.ServerError):
-                yield context.fail("server", result.brief, "unreachable")
+        addresses = [_reach(context, url) for url in context.server.urls]
+        response = next((answer for _, answer in addresses if answer), None)
+        for results, _ in addresses:
+            for result in results:
+                is_optional = response and result.check == "address" and result.status == FAIL
+                yield result._replace(status=WARN) if is_optional else result
     server: Server | CheckResult | None = None
     if response:
         yield from _clock(context, response)
@@ -61,9 +57,23 @@ def connection(context: CheckContext) -> Iterator[CheckResult]:
         yield from _trust(context, server, is_valid=is_valid)
 
 
-def _address(context: CheckContext) -> tuple[CheckResult, str]:
+def _reach(context: CheckContext, url: str) -> tuple[list[CheckResult], HttpResponse | None]:
+    """Check an address and the certificate there. Also return the first response."""
+    address, fingerprint = _address(context, url)
+    if address.hint:
+        return [address], None
+    results, result = [address], _first_request(context, url)
+    if not url.startswith("unix://"):
+        certificate = _server_certificate(context, result, fingerprint)
+        place = f"{url}: " if len(context.server.urls) > 1 else ""
+        results.append(certificate._replace(message=f"{place}{certificate.message}"))
+    elif isinstance(result, errors.ServerError):
+        results.append(context.fail("server", result.brief, "unreachable"))
+    return results, result if isinstance(result, HttpResponse) else None
+
+
+def _address(context: CheckContext, url: str) -> tuple[CheckResult, str]:
     """Check whether a server listens. Also return the fingerprint of its certificate, which is not verified here."""
-    url = context.server.url
     if url.startswith("unix://"):
         path = url.removeprefix("unix://")
         if Path(path).exists():
@@ -93,11 +103,10 @@ def _unverified_tls() -> ssl.SSLContext:
     return tls
 
 
-def _first_request(context: CheckContext) -> HttpResponse | errors.ServerError:
+def _first_request(context: CheckContext, url: str) -> HttpResponse | errors.ServerError:
     """Return the response to GET /1.0, which needs no trust, or the error."""
-    assert context.transport
     try:
-        return context.transport.request("GET", "/1.0", timeout=SECONDS)
+        return context.transport_to(url).request("GET", "/1.0", timeout=SECONDS)
     except errors.ServerError as failure:
         return failure
 
@@ -140,7 +149,7 @@ def _client_certificate(context: CheckContext) -> tuple[CheckResult, bool]:
     """Check the validity by the server's clock. Also return whether the server can accept the certificate."""
     check, now = "client certificate", context.clock.time() - context.clock_skew
     try:
-        begin, end = x509.validity(schema.pem(context.server.tls_client_cert))
+        begin, end = x509.validity(pem(context.server.tls_client_cert))
     except (errors.ConfigError, ValueError) as failure:
         return context.fail(check, f"server.tls_client_cert: {failure}", "certificate_expired"), False
     if now < begin:
@@ -183,7 +192,7 @@ def _restrictions(context: CheckContext) -> CheckResult:
     """Check which projects a trusted certificate may use."""
     if context.server.url.startswith("unix://"):
         return context.ok("trust", "full access over the socket")
-    fingerprint = certificate_fingerprint(schema.pem(context.server.tls_client_cert))
+    fingerprint = certificate_fingerprint(pem(context.server.tls_client_cert))
     try:
         entry = context.client().certificate(fingerprint)
     except errors.ServerError:

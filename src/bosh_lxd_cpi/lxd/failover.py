@@ -1,0 +1,99 @@
+"""Several addresses of a cluster: the first one that accepts a connection serves the call.
+
+An address that does not accept a connection, or whose connection breaks, goes to the end of the list. A file in the
+lock directory has its name and the time, so that the next calls try the others first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+
+from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.lxd.transport import READ_SECONDS, ConnectionSettings, HttpResponse, HttpTransport
+from bosh_lxd_cpi.runtime import lock_files
+from bosh_lxd_cpi.runtime.clock import Clock
+from bosh_lxd_cpi.runtime.log import Log
+
+MEMORY_SECONDS = 60.0
+"""Time for which other calls try the other addresses first."""
+LEAST_SECONDS = 1.0
+"""Time of an address for its response when the others have used up the time."""
+
+
+class FailoverTransport:
+    """A `Transport` to the first address that accepts a connection.
+
+    The next request goes to another address if a connection breaks, because this address goes to the end of the list.
+    The caller decides whether the same request may be sent again.
+    """
+
+    def __init__(self, addresses: Sequence[ConnectionSettings], *, directory: str, log: Log, clock: Clock) -> None:
+        self._directory, self._log, self._clock = directory, log, clock
+        transports = [HttpTransport(settings) for settings in addresses]
+        self._transports = sorted(transports, key=lambda transport: self._has_failed(transport.url))
+
+    def __enter__(self) -> FailoverTransport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for transport in self._transports:
+            transport.__exit__(kind, error, traceback)
+
+    @property
+    def requests(self) -> int:
+        """See `Transport`. An address that does not accept a connection counts, too."""
+        return sum(transport.requests for transport in self._transports)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        timeout: float = READ_SECONDS,
+    ) -> HttpResponse:
+        """See `Transport`. Raises Unreachable if no address accepts a connection."""
+        end = self._clock.monotonic() + timeout
+        failures = []
+        for transport in tuple(self._transports):
+            seconds = max(end - self._clock.monotonic(), LEAST_SECONDS)
+            try:
+                return transport.request(method, path, query=query, headers=headers, body=body, timeout=seconds)
+            except errors.Unreachable as failure:  # nothing of the body was sent
+                self._set_aside(transport, str(failure))
+                failures.append(failure.brief)
+            except errors.NoResponse as failure:
+                self._set_aside(transport, str(failure))
+                raise
+        urls = " ".join(transport.url for transport in self._transports)
+        raise errors.Unreachable("; ".join(failures), code="unreachable", url=urls)
+
+    def _set_aside(self, transport: HttpTransport, reason: str) -> None:
+        self._transports.remove(transport)
+        self._transports.append(transport)
+        self._log.warn(f"{reason}; the next address is {self._transports[0].url}")
+        with contextlib.suppress(OSError):
+            lock_files.make_directory(self._directory)
+            lock_files.touch(self._path(transport.url))
+
+    def _has_failed(self, url: str) -> bool:
+        """Return whether a call failed at this address within the last minute."""
+        try:
+            seconds = self._clock.time() - lock_files.modified(self._path(url))
+        except OSError:
+            return False
+        has_failed = 0 <= seconds < MEMORY_SECONDS
+        if has_failed:
+            self._log.info(f"{url} failed {seconds:.0f} s ago, so the other addresses come first")
+        return has_failed
+
+    def _path(self, url: str) -> str:
+        return os.path.join(self._directory, f"failed-{hashlib.sha256(url.encode()).hexdigest()[:12]}")
