@@ -88,19 +88,19 @@ def test_requires_linux(monkeypatch):
     assert machine.unsupported_reason() == "a test host needs Linux on x86-64"
 
 
-def test_qemu_shim_selects_tcg_and_removes_vsock(tmp_path):
+def test_qemu_shim_selects_tcg_and_removes_devices(tmp_path):
     shim = (HOST / "shims/qemu-system-x86_64").read_text(encoding="utf-8")
     program = tmp_path / "qemu"
     program.write_text(shim.replace("exec /usr/bin/qemu-system-x86_64", "printf '%s\\n'"), encoding="utf-8")
     config = tmp_path / "qemu.conf"
     config.write_text(
         '[machine]\ntype = "q35"\naccel = "kvm"\n\n[device "qemu_vsock"]\ndriver = "vhost-vsock-pci"\n'
-        '[device "qemu_gpu"]\ndriver = "virtio-vga"\n',
+        '[device "qemu_gpu"]\ndriver = "virtio-vga"\n\n[device "qemu_scsi"]\ndriver = "virtio-scsi-pci"\n',
         encoding="utf-8",
     )
     arguments = ["-accel", "kvm", "-cpu", "host,migratable=no", "-readconfig", config, "-name", "a b"]
     output = subprocess.run(["bash", program, *arguments], capture_output=True, text=True, check=True).stdout
     assert output.splitlines() == ["-accel", "tcg", "-cpu", "max", "-readconfig", str(config), "-name", "a b"]
     assert config.read_text(encoding="utf-8") == (
-        '[machine]\ntype = "q35"\naccel = "tcg"\n\n[device "qemu_gpu"]\ndriver = "virtio-vga"\n'
+        '[machine]\ntype = "q35"\naccel = "tcg"\n\n[device "qemu_scsi"]\ndriver = "virtio-scsi-pci"\n'
     )
