@@ -48,6 +48,8 @@ HINTS = {
     "no_entitlement": "Allow the group of the identity to view the object, which LXD hides: `lxc auth group permission"
     " add GROUP project {project} operator`; for networks of the project default, also run `lxc auth group permission"
     " add GROUP project default can_view` and `lxc auth group permission add GROUP project default can_view_networks`",
+    "hidden": "Check it where `{client}` has full access: `{client} {command}`",
+    "no_date": "Compare the clocks of both machines: `date --utc`",
     # server and cluster
     "wrong_type": "Set `server.type: {server}`",
     "too_old": "Upgrade the server to LXD 5.0, Incus 6.0 or later",
@@ -121,7 +123,7 @@ HINTS = {
     "no_default_network": "Set server.network_name to one of: {networks}; or set cloud_properties.name of every BOSH"
     " network",
     "network_broken": "`{client} network info {network}` and the server's log show the reason",
-    "hidden_network": "Compare it where `{client}` has full access: `{client} network show {network}`",
+    "unmanaged_network": "Compare it on the server: `ip address show {network}`",
     "dns_mode": "`{client} network set {network} dns.mode=none`, unless every VM has one BOSH network on it",
     "dhcp_ranges": "`{client} network set {network} ipv4.dhcp.ranges={range}`, and add the range to `reserved` in the"
     " cloud-config; or use a range of your own that BOSH does not use",

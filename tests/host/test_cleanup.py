@@ -17,6 +17,7 @@ from tests.host import server
 from tests.host.director import OTHER_UUID, UUID, Director, environment, manual_network
 from tests.host.relay import Relay
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
+from tests.support import schema
 from tests.support.clock import PastClock
 
 HOUR = 3600
@@ -165,6 +166,12 @@ def test_removes_unused_resources_only(host, cpi, factory, second_pool):
 
     text = output(cleanup(cpi, "--director", UUID, "--dry-run"))
     assert names(host) == before
+    document = json.loads(output(cleanup(cpi, "--director", UUID, "--dry-run", "--json")))
+    schema.check(document, "cleanup")
+    assert {resource["cid"] for resource in document if resource["action"] == "would remove"} == old
+    assert output(cleanup(cpi, "--director", UUID, "--dry-run", "--quiet")) == ""
+    kept = output(cleanup(cpi, "--director", UUID, "--dry-run", "--verbose"))
+    assert {line.split(" (")[1] for line in kept.splitlines() if line.startswith("kept ")} >= {"persistent)", "in use)"}
     assert {line.split()[3] for line in text.splitlines() if line.startswith("would remove ")} == old
     assert "would remove 8, " in text.splitlines()[-1]
 
@@ -306,11 +313,14 @@ def test_lists_all_resources_and_orphan_disks(host, cpi, image, factory):
         )
         legacy = factory.volume(f"vol-p-{UNKNOWN_OWNER}4")
         resources = {resource["cid"]: resource for resource in json.loads(output(cleanup(cpi, "--list", "--json")))}
-        table = output(cleanup(cpi, "--list")).splitlines()
+        *table, summary = output(cleanup(cpi, "--list")).splitlines()
         resources_of_other = json.loads(output(cleanup(cpi, "--list", "--json", "--director", OTHER_UUID)))
         cpi.call("detach_disk", vm, attached)
     finally:
         cpi.call("delete_vm", vm)
+
+    schema.check(list(resources.values()), "cleanup-list")
+    assert summary.startswith(f"{len(resources)} resources: ")
 
     def fields(cid: str, *columns: str) -> tuple:
         return tuple(resources[cid][column] for column in columns)

@@ -100,7 +100,8 @@ def test_compares_the_clock_with_the_date_header(listening, responses, clock, ah
 
 
 def test_skips_the_clock_without_a_date_header(listening, responses):
-    assert "clock" not in [result.check for result in connection.connection(listening(responses.sync(INCUS)))]
+    results = rows(connection.connection(listening(responses.sync(INCUS))))
+    assert ("clock", "skip", "the server sends no time") in results
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_compares_the_cpus_of_a_vm_with_the_server(context, wire, responses, num
 
 def test_skips_cpus_that_the_server_hides(context, wire, responses):
     wire.script(("GET /1.0/resources", responses.error("Certificate is restricted", 403)))
-    assert [row[:2] for row in rows(server.cpu(context(), 1))] == [("cpu", "ok")]
+    assert [row[:2] for row in rows(server.cpu(context(), 1))] == [("cpu", "skip")]
     assert rows(server.cpu(context(), None)) == []
 
 
@@ -203,7 +204,7 @@ def test_skips_cluster_members_of_a_single_server(context):
 def test_skips_cluster_members_if_forbidden(context, wire, responses):
     wire.script(("GET /1.0/cluster/members", responses.error("not authorized", 403)))
     context = context(CLUSTER)
-    assert rows(server.cluster(context, context.features)) == []
+    assert [row[:2] for row in rows(server.cluster(context, context.features))] == [("cluster", "skip")]
 
 
 # -- project, pool, network --------------------------------------------------------------------------------------------
@@ -237,14 +238,12 @@ def pool(driver, *, free=100.0, total=200.0, **fields):
     ("document", "properties", "storage_pool", "status", "message"),
     [
         (INCUS, {}, pool("zfs"), "ok", "default, zfs, 100.0 of 200.0 GiB free"),
-        (INCUS, {}, pool("zfs", free=0, total=0), "ok", "default, zfs, free space unknown"),
         (INCUS, {}, pool("zfs", free=9.9), "warn", "default has 9.9 of 200.0 GiB free"),
         (INCUS, {}, pool("zfs", free=1.9), "fail", "default has 1.9 of 200.0 GiB free"),
         (CLUSTER, {}, pool("ceph"), "warn", "the cluster shares default (ceph)"),
         (CLUSTER, {"predeploy_stemcell": True}, pool("ceph"), "ok", "default, ceph"),
         (INCUS, {}, pool("ceph"), "ok", "default, ceph"),
         (CLUSTER, {}, pool("zfs"), "ok", "default, zfs"),
-        (INCUS, {}, pool("zfs", config=None), "ok", "default, zfs"),
     ],
 )
 def test_checks_the_pool(context, wire, responses, *, document, properties, storage_pool, status, message):
@@ -256,6 +255,20 @@ def test_checks_the_pool(context, wire, responses, *, document, properties, stor
     )
     [result] = storage.pool(context, context.features)
     assert (result.check, result.status) == ("pool", status) and message in result.message
+
+
+@pytest.mark.parametrize(
+    ("storage_pool", "check"), [(pool("zfs", total=0), "pool space"), (pool("zfs", config=None), "pool settings")]
+)
+def test_skips_what_the_server_hides_of_a_pool(context, wire, responses, storage_pool, check):
+    context, (pool_document, space) = context(), storage_pool
+    wire.script(
+        ("GET /1.0/storage-pools/default", responses.sync(pool_document)),
+        ("GET /1.0/storage-pools/default/resources", responses.sync(space)),
+    )
+    first, skipped = storage.pool(context, context.features)
+    assert (first.check, first.status) == ("pool", "ok") and "free space" not in first.message
+    assert (skipped.check, skipped.status) == (check, "skip") and "`lxc storage " in skipped.hint
 
 
 def test_skips_the_space_of_a_pending_pool(context, wire, responses):
@@ -284,8 +297,9 @@ MANIFEST = Manifest(ipaddress.IPv4Network("10.0.0.0/24"))
             "ok",
             "lxdbr0, an unmanaged bridge",
         ),
-        ({**BRIDGE, "config": {}}, Manifest(), "ok", "so DHCP and dns.mode are not checked"),
-        ({**BRIDGE, "config": {}}, MANIFEST, "warn", "so they are not compared with the manifest"),
+        ({**BRIDGE, "managed": False, "config": {}}, MANIFEST, "warn", "so the manifest is not checked"),
+        ({**BRIDGE, "config": {}}, Manifest(), "skip", "hides its settings from this client, such as DHCP"),
+        ({**BRIDGE, "config": {}}, MANIFEST, "warn", "so the manifest is not checked"),
         ({**BRIDGE, "status": "Errored"}, MANIFEST, "fail", "lxdbr0 is errored"),
         ({**BRIDGE, "config": {"ipv4.address": "none"}}, Manifest(), "ok", "without IPv4 subnet"),
         ({**BRIDGE, "config": {"ipv4.address": "none"}}, MANIFEST, "warn", "lxdbr0 has no IPv4 subnet"),
@@ -339,6 +353,18 @@ def test_hint_has_a_range_without_the_addresses_in_use(context, wire, responses,
     )
     *_, result = network.network(context(), Manifest(ip=ipaddress.IPv4Address(ip)))
     assert f"ipv4.dhcp.ranges={dhcp_range}`" in result.hint
+
+
+@pytest.mark.parametrize("is_restricted", [False, True])
+def test_skips_addresses_that_the_server_hides(context, wire, responses, is_restricted):
+    context = context()
+    context.restricted_projects = ["prod"] if is_restricted else None
+    leases = responses.sync([]) if is_restricted else responses.error("not authorized", 403)
+    bridge = {**BRIDGE, "config": {**BRIDGE["config"], "ipv4.dhcp": "false"}}
+    wire.script(("GET /1.0/networks", responses.sync([bridge])), ("GET /1.0/networks/lxdbr0/leases", leases))
+    *_, result = network.network(context, Manifest(ip=ipaddress.IPv4Address("10.0.0.5")))
+    assert (result.check, result.status) == ("internal_ip", "skip")
+    assert result.message == "10.0.0.5 is free in the projects prod; the server hides those of others"
 
 
 def test_warns_without_a_default_network(context, wire, responses):

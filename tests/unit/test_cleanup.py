@@ -22,6 +22,8 @@ def test_help_lists_every_option(capsys):
         "--list",
         "--json",
         "--delete-disk",
+        "--verbose",
+        "--quiet",
     ):
         assert option in shown
     assert "Never removed" in shown
@@ -32,7 +34,7 @@ def test_help_lists_every_option(capsys):
     [
         (["--min-age", "soon"], "'soon' is not a duration; write 2m"),
         (["--list", "--delete-disk", "vol-p-1"], "not allowed with argument"),
-        (["--json"], "--json requires --list"),
+        (["--json", "--quiet"], "not allowed with argument"),
         (["--delete-disk", ""], "--delete-disk: the value is empty"),
         (["--director", " "], "--director: the value is empty"),
         (["now"], "unrecognized arguments"),

@@ -9,9 +9,11 @@ import pytest
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor import main, smoke_test
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
-from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, WARN, CheckResult
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
+from bosh_lxd_cpi.admin.output import FAIL, OK, WARN
 from bosh_lxd_cpi.config.schema import Config
 from bosh_lxd_cpi.runtime import throttle
+from tests.support import schema
 
 KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LWtleS1saW5l\n-----END PRIVATE KEY-----\n"
 
@@ -34,6 +36,7 @@ def run(arguments, capsys):
     shown = capsys.readouterr()
     assert shown.err == ""
     results = json.loads(shown.out)
+    schema.check(results, "doctor")
     assert {result.pop("cpi") for result in results} == {""}
     return status, [CheckResult(**result) for result in results]
 
@@ -104,7 +107,7 @@ def test_reports_a_missing_socket_once(config, tmp_path, capsys):
 def test_skips_deep_after_failures(config, tmp_path, capsys):
     arguments = config(server={"url": f"unix://{tmp_path}/no.socket"}, agent={"mbus": "m"})
     status, results = run([*arguments, "--deep"], capsys)
-    assert (status, results[-1].check, results[-1].message) == (1, "deep", "skipped")
+    assert (status, results[-1].check, results[-1].message) == (1, "deep", "not run")
 
 
 def test_prints_colors_to_terminals_only(config, tmp_path, capsys, monkeypatch):
@@ -115,10 +118,13 @@ def test_prints_colors_to_terminals_only(config, tmp_path, capsys, monkeypatch):
     assert lines[0] == f"ok    configuration       {tmp_path}/cpi.json"
     assert lines[2].startswith("fail  address             the socket ")
     assert lines[3].startswith("      -> Check that the server runs")
-    assert lines[-1] == "2 ok, 0 warnings, 1 failed"
+    assert lines[-2] == "2 ok, 0 warnings, 1 failed"
+    assert lines[-1].startswith("Do this first (address): Check that the server runs")
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "1000")
     main.main(arguments)
     colored = capsys.readouterr().out
     assert colored.startswith("\033[32mok  \033[0m  configuration") and "\033[31mfail\033[0m" in colored
@@ -127,6 +133,26 @@ def test_prints_colors_to_terminals_only(config, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     main.main(arguments)
     assert capsys.readouterr().out == plain
+
+
+def test_cuts_lines_without_problem_to_the_terminal(config, tmp_path, capsys, monkeypatch):
+    arguments = config(server={"url": f"unix://{tmp_path}/no.socket"}, agent={"mbus": "m"})
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    main.main(arguments)
+    first, _, failed, *_ = capsys.readouterr().out.splitlines()
+    assert len(first) == 30 and first.endswith("\u2026")
+    assert failed.endswith("/no.socket does not exist")
+    main.main([*arguments, "--verbose"])
+    assert capsys.readouterr().out.splitlines()[0] == f"ok    configuration       {tmp_path}/cpi.json"
+
+
+def test_quiet_prints_problems_only(config, tmp_path, capsys):
+    arguments = config(server={"url": f"unix://{tmp_path}/no.socket"}, agent={"mbus": "m"})
+    assert main.main([*arguments, "--quiet"]) == 1
+    problem, hint = capsys.readouterr().out.splitlines()
+    assert problem.startswith("fail  address ") and hint.startswith("      -> ")
 
 
 def test_lists_the_holders_of_slots(config, tmp_path, capsys):
@@ -139,7 +165,8 @@ def test_lists_the_holders_of_slots(config, tmp_path, capsys):
         first, last = capsys.readouterr().out.splitlines()
         assert first.startswith("slot-00  create_vm cpi-12  since 20") and last.startswith("1 of 2 slots held")
         main.main([*arguments, "--locks", "--json"])
-        [held] = json.loads(capsys.readouterr().out)
+        [held] = holders = json.loads(capsys.readouterr().out)
+        schema.check(holders, "doctor-locks")
         assert (held["slot"], held["label"]) == ("slot-00", "create_vm cpi-12")
 
 
@@ -196,4 +223,4 @@ def test_smoke_test_continues_with_the_next_line_after_a_failure(context, remova
         ("deep noble", FAIL, message),
         ("deep", OK, "all resources are removed"),
     ]
-    assert removals == [1]
+    assert removals == [1, 1, 1], "before the other line, after it, and at the end"

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bosh_lxd_cpi.admin import replay
+from tests.support import schema
 
 VM = "vm-01a2030b-da83-881f-9150-000000000000"
 CONFIG = {
@@ -86,10 +87,22 @@ def test_program_prints_every_call_and_returns_a_status(tmp_path, capsys, result
         "calls": [recorded_call(stdout={"result": result, "error": None, "log": ""})],
     }
     (tmp_path / "x.json").write_text(json.dumps(document), encoding="utf-8")
-    assert replay.main([str(tmp_path / "x.json"), "--log"]) == status
+    assert replay.main([str(tmp_path / "x.json"), "--verbose"]) == status
     output = capsys.readouterr().out
     assert "incus 6.0" in output and "requests in" in output
-    assert ("FAIL" if status else "ok  ") + "  has_vm, 1 requests" in output
+    assert ("fail" if status else "ok  ") + "  has_vm, 1 request\n" in output
+
+
+def test_prints_json(tmp_path, capsys):
+    document = {"format": 1, "recorded": {"at": "2026-01-31T10:00:00Z", "server": {}}, "calls": [recorded_call()] * 2}
+    document["calls"][1] = recorded_call(stdout={"result": False, "error": None, "log": ""})
+    (tmp_path / "x.json").write_text(json.dumps(document), encoding="utf-8")
+    assert replay.main([str(tmp_path / "x.json"), "--json"]) == 1
+    calls = json.loads(capsys.readouterr().out)
+    schema.check(calls, "replay")
+    assert [(call["method"], call["status"]) for call in calls] == [("has_vm", "ok"), ("has_vm", "fail")]
+    assert replay.main([str(tmp_path / "x.json"), "--quiet"]) == 1
+    assert capsys.readouterr().out.startswith("fail  has_vm, 1 request\n")
 
 
 def test_program_returns_2_for_a_missing_file(tmp_path, capsys):

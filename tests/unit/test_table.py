@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from bosh_lxd_cpi.admin.cleanup import table
-from bosh_lxd_cpi.admin.inventory import DISK, IMAGE, ORPHAN, UNKNOWN_OWNER, VM, Inventory, Resource
+from bosh_lxd_cpi.admin.inventory import DISK, IMAGE, ORPHAN, SNAPSHOT, UNKNOWN_OWNER, VM, Inventory, Resource
+from bosh_lxd_cpi.admin.output import Terminal
 
 NOW = 1_770_000_000.0
 INVENTORY = Inventory(directors={"733ab989ac49": "7d0f3a52-5f1e-4c60-9c1e-2f4f6a1b0c3d"})
@@ -37,17 +38,46 @@ RESOURCES = [
 
 
 def test_prints_an_aligned_table():
-    assert table.as_table(INVENTORY, RESOURCES, now=NOW).splitlines() == [
-        "KIND   AGE  SIZE   POOL     DEPLOYMENT  INSTANCE  DIRECTOR  STATE   USED BY        CID",
-        "vm     2h   10GiB  default  zookeeper   zk/0      7d0f3a52  -       -              vm-1-a",
-        "disk   ?    64MiB  fast@m2  -           -         ?         orphan  -              vol-p-2-b",
-        "image  0s   ?      -        -           -         7d0f3a52  -       vm-1-a,vm-2-a  78c6e383a417",
+    assert table.as_table(INVENTORY, RESOURCES, now=NOW, terminal=Terminal()).splitlines() == [
+        "KIND   AGE  SIZE   POOL     DEPLOYMENT  INSTANCE  DIRECTOR  STATE   USED BY  CID",
+        "vm     2h   10GiB  default  zookeeper   zk/0      7d0f3a52  -       -        vm-1-a",
+        "disk   ?    64MiB  fast@m2  -           -         ?         orphan  -        vol-p-2-b",
+        "image  0s   ?      -        -           -         7d0f3a52  -       2 VMs    78c6e383a417",
+        "3 resources: 1 vm, 1 disk, 1 image, 1 orphan",
     ]
 
 
 def test_replaces_control_characters():
-    text = table.as_table(INVENTORY, [dataclasses.replace(RESOURCES[0], deployment="d\n\u00e4\x1b[31m")], now=NOW)
-    assert "d?\u00e4?[31m" in text and len(text.splitlines()) == 2
+    resources = [dataclasses.replace(RESOURCES[0], deployment="d\n\u00e4\x1b[31m")]
+    text = table.as_table(INVENTORY, resources, now=NOW, terminal=Terminal())
+    assert "d?\u00e4?[31m" in text and len(text.splitlines()) == 3
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Return a function that makes stdout a terminal of this width."""
+
+    def make(width):
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("NO_COLOR", "1")
+        return Terminal()
+
+    return make
+
+
+def test_fits_the_terminal(terminal):
+    disk = f"vol-p-{'d' * 36}"
+    resources = [
+        dataclasses.replace(RESOURCES[1], cid=disk, deployment="zookeeper-production", used_by=("vm-1",) * 12),
+        Resource(kind=SNAPSHOT, cid=f"{disk}_snap-{'e' * 36}", director="?", created=NOW),
+    ]
+    header, *lines, _ = table.as_table(INVENTORY, resources, now=NOW, terminal=terminal(80)).splitlines()
+    assert header.split() == ["KIND", "AGE", "STATE", "CID"]
+    assert [line.split()[-1] for line in lines] == [disk, f"..._snap-{'e' * 36}"]
+    assert max(map(len, [header, *lines])) <= 80
+    wide, *_ = table.as_table(INVENTORY, resources, now=NOW, terminal=terminal(200)).splitlines()
+    assert tuple(wide.split("  ")[0:1]) == ("KIND",) and "USED BY" in wide
 
 
 def test_returns_objects_with_unabbreviated_values():
@@ -72,7 +102,8 @@ def test_returns_objects_with_unabbreviated_values():
 
 
 def test_prints_an_empty_inventory():
-    assert table.as_table(Inventory(), [], now=NOW) == "  ".join(table.COLUMNS)
+    text = table.as_table(Inventory(), [], now=NOW, terminal=Terminal())
+    assert text == "  ".join(table.COLUMNS) + "\n0 resources"
     assert table.as_objects(Inventory(), [], now=NOW) == []
 
 

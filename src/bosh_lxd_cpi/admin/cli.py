@@ -23,19 +23,14 @@ SLOW_SECONDS = 2.0
 class Program:
     """One run of a program: its name, its log, and the fields for the hints of its errors."""
 
-    def __init__(self, name: str, *, log_level: str = "info") -> None:
-        self.name, self.log = name, Log(name, level=log_level)
+    def __init__(self, name: str, *, log_level: str = "info", slow_seconds: float = SLOW_SECONDS) -> None:
+        self.name, self.log, self.slow_seconds = name, Log(name, level=log_level), slow_seconds
         self.hint_fields: Callable[[], Mapping[str, str]] = dict
         """Returns the fields. Set it as soon as the configuration has been read."""
 
-    def parser(self, *, description: str, epilog: str, json_help: str) -> argparse.ArgumentParser:
-        """Return a parser with the options --config, --cpi-config and --json."""
-        parser = argparse.ArgumentParser(
-            prog=self.name,
-            description=description,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    def parser(self, **texts: str) -> argparse.ArgumentParser:
+        """Return a parser with the options --config and --cpi-config, and those of `output_parser`."""
+        parser = output_parser(self.name, **texts)
         parser.add_argument(
             "--config", metavar="FILE", default=JOB_CONFIG, help="file with the job's properties (default: %(default)s)"
         )
@@ -45,7 +40,6 @@ class Program:
             default="",
             help="also work on the servers of this cpi-config, in which all variables are replaced",
         )
-        parser.add_argument("--json", action="store_true", help=json_help)
         return parser
 
     def run(self, action: Callable[[], int]) -> int:
@@ -72,13 +66,42 @@ class Program:
         print(self.log.redact(f"{self.name}: {message}"), file=sys.stderr)
 
     @contextlib.contextmanager
-    def slow_notice(self, activity: str) -> Iterator[None]:
-        """Print the activity to stderr if it is not complete after SLOW_SECONDS."""
-        text = f"{self.name}: {activity} ..."
-        timer = threading.Timer(SLOW_SECONDS, lambda: print(text, file=sys.stderr, flush=True))
+    def progress(self, activity: str) -> Iterator[None]:
+        """Show the activity on a terminal if it lasts longer than `slow_seconds`, and remove the line at its end."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        text, shown = f"{self.name}: {activity} ...", threading.Event()
+
+        def show() -> None:
+            shown.set()
+            _write(text)
+
+        timer = threading.Timer(self.slow_seconds, show)
         timer.daemon = True
         timer.start()
         try:
             yield
         finally:
             timer.cancel()
+            timer.join()
+            if shown.is_set():
+                _write(f"\r{' ' * len(text)}\r")
+
+
+def _write(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
+
+
+def output_parser(
+    name: str, *, description: str, epilog: str, json_help: str, verbose_help: str, quiet_help: str
+) -> argparse.ArgumentParser:
+    """Return a parser with the options that select the output: --json, --verbose and --quiet."""
+    parser = argparse.ArgumentParser(
+        prog=name, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help=f"{json_help} (docs/reference/output.schema.json)")
+    output.add_argument("-v", "--verbose", action="store_true", help=verbose_help)
+    output.add_argument("-q", "--quiet", action="store_true", help=quiet_help)
+    return parser

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi.admin import cli
+from bosh_lxd_cpi.admin.output import FAIL, OK, Terminal, count
 from bosh_lxd_cpi.protocol import dispatch, rpc
 from bosh_lxd_cpi.recording.document import load
 from bosh_lxd_cpi.recording.player import Mismatch, Player, ReplayClock, format_sorted, request_line
@@ -92,31 +93,57 @@ def _without_message(response: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """Replay files. Return 0 if nothing differs, 1 if something differs, 2 for a file that is not a capture."""
-    parser = argparse.ArgumentParser(
-        prog="bin/replay",
+    parser = cli.output_parser(
+        "replay",
         description="Replays the calls of captures or fixtures without a server and shows where the requests or the"
         " responses of this CPI differ from the recorded ones.",
-        epilog="Exit status: 0 if nothing differs, 1 if something differs, 2 if a file is not a capture.",
+        epilog="Exit status: 0 if nothing differs, 1 if something differs, 2 if a file is not a capture, 130"
+        " after an interruption.",
+        json_help="print an array of objects: one for each call",
+        verbose_help="also print the log of each call",
+        quiet_help="only print the calls that differ",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a capture or a fixture")
     parser.add_argument("--stemcell", default="", metavar="IMAGE", help="the image that create_stemcell uploaded")
-    parser.add_argument("--log", action="store_true", help="print the log of each call")
     options = parser.parse_args(argv)
-    return cli.Program("replay").run(
-        lambda: max(_replay_file(path, stemcell=options.stemcell, show_log=options.log) for path in options.files)
-    )
+    return cli.Program("replay").run(lambda: _replay(options))
 
 
-def _replay_file(path: Path, *, stemcell: str, show_log: bool) -> int:
-    document = load(path)
-    server = document["recorded"].get("server") or {}
-    print(f"{path}: {server.get('kind', 'unknown server')} {server.get('version', '')}, {document['recorded']['at']}")
-    status = 0
-    for call in document["calls"]:
-        outcome = play(call, stemcell=stemcell)
-        verdict = "FAIL" if outcome.differences else "ok  "
-        print(f"  {verdict}  {call['stdin']['method']}, {len(call['interactions'])} requests")
-        for text in [*outcome.differences, *outcome.notes, *([outcome.log] if show_log else [])]:
-            print("\n".join(f"        {line}" for line in text.splitlines()))
-        status = max(status, int(bool(outcome.differences)))
-    return status
+def _replay(options: argparse.Namespace) -> int:
+    terminal, documents = Terminal(cut=not options.verbose), []
+    for path in options.files:
+        document = load(path)
+        server = document["recorded"].get("server") or {}
+        title = (
+            f"{path}: {server.get('kind', 'unknown server')} {server.get('version', '')}, {document['recorded']['at']}"
+        )
+        if not (options.json or options.quiet):
+            print(terminal.cut(title))
+        for call in document["calls"]:
+            outcome = play(call, stemcell=options.stemcell)
+            documents.append(_as_object(path, call, outcome))
+            if not options.json and (outcome.differences or not options.quiet):
+                _print_outcome(documents[-1], outcome, terminal, show_log=options.verbose)
+    if options.json:
+        print(json.dumps(documents, indent=1))
+    failed = sum(document["status"] == FAIL for document in documents)
+    if not (options.json or options.quiet):
+        print(f"{len(documents) - failed} ok, {failed} failed")
+    return cli.PROBLEMS_FOUND if failed else cli.OK
+
+
+def _as_object(path: Path, call: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "method": call["stdin"]["method"],
+        "requests": len(call["interactions"]),
+        "status": FAIL if outcome.differences else OK,
+        "differences": outcome.differences,
+        "notes": outcome.notes,
+    }
+
+
+def _print_outcome(document: Mapping[str, Any], outcome: Outcome, terminal: Terminal, *, show_log: bool) -> None:
+    print(terminal.status_line(document["status"], f"{document['method']}, {count(document['requests'], 'request')}"))
+    for text in [*outcome.differences, *outcome.notes, *([outcome.log] if show_log else [])]:
+        print("\n".join(f"      {line}" for line in text.splitlines()))

@@ -10,8 +10,9 @@ from bosh_lxd_cpi.actions.connection import open_transport
 from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.admin import cli, inventory, targets
 from bosh_lxd_cpi.admin.cleanup import owner, selection, table
-from bosh_lxd_cpi.admin.cleanup.prune import ALL, Policy, Pruner
+from bosh_lxd_cpi.admin.cleanup.prune import ALL, KEPT, REMOVED, WOULD_REMOVE, Policy, Pruner
 from bosh_lxd_cpi.admin.inventory import Inventory
+from bosh_lxd_cpi.admin.output import Terminal
 from bosh_lxd_cpi.admin.targets import Target
 from bosh_lxd_cpi.config import schema
 from bosh_lxd_cpi.lxd.client import Client
@@ -36,10 +37,7 @@ Exit status: 0, 1 if something could not be read or removed, 2 if the cleanup co
 def main(argv: list[str]) -> int:
     """Run the program and return its exit status."""
     program = cli.Program(NAME)
-    parser = _parser(program)
-    arguments = parser.parse_args(argv)
-    if arguments.json and not arguments.list:
-        parser.error("--json requires --list")
+    arguments = _parser(program).parse_args(argv)
     return program.run(lambda: _run(arguments, program))
 
 
@@ -47,7 +45,9 @@ def _parser(program: cli.Program) -> argparse.ArgumentParser:
     parser = program.parser(
         description=(__doc__ or "").partition("\n")[0],
         epilog=EPILOG,
-        json_help="with --list: print an array of objects",
+        json_help="print an array of objects: each resource, with what happened to it unless --list is given",
+        verbose_help="also print the resources that stay, and do not cut lines",
+        quiet_help="only print errors",
     )
     parser.add_argument(
         "--director",
@@ -96,14 +96,14 @@ def _not_empty(text: str) -> str:
 
 def _run(arguments: argparse.Namespace, program: cli.Program) -> int:
     """Work on the server of the job, and on those of the cpi-config. An error on one does not stop the others."""
-    listed: list[dict[str, object]] = []
+    documents: list[dict[str, object]] = []
     statuses: list[int] = []
     servers: set[tuple[str, str]] = set()
     missing: errors.CloudError | None = None
     for target in targets.read(arguments.cpi_config):
         program.name = f"{NAME} {target.name}".rstrip()
         try:
-            statuses += _run_target(target, arguments, program, servers=servers, listed=listed)
+            statuses += _run_target(target, arguments, program, servers=servers, documents=documents)
         except (errors.DiskNotFound, errors.StemcellNotFound) as failure:
             missing = failure
         except errors.CpiError as failure:
@@ -112,7 +112,7 @@ def _run(arguments: argparse.Namespace, program: cli.Program) -> int:
     if missing and not statuses:
         raise missing
     if arguments.json:
-        print(json.dumps(listed, indent=1))
+        print(json.dumps(documents, indent=1))
     return max(statuses)
 
 
@@ -122,11 +122,11 @@ def _run_target(
     program: cli.Program,
     *,
     servers: set[tuple[str, str]],
-    listed: list[dict[str, object]],
+    documents: list[dict[str, object]],
 ) -> list[int]:
     """Work on one server. Return the exit status, or nothing if its project is in `servers` already.
 
-    Append what --list --json prints to `listed`.
+    Append what --json prints to `documents`.
     """
     program.hint_fields = dict
     program.log.hide(secrets_in(target.properties))
@@ -140,7 +140,7 @@ def _run_target(
     with open_transport(config, log=program.log) as transport:
         context = _context(config, transport, program)
         program.hint_fields = context.hint_fields
-        return [_clean(context, arguments, program, target=target, listed=listed)]
+        return [_clean(context, arguments, program, target=target, documents=documents)]
 
 
 def _context(config: schema.Config, transport: Transport, program: cli.Program) -> Context:
@@ -156,32 +156,35 @@ def _clean(
     program: cli.Program,
     *,
     target: Target,
-    listed: list[dict[str, object]],
+    documents: list[dict[str, object]],
 ) -> int:
     clock = context.clock
-    with program.slow_notice("reading the server"):
+    with program.progress("reading the server"):
         context.features()  # raises CertificateNotTrusted
         stock = inventory.read(context.client, context.config.server.storage_pool_name)
         snapshots = inventory.snapshots(context.client, stock) if arguments.list else []
     for failure in stock.failures:
         program.print_error(failure)
     director = _director(context, arguments, stock)
-    pruner = Pruner(context, program, dry_run=arguments.dry_run)
     if arguments.list:
         selected = director if arguments.director else ALL
         resources = [resource for resource in (*stock.resources, *snapshots) if selected in (ALL, resource.director)]
         if arguments.json:
-            listed += table.as_objects(stock, resources, now=clock.time(), cpi=target.name)
-        else:
+            documents += table.as_objects(stock, resources, now=clock.time(), cpi=target.name)
+        elif not arguments.quiet:
             target.print_title(context.config.server.url)
-            print(table.as_table(stock, resources, now=clock.time()))
-    elif arguments.delete_disk:
+            terminal = Terminal(cut=not arguments.verbose)
+            print(table.as_table(stock, resources, now=clock.time(), terminal=terminal))
+        return cli.PROBLEMS_FOUND if stock.failures else cli.OK
+    is_silent = arguments.json or arguments.quiet
+    shown = () if is_silent else (REMOVED, WOULD_REMOVE, *((KEPT,) if arguments.verbose else ()))
+    pruner = Pruner(context, program, dry_run=arguments.dry_run, shown=shown)
+    if arguments.delete_disk:
         pruner.delete(selection.unattached_disk(stock, arguments.delete_disk, director))
     elif arguments.delete_stemcell:
         pruner.delete(selection.superseded_stemcell(stock, arguments.delete_stemcell, director))
     else:
         director = director or _all_directors(stock)
-        print(f"cleaning up{f' {target.name}' if target.name else ''} for director {_description(director, stock)}")
         policy = Policy(
             director=director,
             min_age=arguments.min_age,
@@ -189,9 +192,18 @@ def _clean(
             now=clock.time(),
             interrupted=_abandoned_locks(context.config.lock_directory()),
         )
+        if not is_silent:
+            print(f"cleaning up{f' {target.name}' if target.name else ''} for director {_description(director, stock)}")
         pruner.run(stock, policy)
-        print(f"{clock.now()} {program.name}: {pruner.summary(len(stock.failures))}")
-    return cli.PROBLEMS_FOUND if pruner.failed or stock.failures else cli.OK
+        if not is_silent:
+            print(f"{clock.now()} {program.name}: {pruner.summary(len(stock.failures))}")
+    resources = [outcome.resource for outcome in pruner.outcomes]
+    objects = table.as_objects(stock, resources, now=clock.time(), cpi=target.name)
+    documents += [
+        {**document, "action": outcome.action, "reason": outcome.reason}
+        for document, outcome in zip(objects, pruner.outcomes, strict=True)
+    ]
+    return cli.PROBLEMS_FOUND if pruner.has_failures or stock.failures else cli.OK
 
 
 def _abandoned_locks(directory: str) -> set[str]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from typing import NamedTuple
 
 from bosh_lxd_cpi import errors
@@ -30,6 +30,7 @@ from bosh_lxd_cpi.actions.context import Context
 from bosh_lxd_cpi.admin import cli, inventory
 from bosh_lxd_cpi.admin.cleanup import table
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
+from bosh_lxd_cpi.admin.output import OK, SKIP, Terminal
 from bosh_lxd_cpi.lxd import instances, operations
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.model import labels, naming
@@ -40,6 +41,9 @@ ALL = "all"
 """Selects all directors."""
 REMOVAL_SECONDS = 300.0
 """Time for each removal."""
+REMOVED, WOULD_REMOVE, KEPT, FAILED = "removed", "would remove", "kept", "failed"
+COLORS = {REMOVED: OK, WOULD_REMOVE: SKIP}
+"""The status whose color an action has."""
 IN_USE, ALREADY_GONE, BEING_CREATED = "in use", "already gone", "being created"
 STATES_TO_KEEP = {inventory.FAILED: "kept for inspection", inventory.SUPERSEDED: "superseded", "": IN_USE}
 """States of resources that are not removed, with the reason. Superseded stemcells are removed by name only, because
@@ -75,24 +79,49 @@ class Policy(NamedTuple):
         return "too young" if age < self.min_age and not is_interrupted else ""
 
 
-class Pruner:
-    """Removes resources one by one, and counts them. A failure is printed and counted; the pruner continues."""
+class Outcome(NamedTuple):
+    """What happened to a resource: the action, and the reason if it was kept or the removal failed."""
 
-    def __init__(self, context: Context, program: cli.Program, *, dry_run: bool) -> None:
-        self._context, self._program, self._dry_run = context, program, dry_run
-        self._verb = "would remove" if dry_run else "removed"
+    resource: Resource
+    action: str
+    reason: str = ""
+
+
+class Pruner:
+    """Removes resources one by one. A failure is printed; the pruner continues.
+
+    `shown` are the actions of which a line is printed.
+    """
+
+    def __init__(
+        self, context: Context, program: cli.Program, *, dry_run: bool, shown: Container[str] = (REMOVED, WOULD_REMOVE)
+    ) -> None:
+        self._context, self._program, self._dry_run, self._shown = context, program, dry_run, shown
+        self._verb = WOULD_REMOVE if dry_run else REMOVED
+        self._terminal = Terminal()
         self._lock_directory = context.config.lock_directory()
-        self._removed_vms: set[str] = set()
-        self.removed, self.failed = 0, 0
-        self.skipped: Counter[str] = Counter()
+        self.outcomes: list[Outcome] = []
 
     def summary(self, unreadable: int) -> str:
         """Return one line with the numbers of removed, kept and failed resources. `unreadable` are failures, too."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
+        numbers = Counter(outcome.action for outcome in self.outcomes)
+        kept = Counter(outcome.reason for outcome in self.outcomes if outcome.action == KEPT)
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(kept.items()))
         return (
-            f"{self._verb} {self.removed}, kept {sum(self.skipped.values())}{f' ({reasons})' if reasons else ''},"
-            f" failed {self.failed + unreadable}"
+            f"{self._verb} {numbers[self._verb]}, kept {numbers[KEPT]}{f' ({reasons})' if reasons else ''},"
+            f" failed {numbers[FAILED] + unreadable}"
         )
+
+    @property
+    def has_failures(self) -> bool:
+        return any(outcome.action == FAILED for outcome in self.outcomes)
+
+    def _add(self, resource: Resource, action: str, reason: str = "") -> None:
+        self.outcomes.append(Outcome(resource, action, reason))
+        if action in self._shown:
+            age = table.age(None if resource.created is None else self._context.clock.time() - resource.created)
+            about = f"{resource.state or 'volume of the VM'}, {age} old" if action != KEPT else reason
+            print(f"{self._terminal.color(action, COLORS.get(action, ''))} {_name(resource)} ({about})", flush=True)
 
     def run(self, stock: Inventory, policy: Policy) -> None:
         """Remove everything that the policy allows. The own volumes of an incomplete VM follow the VM."""
@@ -101,7 +130,7 @@ class Pruner:
             if resource in handled:
                 continue
             if reason := policy.skip_reason(resource):
-                self.skipped[reason] += 1
+                self._add(resource, KEPT, reason)
             elif self._remove(resource) and resource.kind == inventory.VM:
                 for volume in stock.own_volumes(resource):
                     self._remove(volume)
@@ -111,25 +140,24 @@ class Pruner:
 
     def _remove_locks(self, policy: Policy) -> None:
         """Remove the files of abandoned locks whose resources were removed, or that are older than the minimum age."""
+        removed = {naming.vm_cid(outcome.resource.uuid) for outcome in self.outcomes if outcome.action == REMOVED}
         for name in policy.interrupted:
-            created_before = math.inf if name in self._removed_vms else policy.now - policy.min_age
+            created_before = math.inf if name in removed else policy.now - policy.min_age
             with contextlib.suppress(OSError):
                 locks.remove_abandoned(self._lock_directory, name, created_before=created_before)
 
     def delete(self, resource: Resource) -> None:
         """Remove a persistent disk with its snapshots, or a stemcell. Raises CloudError if it is in use."""
         self._remove(resource)
-        if self.skipped:
-            kind, reason = resource.kind, next(iter(self.skipped))
-            raise errors.CloudError(f"{kind} {resource.cid} was not deleted: it is {reason}")
+        for _, action, reason in self.outcomes:
+            if action == KEPT:
+                raise errors.CloudError(f"{resource.kind} {resource.cid} was not deleted: it is {reason}")
 
     def _remove(self, resource: Resource) -> bool:
         """Remove a resource. Return whether it is removed, or would be."""
-        name = f"{resource.kind} {resource.cid}"
-        if resource.pool and resource.kind != inventory.VM:
-            name += f" in pool {resource.place}"
-        clock = self._context.clock
-        context = self._context.with_deadline(Deadline(clock, REMOVAL_SECONDS, what=f"removing {name}"))
+        name = _name(resource)
+        deadline = Deadline(self._context.clock, REMOVAL_SECONDS, what=f"removing {name}")
+        context = self._context.with_deadline(deadline)
         try:
             if resource.kind == inventory.IMAGE:
                 skip_reason = self._delete_image(context, resource, name)
@@ -140,17 +168,14 @@ class Pruner:
         except errors.InUse:
             skip_reason = IN_USE
         except (errors.CpiError, OSError) as failure:
-            self.failed += 1
             self._program.print_error(failure)
+            self._add(resource, FAILED, self._program.log.redact(str(failure)))
             return False
         if skip_reason:
-            self.skipped[skip_reason] += 1
-            return False
-        self.removed += 1
-        self._removed_vms.add(naming.vm_cid(resource.uuid))
-        age = table.age(None if resource.created is None else clock.time() - resource.created)
-        print(f"{self._verb} {name} ({resource.state or 'volume of the VM'}, {age} old)", flush=True)
-        return True
+            self._add(resource, KEPT, skip_reason)
+        else:
+            self._add(resource, self._verb)
+        return not skip_reason
 
     def _delete(self, client: Client, resource: Resource, name: str) -> str:
         """Delete a resource, or return why it must stay after all. Raises CpiError and OSError.
@@ -163,7 +188,7 @@ class Pruner:
             return IN_USE
         if self._dry_run:
             return ""
-        with self._program.slow_notice(f"removing {name}"):
+        with self._program.progress(f"removing {name}"):
             if resource.kind == inventory.VM:
                 return "" if instances.remove(client, resource.cid) else ALREADY_GONE
             member = "" if resource.location in inventory.NO_MEMBER else resource.location
@@ -192,10 +217,16 @@ class Pruner:
                     return IN_USE
                 if self._dry_run:
                     return ""
-                with self._program.slow_notice(f"removing {name}"):
+                with self._program.progress(f"removing {name}"):
                     return "" if images.delete_unused(context, resource.cid) else IN_USE
         except _LockIsHeldError:
             return BEING_CREATED
+
+
+def _name(resource: Resource) -> str:
+    """Return kind and CID, and the pool of a volume."""
+    place = f" in pool {resource.place}" if resource.pool and resource.kind != inventory.VM else ""
+    return f"{resource.kind} {resource.cid}{place}"
 
 
 class _LockIsHeldError(Exception):

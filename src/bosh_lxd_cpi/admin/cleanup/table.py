@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
+from bosh_lxd_cpi.admin import inventory as kinds
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
+from bosh_lxd_cpi.admin.output import FAIL, WARN, Terminal, count, printable
+from bosh_lxd_cpi.model import naming
 
 COLUMNS = ("KIND", "AGE", "SIZE", "POOL", "DEPLOYMENT", "INSTANCE", "DIRECTOR", "STATE", "USED BY", "CID")
 """The CID is the last column, because that of a snapshot is twice as long as others."""
+OPTIONAL_COLUMNS = ("USED BY", "DIRECTOR", "POOL", "SIZE", "INSTANCE", "DEPLOYMENT", "AGE")
+"""The columns that a narrow terminal does not show, the first of them first."""
+STATUSES = {kinds.FAILED: FAIL, **dict.fromkeys((kinds.INCOMPLETE, kinds.ORPHAN, kinds.UNUSED, kinds.NO_ALIAS), WARN)}
+"""The states whose lines have a color."""
 UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 SHORT_UUID, SHORT_FINGERPRINT = 8, 12
 MIB_PER_GIB = 1024
@@ -26,13 +34,23 @@ def as_objects(
     return [{**_object(resource, inventory, now), "cpi": cpi} for resource in resources]
 
 
-def as_table(inventory: Inventory, resources: Iterable[Resource], *, now: float) -> str:
-    """Return aligned columns. UUIDs of directors and fingerprints of images are shortened."""
-    rows = [COLUMNS, *(_row(resource, inventory, now) for resource in resources)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+def as_table(inventory: Inventory, resources: Sequence[Resource], *, now: float, terminal: Terminal) -> str:
+    """Return aligned columns and a line with the numbers. UUIDs of directors and fingerprints are shortened.
+
+    On a terminal, the CID of a snapshot is shortened, too.
+    """
+    rows = [_row(resource, inventory, now, is_short=terminal.width is not None) for resource in resources]
+    header, *lines = terminal.table(COLUMNS, rows, optional=OPTIONAL_COLUMNS)
+    states = [STATUSES.get(resource.state, "") for resource in resources]
+    return "\n".join([header, *map(terminal.color, lines, states), summary(resources)])
+
+
+def summary(resources: Sequence[Resource]) -> str:
+    """Return one line with the number of resources, of each kind, and in each state of unused resources."""
+    numbers = Counter(resource.kind for resource in resources)
+    states = Counter(resource.state for resource in resources if resource.state)
+    parts = [f"{number} {kind}" for kind, number in (*numbers.items(), *sorted(states.items()))]
+    return f"{count(len(resources), 'resource')}{': ' if parts else ''}{', '.join(parts)}"
 
 
 def _object(resource: Resource, inventory: Inventory, now: float) -> dict[str, object]:
@@ -53,9 +71,8 @@ def _object(resource: Resource, inventory: Inventory, now: float) -> dict[str, o
     }
 
 
-def _row(resource: Resource, inventory: Inventory, now: float) -> tuple[str, ...]:
+def _row(resource: Resource, inventory: Inventory, now: float, *, is_short: bool) -> tuple[str, ...]:
     director = inventory.directors.get(resource.director, resource.director)
-    is_fingerprint = resource.cid.isalnum()
     cells = (
         resource.kind,
         age(None if resource.created is None else now - resource.created),
@@ -65,15 +82,21 @@ def _row(resource: Resource, inventory: Inventory, now: float) -> tuple[str, ...
         resource.instance or "-",
         director[:SHORT_UUID],
         resource.state or "-",
-        ",".join(resource.used_by) or "-",
-        resource.cid[:SHORT_FINGERPRINT] if is_fingerprint else resource.cid,
+        _users(resource.used_by),
+        _short_cid(resource) if is_short or resource.cid.isalnum() else resource.cid,
     )
-    return tuple(_printable(cell) for cell in cells)
+    return tuple(map(printable, cells))
 
 
-def _printable(text: str) -> str:
-    """Return the text without characters that a terminal could interpret."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+def _users(names: Sequence[str]) -> str:
+    """Return a single name, or the number of VMs."""
+    return names[0] if len(names) == 1 else f"{len(names)} VMs" if names else "-"
+
+
+def _short_cid(resource: Resource) -> str:
+    if resource.kind == kinds.SNAPSHOT and (names := naming.split_snapshot_cid(resource.cid)):
+        return f"..._{names[1]}"
+    return resource.cid[:SHORT_FINGERPRINT] if resource.cid.isalnum() else resource.cid
 
 
 def age(seconds: float | None) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from bosh_lxd_cpi import errors, hints
 from bosh_lxd_cpi.actions.connection import connection_settings, open_transport
-from bosh_lxd_cpi.admin.doctor.result import FAIL, OK, WARN, CheckResult
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
+from bosh_lxd_cpi.admin.output import FAIL, OK, SKIP, WARN
 from bosh_lxd_cpi.config.schema import Config
 from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.features import Features
@@ -25,8 +28,17 @@ class CheckContext:
     Use it as a context manager, which closes the connection.
     """
 
-    def __init__(self, config: Config, *, clock: Clock, log: Log) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock,
+        log: Log,
+        progress: Callable[[str], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> None:
         self.config, self.server, self.clock, self.log = config, config.server, clock, log
+        self.progress = progress
+        """Returns a context manager that shows an activity while it lasts."""
         self.transport: Transport | None = None
         """The connection, or None if the configuration does not describe one."""
         self.clock_skew = 0.0
@@ -39,6 +51,8 @@ class CheckContext:
         self.projects: dict[str, Project] = {}
         """The projects that the server shows to this client, by name."""
         self.has_pool = False
+        self.hides_addresses = False
+        """Whether the server hides the addresses of some projects from this client."""
         self.network: Network | None = None
         self.hint_fields = {
             "server": self.server.type,
@@ -85,6 +99,10 @@ class CheckContext:
 
     def warn(self, check: str, message: str, code: str, **fields: str) -> CheckResult:
         return CheckResult(check, WARN, message, self.hint(code, **fields))
+
+    def skip(self, check: str, message: str, code: str, **fields: str) -> CheckResult:
+        """Return the result of a check that is not possible, because the server hides something from this client."""
+        return CheckResult(check, SKIP, message, self.hint(code, **fields))
 
     def fail(self, check: str, message: str, code: str, **fields: str) -> CheckResult:
         return CheckResult(check, FAIL, message, self.hint(code, **fields))

@@ -68,8 +68,10 @@ def run(context: CheckContext, *, ip: IPv4Address | None, report: Report) -> Non
         with signals.interruptible(keep_ignored=True):
             image = _write_stemcell(Path(folder))
             for line in STEMCELL_LINES:
-                with contextlib.suppress(_StepError):
+                try:
                     _Run(context, actions, line, report).run_all(image, networks)
+                except _StepError:  # a VM that is left has the address that the next one gets
+                    _remove_all(actions, checks=1)
     except errors.Interrupted:
         checks = CHECKS_AFTER_INTERRUPTION
         print("doctor: stopped, cleaning up ...", file=sys.stderr)
@@ -139,7 +141,8 @@ class _Run:
     def _step(self, name: str, action: Callable[[Context], Value]) -> Value:
         begin, check = self._context.clock.monotonic(), f"deep {self._line}"
         try:
-            value = action(_with_deadline(self._actions, what=name))
+            with self._context.progress(f"{check}: {name}"):
+                value = action(_with_deadline(self._actions, what=name))
         except errors.CpiError as failure:
             if isinstance(failure.__cause__, errors.Interrupted):  # create_vm converts it for the director
                 raise failure.__cause__ from None

@@ -132,10 +132,11 @@ def _server_certificate(
 
 
 def _clock(context: CheckContext, response: HttpResponse) -> Iterator[CheckResult]:
-    """Compare the clocks. Yields nothing if the response has no valid Date header."""
+    """Compare the clocks, if the response has a valid Date header."""
     try:
         date = parsedate_to_datetime(response.headers["Date"]).timestamp()
     except (KeyError, TypeError, ValueError):
+        yield context.skip("clock", "the server sends no time", "no_date")
         return
     skew = context.clock_skew = context.clock.time() - date
     if abs(skew) > MAX_SKEW_SECONDS:
@@ -195,8 +196,10 @@ def _restrictions(context: CheckContext) -> CheckResult:
     fingerprint = certificate_fingerprint(pem(context.server.tls_client_cert))
     try:
         entry = context.client().certificate(fingerprint)
-    except errors.ServerError:
-        return context.ok("trust", "trusted")  # by a CA, or the certificate may not read its entry
+    except errors.ServerError:  # trusted by a CA, or the certificate may not read its entry
+        return context.skip(
+            "trust", "trusted; the server hides its restrictions", "hidden", command="config trust list"
+        )
     if not entry.get("restricted"):
         return context.ok("trust", "trusted without restrictions")
     projects = context.restricted_projects = list(entry.get("projects") or [])

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
-from bosh_lxd_cpi.admin.doctor.result import FAIL, CheckResult
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
+from bosh_lxd_cpi.admin.output import FAIL
 from bosh_lxd_cpi.guest.config_drive import drive
 from bosh_lxd_cpi.runtime import lock_files, throttle
 

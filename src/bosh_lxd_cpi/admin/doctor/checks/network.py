@@ -37,7 +37,7 @@ def network(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:
         return
     bridge = context.network = networks[name]
     if not bridge.managed:
-        yield context.ok("network", f"{name}, an unmanaged {bridge.type}")
+        yield _unmanaged(context, bridge, manifest)
     elif bridge.status not in ("Created", ""):
         yield context.fail("network", f"{name} is {bridge.status.lower()}", "network_broken")
     elif not bridge.config:
@@ -48,10 +48,18 @@ def network(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:
 
 def _hidden(context: CheckContext, manifest: Manifest) -> CheckResult:
     """Name what cannot be checked. It is a warning if there is a manifest to compare with."""
-    message = f"{context.server.network_name}, managed; the server hides its settings from restricted certificates"
+    name = context.server.network_name
+    message, command = f"{name}, managed; the server hides its settings from this client", f"network show {name}"
     if manifest == Manifest():
-        return context.ok("network", f"{message}, so DHCP and dns.mode are not checked")
-    return context.warn("network", f"{message}, so they are not compared with the manifest", "hidden_network")
+        return context.skip("network", f"{message}, such as DHCP and dns.mode", "hidden", command=command)
+    return context.warn("network", f"{message}, so the manifest is not checked", "hidden", command=command)
+
+
+def _unmanaged(context: CheckContext, bridge: Network, manifest: Manifest) -> CheckResult:
+    message = f"{bridge.name}, an unmanaged {bridge.type}"
+    if manifest == Manifest():
+        return context.ok("network", message)
+    return context.warn("network", f"{message} without subnet, so the manifest is not checked", "unmanaged_network")
 
 
 def _networks(context: CheckContext) -> dict[str, Network]:
@@ -132,6 +140,10 @@ def _internal_ip(context: CheckContext, interface: IPv4Interface, ip: IPv4Addres
     elif _assigns(context, ip):
         message = f"{ip} is free, but DHCP can assign it to another machine"
         return context.warn("internal_ip", message, "dhcp_ranges", range=_range_without(interface, ip))
+    elif context.hides_addresses or context.restricted_projects is not None:
+        message = f"{ip} is free in the projects {', '.join(context.projects)}; the server hides those of others"
+        command = f"network list-leases {context.server.network_name} --project default"
+        return context.skip("internal_ip", message, "hidden", command=command)
     else:
         return context.ok("internal_ip", f"{ip} is free")
     free = str(free_address(context) or "none is free")
@@ -166,8 +178,12 @@ def used_addresses(context: CheckContext) -> dict[IPv4Address, str]:
     assert context.network
     client, leases = context.client(), []
     for project in context.projects:
-        with contextlib.suppress(errors.ServerError):  # the network may be invisible from this project
+        try:
             leases += client.leases(context.network.name, project=project)
+        except errors.Forbidden:
+            context.hides_addresses = True
+        except errors.ServerError:  # a project with networks of its own
+            continue
     return {
         IPv4Address(lease["address"]): lease["hostname"] or lease["hwaddr"]
         for lease in leases

@@ -63,7 +63,7 @@ def cpu(context: CheckContext, number: int | None) -> Iterator[CheckResult]:
     try:
         total = context.client().server_resources()["cpu"]["total"]
     except errors.Forbidden:
-        yield context.ok("cpu", "not checked: the server hides its CPUs from restricted certificates")
+        yield context.skip("cpu", "the server hides its CPUs from this client", "hidden", command="info --resources")
         return
     if number > total:
         yield context.fail("cpu", f"{number} CPUs are more than the server's {total}", "too_many_cpus")
@@ -77,8 +77,9 @@ def cluster(context: CheckContext, features: Features) -> Iterator[CheckResult]:
         return
     try:
         members = context.client().cluster_members()
-    except errors.ServerError:
-        return  # restricted certificates may not list them
+    except errors.Forbidden:
+        yield context.skip("cluster", "the server hides its members from this client", "hidden", command="cluster list")
+        return
     names = [member.server_name for member in members]
     target = context.server.target
     is_group = target.startswith("@")

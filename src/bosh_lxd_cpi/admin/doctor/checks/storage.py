@@ -45,13 +45,21 @@ def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
         yield context.fail("pool", f"{name} is {storage_pool.status.lower()}", code)
         return
     free, total = _space(client.pool_space(name))
-    space = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free" if total else "free space unknown"
+    space = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
     problems = [
         *_low_space(context, storage_pool, free=free, total=total, space=space),
         *_root_disks(context, storage_pool),
         *_driver(context, storage_pool, features),
     ]
-    yield from problems or [context.ok("pool", f"{name}, {storage_pool.driver}, {space}")]
+    about = f"{name}, {storage_pool.driver}"
+    yield from problems or [context.ok("pool", f"{about}, {space}" if total else about)]
+    if not total:
+        yield context.skip(
+            "pool space", f"the server hides the space of {name}", "hidden", command=f"storage info {name}"
+        )
+    if not storage_pool.is_readable:
+        message = f"the server hides the settings of {name}, such as volume.size"
+        yield context.skip("pool settings", message, "hidden", command=f"storage show {name}")
 
 
 def _space(resources: dict[str, Any]) -> tuple[int, int]:
