@@ -21,8 +21,8 @@ The programs are in `bin` of the checkout. `cpi`, `cleanup` and `doctor` are als
 director. [Messages and hints](errors.md) lists what they print about problems.
 
 `doctor`, `cleanup` and `replay` have the same exit status: 0 for success, 1 for problems that they found, 2 if they
-could not run, and 130 after an interruption. A terminal gets colors, unless NO_COLOR is set, and lines that fit its width; a
-pipe or file gets plain, complete lines. `--json` prints one JSON document, which
+could not run, and 130 after an interruption. A terminal gets colors, unless NO_COLOR is set, and lines that fit its
+width; a pipe or a file gets plain, complete lines. `--json` prints one JSON document, which
 [output.schema.json](output.schema.json) describes.
 """
 
