@@ -446,7 +446,11 @@ def test_lists_leftover_resources(host, doctor, client):
     ):
         command = re.findall(r"`([^`]+)`", hint)[-1]
         subprocess.run(
-            [*server.netns_command(host.name), *shlex.split(command)], cwd=ROOT, check=True, capture_output=True
+            [*server.netns_command(host.name), *shlex.split(command)],
+            cwd=ROOT,
+            env=doctor.cpi.environment(),
+            check=True,
+            capture_output=True,
         )
     assert doctor.problems() == []
 
