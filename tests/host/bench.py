@@ -260,7 +260,8 @@ def measure(facts: server.Facts, scratch: Path, *, lifecycles: int, others: int)
     command = [*prefix, sys.executable, "-m", "tests.host.bench", "--warm", str(home), str(config)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as helper:
         assert helper.stdin and helper.stdout
-        for _ in range(lifecycles):
+        for number in range(lifecycles):
+            print(f"bench: lifecycle {number + 1} of {lifecycles} ...", file=sys.stderr, flush=True)
             run_lifecycle(processes.call, image)
             helper.stdin.write(f"{image}\n")
             helper.stdin.flush()

@@ -220,10 +220,31 @@ def test_passes_the_properties_of_the_director_to_the_doctor(runner: UtilRunner,
     assert interpolate[:3] == ["bosh", "interpolate", f"{runner.folder}/bd/bosh.yml"]
     assert interpolate[-1] == "--path=/cloud_provider/properties"
     *_, arguments, properties, permissions = runner.stdout.splitlines()
-    assert arguments.endswith(" --cidr=10.245.0.0/24 --gateway=10.245.0.1 --ip=10.245.0.11 --deep")
+    assert arguments.endswith(" --cidr=10.245.0.0/24 --gateway=10.245.0.1 --ip=10.245.0.11 --cpu=4 --deep")
     assert (properties, permissions) == ("properties: of the CPI", "mode 600")
     path = arguments.split("=")[1].split()[0]
     assert not Path(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("vm_types", "options"),
+    [
+        ("- cloud_properties: {cpu: 8, ram: 1}\n- cloud_properties: {instance_type: c16-m8}  # cpu: 99\n", ["16"]),
+        ("- cloud_properties:\n    cpu: 2\n# - cloud_properties: {cpu: 64}\n", ["2"]),
+        ("- cloud_properties: {instance_type: t2.micro}\n", []),
+        (None, []),
+    ],
+    ids=["largest", "comment", "no number", "no file"],
+)
+def test_doctor_compares_the_cpus_of_the_largest_vm_type(
+    vm_types: str | None, options: list[str], runner: UtilRunner, tmp_path: Path
+) -> None:
+    runner.add_director()
+    shutil.copy(bosh_release.ROOT / "manifests/bosh-vars.yml", tmp_path)
+    if vm_types:
+        (tmp_path / "cloud-config.yml").write_text(f"vm_types:\n{vm_types}")
+    runner.util("--dry-run", "doctor", CPI_CONFIG_DIR=str(tmp_path))
+    assert [word.removeprefix("--cpu=") for word in runner.stdout.split() if word.startswith("--cpu")] == options
 
 
 def test_logs_in_with_the_key_of_the_jumpbox(runner: UtilRunner) -> None:

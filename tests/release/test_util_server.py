@@ -69,8 +69,11 @@ def test_changes_nothing_on_an_initialised_server(runner: UtilRunner) -> None:
         f"{LXC} profile device get": "default\n",
         "lxc config trust list": json.dumps([{"certificate": "-----BEGIN-----\nA\nB"}]),
     }
-    runner.util("init_lxd")
-    assert runner.stdout == ""
+    runner.util("init_lxd", stdin="input of the operator's script\n")
+    assert runner.stdout.splitlines() == [
+        "The server has pool default, network boshdevbr0, project boshdev and profile default for BOSH.",
+        "It trusts the certificate bosh-client.crt. Next: util doctor, then util deploy_bosh.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ for word in words:
         with open(path, "w") as file:
             file.write("written by bosh")
 line = " ".join(words)
+if words[0] in ("lxc", "incus") and sys.stdin.read():
+    sys.exit("Error: the configuration on stdin is invalid")
 for beginning, output in json.load(open({outputs!r})).items():
     if line.startswith(beginning):
         sys.stdout.write(output)

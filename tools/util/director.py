@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -62,11 +63,12 @@ class Director(Shell):
     def do_doctor(self, *doctor_arguments: str) -> None:
         """Check the server for reasons why deploy_bosh would fail.
 
-        The properties are those that deploy_bosh passes to the CPI. DOCTOR_ARGUMENTs are appended to bin/doctor, for
-        example --deep.
+        The properties are those that deploy_bosh passes to the CPI. The server must have the CPUs of the largest VM type
+        in cloud-config.yml. DOCTOR_ARGUMENTs are appended to bin/doctor, for example --deep.
         """
         subnet = self.required_variables("internal_cidr", "internal_gw", "internal_ip")
         options = [f"--{name}={value}" for name, value in zip(("cidr", "gateway", "ip"), subnet, strict=True)]
+        options += [f"--cpu={number}" for number in self._largest_number_of_cpus()]
         interpolate = ("bosh", "interpolate", *self._manifest_arguments(), "--path=/cloud_provider/properties")
         with tempfile.TemporaryDirectory() as folder:
             properties = Path(folder) / "properties.yml"
@@ -74,6 +76,13 @@ class Director(Shell):
                 self.protect_credentials()
                 self.write(str(properties), self.output(*interpolate))
             self.run(self.cpi / "bin/doctor", f"--config={properties}", *options, *doctor_arguments)
+
+    def _largest_number_of_cpus(self) -> list[int]:
+        """Return the CPUs of the largest VM type in cloud-config.yml, or nothing if none has a number."""
+        path = self.configuration / "cloud-config.yml"
+        text = path.read_text("utf-8") if path.is_file() else ""
+        numbers = re.findall(r"(?m)^[^#\n]*\b(?:instance_type: *c|cpu: *)(\d+)", text)
+        return sorted(map(int, numbers))[-1:]
 
     def do_ssh(self, *command: str) -> None:
         """Log in to the director's VM as the user jumpbox, or run a COMMAND there."""

@@ -63,6 +63,9 @@ class Server(Shell):
         if not self.query(*in_project, "profile", "device", "get", profile, "root", "pool"):
             self.run(*in_project, "profile", "device", "add", profile, "root", "disk", "path=/", f"pool={pool}")
         self._trust(certificate, project)
+        if not self.dry_run:
+            print(f"The server has pool {pool}, network {network}, project {project} and profile {profile} for BOSH.")
+            print(f"It trusts the certificate {certificate}. Next: util doctor, then util deploy_bosh.")
 
     def _trust(self, certificate: Path, project: str) -> None:
         """Add the client certificate to the server's trust store, restricted to the project, if it is not there."""

@@ -32,6 +32,8 @@ ENVIRONMENT = {
     "CPI_CONFIG_DIR": "directory of bosh-vars.yml and the other configuration files (default: CPI_DIR/manifests)",
 }
 SERVER_TYPES = ("lxd", "incus")
+CLIENTS = ("lxc", "incus")
+"""The clients of the servers. They read the configuration of a new object from stdin if it is no terminal."""
 PRIVATE_UMASK = 0o077
 
 
@@ -46,6 +48,8 @@ class Shell:
         self.environ = environ
         self.dry_run = dry_run
         if environ.get("STATE_DIR"):
+            if not Path(environ["STATE_DIR"]).is_dir():
+                raise UtilError(f"STATE_DIR is {environ['STATE_DIR']}, which is not a directory")
             os.chdir(environ["STATE_DIR"])
         self.cpi = Path(environ.get("CPI_DIR") or ROOT)
         self.configuration = Path(environ.get("CPI_CONFIG_DIR") or self.cpi / "manifests")
@@ -106,6 +110,7 @@ class Shell:
             process = subprocess.run(
                 [str(word) for word in command],
                 env={"BOSH_NON_INTERACTIVE": "true", **self.environ},
+                stdin=subprocess.DEVNULL if command[0] in CLIENTS else None,
                 check=check,
                 capture_output=capture,
                 text=True,
