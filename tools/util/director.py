@@ -63,8 +63,8 @@ class Director(Shell):
     def do_doctor(self, *doctor_arguments: str) -> None:
         """Check the server for reasons why deploy_bosh would fail.
 
-        The properties are those that deploy_bosh passes to the CPI. The server must have the CPUs of the largest VM type
-        in cloud-config.yml. DOCTOR_ARGUMENTs are appended to bin/doctor, for example --deep.
+        The properties are those that deploy_bosh passes to the CPI. The server must have the CPUs of the largest VM
+        type in cloud-config.yml. DOCTOR_ARGUMENTs are appended to bin/doctor, for example --deep.
         """
         subnet = self.required_variables("internal_cidr", "internal_gw", "internal_ip")
         options = [f"--{name}={value}" for name, value in zip(("cidr", "gateway", "ip"), subnet, strict=True)]
