@@ -19,7 +19,8 @@ import urllib3
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.checks import x509
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
-from bosh_lxd_cpi.admin.doctor.result import FAIL, WARN, CheckResult
+from bosh_lxd_cpi.admin.doctor.result import CheckResult
+from bosh_lxd_cpi.admin.output import FAIL, WARN
 from bosh_lxd_cpi.config.sources import pem
 from bosh_lxd_cpi.lxd import envelope
 from bosh_lxd_cpi.lxd.features import features
