@@ -31,6 +31,7 @@
             ├── AlreadyInState
             ├── PreconditionFailed
             ├── Busy
+            ├── MemberUnavailable
             ├── InUse
             ├── Ambiguous
             ├── AddressTaken
@@ -209,6 +210,12 @@ class PreconditionFailed(ServerError):
 
 class Busy(ServerError):
     """Another operation uses the object or the database. The CPI waits for half a minute before this error."""
+
+    transient = True
+
+
+class MemberUnavailable(ServerError):
+    """The cluster member that has the object is offline. The other members refuse the request. Nothing was changed."""
 
     transient = True
 

@@ -223,6 +223,29 @@ def test_disks_of_other_clouds_do_not_exist(context, wire):
     assert wire.lines == []
 
 
+UNAVAILABLE = [{"server_name": "node2", "status": "Offline"}]
+
+
+def test_has_disk_returns_true_if_its_member_is_offline(context, wire, responses):
+    wire.script(
+        (f"GET {VOLUME}", responses.error("Target cluster member is unavailable")),
+        ("GET /1.0/cluster/members", responses.sync(UNAVAILABLE)),
+    )
+    assert disks.has_disk(context(), "vol-p-1") is True
+
+
+def test_get_disks_reads_volumes_if_member_is_offline(context, wire, responses):
+    in_use = volume(used_by=["/1.0/instances/vm-1?project=bosh"])
+    wire.script(
+        (f"GET {VM}", responses.error("Target cluster member is unavailable")),
+        ("GET /1.0/cluster/members", responses.sync(UNAVAILABLE)),
+        (f"GET {VOLUMES}", responses.sync([in_use, {**in_use, "name": "vol-e-1"}, volume(name="vol-p-2")])),
+        ("GET /1.0/storage-pools", responses.sync([{"name": "default"}, {"name": "fast"}])),
+        (f"GET {VOLUMES.replace('default', 'fast')}", responses.sync([{**in_use, "name": "vol-p-0"}])),
+    )
+    assert disks.get_disks(context(), "vm-1") == ["vol-p-0", "vol-p-1"]
+
+
 @pytest.mark.parametrize(
     "used_by", [None, [], ["/1.0/profiles/default"], ["/1.0/storage-pools/default/volumes/custom/vol-p-1/snapshots/s"]]
 )

@@ -334,6 +334,14 @@ def test_has_vm_raises_when_the_request_fails(context, wire, responses, text, st
         vms.has_vm(context(), "vm-1")
 
 
+def test_has_vm_returns_true_when_its_member_is_offline(context, wire, responses):
+    wire.script(
+        ("GET /1.0/instances/vm-1", responses.error("Target cluster member is unavailable")),
+        ("GET /1.0/cluster/members", responses.sync([{"server_name": "node2", "status": "Offline"}])),
+    )
+    assert vms.has_vm(context(), "vm-1") is True
+
+
 def test_has_vm_raises_when_a_proxy_responds(context, wire):
     wire.script((f"GET {VM}", HttpResponse(404, {}, b"<html>")))
     with pytest.raises(errors.UnexpectedResponse, match="is not from LXD or Incus"):

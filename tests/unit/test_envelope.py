@@ -147,14 +147,13 @@ def test_shortens_a_foreign_response():
 
 DEVICE = 'Invalid device "eth0" on virtual-machine "vm-1" of project "bosh"'
 TEXTS = [
-    ("Missing event connection with target cluster member", errors.Busy, "member_offline"),
-    ("Server isn't ready yet", errors.Busy, "member_offline"),
-    ("Target cluster member is unavailable", errors.Busy, "member_offline"),
-    ('Cluster member "m2" is offline', errors.Busy, "member_offline"),
+    ("Missing event connection with target cluster member", errors.MemberUnavailable, "member_offline"),
+    ("Target cluster member is unavailable", errors.MemberUnavailable, "member_offline"),
+    ('Cluster member "m2" is offline', errors.MemberUnavailable, "member_offline"),
     (
         'Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443'
         " ([dial tcp: connection refused])",
-        errors.Busy,
+        errors.MemberUnavailable,
         "member_offline",
     ),
     ('More than one cluster member has a volume named "v". Please target a specific member', errors.Ambiguous, ""),
@@ -339,7 +338,9 @@ TEXTS = [
     ("checkpoint in progress", errors.Busy, ""),
     ("Failed to begin transaction: context deadline exceeded", errors.Busy, ""),
     ("Failed beginning transaction: context deadline exceeded", errors.Busy, ""),
-    ("no available dqlite leader server found", errors.Busy, ""),
+    ("no available dqlite leader server found", errors.Busy, "no_quorum"),
+    ("no available cowsql leader server found", errors.Busy, "no_quorum"),
+    ("Server isn't ready yet", errors.Busy, ""),
     ("Incus is shutting down", errors.Busy, ""),
     ("LXD is shutting down", errors.Busy, ""),
     ("Shutting down", errors.Busy, ""),

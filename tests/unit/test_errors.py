@@ -61,6 +61,7 @@ def test_transient_errors():
         "OperationNotFound",
         "PreconditionFailed",
         "Busy",
+        "MemberUnavailable",
         "AddressTaken",
     }
 

@@ -80,6 +80,36 @@ def test_repeats_a_post_that_was_not_processed(client, wire, responses, failure)
     client.create_instance({"name": "vm-1"})
 
 
+def member(name, status):
+    return {"server_name": name, "url": f"https://{name}:8443", "status": status}
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_names_members_that_are_not_online_without_a_pause(client, wire, clock, responses, method):
+    members = [member("node1", "Online"), member("node2", "Offline"), member("node3", "Evacuated")]
+    wire.script(
+        (f"{method} /1.0/instances/vm-1", responses.error("Target cluster member is unavailable")),
+        ("GET /1.0/cluster/members", responses.sync(members)),
+    )
+    with pytest.raises(errors.MemberUnavailable, match="unavailable; not online: node2, node3") as raised:
+        client.instance("vm-1") if method == "GET" else client.delete_instance("vm-1")
+    assert raised.value.fields["member"] == "node2, node3" and raised.value.code == "member_offline"
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("may_list_members", [True, False])
+def test_waits_for_a_member_that_is_not_offline_yet(client, wire, clock, responses, may_list_members):
+    online = responses.sync([member("node1", "Online"), member("node2", "Online")])
+    members = online if may_list_members else responses.error("Forbidden", 403)
+    text = "Missing event connection with target cluster member"
+    wire.script(
+        *[("POST /1.0/instances", responses.error(text)), ("GET /1.0/cluster/members", members)] * 2,
+        ("POST /1.0/instances", responses.sync()),
+    )
+    client.create_instance({"name": "vm-1"})
+    assert clock.slept == pytest.approx([0.1, 0.2])
+
+
 @pytest.mark.parametrize("failure", [errors.Unreachable("refused"), "database is locked"])
 def test_never_repeats_a_streamed_body(client, wire, responses, failure):
     wire.script(("POST /1.0/images", responses.error(failure) if isinstance(failure, str) else failure))

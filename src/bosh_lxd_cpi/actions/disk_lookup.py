@@ -12,6 +12,7 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.lxd import pools
 from bosh_lxd_cpi.lxd.resources import Volume
+from bosh_lxd_cpi.model import naming
 
 Value = TypeVar("Value")
 
@@ -34,6 +35,19 @@ def locate(context: Context, cid: str) -> Disk | None:
         except errors.NotFound:
             continue
     return None
+
+
+def disks_used_by(context: Context, vm: str) -> list[str]:
+    """Return the CIDs of the disks of a VM whose cluster member is offline: one request for each pool, and the pools.
+
+    The cluster's database has the volumes of all members, and the instances that use them.
+    """
+    return sorted(
+        volume.name
+        for pool in pools.names(context.client, context.config.server.storage_pool_name)
+        for volume in context.client.volumes(pool)
+        if volume.name.startswith(naming.PERSISTENT) and vm in volume.users
+    )
 
 
 def locate_for_change(context: Context, disk_cid: str) -> Disk:

@@ -12,19 +12,14 @@ from typing import Any
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import placement, vms, volumes
 from bosh_lxd_cpi.actions.context import Context, is_foreign, parse_cid
-from bosh_lxd_cpi.actions.disk_lookup import Disk, change_in_any_pool, locate, locate_for_change
+from bosh_lxd_cpi.actions.disk_lookup import Disk, change_in_any_pool, disks_used_by, locate, locate_for_change
 from bosh_lxd_cpi.guest import disks
 from bosh_lxd_cpi.lxd import operations, sizes
 from bosh_lxd_cpi.lxd.operations import exists
 from bosh_lxd_cpi.lxd.resources import Instance
 from bosh_lxd_cpi.model import labels, naming
 
-IN_DOUBT = (
-    errors.PreconditionFailed,
-    errors.AgentNotRunning,
-    errors.NoResponse,
-    errors.OperationNotFound,
-)
+IN_DOUBT = (errors.PreconditionFailed, errors.AgentNotRunning, errors.NoResponse, errors.OperationNotFound)
 """After these errors the change may have been made, or has to be made again."""
 
 
@@ -66,7 +61,7 @@ def has_disk(context: Context, disk_cid: str) -> bool:
     """Return whether the disk exists: one request when it is in the default pool."""
     try:
         return not is_foreign(disk_cid) and locate(context, parse_cid(disk_cid, "disk_cid")) is not None
-    except errors.Ambiguous:  # during a migration, or after one that was interrupted
+    except (errors.Ambiguous, errors.MemberUnavailable):  # an (interrupted) migration; or the database has the disk
         return True
 
 
@@ -183,7 +178,11 @@ def _replace_devices(context: Context, vm: str, instance: Instance, devices: dic
 
 def get_disks(context: Context, vm_cid: str) -> list[str]:
     """Return the CIDs of the persistent disks that are attached to a VM: one request. Raises VMNotFound."""
-    return disks.persistent_disks(vms.read_vm(context, parse_cid(vm_cid, "vm_cid")).devices)
+    cid = parse_cid(vm_cid, "vm_cid")
+    try:
+        return disks.persistent_disks(vms.read_vm(context, cid).devices)
+    except errors.MemberUnavailable:
+        return disks_used_by(context, cid)
 
 
 def resize_disk(context: Context, disk_cid: str, new_size: Any) -> None:

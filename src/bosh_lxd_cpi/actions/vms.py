@@ -20,7 +20,10 @@ def has_vm(context: Context, vm_cid: str) -> bool:
     if is_foreign(vm_cid):
         return False
     cid = parse_cid(vm_cid, "vm_cid")
-    return exists(lambda: context.client.instance(cid))
+    try:
+        return exists(lambda: context.client.instance(cid))
+    except errors.MemberUnavailable:  # the cluster's database has the VM
+        return True
 
 
 def reboot_vm(context: Context, vm_cid: str) -> None:

@@ -110,7 +110,7 @@ def _read_instances(client: Client, inventory: Inventory) -> list[Instance]:
     instances = client.instances()
     if unreadable := [instance.name for instance in instances if not instance.is_readable]:
         message = f"these VMs cannot be read at the moment: {', '.join(unreadable)}"
-        inventory.failures.append(errors.Busy(message, code="member_offline"))
+        inventory.failures.append(errors.MemberUnavailable(message, code="member_offline"))
     return instances
 
 

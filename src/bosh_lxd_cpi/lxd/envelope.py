@@ -108,10 +108,11 @@ ERROR_PATTERNS = (
     ),
     ErrorPattern(
         r"Missing event connection with target cluster member|cluster member (\".*\" )?is (offline|unavailable)"
-        r"|Server isn't ready yet|Unable to connect to: ",
-        errors.Busy,
+        r"|Unable to connect to: ",
+        errors.MemberUnavailable,
         "member_offline",
     ),
+    ErrorPattern(r"no available (dqlite|cowsql) leader", errors.Busy, "no_quorum"),
     ErrorPattern(r"Cluster member (\".*\" )?not found", errors.CloudError, "no_target"),
     ErrorPattern(r"Cluster group .*(not found|not exist|doesn't exist)", errors.CloudError, "no_cluster_group"),
     ErrorPattern(r"Couldn't find a cluster member|No suitable cluster member", errors.CloudError, "no_member"),
@@ -149,7 +150,7 @@ ERROR_PATTERNS = (
     ErrorPattern(
         r"is busy running a|matching non-reusable operation|Create \w+ operation:|database is locked|bad connection"
         r"|cannot start a transaction within|checkpoint in progress|Failed (to )?begin(ning)? transaction"
-        r"|is shutting down|no available dqlite leader|is starting up|setup in progress|Shutting down"
+        r"|is shutting down|is starting up|setup in progress|Shutting down|Server isn't ready yet"
         r"|Failed delet(e|ing) .*No such file"
         # LXD 5.0 reads the output of qemu-img before it is complete.
         r"|creating instance from image: unexpected end of JSON input",

@@ -8,6 +8,7 @@ the project.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.lxd import envelope, paths
 from bosh_lxd_cpi.lxd.envelope import Response
+from bosh_lxd_cpi.lxd.resources import ClusterMember, several
 from bosh_lxd_cpi.lxd.transport import READ_SECONDS, Transport
 from bosh_lxd_cpi.runtime.clock import Deadline
 from bosh_lxd_cpi.runtime.log import Log
@@ -33,11 +35,11 @@ PROJECT_PATHS = re.compile(rf"{PROJECTS}|/1\.0/instances/|/1\.0/storage-pools/[^
 def is_repeatable(method: str, failure: errors.ServerError) -> bool:
     """Return whether a request that failed this way may be sent again.
 
-    Unreachable and Busy: the server did nothing. NoResponse: the server may have done it. A GET, PUT, PATCH or DELETE
-    has the same result when it is sent twice. A POST does not, so its caller has to look at the object first (see
-    `operations.run_operation`).
+    Unreachable, Busy and MemberUnavailable: the server did nothing. NoResponse: the server may have done it. A GET,
+    PUT, PATCH or DELETE has the same result when it is sent twice. A POST does not, so its caller has to look at the
+    object first (see `operations.run_operation`).
     """
-    if isinstance(failure, (errors.Unreachable, errors.Busy)):
+    if isinstance(failure, (errors.Unreachable, errors.Busy, errors.MemberUnavailable)):
         return True
     return isinstance(failure, errors.NoResponse) and method != "POST"
 
@@ -99,12 +101,29 @@ class Session:
             except errors.ServerError as failure:
                 if isinstance(failure, errors.NoResponse) and self.deadline.has_passed:
                     raise self.deadline.exceeded(f"{what}: {MAY_CONTINUE}") from failure
+                if isinstance(failure, errors.MemberUnavailable):
+                    with contextlib.suppress(errors.Forbidden):
+                        self._raise_if_not_online(failure)
                 if is_streamed or not is_repeatable(method, failure) or attempt.is_last:
                     raise
                 self.log.warn(f"{failure}; trying again")
         raise errors.NoResponse(
             f"{what}: no attempt succeeded"
         )  # the last attempt raises, so this line is for the type checker
+
+    def _raise_if_not_online(self, failure: errors.MemberUnavailable) -> None:
+        """Raise MemberUnavailable with the names of the members that are not online, if there are any.
+
+        If all are online, the member may have restarted. A member is online until it has sent no heartbeat for
+        `cluster.offline_threshold` seconds. After a healing, an offline member is listed as evacuated. Raises Forbidden
+        if the certificate may not list the members.
+        """
+        path = "/1.0/cluster/members"
+        response = self.send("GET", path, what="listing the cluster's members", query={"recursion": "1"})
+        members = several(ClusterMember, response, f"GET {path}")
+        if names := ", ".join(member.server_name for member in members if member.status != "Online"):
+            brief, fields = f"{failure.brief}; not online: {names}", {**failure.fields, "member": names}
+            raise errors.MemberUnavailable(brief, detail=failure.detail, code=failure.code, **fields) from failure
 
     def _read_project(self) -> None:
         """Raise the error of a server that does not show the project: Forbidden, or CloudError if it is missing."""
