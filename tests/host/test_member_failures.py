@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +49,11 @@ class Cluster:
     def location(self, vm: str) -> str:
         """Return the member of a VM."""
         return str(self.server.query("GET", f"/1.0/instances/{vm}")["location"])
+
+    def locations(self, disk: str) -> list[str]:
+        """Return the members that have a disk."""
+        volumes = self.server.query("GET", "/1.0/storage-pools/default/volumes/custom?recursion=1")
+        return [str(volume["location"]) for volume in volumes if volume["name"] == disk]
 
     def wait_for_status(self, member: str, status: str) -> None:
         assert wait_until(lambda: self.status(member) == status, seconds=120)
@@ -222,6 +229,26 @@ def test_calls_fail_with_a_hint_without_quorum(cluster):
     for member in (FAILED, OTHER):
         cluster.wait_for_return(member)
     cluster.cpi.call("delete_vm", vm)
+
+
+@pytest.mark.long
+def test_next_call_attaches_a_disk_whose_member_died(cluster):
+    """The member dies while its disk is copied to the member of the VM."""
+    call = cluster.cpi.call
+    vm, _ = call(*cluster.vm_call(40, ONLINE))
+    disk = call("create_disk", 64, {"target": FAILED}, None)
+    started = time.monotonic()
+    process = cluster.cpi.start("attach_disk", vm, disk)
+    assert wait_until(lambda: ONLINE in cluster.locations(disk) or process.poll() is not None, seconds=120)
+    with clusters.unavailable(cluster.name, FAILED, "killed"):
+        with contextlib.suppress(CallError):
+            cluster.cpi.finish(process, "attach_disk", started)
+        assert call("has_disk", disk) is True
+    cluster.wait_for_return(FAILED)
+    call("attach_disk", vm, disk)
+    assert cluster.locations(disk) == [ONLINE] and call("get_disks", vm) == [disk]
+    call("delete_vm", vm)
+    call("delete_disk", disk)
 
 
 @pytest.mark.long
