@@ -61,8 +61,9 @@ HINTS = {
     "member_offline": "`{client} cluster list` shows the reason; until the member is back, set server.target to another"
     " member; if it never returns, make sure that its machine is off, then `{client} cluster remove --force {member}`"
     " removes it with its VMs and disks; see docs/how-to/clusters.md",
-    "no_quorum": "More than half of the database members have to run: start the others, or recover the cluster as"
-    " docs/how-to/clusters.md shows",
+    "no_quorum": "The server's database does not respond. In a cluster, more than half of the database members have to"
+    " run: start the others, or recover the cluster as docs/how-to/clusters.md shows. On a single server, check the"
+    " load of its disk",
     "no_target": "`{client} cluster list` shows the members; correct server.target or cloud_properties.target",
     "no_cluster_group": "`{client} cluster group list` shows the groups; correct server.target or"
     " cloud_properties.target",

@@ -268,8 +268,17 @@ def test_uploads_a_qcow2_image_declared_as_raw_unchanged(context, wire, response
     assert parts(wire.request_to(UPLOAD))[1] == QCOW2
 
 
-def test_uses_the_image_that_another_call_uploaded(context, wire, responses, tarball, named):
-    wire.script(*upload_requests(responses, responses.failed("Image with same fingerprint already exists")))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Image with same fingerprint already exists",
+        'Failed syncing image between servers: Failed to copy image to "m2": Post "m2": Unable to connect to: m2',
+    ],
+)
+def test_uses_the_image_that_the_server_has_after_an_error(context, wire, responses, tarball, text, named):
+    wire.script(*upload_requests(responses, responses.failed(text)))
+    if "Unable to connect" in text:
+        wire.script(("GET /1.0/cluster/members", responses.sync([{"server_name": "m2", "status": "Online"}])))
     wire.script((f"GET /1.0/images/{fingerprint(tarball())}", responses.sync(VM_IMAGE)), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
@@ -395,6 +404,20 @@ def test_delete_stemcell_keeps_an_image_with_another_alias(context, wire, respon
         ("DELETE /1.0/images/aliases/img-1", responses.sync()),
     )
     stemcells.delete_stemcell(context(), "img-1")
+
+
+def test_delete_stemcell_withdraws_a_refused_deletion(context, wire, responses, announcement):
+    wire.script(
+        (READ_ALIAS, alias_of(responses)),
+        (ALIASES, responses.sync()),
+        (READ_IMAGE, image_with(responses, "img-1", announcement)),
+        ("DELETE /1.0/images/f1ng3r", responses.asynchronous()),
+        (WAIT, responses.failed("peer node 10.0.0.2:8443 is down")),
+        ("GET /1.0/cluster/members", responses.sync([{"server_name": "node2", "status": "Offline"}])),
+        (f"DELETE /1.0/images/aliases/{announcement}", responses.sync()),
+    )
+    with pytest.raises(errors.MemberUnavailable, match="is down; not online: node2"):
+        stemcells.delete_stemcell(context(), "img-1")
 
 
 def test_stemcells_of_other_clouds_do_not_exist(context, wire):

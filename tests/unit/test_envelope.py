@@ -150,6 +150,8 @@ TEXTS = [
     ("Missing event connection with target cluster member", errors.MemberUnavailable, "member_offline"),
     ("Target cluster member is unavailable", errors.MemberUnavailable, "member_offline"),
     ('Cluster member "m2" is offline', errors.MemberUnavailable, "member_offline"),
+    ("peer node 10.0.0.2:8443 is down", errors.MemberUnavailable, "member_offline"),
+    ("Peer cluster member m2 at 10.0.0.2:8443 is down", errors.MemberUnavailable, "member_offline"),
     (
         'Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443'
         " ([dial tcp: connection refused])",
@@ -336,8 +338,8 @@ TEXTS = [
     ("cannot start a transaction within a transaction", errors.Busy, ""),
     ("driver: bad connection", errors.Busy, ""),
     ("checkpoint in progress", errors.Busy, ""),
-    ("Failed to begin transaction: context deadline exceeded", errors.Busy, ""),
-    ("Failed beginning transaction: context deadline exceeded", errors.Busy, ""),
+    ("Failed to begin transaction: context deadline exceeded", errors.Busy, "no_quorum"),
+    ("Failed beginning transaction: context deadline exceeded", errors.Busy, "no_quorum"),
     ("no available dqlite leader server found", errors.Busy, "no_quorum"),
     ("no available cowsql leader server found", errors.Busy, "no_quorum"),
     ("Server isn't ready yet", errors.Busy, ""),

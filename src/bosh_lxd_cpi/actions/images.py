@@ -40,7 +40,7 @@ POLL_SECONDS = 0.5
 def delete_unused(context: Context, fingerprint: str, *, alias: str = "") -> bool:
     """Delete an image that has no alias, or only `alias`. Return whether it was deleted. Raises NotFound.
 
-    Requests: announcement, image, deletion, wait.
+    Requests: announcement, image, deletion, wait. Servers delete an image on all cluster members or not at all.
     """
     announcement = naming.deletion_alias(context.new_id())
     with context.rollback() as rollback:
@@ -54,13 +54,17 @@ def delete_unused(context: Context, fingerprint: str, *, alias: str = "") -> boo
     if not is_unused:
         delete_alias(context, announcement)
         return False
-    # If this fails, the announcement stays until it expires: the server may still delete the image.
-    context.run_operation(
-        lambda: context.client.delete_image(fingerprint),
-        what=f"deleting image {fingerprint[:12]}",
-        name=fingerprint,
-        is_done=lambda: not exists(lambda: context.client.image(fingerprint)),
-    )
+    try:
+        context.run_operation(
+            lambda: context.client.delete_image(fingerprint),
+            what=f"deleting image {fingerprint[:12]}",
+            name=fingerprint,
+            is_done=lambda: not exists(lambda: context.client.image(fingerprint)),
+        )
+    except errors.MemberUnavailable:
+        delete_alias(context, announcement)
+        raise
+    # After another error, the announcement stays until it expires: the server may still delete the image.
     return True
 
 

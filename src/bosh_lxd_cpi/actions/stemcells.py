@@ -200,8 +200,9 @@ def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs, 
     try:
         response = context.client.upload_image(upload, length=upload.length, content_type=upload.content_type)
         operations.wait(context.client, response, what=f"importing stemcell {_description(stemcell)}")
-    except (errors.AlreadyExists, errors.NoResponse, errors.OperationNotFound) as failure:
-        # Another call uploaded the same image, or the server has it although its response was lost.
+    except (errors.AlreadyExists, errors.NoResponse, errors.OperationNotFound, errors.MemberUnavailable) as failure:
+        # Another call uploaded the same image, or the server has it although its response was lost, or although it
+        # cannot copy it to a cluster member.
         if not upload.finished or not exists(lambda: context.client.image(upload.fingerprint)):
             raise
         context.log.info(f"the server has the image: {failure}")

@@ -108,11 +108,15 @@ ERROR_PATTERNS = (
     ),
     ErrorPattern(
         r"Missing event connection with target cluster member|cluster member (\".*\" )?is (offline|unavailable)"
-        r"|Unable to connect to: ",
+        r"|Unable to connect to: |peer (node|cluster member) .* is down",
         errors.MemberUnavailable,
         "member_offline",
     ),
-    ErrorPattern(r"no available (dqlite|cowsql) leader", errors.Busy, "no_quorum"),
+    ErrorPattern(
+        r"no available (dqlite|cowsql) leader|Failed (to )?begin(ning)? transaction: context deadline exceeded",
+        errors.Busy,
+        "no_quorum",
+    ),
     ErrorPattern(r"Cluster member (\".*\" )?not found", errors.CloudError, "no_target"),
     ErrorPattern(r"Cluster group .*(not found|not exist|doesn't exist)", errors.CloudError, "no_cluster_group"),
     ErrorPattern(r"Couldn't find a cluster member|No suitable cluster member", errors.CloudError, "no_member"),

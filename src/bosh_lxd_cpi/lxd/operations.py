@@ -102,6 +102,10 @@ def wait(
         return _wait(client, response.operation, what=what, pool=pool, is_over=is_over)
     except errors.DeadlineExceeded as failure:
         raise client.deadline.exceeded(f"{what}: the server's operation may still run") from failure
+    except errors.MemberUnavailable as failure:
+        if named := client.name_members(failure):
+            raise named from failure
+        raise
 
 
 def _wait(

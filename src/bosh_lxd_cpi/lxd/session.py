@@ -8,7 +8,6 @@ the project.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -101,9 +100,8 @@ class Session:
             except errors.ServerError as failure:
                 if isinstance(failure, errors.NoResponse) and self.deadline.has_passed:
                     raise self.deadline.exceeded(f"{what}: {MAY_CONTINUE}") from failure
-                if isinstance(failure, errors.MemberUnavailable):
-                    with contextlib.suppress(errors.Forbidden):
-                        self._raise_if_not_online(failure)
+                if isinstance(failure, errors.MemberUnavailable) and (named := self.name_members(failure)):
+                    raise named from failure
                 if is_streamed or not is_repeatable(method, failure) or attempt.is_last:
                     raise
                 self.log.warn(f"{failure}; trying again")
@@ -111,19 +109,25 @@ class Session:
             f"{what}: no attempt succeeded"
         )  # the last attempt raises, so this line is for the type checker
 
-    def _raise_if_not_online(self, failure: errors.MemberUnavailable) -> None:
-        """Raise MemberUnavailable with the names of the members that are not online, if there are any.
+    def name_members(self, failure: errors.MemberUnavailable) -> errors.MemberUnavailable | None:
+        """Return the error with the names of the members that are not online, or None if all are, or it has them.
 
         If all are online, the member may have restarted. A member is online until it has sent no heartbeat for
-        `cluster.offline_threshold` seconds. After a healing, an offline member is listed as evacuated. Raises Forbidden
-        if the certificate may not list the members.
+        `cluster.offline_threshold` seconds. After a healing, an offline member is listed as evacuated.
         """
+        if "member" in failure.fields:
+            return None
         path = "/1.0/cluster/members"
-        response = self.send("GET", path, what="listing the cluster's members", query={"recursion": "1"})
+        try:
+            response = self.send("GET", path, what="listing the cluster's members", query={"recursion": "1"})
+        except errors.Forbidden:
+            return None
         members = several(ClusterMember, response, f"GET {path}")
-        if names := ", ".join(member.server_name for member in members if member.status != "Online"):
-            brief, fields = f"{failure.brief}; not online: {names}", {**failure.fields, "member": names}
-            raise errors.MemberUnavailable(brief, detail=failure.detail, code=failure.code, **fields) from failure
+        names = ", ".join(member.server_name for member in members if member.status != "Online")
+        if not names:
+            return None
+        brief, fields = f"{failure.brief}; not online: {names}", {**failure.fields, "member": names}
+        return errors.MemberUnavailable(brief, detail=failure.detail, code=failure.code, **fields)
 
     def _read_project(self) -> None:
         """Raise the error of a server that does not show the project: Forbidden, or CloudError if it is missing."""
