@@ -64,7 +64,7 @@ def test_subcommands_in_the_docs_exist(path: Path) -> None:
 @pytest.mark.parametrize("name", ["deploy", "set-up-lxd", "set-up-incus"])
 def test_docs_choose_a_pool_before_init_lxd(name: str) -> None:
     text = page(f"how-to/{name}")
-    assert text.index("SERVER_STORAGE=") < text.index("util init_lxd\n" if name != "deploy" else "util init_lxd  ")
+    assert text.index("SERVER_STORAGE=") < text.index("util init_lxd\n")
 
 
 def test_docs_create_each_pool_once() -> None:

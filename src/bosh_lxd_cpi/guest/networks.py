@@ -75,15 +75,12 @@ class NetworkPlan(NamedTuple):
         parents = [nic.parent for nic in self.nics]
         return sorted(name for name in self.parents if parents.count(name) > 1)
 
-    def targets(self, vm_target: str) -> set[str]:
-        """Return the targets of VM and networks. Raises InvalidProperties for different cluster members."""
+    def target(self, vm_target: str) -> str:
+        """Return the cluster member that VM and networks agree on, or an empty string. Raises InvalidProperties."""
         targets = {target for target in (vm_target, *(nic.properties.target for nic in self.nics)) if target}
-        members = sorted(target for target in targets if not target.startswith("@"))
-        if len(members) > 1:
-            raise InvalidProperties(
-                f"VM and networks have different targets: {', '.join(members)}", code="different_targets"
-            )
-        return targets
+        if len(targets) > 1:
+            raise InvalidProperties(f"VM and networks have different targets: {', '.join(sorted(targets))}")
+        return targets.pop() if targets else ""
 
     def resolve(self, server_networks: Mapping[str, ServerNetwork], *, assignment: str = "static") -> ResolvedNetworks:
         """Return devices, agent networks and answer, with the server's networks by name.
