@@ -67,6 +67,8 @@ HINTS = {
     "no_target": "`{client} cluster list` shows the members; correct server.target or cloud_properties.target",
     "no_cluster_group": "`{client} cluster group list` shows the groups; correct server.target or"
     " cloud_properties.target",
+    "different_targets": "`{client} cluster list` shows the members; correct cloud_properties.target of the VM, its AZ"
+    " or the network",
     "no_member": "`{client} cluster list` shows members that are offline or evacuated; `{client} cluster show MEMBER`"
     " shows the groups of a member, and scheduler.instance, which must be all, or group for a target @GROUP",
     "member_evacuated": "`{client} cluster restore MEMBER` ends the evacuation; until then, set server.target or"

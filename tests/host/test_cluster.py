@@ -161,8 +161,8 @@ def test_hint_for_member_that_accepts_no_vms(cluster, tiny):
 
 def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
     cpi, guests = cluster.cpi, cluster.guests
-    disk = cpi.call("create_disk", 64, {}, vms["node2"])
-    assert cluster.where(disk[-36:]) == {("vol-p-", "node1")}, "the member that receives the request"
+    disk = cpi.call("create_disk", 64, {"target": "node1"}, None)
+    assert cluster.where(disk[-36:]) == {("vol-p-", "node1")}
     hint = cpi.call("attach_disk", vms["node2"], disk)["path"]
     assert cluster.where(disk[-36:]) == {("vol-p-", "node2")} and cpi.call("get_disks", vms["node2"]) == [disk]
     assert hint.rsplit("/", 1)[1] in guests["node2"].report(IPS["node2"])["by_id"]
@@ -190,18 +190,6 @@ def test_disk_migrates_with_contents_and_snapshots(cluster, vms):
     cpi.call("detach_disk", vms["node1"], disk)
     cpi.call("delete_disk", disk)
     assert cpi.call("has_disk", disk) is False
-
-
-def test_creates_disk_on_member_of_vm_if_targets_are_used(cluster, vms, tmp_path):
-    director = cluster.director(tmp_path, target="@default")
-    for cpi, properties in ((director, {}), (cluster.cpi, {"target": "node1"})):
-        disk = cpi.call("create_disk", 64, properties, vms["node2"])
-        assert cluster.where(disk[-36:]) == {("vol-p-", "node2")}
-        cpi.call("snapshot_disk", disk, {})
-        cpi.call("delete_disk", disk)
-    disk = cluster.cpi.call("create_disk", 64, {"target": "node2"}, None)
-    assert cluster.where(disk[-36:]) == {("vol-p-", "node2")}
-    cluster.cpi.call("delete_disk", disk)
 
 
 def test_manages_vm_through_another_member(cluster, vms):

@@ -102,7 +102,7 @@ def test_properties_of_one_network_apply_to_shared_nic(order):
         }
     )
     [nic] = result.nics
-    assert (nic.parent, nic.properties.mtu, result.target("")) == ("x", 1400, "m1")
+    assert (nic.parent, nic.properties.mtu, result.targets("")) == ("x", 1400, {"m1"})
 
 
 def test_default_network_is_used_without_name():
@@ -230,20 +230,25 @@ def targeted(first: str, second: str) -> NetworkPlan:
 
 
 @pytest.mark.parametrize(
-    "vm, first, second, target",
-    [("", "", "", ""), ("m1", "", "", "m1"), ("", "m1", "", "m1"), ("m1", "m1", "m1", "m1"), ("", "m1", "m1", "m1")],
+    "vm, first, second, targets",
+    [
+        ("", "", "", set()),
+        ("m1", "", "", {"m1"}),
+        ("", "m1", "m1", {"m1"}),
+        ("m1", "@a", "@b", {"m1", "@a", "@b"}),
+    ],
 )
-def test_returns_target_of_vm_and_networks(vm, first, second, target):
-    assert targeted(first, second).target(vm) == target
+def test_returns_targets_of_vm_and_networks(vm, first, second, targets):
+    assert targeted(first, second).targets(vm) == targets
 
 
 @pytest.mark.parametrize(
     "vm, first, second, targets",
     [("m1", "m2", "", "m1, m2"), ("", "m1", "m2", "m1, m2"), ("m3", "m1", "m2", "m1, m2, m3")],
 )
-def test_rejects_different_targets(vm, first, second, targets):
+def test_rejects_different_members(vm, first, second, targets):
     with pytest.raises(InvalidProperties, match=f"VM and networks have different targets: {targets}$"):
-        targeted(first, second).target(vm)
+        targeted(first, second).targets(vm)
 
 
 # -- agent networks ------------------------------------------------------------------------------------------------

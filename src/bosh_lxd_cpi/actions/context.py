@@ -13,7 +13,7 @@ from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.lxd.features import Features, features
 from bosh_lxd_cpi.model import labels, naming
-from bosh_lxd_cpi.runtime import locks
+from bosh_lxd_cpi.runtime import cluster_registry, locks
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
@@ -54,6 +54,8 @@ class Context:
                 f"the server at {self.config.server.url} does not trust the client certificate",
                 code="certificate_not_trusted",
             )
+        if server_features.is_clustered:
+            cluster_registry.remember(self.config.lock_directory(), self.config.server.url)
         return server_features
 
     def hint_fields(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import vms, volumes
+from bosh_lxd_cpi.actions import placement, vms, volumes
 from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.guest import agent_settings, disks, firmware
 from bosh_lxd_cpi.guest.cloud_properties import MASK, VmProperties, parse_vm_properties
@@ -62,8 +62,10 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
     """Create and start a VM. Return its CID and its networks.
 
     Requests on a single server: server, stemcell alias, each network; ephemeral volume; config drive and wait; instance
-    and wait; label. If the creation fails, no resources are left on the server. Raises VMCreationFailed, which the
-    director retries if the reason may pass, or an error with a hint of its own.
+    and wait; label. On a cluster, a VM with disks is created where they are, if its targets allow that.
+
+    If the creation fails, no resources are left on the server. Raises VMCreationFailed, which the director retries if
+    the reason may pass, or an error with a hint of its own.
     """
     if not isinstance(agent_id, str) or not isinstance(env or {}, dict):
         raise errors.BadRequest("agent_id must be a string and env an object")
@@ -82,6 +84,7 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
             stemcell_cid=stemcell_cid,
             properties=properties,
             networks=networks,
+            disk_cids=disk_cids,
             env=env or {},
         )
         with context.exclusive(cid), context.rollback() as rollback:
@@ -140,6 +143,7 @@ def _plan(
     stemcell_cid: str,
     properties: VmProperties,
     networks: NetworkPlan,
+    disk_cids: Any,
     env: dict[str, Any],
 ) -> tuple[Plan, dict[str, Any]]:
     """Read what is needed from the server, and decide. Also return the networks for BOSH."""
@@ -162,6 +166,7 @@ def _plan(
     )
     boot = firmware.config(stemcell, dialect=features.firmware, overrides=server.instance_config)
     pool = properties.storage_pool or server.storage_pool_name
+    targets = networks.targets(properties.target) or {server.target} - {""}
     plan = Plan(
         cid=cid,
         properties=properties,
@@ -178,7 +183,7 @@ def _plan(
             **context.owner_labels(),
         },
         ephemeral_pool=properties.ephemeral_storage_pool or pool,
-        target=networks.target(properties.target) or server.target,
+        target=placement.vm_target(context, targets, disk_cids) if features.is_clustered else "",
     )
     return plan, resolved.answer
 
@@ -254,9 +259,8 @@ def _create_instance(context: Context, plan: Plan, body: dict[str, Any]) -> None
     context.log.info(f"creating {plan.cid} from image {plan.image[:12]}")
 
     def create(devices: Mapping[str, Any]) -> None:
-        target = plan.target if plan.features.is_clustered else ""
         context.run_operation(
-            lambda: context.client.create_instance({**body, "devices": devices}, target=target),
+            lambda: context.client.create_instance({**body, "devices": devices}, target=plan.target),
             what=f"creating {plan.cid}",
             name=plan.cid,
             pool=plan.pool,

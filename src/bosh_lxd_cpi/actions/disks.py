@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import vms, volumes
+from bosh_lxd_cpi.actions import placement, vms, volumes
 from bosh_lxd_cpi.actions.context import Context, is_foreign, parse_cid
 from bosh_lxd_cpi.actions.disk_lookup import Disk, change_in_any_pool, disks_used_by, locate, locate_for_change
 from bosh_lxd_cpi.guest import disks
@@ -21,23 +21,19 @@ from bosh_lxd_cpi.model import labels, naming
 
 IN_DOUBT = (errors.PreconditionFailed, errors.AgentNotRunning, errors.NoResponse, errors.OperationNotFound)
 """After these errors the change may have been made, or has to be made again."""
-NO_MEMBER = ("", "none")
-"""The location of an object on a server without cluster."""
 
 
 def create_disk(context: Context, size: Any, cloud_properties: Any, vm_cid: Any = None) -> str:
     """Create a persistent disk of `size` MiB and return its CID: one request, two or three on a cluster.
 
-    On a cluster with targets the disk is created on the member of `vm_cid`, the VM that will use it.
+    On a cluster the disk is created on the member of `vm_cid`, the VM that will use it, or else on its target.
     """
     from bosh_lxd_cpi.guest.cloud_properties import parse_disk_properties, parse_size
 
     size = parse_size(size, "disk size")
     properties = parse_disk_properties(cloud_properties)
     pool = properties.storage_pool or context.config.server.storage_pool_name
-    target = properties.target
-    if vm_cid and (target or context.config.server.target):  # otherwise the request for the VM would be useless
-        target = _location(context, parse_cid(vm_cid, "vm_cid")) or target
+    target = placement.disk_target(context, properties.target, vm_cid)
     return _create(context, pool, size=size, options=properties.config, target=target)
 
 
@@ -59,15 +55,6 @@ def _create(context: Context, pool: str, *, size: int, options: Mapping[str, str
                 operations.wait_for_pending(context.client, cid, what=f"creating disk {cid}")
                 delete(context)
     raise AssertionError("the last attempt returns or raises")
-
-
-def _location(context: Context, vm_cid: str) -> str:
-    """Return the cluster member of a VM, or an empty string."""
-    try:
-        location = context.client.instance(vm_cid).location
-    except errors.NotFound:
-        return ""
-    return "" if location in NO_MEMBER else location
 
 
 def has_disk(context: Context, disk_cid: str) -> bool:
@@ -146,7 +133,7 @@ def _add_device(context: Context, vm: str, instance: Instance, device: dict[str,
 
 def _move_to(context: Context, disk: Disk, location: str, member: str) -> str:
     """Move the disk to the VM's cluster member if it is elsewhere. Return where it is."""
-    if location in (*NO_MEMBER, member) or member in NO_MEMBER:
+    if location in (*placement.NO_MEMBER, member) or member in placement.NO_MEMBER:
         return location
     from bosh_lxd_cpi.actions import disk_migration
 

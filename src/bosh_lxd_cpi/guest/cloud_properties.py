@@ -84,7 +84,7 @@ class DiskProperties(NamedTuple):
     storage_pool: str = ""
     """Pool of the disk, instead of `server.storage_pool_name`. Example: fast"""
     target: str = ""
-    """Cluster member, if the VM of the disk does not decide it. Example: lxd1"""
+    """Cluster member, or `@GROUP`, of a disk that is created without a VM. Example: lxd1"""
     name: str = ""
     """Accepted and ignored, as by the Go CPI. Example: database"""
     config: Mapping[str, str] = {}

@@ -75,12 +75,15 @@ class NetworkPlan(NamedTuple):
         parents = [nic.parent for nic in self.nics]
         return sorted(name for name in self.parents if parents.count(name) > 1)
 
-    def target(self, vm_target: str) -> str:
-        """Return the cluster member that VM and networks agree on, or an empty string. Raises InvalidProperties."""
+    def targets(self, vm_target: str) -> set[str]:
+        """Return the targets of VM and networks. Raises InvalidProperties for different cluster members."""
         targets = {target for target in (vm_target, *(nic.properties.target for nic in self.nics)) if target}
-        if len(targets) > 1:
-            raise InvalidProperties(f"VM and networks have different targets: {', '.join(sorted(targets))}")
-        return targets.pop() if targets else ""
+        members = sorted(target for target in targets if not target.startswith("@"))
+        if len(members) > 1:
+            raise InvalidProperties(
+                f"VM and networks have different targets: {', '.join(members)}", code="different_targets"
+            )
+        return targets
 
     def resolve(self, server_networks: Mapping[str, ServerNetwork], *, assignment: str = "static") -> ResolvedNetworks:
         """Return devices, agent networks and answer, with the server's networks by name.

@@ -205,6 +205,7 @@ class ClusterMember(Resource):
     url = Field(str, "")
     status = Field(str, "")
     message = Field(str, "")
+    groups = Field(list, [], of=(str,))
 
 
 class Operation(Resource):
