@@ -39,12 +39,18 @@ HINTS = {
     " certificate has not expired",
     "certificate_restricted": 'Allow this project for the certificate: `{client} query -X PATCH -d \'{{"projects":'
     " {projects}}}' /1.0/certificates/{fingerprint}`; or correct server.project_name",
-    "forbidden": "`{client} config trust list` shows the trusted certificates: if the client certificate is not among"
-    " them, run `{client} config trust {add} bosh.crt`; if it is restricted to other projects, correct"
-    " server.project_name",
-    "no_snapshots": "LXD 5.21.3 and later, and 6.2 and later, allow a restricted certificate to create volume"
-    " snapshots, but not to list or delete them: trust the certificate without --restricted, or disable snapshots in"
-    " the director; existing snapshots are deleted with their disks",
+    "forbidden": "Look for the client certificate in `{client} config trust list`: if it is missing, run `{client}"
+    " config trust {add} bosh.crt`; if it is restricted to other projects, correct server.project_name. For an identity"
+    " (`lxc auth identity list`), run bin/doctor, which names the missing entitlements",
+    "no_snapshots": "Replace the certificate by an identity: `lxc config trust remove FINGERPRINT`, then `util init_lxd"
+    " --identity` (docs/how-to/authentication.md); or disable snapshots in the director. LXD 5.21.3 and later, and 6.2"
+    " and later, allow a restricted certificate to create volume snapshots, but not to list or delete them; existing"
+    " snapshots are deleted with their disks",
+    "no_identity_group": "Give the identity a group: `lxc auth group create bosh`, `lxc auth group permission add bosh"
+    " project {project} operator` and `lxc auth identity group add tls/{identity} bosh`",
+    "missing_entitlement": "Add the entitlement to the group: `lxc auth group permission add {group} {permission}`",
+    "hidden_settings": "Set `server.managed_network_assignment: static`, or use a certificate that may view the"
+    " network: an identity on LXD (`util init_lxd --identity`), an unrestricted certificate on Incus and LXD 5.0",
     "no_entitlement": "Allow the group of the identity to view the object, which LXD hides: `lxc auth group permission"
     " add GROUP project {project} operator`; for networks of the project default, also run `lxc auth group permission"
     " add GROUP project default can_view` and `lxc auth group permission add GROUP project default can_view_networks`",
@@ -67,8 +73,8 @@ HINTS = {
     "no_target": "`{client} cluster list` shows the members; correct server.target or cloud_properties.target",
     "no_cluster_group": "`{client} cluster group list` shows the groups; correct server.target or"
     " cloud_properties.target",
-    "different_targets": "`{client} cluster list` shows the members; correct cloud_properties.target of the VM, its AZ"
-    " or the network",
+    "different_targets": "Correct cloud_properties.target of the VM, its AZ or the network: `{client} cluster list`"
+    " shows the members",
     "no_member": "`{client} cluster list` shows members that are offline or evacuated; `{client} cluster show MEMBER`"
     " shows the groups of a member, and scheduler.instance, which must be all, or group for a target @GROUP",
     "member_evacuated": "`{client} cluster restore MEMBER` ends the evacuation; until then, set server.target or"

@@ -50,6 +50,7 @@ NOT_RUN = {
     r"scp |ssh |incus remote ": OTHER_MACHINE,
     r"(lxc|lxd|incus) cluster ": "it needs a cluster",
     r"genesis |safe ": "it needs Genesis",
+    r"lxc auth |util generate_certs && util init_lxd --identity": "it needs LXD 5.21.3, 6.2 or later",
     r"address=": "a line of the configuration of dnsmasq",
     r"util (upload_stemcells|deploy_cf|deploy_concourse)|source .*/cf-env.sh": DIRECTOR,
     r"bin/(demo|record)|.*replay --stemcell|.*/vendor .*--python": OTHER_TEST,

@@ -76,6 +76,49 @@ def test_changes_nothing_on_an_initialised_server(runner: UtilRunner) -> None:
     ]
 
 
+GROUP_COMMANDS = [
+    "auth group create bosh",
+    "auth group permission add bosh project boshdev operator",
+    "auth group permission add bosh project default can_view",
+    "auth group permission add bosh network boshdevbr0 can_view project=default",
+]
+
+
+def test_init_creates_an_identity_in_a_group(runner: UtilRunner) -> None:
+    (runner.work / "bosh-client.crt").write_text("PEM")
+    runner.outputs = {"lxc query /1.0": '{"api_extensions": ["access_management_tls"]}'}
+    calls = [" ".join(call[1:]) for call in runner.util("init_lxd", "--identity") if call[1] in ("auth", "config")]
+    create = f"auth identity create tls/bosh {runner.work / 'bosh-client.crt'} --group=bosh"
+    assert [call for call in calls if call.startswith("auth") and "list" not in call] == [*GROUP_COMMANDS, create]
+    assert not [call for call in calls if "trust" in call]
+
+
+def test_init_completes_a_group_and_keeps_an_identity(runner: UtilRunner) -> None:
+    (runner.work / "bosh-client.crt").write_text("-----BEGIN-----\nA\nB\n")
+    permissions = [
+        {"entity_type": "project", "url": "/1.0/projects/boshdev", "entitlement": "operator"},
+        {"entity_type": "network", "url": "/1.0/networks/boshdevbr0?project=default", "entitlement": "can_view"},
+    ]
+    runner.outputs = {
+        "lxc query /1.0": '{"api_extensions": ["access_management_tls"]}',
+        "lxc auth group list": json.dumps([{"name": "bosh", "permissions": permissions}]),
+        "lxc auth identity list": json.dumps([{"name": "x", "tls_certificate": "-----BEGIN-----\nA\nB"}]),
+    }
+    calls = [" ".join(call[1:]) for call in runner.util("init_lxd", "--identity") if call[1] == "auth"]
+    assert [call for call in calls if "list" not in call] == [GROUP_COMMANDS[2]]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--identity", "the server has no identities"), ("--identities", "there is no option --identities")],
+)
+def test_init_rejects_identity_before_changes(option: str, message: str, runner: UtilRunner) -> None:
+    (runner.work / "bosh-client.crt").write_text("PEM")
+    runner.outputs = {"lxc query /1.0": '{"api_extensions": []}'}
+    assert [call for call in runner.util("init_lxd", option, status=1) if call[1] != "query"] == []
+    assert runner.stderr.startswith(f"util: {message}")
+
+
 @pytest.mark.parametrize(
     ("environ", "message"),
     [

@@ -85,6 +85,7 @@ ENDPOINTS = [
     (lambda c: c.pool_space("fast"), "GET /1.0/storage-pools/fast/resources", {}, None),
     (lambda c: c.leases("lxdbr0", project="default"), "GET /1.0/networks/lxdbr0/leases", {"project": "default"}, None),
     (lambda c: c.certificate("abc"), "GET /1.0/certificates/abc", {}, None),
+    (lambda c: c.identity(), "GET /1.0/auth/identities/current", {}, None),
     (lambda c: c.warnings(), "GET /1.0/warnings", {"recursion": "1", "project": ""}, None),
     (lambda c: c.server_resources(), "GET /1.0/resources", {}, None),
     (lambda c: c.cluster_members(), "GET /1.0/cluster/members", {"recursion": "1"}, None),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bosh_lxd_cpi.errors import InvalidProperties
+from bosh_lxd_cpi.errors import CloudError, InvalidProperties
 from bosh_lxd_cpi.guest.networks import NetworkPlan, ResolvedNetworks
 from bosh_lxd_cpi.guest.nics import Nic
 from tests.support.networks import BRIDGE, DUAL_STACK, UNMANAGED, manual
@@ -312,6 +312,17 @@ SHARED = {"nic_group": "1"}
 def test_dhcp_assigns_reserved_addresses_of_gateway_networks(networks, bridge, names):
     answer = resolve(networks, bridge, assignment="dhcp").answer
     assert {name for name in networks if answer[name]["type"] == "dynamic" != networks[name]["type"]} == names
+
+
+def test_rejects_dhcp_if_the_server_hides_the_network():
+    """A restricted certificate does not see the settings, so the server would reserve no address."""
+    hidden = {**BRIDGE, "config": {}}
+    with pytest.raises(CloudError, match="hides the settings of network lxdbr0") as exc_info:
+        resolve({"a": manual()}, hidden, assignment="dhcp")
+    assert exc_info.value.code == "hidden_settings"
+    for networks in ({"a": {"type": "dynamic"}}, {"a": manual(), "b": manual("10.0.0.6")}):
+        resolve(networks, hidden, assignment="dhcp")
+    resolve({"a": manual()}, hidden)
 
 
 def test_dynamic_network_uses_dhcp():

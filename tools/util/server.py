@@ -12,6 +12,18 @@ from shell import Shell, UtilError
 
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 LOCAL_FILES = ("creds", "state.json", "cpi", "cpi.fingerprint")
+IDENTITIES = "access_management_tls"
+"""The API extension for TLS identities with groups."""
+GROUP = "bosh"
+
+
+def _joined(text: str | None) -> str:
+    """Return a PEM certificate without white space, to compare it."""
+    return "".join((text or "").split())
+
+
+def _pem(certificate: Path) -> str:
+    return _joined(certificate.read_text("utf-8") if certificate.is_file() else "")
 
 
 class Server(Shell):
@@ -32,11 +44,17 @@ class Server(Shell):
             command = ("bosh", "interpolate", store, "--path", f"/bosh_client/{field}")
             self.write(path, "" if self.dry_run else self.output(*command), mode)
 
-    def do_init_lxd(self) -> None:
+    def do_init_lxd(self, option: str = "") -> None:
         """Create pool, network, project and profile on the server, and trust the client certificate.
 
         The server is the one that lxc or incus on this machine is connected to. Existing objects are not changed.
+        The certificate is restricted to the project. With --identity, it becomes an identity of LXD (5.21.3, 6.2 or
+        later) in the group bosh, which may also list and delete snapshots of disks.
         """
+        if option not in ("", "--identity"):
+            raise UtilError(f"there is no option {option}; see util init_lxd --help")
+        if option and IDENTITIES not in self.output(self.client, "query", "/1.0"):
+            raise UtilError("the server has no identities, which LXD has from 5.21.3 and 6.2 on; omit --identity")
         names = ("storage_pool_name", "project_name", "profile_name", "network_name")
         pool, project, profile, network = self.required_variables(*(f"lxd_{name}" for name in names))
         client = self.client
@@ -62,16 +80,37 @@ class Server(Shell):
             self.run(*in_project, "profile", "create", profile)
         if not self.query(*in_project, "profile", "device", "get", profile, "root", "pool"):
             self.run(*in_project, "profile", "device", "add", profile, "root", "disk", "path=/", f"pool={pool}")
-        self._trust(certificate, project)
+        if option:
+            self._add_identity(certificate, project=project, network=network)
+        else:
+            self._trust(certificate, project)
         if not self.dry_run:
             print(f"The server has pool {pool}, network {network}, project {project} and profile {profile} for BOSH.")
             print(f"It trusts the certificate {certificate}. Next: util doctor, then util deploy_bosh.")
 
+    def _add_identity(self, certificate: Path, *, project: str, network: str) -> None:
+        """Create the group bosh with its permissions, and an identity in it, if they do not exist."""
+        rows = json.loads(self.query(self.client, "auth", "group", "list", "--format=json") or "[]")
+        group = next((row for row in rows if row["name"] == GROUP), None)
+        if not group:
+            self.run(self.client, "auth", "group", "create", GROUP)
+        held = {(row["url"].partition("?")[0], row["entitlement"]) for row in (group or {}).get("permissions") or []}
+        for url, entitlement, words in (
+            (f"/1.0/projects/{project}", "operator", ("project", project, "operator")),
+            ("/1.0/projects/default", "can_view", ("project", "default", "can_view")),
+            (f"/1.0/networks/{network}", "can_view", ("network", network, "can_view", "project=default")),
+        ):
+            if (url, entitlement) not in held:
+                self.run(self.client, "auth", "group", "permission", "add", GROUP, *words)
+        identities = json.loads(self.query(self.client, "auth", "identity", "list", "--format=json") or "[]")
+        if _pem(certificate) not in (_joined(row.get("tls_certificate")) for row in identities):
+            identity = ("tls/bosh", certificate.resolve(), f"--group={GROUP}")
+            self.run(self.client, "auth", "identity", "create", *identity)
+
     def _trust(self, certificate: Path, project: str) -> None:
         """Add the client certificate to the server's trust store, restricted to the project, if it is not there."""
-        pem = "".join(certificate.read_text("utf-8").split()) if certificate.is_file() else ""
         entries = json.loads(self.query(self.client, "config", "trust", "list", "--format=json") or "[]")
-        if pem not in ("".join(entry.get("certificate", "").split()) for entry in entries):
+        if _pem(certificate) not in (_joined(entry.get("certificate")) for entry in entries):
             add = "add-certificate" if self.client == "incus" else "add"
             options = ("--name=bosh", "--restricted", f"--projects={project}")
             self.run(self.client, "config", "trust", add, certificate.resolve(), *options)

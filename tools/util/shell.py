@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
-    "SERVER_URL": "URL of the server as VMs reach it, https://HOST:8443; not localhost",
+    "SERVER_URL": "URL of the server as VMs reach it, https://HOST:8443; not localhost (of a cluster also several)",
     "SERVER_TYPE": "lxd or incus (default: lxd)",
     "SERVER_INSECURE": "true to accept any server certificate (default: false)",
     "SERVER_CERT": "path of the server's certificate, to accept no other",

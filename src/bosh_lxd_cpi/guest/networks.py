@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bosh_lxd_cpi.errors import InvalidProperties
+from bosh_lxd_cpi.errors import CloudError, InvalidProperties
 from bosh_lxd_cpi.guest.nics import (
     IP_VERSIONS,
     BoshNetwork,
@@ -20,6 +20,7 @@ from bosh_lxd_cpi.guest.nics import (
     can_reserve,
     has_gateway,
     is_dynamic,
+    is_hidden,
     nic_device,
 )
 
@@ -105,15 +106,18 @@ class NetworkPlan(NamedTuple):
         is_only_network = sum(len(nic.networks) for nic in self.nics) == 1
         names: set[str] = set()
         for nic in self.nics:
-            reserved = {
-                nic.address(version)
-                for version in IP_VERSIONS
-                if can_reserve(server_networks[nic.parent], nic, version)
-            }
-            if all(
-                network.get("ip") in reserved and (is_only_network or has_gateway(network))
-                for network in nic.networks.values()
-            ):
+            server_network = server_networks[nic.parent]
+            if nic.is_dynamic or not (is_only_network or all(map(has_gateway, nic.networks.values()))):
+                continue
+            if is_hidden(server_network):
+                message = f"the server hides the settings of network {nic.parent} from the client certificate"
+                raise CloudError(
+                    f"{message}, but server.managed_network_assignment is dhcp",
+                    code="hidden_settings",
+                    network=nic.parent,
+                )
+            reserved = {nic.address(version) for version in IP_VERSIONS if can_reserve(server_network, nic, version)}
+            if {network.get("ip") for network in nic.networks.values()} <= reserved:
                 names |= nic.networks.keys()
         return names
 

@@ -74,6 +74,11 @@ def _has_dhcp(network: ServerNetwork, version: int) -> bool:
     return subnet not in ("", "none") and config.get(key, default) == "true"
 
 
+def is_hidden(network: ServerNetwork) -> bool:
+    """Return whether the server hides the settings of its network from the client certificate."""
+    return bool(network.get("managed")) and not network.get("config")
+
+
 def build_nic(index: int, networks: Mapping[str, BoshNetwork], *, default_network: str, vm_uuid: str) -> Nic:
     """Return the NIC for these networks, which have the same nic_group."""
     names = ", ".join(networks)
@@ -126,8 +131,7 @@ def _address_option(nic: Nic, network: ServerNetwork, version: int) -> dict[str,
     """
     if nic.is_filtered(version) and not nic.is_dynamic:
         return {f"ipv{version}.address": nic.address(version) or "none"}
-    is_hidden = network.get("managed") and not network.get("config")
-    if nic.is_filtered(version) and not (_has_dhcp(network, version) or is_hidden):
+    if nic.is_filtered(version) and not (_has_dhcp(network, version) or is_hidden(network)):
         raise InvalidProperties(
             f"network {', '.join(nic.networks)}: ipv{version}_filtering needs an address, but the network is dynamic"
             f" and the server assigns no IPv{version} addresses on {nic.parent}",

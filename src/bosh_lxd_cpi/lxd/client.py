@@ -135,16 +135,10 @@ class Client(Session):
         return self._list(Volume, paths.volumes(pool), f"listing the volumes of pool {pool}")
 
     def create_volume(self, pool: str, body: dict[str, Any], *, target: str = "") -> Response:
-        what, fields = f"creating volume {body['name']} in pool {pool}", {"pool": pool}
-        return self.send(
-            "POST",
-            paths.volumes(pool),
-            what=what,
-            query=paths.target(target),
-            document=body,
-            fields=fields,
-            timeout=STORAGE_SECONDS,
-        )
+        """Create a volume, or copy one of another member if the body has a source."""
+        what, path = f"creating volume {body['name']} in pool {pool}", paths.volumes(pool)
+        query, fields = paths.target(target), {"pool": pool}
+        return self.send("POST", path, what=what, query=query, document=body, fields=fields, timeout=STORAGE_SECONDS)
 
     def import_volume(self, pool: str, name: str, content: bytes, *, iso: bool, target: str = "") -> Response:
         """Upload an ISO image as a volume, or a volume backup if `iso` is false."""
@@ -190,13 +184,10 @@ class Client(Session):
         return self.send("DELETE", path, what=what, query=query, fields={"pool": pool}, timeout=STORAGE_SECONDS)
 
     def create_snapshot(self, pool: str, volume: str, name: str) -> Response:
-        what, path = (
-            f"creating snapshot {name} of volume {volume} in pool {pool}",
-            f"{paths.volume(pool, volume)}/snapshots",
-        )
-        return self.send(
-            "POST", path, what=what, document={"name": name}, fields={"pool": pool}, timeout=STORAGE_SECONDS
-        )
+        """Create a snapshot of a volume. Its description needs another request: see `describe_snapshot`."""
+        what, fields = f"creating snapshot {name} of volume {volume} in pool {pool}", {"pool": pool}
+        path, body = f"{paths.volume(pool, volume)}/snapshots", {"name": name}
+        return self.send("POST", path, what=what, document=body, fields=fields, timeout=STORAGE_SECONDS)
 
     def snapshot(self, pool: str, volume: str, name: str) -> Snapshot:
         what = f"reading snapshot {name} of volume {volume} in pool {pool}"
@@ -286,6 +277,11 @@ class Client(Session):
     def certificate(self, fingerprint: str) -> dict[str, Any]:
         what = "reading the trust store entry of the client certificate"
         return dict(self.send("GET", f"/1.0/certificates/{fingerprint}", what=what).metadata or {})
+
+    def identity(self) -> dict[str, Any]:
+        """Return the identity of the client certificate with its groups and permissions (LXD from 5.21.3 and 6.2)."""
+        what = "reading the identity of the client certificate"
+        return dict(self.send("GET", "/1.0/auth/identities/current", what=what).metadata or {})
 
     def warnings(self) -> list[dict[str, Any]]:
         """Return the warnings without project: those about the server itself."""

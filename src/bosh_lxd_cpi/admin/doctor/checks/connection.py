@@ -5,6 +5,7 @@ The client sends nothing confidential before it has verified the server's certif
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import socket
@@ -17,7 +18,7 @@ from pathlib import Path
 import urllib3
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.admin.doctor.checks import x509
+from bosh_lxd_cpi.admin.doctor.checks import identity, x509
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.admin.output import FAIL, WARN
@@ -185,29 +186,43 @@ def _trust(context: CheckContext, server: Server, *, is_valid: bool) -> Iterator
     server_features = features(server)
     if server_features.is_trusted:
         context.server_info, context.features = server, server_features
-        yield _restrictions(context)
+        yield from _restrictions(context)
     elif is_valid:  # otherwise the result of the client certificate has the reason
         yield context.fail("trust", "the server does not trust the client certificate", "certificate_not_trusted")
 
 
-def _restrictions(context: CheckContext) -> CheckResult:
-    """Check which projects a trusted certificate may use."""
+def _restrictions(context: CheckContext) -> Iterator[CheckResult]:
+    """Check what a trusted certificate may do."""
     if context.server.url.startswith("unix://"):
-        return context.ok("trust", "full access over the socket")
+        yield context.ok("trust", "full access over the socket")
+        return
+    has_identities = identity.EXTENSION in context.server_info.api_extensions
+    if has_identities:
+        with contextlib.suppress(errors.ServerError):
+            document = context.client().identity()
+            if document.get("type") == identity.FINE_GRAINED:
+                yield from identity.identity(context, document)
+                return
     fingerprint = certificate_fingerprint(pem(context.server.tls_client_cert))
     try:
         entry = context.client().certificate(fingerprint)
     except errors.ServerError:  # trusted by a CA, or the certificate may not read its entry
-        return context.skip(
-            "trust", "trusted; the server hides its restrictions", "hidden", command="config trust list"
-        )
+        message = "trusted; the server hides its restrictions"
+        yield context.skip("trust", message, "hidden", command="config trust list")
+        return
     if not entry.get("restricted"):
-        return context.ok("trust", "trusted without restrictions")
+        yield context.ok("trust", "trusted without restrictions")
+        return
     projects = context.restricted_projects = list(entry.get("projects") or [])
     names, project = ", ".join(projects) or "none", context.server.project_name
+    if project in projects and has_identities:
+        message = f"trusted, restricted to projects: {names}; it may not list or delete snapshots of disks"
+        yield context.warn("trust", message, "no_snapshots")
+        return
     if project in projects:
-        return context.ok("trust", f"trusted, restricted to projects: {names}")
-    return context.fail(
+        yield context.ok("trust", f"trusted, restricted to projects: {names}")
+        return
+    yield context.fail(
         "trust",
         f"restricted to projects: {names}; {project} is not one of them",
         "certificate_restricted",

@@ -47,9 +47,12 @@ def network(context: CheckContext, manifest: Manifest) -> Iterator[CheckResult]:
 
 
 def _hidden(context: CheckContext, manifest: Manifest) -> CheckResult:
-    """Name what cannot be checked. It is a warning if there is a manifest to compare with."""
+    """Name what cannot be checked. It is a warning if there is a manifest to compare with, and fails with DHCP."""
     name = context.server.network_name
     message, command = f"{name}, managed; the server hides its settings from this client", f"network show {name}"
+    if context.server.managed_network_assignment == "dhcp":
+        message += ", but server.managed_network_assignment is dhcp"
+        return context.fail("network", message, "hidden_settings")
     if manifest == Manifest():
         return context.skip("network", f"{message}, such as DHCP and dns.mode", "hidden", command=command)
     return context.warn("network", f"{message}, so the manifest is not checked", "hidden", command=command)
