@@ -37,6 +37,11 @@ def commands(page: str) -> list[str]:
     return found
 
 
+def sessions(page: str) -> list[str]:
+    """Return the output that a page shows below a command."""
+    return [block.partition("\n")[2].strip() for block in _blocks(page) if block.startswith("$ ")]
+
+
 def documents(page: str) -> list[Any]:
     """Return the YAML and JSON documents of a page."""
     return [document for block in _blocks(page) if (document := _document(block)) is not None]

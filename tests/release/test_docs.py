@@ -119,3 +119,9 @@ def test_migration_page_names_all_variables() -> None:
     variables = bosh_ops.variables(yaml.safe_load((OPS.parent / "cpi.yml").read_text("utf-8"))[0])
     for name in variables | bosh_ops.variables(yaml.safe_load((OPS / "release-url.yml").read_text("utf-8"))):
         assert name in page("how-to/move-from-go-cpi")
+
+
+def test_troubleshoot_is_sorted_by_message() -> None:
+    _, _, table = page("how-to/troubleshoot").partition("| Message | What to do |\n|---|---|\n")
+    messages = [row.split("|")[1].strip().lower() for row in table.partition("\n\n")[0].splitlines()]
+    assert len(messages) > 10 and messages == sorted(messages)

@@ -138,7 +138,8 @@ def test_commands_of_the_pages_work(lab: Machine) -> None:
             operations = page_runner.documents("docs/how-to/air-gapped.md")[0]
             (lab.folder / "lab/local.yml").write_text(yaml.safe_dump(operations))
         else:
-            lab.run(["cd lab", *shell, f"cd $HOME/{directory}", *runnable(page)])
+            output = lab.run(["cd lab", *shell, f"cd $HOME/{directory}", *runnable(page)])
+            assert all(session in output for session in page_runner.sessions(page)), page
 
 
 def test_every_page_with_commands_runs() -> None:
