@@ -12,7 +12,7 @@ COLUMNS, CHARACTER, LINE, MARGIN, BAR = 110, 7.3, 17, 14, 30
 STYLE = """
 text { font: 12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; fill: #1f2328; white-space: pre; }
 .frame { fill: #f6f8fa; stroke: #d0d7de; }
-.title { fill: #59636e; }
+.title, .skip { fill: #59636e; }
 .command { font-weight: bold; }
 .ok { fill: #1a7f37; }
 .warn { fill: #9a6700; }
@@ -20,15 +20,15 @@ text { font: 12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; 
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; }
   .frame { fill: #0d1117; stroke: #30363d; }
-  .title { fill: #9198a1; }
+  .title, .skip { fill: #9198a1; }
   .ok { fill: #3fb950; }
   .warn { fill: #d29922; }
   .fail { fill: #f85149; }
 }
 """
-STATUS = re.compile(r"( *)(ok|warn|fail)(?= )(.*)", re.DOTALL)
+STATUS = re.compile(r"( *)(ok|warn|fail|skip)(?= )(.*)", re.DOTALL)
 
-TABLE = re.compile(r" *(?:ok|warn|fail) +\S.*?  +")
+TABLE = re.compile(r" *(?:ok|warn|fail|skip) +\S.*?  +")
 """The columns in front of the message of a status."""
 
 
