@@ -107,6 +107,18 @@ def test_other_content_of_the_same_version_is_another_image(host, cpi, qcow2, tm
 
 
 @pytest.mark.every_server
+def test_uses_image_of_a_version_with_special_characters(cpi, qcow2):
+    """The server filters images by a regular expression without escapes for spaces and quotes."""
+    versions = ('1.2+dev "é"', "1x2+dev 'e'", "1.2")
+    cids = [cpi.call("create_stemcell", qcow2, {**PROPERTIES, "version": version}) for version in versions]
+    for version, cid in zip(versions, cids, strict=True):
+        assert cpi.call("create_stemcell", qcow2, {**PROPERTIES, "version": version}) == cid
+        assert cpi.last.requests == 1
+    for cid in cids:
+        cpi.call("delete_stemcell", cid)
+
+
+@pytest.mark.every_server
 def test_uses_image_without_digest(host, cpi, qcow2, another_director):
     """The Go CPI writes no digest."""
     first = cpi.call("create_stemcell", qcow2, PROPERTIES)

@@ -99,6 +99,7 @@ def test_create_stemcell_uses_an_existing_image(context, wire, responses, tarbal
     wire.script((IMAGES, responses.sync([*others, VM_IMAGE])), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
     assert wire.request_to(ALIASES).body["target"] == "f1ng3r"
+    assert wire.request_to(IMAGES).query["filter"] == "properties.description eq bosh-noble-1.2"
 
 
 OWN, OTHERS = naming.director_digest("d1r"), naming.director_digest("another-director")

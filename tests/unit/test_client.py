@@ -63,6 +63,12 @@ ENDPOINTS = [
     ),
     (lambda c: c.delete_snapshot("fast", "v", "s"), f"DELETE {V}/v/snapshots/s", {}, None),
     (lambda c: c.images(), "GET /1.0/images", {"recursion": "1"}, None),
+    (
+        lambda c: c.images(description="bosh noble-1.2+\"é"),
+        "GET /1.0/images",
+        {"recursion": "1", "filter": "properties.description eq bosh.noble-1.2..."},
+        None,
+    ),
     (lambda c: c.image("abc"), "GET /1.0/images/abc", {}, None),
     (lambda c: c.delete_image("abc"), "DELETE /1.0/images/abc", {}, None),
     (lambda c: c.alias("img-1"), "GET /1.0/images/aliases/img-1", {}, None),

@@ -30,8 +30,8 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
     one image.
 
     A director gets the same CID for the same name, version and content: `bosh upload-stemcell --fix` overwrites the CID
-    in its database, so the director would not delete the old one. Requests: list of images, upload, wait, alias, image;
-    without upload and wait if the image exists, only the list if the CID exists.
+    in its database, so the director would not delete the old one. Requests: images of this name and version, upload,
+    wait, alias, image; without upload and wait if the image exists, only the first if the CID exists.
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
@@ -135,7 +135,7 @@ def _existing_image(context: Context, stemcell: StemcellProperties, sha256: str)
         return None
     candidates = [
         image
-        for image in context.client.images()
+        for image in context.client.images(description=_description(stemcell))
         if image.type == "virtual-machine"
         and image.properties.get("description") == _description(stemcell)
         and image.properties.get(labels.IMAGE_SHA256, sha256) == sha256

@@ -209,8 +209,9 @@ class Client(Session):
 
     # Images
 
-    def images(self) -> list[Image]:
-        return self._list(Image, "/1.0/images", "listing images")
+    def images(self, *, description: str = "") -> list[Image]:
+        """Return all images, or those that can have this property `description`, and perhaps others."""
+        return self._list(Image, "/1.0/images", "listing images", **paths.image_filter(description))
 
     def image(self, fingerprint: str) -> Image:
         return self._get(Image, f"/1.0/images/{paths.segment(fingerprint)}", f"reading image {fingerprint}")

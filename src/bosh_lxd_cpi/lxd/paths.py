@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 
@@ -38,6 +39,15 @@ def snapshot(pool: str, volume_name: str, name: str) -> str:
 def target(member: str) -> dict[str, str]:
     """Return the query that selects a cluster member, empty without one."""
     return {"target": member} if member else {}
+
+
+def image_filter(description: str) -> dict[str, str]:
+    """Return the query that selects images by their property `description`, empty without one.
+
+    The server takes the value for a regular expression and ignores case (docs/development/lxd-api.md §1). It has no
+    escape for spaces and quotes, so each special character becomes a dot, and more images may match.
+    """
+    return {"filter": f"properties.description eq {re.sub('[^A-Za-z0-9_-]', '.', description)}"} if description else {}
 
 
 def vendor_headers(**values: str) -> dict[str, str]:
