@@ -74,7 +74,7 @@ def vm(stemcell: str, *, network: dict[str, Any] | None = None, **properties: An
 )
 def test_vm_over_the_limit_of_the_project(host, cpi, project, stemcell, key, value, error):
     project({key: value})
-    refused = refusal(cpi, "create_vm", *vm(stemcell))
+    refused = refusal(cpi, "create_vm", *vm(stemcell, root_disk=64))
     assert (refused.type, refused.ok_to_retry) == (error, False)
     assert f" project unset {host.project} {key}`" in refused.message
 

@@ -27,6 +27,7 @@ BUDGET = {
     "delete_stemcell, image has other stemcells": 5,
     "create_vm": 9,
     "create_vm without ephemeral disk": 8,
+    "create_vm with a root disk": 10,
     "has_vm": 1,
     "set_vm_metadata": 2,
     "reboot_vm": 3,
@@ -52,7 +53,15 @@ BUDGET = {
     "info": 0,
     "calculate_vm_cloud_properties": 0,
 }
-ADDITIONAL = {"lxd": {"create_vm": 4, "create_vm without ephemeral disk": 4, "detach_disk": 1, "set_vm_metadata": 1}}
+ADDITIONAL = {
+    "lxd": {
+        "create_vm": 4,
+        "create_vm without ephemeral disk": 4,
+        "create_vm with a root disk": 4,
+        "detach_disk": 1,
+        "set_vm_metadata": 1,
+    }
+}
 """LXD 5.0 does not start new instances. It notifies the guest of changes, so the CPI reads the instance again."""
 
 HEAD = """\
@@ -105,6 +114,8 @@ def run_lifecycle(call: Recorder, image: Path, *, stop: Callable[[str], object])
     vm, _ = call(
         "create_vm without ephemeral disk", "agent", stemcell, {**VM, "ephemeral_disk": 0}, network, [], environment()
     )
+    call.director.call("delete_vm", vm)
+    vm, _ = call("create_vm with a root disk", "agent", stemcell, {**VM, "root_disk": 64}, network, [], environment())
     call.director.call("delete_vm", vm)
     vm, _ = call("create_vm", "agent", stemcell, VM, network, [], environment())
     call("has_vm", vm)

@@ -104,7 +104,7 @@ def test_failed_create_can_be_repeated_with_same_address(cpi, create, stemcell_c
             "create_vm",
             "a",
             stemcell_cids["jammy"],
-            {**SMALL, "root_disk": 8},
+            {**SMALL, "config": {"no.such.key": "1"}},
             {"n": manual_network(IP)},
             [],
             environment(),

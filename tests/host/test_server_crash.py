@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bosh_lxd_cpi.lxd.pools import DEFAULT_SIZE
 from tests.host import server
 from tests.host.conftest import inventory
 from tests.host.director import CallError, Director, configuration, environment, manual_network
@@ -56,7 +57,7 @@ def create_vm(cpi: Director, directory: Path) -> tuple[object, ...]:
 
 
 def assert_vm_is_complete(cpi: Director, facts: server.Facts, vm: str) -> None:
-    assert content_size(facts, f"virtual-machines/{facts.project}_{vm}") == VM["root_disk"]
+    assert content_size(facts, f"virtual-machines/{facts.project}_{vm}") == DEFAULT_SIZE
     assert content_size(facts, f"custom/{facts.project}_{vm.replace('vm-', 'vol-e-')}") == VM["ephemeral_disk"]
     cpi.call("delete_vm", vm)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 
 import pytest
 
 from tests.host import server
 from tests.host.director import MBUS, CallError, environment, manual_network
+from tests.host.kinds import KINDS
+from tests.host.processes import enter_command
 
 IP = "10.245.0.21"
 SMALL = {"instance_type": "c1-m0.375"}
@@ -60,7 +63,7 @@ def test_bios_vm_gets_its_resources_and_settings(host, cpi, stemcell_cids, guest
     properties = {"instance_type": "c2-m0.5", "ephemeral_disk": 256, "root_disk": 1024}
     cid, networks = create(cpi, stemcell_cids["jammy"], properties)
     if host.type == "incus":
-        assert cpi.last.requests <= 9
+        assert cpi.last.requests <= 10
     instance = instance_on_server(host, cid)
     report = guests.wait(IP)
     cpi.call("delete_vm", cid)
@@ -78,10 +81,41 @@ def test_bios_vm_gets_its_resources_and_settings(host, cpi, stemcell_cids, guest
     [nic] = report["nics"]
     assert nic["mac"] == instance["devices"]["eth0"]["hwaddr"] == report["networks"]["default"]["mac"]
     assert f"{IP}/24" in nic["addresses"] and nic["gateway"] == "10.245.0.1"
-    assert report["disks"]["system"]["size"] == 1 << 30
+    assert report["disks"]["system"]["size"] == 10 << 30, "a clone has the size of the image's volume"
     assert report["disks"]["ephemeral"]["size"] == 256 << 20
     assert report["disks"]["ephemeral"]["path"].endswith(f"_{host.type}_ephemeral")
     assert instance["config"]["user.bosh.state"] == "created"
+
+
+@pytest.mark.every_server
+def test_small_root_disk_is_a_clone_of_the_image(host, cpi, stemcell_cids):
+    cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "root_disk": 1024})
+    assert "instead of 1024" in cpi.last.stderr
+    directory = f"{KINDS[host.kind].var}/storage-pools/{host.pool}/virtual-machines/{host.project}_{cid}"
+    command = ("btrfs", "filesystem", "du", "--summarize", "--raw", f"{directory}/root.img")
+    du = subprocess.run(enter_command(host.name, *command), stdout=subprocess.PIPE, text=True, check=True)
+    size = instance_on_server(host, cid)["devices"]["root"]["size"]
+    cpi.call("delete_vm", cid)
+    total, exclusive = (int(number) for number in du.stdout.splitlines()[-1].split()[:2])
+    assert size == "10240MiB" and exclusive < total / 2
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(
+    ("pool", "size"),
+    [("default", "3072MiB"), ("second", "1024MiB")],
+    ids=["volume.size is 3GiB", "pool of directories"],
+)
+def test_size_of_a_small_root_disk_depends_on_the_pool(host, cpi, stemcell_cids, pool, size):
+    server.client(host.name, "storage", "set", "default", "volume.size", "3GiB")
+    server.client(host.name, "storage", "create", "second", "dir")
+    try:
+        cid, _ = create(cpi, stemcell_cids["jammy"], {**SMALL, "root_disk": 1024, "storage_pool": pool})
+        assert instance_on_server(host, cid)["devices"]["root"]["size"] == size
+        cpi.call("delete_vm", cid)
+    finally:
+        server.client(host.name, "storage", "unset", "default", "volume.size")
+        server.client(host.name, "storage", "delete", "second")
 
 
 @pytest.mark.every_server
@@ -131,7 +165,7 @@ def test_reboots_running_and_stopped_vm_and_deletes_twice(host, cpi, stemcell_ci
     assert cpi.call("has_vm", cid) is True
     cpi.call("attach_disk", cid, disk)
     assert cpi.call("delete_vm", cid) is None
-    assert cpi.last.requests <= 9
+    assert cpi.last.requests <= 10
     assert cpi.call("has_vm", cid) is False
     assert cpi.call("delete_vm", cid) is None
     assert cpi.call("has_disk", disk) is True, "delete_vm keeps persistent disks"
@@ -171,7 +205,6 @@ def test_delete_vm_removes_volumes_of_missing_vm(host, cpi, stemcell_cids):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"properties": {**SMALL, "root_disk": 16}}, "VMCreationFailed", "exceeds"),
         ({"properties": {**SMALL, "ephemeral_disk": 64, "ephemeral_storage_pool": "nope"}}, "CloudError", "pool"),
         ({"properties": {**SMALL, "ephemeral_disk": 64, "profiles": ["nope"]}}, "CloudError", "profile"),
         (

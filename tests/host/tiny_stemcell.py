@@ -20,7 +20,7 @@ STEMCELL = {
     "disk_format": "qcow2",
     "architecture": "x86_64",
 }
-VM = {"cpu": 1, "ram": 64, "root_disk": 32, "ephemeral_disk": 16}
+VM = {"cpu": 1, "ram": 64, "ephemeral_disk": 16}
 
 
 def stemcell_image(directory: Path, *, mib: int = 16) -> Path:

@@ -170,14 +170,16 @@ def vm_refused(director: RecordingDirector) -> None:
     director.call_fails(
         "create_vm", "agent-1", f"img-{MISSING_UUID}", SMALL, {"default": manual_network(IP)}, [], environment()
     )
+    director.client("storage", "create", "second", "dir")
     for properties in (
-        {**properties_with_disk, "root_disk": 16},
+        {**properties_with_disk, "root_disk": 16, "storage_pool": "second"},
         {**properties_with_disk, "ephemeral_storage_pool": MISSING_NAME},
         {**properties_with_disk, "profiles": [MISSING_NAME]},
         {**properties_with_disk, "config": {"no.such.key": "1"}},
         {"instance_typ": "c1-m1"},
     ):
         director.call_fails("create_vm", *create_vm_arguments(director, properties))
+    director.client("storage", "delete", "second")
     for network in (
         manual_network("192.0.2.7"),
         manual_network(IP, cloud_properties={"name": MISSING_NAME}),

@@ -54,7 +54,7 @@ def test_reports_another_request(offline):
     call = fixtures.load("incus", "vm")["calls"][0]
     call["stdin"]["arguments"][0] = "agent-2"
     [difference] = replay.play(call).differences
-    assert '+  "sha256"' in difference and "recorded request 5" in difference, "the config drive contains the agent id"
+    assert '+  "sha256"' in difference and "recorded request 6" in difference, "the config drive contains the agent id"
 
 
 def test_reports_another_request_of_a_rollback(offline):
@@ -69,5 +69,5 @@ def test_reports_a_missing_request(offline):
     call = fixtures.load("incus", "vm")["calls"][0]
     call["interactions"].append(call["interactions"][-1])
     assert replay.play(call).differences == [
-        f"recorded request 9 was not sent: PATCH /1.0/instances/{call['stdout']['result'][0]}"
+        f"recorded request 10 was not sent: PATCH /1.0/instances/{call['stdout']['result'][0]}"
     ]

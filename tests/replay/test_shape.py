@@ -36,8 +36,8 @@ def test_ignores_ids_times_and_numbers(recording):
 def test_ignores_further_polls(recording):
     with_poll = copy.deepcopy(recording)
     interactions = with_poll["calls"][0]["interactions"]
-    interactions.insert(6, interactions[5])
-    assert interactions[5]["request"]["path"].endswith("/wait")
+    interactions.insert(7, interactions[6])
+    assert interactions[6]["request"]["path"].endswith("/wait")
     assert shape_diff(recording, with_poll) == ""
 
 

@@ -237,7 +237,7 @@ def pool(driver, *, free=100.0, total=200.0, **fields):
 @pytest.mark.parametrize(
     ("document", "properties", "storage_pool", "status", "message"),
     [
-        (INCUS, {}, pool("zfs"), "ok", "default, zfs, 100.0 of 200.0 GiB free"),
+        (INCUS, {}, pool("zfs"), "ok", "default, zfs, 100.0 of 200.0 GiB free, root disks of at least 10240 MiB"),
         (INCUS, {}, pool("zfs", free=9.9), "warn", "default has 9.9 of 200.0 GiB free"),
         (INCUS, {}, pool("zfs", free=1.9), "fail", "default has 1.9 of 200.0 GiB free"),
         (CLUSTER, {}, pool("ceph"), "warn", "the cluster shares default (ceph)"),

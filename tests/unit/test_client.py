@@ -64,7 +64,7 @@ ENDPOINTS = [
     (lambda c: c.delete_snapshot("fast", "v", "s"), f"DELETE {V}/v/snapshots/s", {}, None),
     (lambda c: c.images(), "GET /1.0/images", {"recursion": "1"}, None),
     (
-        lambda c: c.images(description="bosh noble-1.2+\"é"),
+        lambda c: c.images(description='bosh noble-1.2+"é'),
         "GET /1.0/images",
         {"recursion": "1", "filter": "properties.description eq bosh.noble-1.2..."},
         None,

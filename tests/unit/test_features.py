@@ -23,8 +23,11 @@ INCUS_6 = server(
     server_version="6.0.4",
     server_clustered=False,
     driver="lxc | qemu",
+    storage="dir | zfs",
 )
-LXD_5_0 = server("devlxd_events", server="lxd", server_version="5.0.2", server_clustered=False, driver="lxc | qemu")
+LXD_5_0 = server(
+    "devlxd_events", server="lxd", server_version="5.0.2", server_clustered=False, driver="lxc | qemu", storage="dir"
+)
 LXD_6_7 = server(
     "custom_volume_iso",
     "instance_boot_mode",
@@ -49,6 +52,7 @@ LXD_6_7 = server(
                 "has_iso_volumes": True,
                 "starts_on_create": True,
                 "firmware": "security.csm",
+                "clones_images": True,
                 "is_trusted": True,
             },
         ),
@@ -62,6 +66,7 @@ LXD_6_7 = server(
                 "has_iso_volumes": False,
                 "starts_on_create": False,
                 "firmware": "raw.qemu",
+                "clones_images": False,
                 "is_trusted": True,
             },
         ),

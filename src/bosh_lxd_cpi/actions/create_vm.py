@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.actions import placement, vms, volumes
+from bosh_lxd_cpi.actions import placement, root_disks, vms, volumes
 from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.guest import agent_settings, disks, firmware
 from bosh_lxd_cpi.guest.cloud_properties import MASK, VmProperties, parse_vm_properties
@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     nics: Mapping[str, Mapping[str, str]]
     drive: bytes
     pool: str
+    root_disk: int
     ephemeral_pool: str
     target: str
 
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
     @property
     def other_devices(self) -> dict[str, Mapping[str, str]]:
         """All other devices. They need no volume."""
-        root = disks.root_device(self.pool, self.properties.root_disk)
+        root = disks.root_device(self.pool, self.root_disk)
         return {**self.properties.devices, **self.nics, naming.ROOT_DEVICE: root}
 
 
@@ -61,11 +62,10 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
 ) -> list[Any]:
     """Create and start a VM. Return its CID and its networks.
 
-    Requests on a single server: server, stemcell alias, each network; ephemeral volume; config drive and wait; instance
-    and wait; label. On a cluster, a VM with disks is created where they are, if its targets allow that.
-
-    If the creation fails, no resources are left on the server. Raises VMCreationFailed, which the director retries if
-    the reason may pass, or an error with a hint of its own.
+    Requests on a single server: server, stemcell alias, each network, pool if `root_disk` is set; ephemeral volume;
+    config drive and wait; instance and wait; label. On a cluster, a VM with disks is created where they are, if its
+    targets allow that. If the creation fails, no resources are left on the server. Raises VMCreationFailed, which the
+    director retries if the reason may pass, or an error with a hint of its own.
     """
     if not isinstance(agent_id, str) or not isinstance(env or {}, dict):
         raise errors.BadRequest("agent_id must be a string and env an object")
@@ -175,6 +175,7 @@ def _plan(
         nics=resolved.devices,
         drive=drive.build(settings, config.agent_config),
         pool=pool,
+        root_disk=root_disks.size(context, features, pool=pool, root_disk=properties.root_disk),
         instance_config={
             **boot,
             **properties.config,

@@ -40,7 +40,7 @@ class VmProperties(NamedTuple):
     ram: int = 0
     """Memory. It overrides `instance_type`. Unit: MiB. Example: 8_192"""
     root_disk: int = 0
-    """Size of the root disk. 0 is the size of the stemcell's disk. Unit: MiB. Example: 20_480"""
+    """Least size of the root disk. With 0, the pool and the image decide. Unit: MiB. Example: 20_480"""
     ephemeral_disk: int = 0
     """Size of a disk for /var/vcap/data. With 0, it is on the root disk. Unit: MiB. Example: 102_400"""
     storage_pool: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bosh_lxd_cpi.lxd import pools
 from bosh_lxd_cpi.lxd.resources import Server
 
 
@@ -19,6 +20,8 @@ class Features(NamedTuple):
     starts_on_create: bool
     firmware: str
     """The option to select the firmware: `boot.mode`, `security.csm`, `raw.qemu` (docs/development/lxd-api.md §7)."""
+    clones_images: bool
+    """Whether the server has a storage pool whose driver clones the volume of an image."""
     is_trusted: bool
 
 
@@ -40,5 +43,6 @@ def features(server: Server) -> Features:
         has_iso_volumes="custom_volume_iso" in extensions,
         starts_on_create="instance_create_start" in extensions,
         firmware=firmware,
+        clones_images=any(driver in environment.get("storage", "") for driver in pools.CLONING_DRIVERS),
         is_trusted=server.auth == "trusted",
     )

@@ -51,8 +51,9 @@ def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
         *_root_disks(context, storage_pool),
         *_driver(context, storage_pool, features),
     ]
-    about = f"{name}, {storage_pool.driver}"
-    yield from problems or [context.ok("pool", f"{about}, {space}" if total else about)]
+    about, minimum = f"{name}, {storage_pool.driver}", pools.image_volume_size(storage_pool)
+    roots = f", root disks of at least {minimum} MiB" if minimum and storage_pool.is_readable else ""
+    yield from problems or [context.ok("pool", f"{about}, {space}{roots}" if total else f"{about}{roots}")]
     if not total:
         yield context.skip(
             "pool space", f"the server hides the space of {name}", "hidden", command=f"storage info {name}"
