@@ -12,7 +12,7 @@ from tests.host import cluster as clusters
 from tests.host import server
 from tests.host.conftest import inventory
 from tests.host.director import UUID, CallError, Director, configuration, environment, manual_network
-from tests.host.machine import wait_until
+from tests.host.machine import run, wait_until
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 from tests.support.certificates import create_certificate
 
@@ -184,6 +184,24 @@ def test_restricted_project_may_forbid_members(cluster, tmp_path, target):
         server.client(*set_project, "restricted=false")
         cpi.call("delete_disk", disk)
     assert location == "node3" or target == "block"
+
+
+def test_uses_the_next_address_if_the_first_member_is_isolated(cluster, tmp_path):
+    """The CPI reaches the member, which does not reach the others: they have a network of their own."""
+    cpi = cluster.director(tmp_path, url=[clusters.url("node2"), clusters.url("node3")])
+    routes = [("blackhole", clusters.address(node)) for node in ("node1", "node3")]
+    isolated = Connection(cluster.members["node2"])
+    for route in routes:
+        run("ip", "-n", cluster.members["node2"].netns, "route", "add", *route)
+    try:
+        assert wait_until(lambda: isolated.query("GET", "/1.0/instances") is None, seconds=120)
+        assert cpi.call("has_vm", "vm-1") is False
+        assert "does not reach the database of the cluster" in cpi.last.stderr
+        assert cpi.call("has_vm", "vm-1") is False and "the other addresses come first" in cpi.last.stderr
+    finally:
+        for route in routes:
+            run("ip", "-n", cluster.members["node2"].netns, "route", "delete", *route)
+    assert wait_until(lambda: cluster.status("node2") == "Online", seconds=120)
 
 
 @pytest.mark.parametrize("failure", ["killed", "cut off"])

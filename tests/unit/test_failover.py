@@ -21,10 +21,10 @@ pytestmark = pytest.mark.usefixtures("network")
 
 
 class Member:
-    """A server at `directory/name` that responds with its name, or ends the connection if `is_broken`."""
+    """A server at `directory/name` that responds with its name or an error, or ends the connection if `is_broken`."""
 
     def __init__(self, directory: Path, name: str) -> None:
-        self.path, self.name, self.is_broken = directory / name, name, False
+        self.path, self.name, self.is_broken, self.error = directory / name, name, False, ""
         self.received: list[str] = []
         member = self
 
@@ -37,10 +37,11 @@ class Member:
                 if member.is_broken:
                     self.close_connection = True
                     return
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(name)))
+                text = member.error or name
+                self.send_response(500 if member.error else 200)
+                self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
-                self.wfile.write(name.encode())
+                self.wfile.write(text.encode())
 
             do_POST = do_GET  # noqa: N815  the name of http.server
 
@@ -137,6 +138,39 @@ def test_next_request_goes_elsewhere_after_a_broken_connection(members, call):
         answer(transport, "POST", b"x")
     assert answer(transport) == "b"
     assert members["a"].received[-1] == "POST /1.0" and members["b"].received == ["GET /1.0"]
+
+
+NO_LEADER = "failed to create dqlite connection: no available dqlite leader server found"
+"""Of LXD 5.0, when the member does not reach the others. Incus has cowsql instead of dqlite."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NO_LEADER, NO_LEADER.replace("dqlite", "cowsql"), "Failed to begin transaction: context deadline exceeded"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_uses_the_next_address_if_a_member_is_isolated(members, call, tmp_path, error, method):
+    members["a"].error = error
+    assert answer(call(), method, b"x" if method == "POST" else None) == "b" and mark(tmp_path)
+
+
+def test_returns_the_error_if_all_members_are_isolated(members, call):
+    for member in members.values():
+        member.error = NO_LEADER
+    response = call().request("GET", "/1.0")
+    assert (response.status, response.body) == (500, NO_LEADER.encode())
+
+
+def test_returns_other_errors_of_the_first_address(members, call, tmp_path):
+    members["a"].error = "database is locked"
+    assert answer(call()) == "database is locked" and not (tmp_path / "locks").exists()
+
+
+def test_does_not_send_a_streamed_body_again(members, call):
+    members["a"].error = NO_LEADER
+    headers = {"Content-Length": "1"}
+    assert call().request("POST", "/1.0", headers=headers, body=iter([b"x"])).status == 500
+    assert members["b"].received == []
 
 
 def test_names_all_addresses_if_none_accepts_a_connection(members, call):

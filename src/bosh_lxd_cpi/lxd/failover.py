@@ -1,7 +1,7 @@
 """Several addresses of a cluster: the first one that accepts a connection serves the call.
 
-An address that does not accept a connection, or whose connection breaks, goes to the end of the list. A file in the
-lock directory has its name and the time, so that the next calls try the others first.
+An address that does not accept a connection, whose connection breaks, or whose member has lost the others, goes to the
+end of the list. A file in the lock directory has its name and the time, so that the next calls try the others first.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
@@ -20,6 +21,9 @@ from bosh_lxd_cpi.runtime.log import Log
 
 MEMORY_SECONDS = 60.0
 """Time for which other calls try the other addresses first."""
+NO_DATABASE = re.compile(rb"no available (dqlite|cowsql) leader|Failed to begin transaction: context deadline exceeded")
+"""Errors of a member that does not reach the majority of the cluster. It has done nothing."""
+BAD_STATUS = 400
 LEAST_SECONDS = 1.0
 """Time of an address for its response when the others have used up the time."""
 
@@ -62,17 +66,24 @@ class FailoverTransport:
     ) -> HttpResponse:
         """See `Transport`. Raises Unreachable if no address accepts a connection."""
         end = self._clock.monotonic() + timeout
-        failures = []
+        is_streamed = not isinstance(body, (bytes, type(None)))
+        failures, refusal = [], None
         for transport in tuple(self._transports):
             seconds = max(end - self._clock.monotonic(), LEAST_SECONDS)
             try:
-                return transport.request(method, path, query=query, headers=headers, body=body, timeout=seconds)
+                response = transport.request(method, path, query=query, headers=headers, body=body, timeout=seconds)
+                if response.status < BAD_STATUS or is_streamed or not NO_DATABASE.search(response.body):
+                    return response
+                refusal = response
+                self._set_aside(transport, f"the member at {transport.url} does not reach the database of the cluster")
             except errors.Unreachable as failure:  # nothing of the body was sent
                 self._set_aside(transport, str(failure))
                 failures.append(failure.brief)
             except errors.NoResponse as failure:
                 self._set_aside(transport, str(failure))
                 raise
+        if refusal:
+            return refusal
         urls = " ".join(transport.url for transport in self._transports)
         raise errors.Unreachable("; ".join(failures), code="unreachable", url=urls)
 
