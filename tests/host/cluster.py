@@ -124,6 +124,15 @@ def unavailable(name: str, member: str, failure: str) -> Iterator[None]:
         end(name, member)
 
 
+def add_lan_bridge(name: str, member: str, bridge: str) -> None:
+    """Add a bridge that the server does not manage to the network of a member, and connect it to the switch."""
+    namespace = processes.netns(f"{name}-{member}")
+    run("ip", "-n", namespace, "link", "add", bridge, "type", "bridge")
+    run("ip", "-n", namespace, "link", "set", bridge, "up")
+    _add_cable(name, namespace, interface="lan", port=f"{member}-lan")
+    run("ip", "-n", namespace, "link", "set", "lan", "master", bridge, "up")
+
+
 def _switch(name: str) -> str:
     return f"{name}-switch"
 
@@ -135,11 +144,16 @@ def _switch_netns(name: str) -> str:
 def _connect(name: str, member: str) -> None:
     """Connect the network of a host to the switch."""
     namespace = processes.netns(f"{name}-{member}")
-    peer = ("type", "veth", "peer", "name", member, "netns", _switch_netns(name))
-    run("ip", "-n", namespace, "link", "add", "cluster", *peer)
+    _add_cable(name, namespace, interface="cluster", port=member)
     run("ip", "-n", namespace, "address", "add", f"{address(member)}/24", "dev", "cluster")
     run("ip", "-n", namespace, "link", "set", "cluster", "up")
-    run("ip", "-n", _switch_netns(name), "link", "set", member, "master", "switch", "up")
+
+
+def _add_cable(name: str, namespace: str, *, interface: str, port: str) -> None:
+    """Connect a new interface in a network namespace to a new port of the switch."""
+    peer = ("type", "veth", "peer", "name", port, "netns", _switch_netns(name))
+    run("ip", "-n", namespace, "link", "add", interface, *peer)
+    run("ip", "-n", _switch_netns(name), "link", "set", port, "master", "switch", "up")
 
 
 def _found(name: str, first: server.Facts) -> None:

@@ -28,8 +28,8 @@ KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
 class Cluster:
     """Both members, and a director that connects to the first."""
 
-    def __init__(self, members: dict[str, server.Facts], directory: Path) -> None:
-        self.members, self.first = members, members["node1"]
+    def __init__(self, name: str, members: dict[str, server.Facts], directory: Path) -> None:
+        self.name, self.members, self.first = name, members, members["node1"]
         self.guests = {node: Guests(server.netns_command(facts.name)) for node, facts in members.items()}
         self.server = Connection(self.first)
         self.cpi = self.director(directory)
@@ -66,7 +66,9 @@ class Cluster:
 def cluster(request, tmp_path_factory):
     name = f"{request.config.getoption('--hosts')}-{request.param}"
     try:
-        yield Cluster(clusters.up(request.param, name=name, members=len(NODES)), tmp_path_factory.mktemp("cluster"))
+        yield Cluster(
+            name, clusters.up(request.param, name=name, members=len(NODES)), tmp_path_factory.mktemp("cluster")
+        )
     finally:
         clusters.down(name)
 
@@ -78,16 +80,18 @@ def tiny(cluster, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def vms(cluster, guest_stemcell):
+def guest(cluster, guest_stemcell):
+    """The CID of the stemcell of the guest."""
+    properties = {**guest_stemcell["properties"], "name": "bosh-openstack-kvm-ubuntu-jammy"}
+    return cluster.cpi.call("create_stemcell", guest_stemcell["image"], properties)
+
+
+@pytest.fixture(scope="module")
+def vms(cluster, guest):
     """A VM with the guest on each member, by member name. The network of the second VM sets its target."""
-    stemcell = cluster.cpi.call(
-        "create_stemcell",
-        guest_stemcell["image"],
-        {**guest_stemcell["properties"], "name": "bosh-openstack-kvm-ubuntu-jammy"},
-    )
     vms = {
-        "node1": cluster.make_vm(stemcell, IPS["node1"], {**GUEST, "target": "node1"}),
-        "node2": cluster.make_vm(stemcell, IPS["node2"], GUEST, target="node2"),
+        "node1": cluster.make_vm(guest, IPS["node1"], {**GUEST, "target": "node1"}),
+        "node2": cluster.make_vm(guest, IPS["node2"], GUEST, target="node2"),
     }
     for node in NODES:
         cluster.guests[node].wait(IPS[node])
@@ -97,7 +101,7 @@ def vms(cluster, guest_stemcell):
 @pytest.fixture(autouse=True)
 def unchanged_resources(request, cluster):
     """Compare the resources in the cluster before and after the test."""
-    for fixture in {"tiny", "vms"} & set(request.fixturenames):
+    for fixture in {"tiny", "guest", "vms"} & set(request.fixturenames):
         request.getfixturevalue(fixture)
     before = inventory(cluster.first)
     yield
@@ -235,6 +239,20 @@ def test_deletes_volumes_of_missing_vm_on_another_member(cluster, tiny):
     assert cluster.where(vm[-36:]) == {("vol-e-", "node2"), ("vol-c-", "node2")}
     cluster.cpi.call("delete_vm", vm)
     assert cluster.where(vm[-36:]) == set()
+
+
+@pytest.mark.long
+def test_vms_of_all_members_share_a_lan(cluster, guest):
+    lan, vms = Guests(clusters.netns_command(cluster.name)), {}
+    for number, node in enumerate(NODES):
+        clusters.add_lan_bridge(cluster.name, node, "br0")
+        network = manual_network(f"10.247.0.10{number}", gateway="10.247.0.254", cloud_properties={"name": "br0"})
+        arguments = "agent", guest, {**GUEST, "target": node}, {"n": network}, [], environment()
+        vms[node], networks = cluster.cpi.call("create_vm", *arguments)
+        assert networks["n"]["ip"] == network["ip"]
+    for number, node in enumerate(NODES):
+        assert lan.wait(f"10.247.0.10{number}")["vm"]["id"] == vms[node]
+        cluster.cpi.call("delete_vm", vms[node])
 
 
 def test_predeploys_stemcell_on_target(cluster, tmp_path):

@@ -91,9 +91,13 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def results() -> dict[tuple[str, str], dict[str, Answer]]:
-    """The answers by call, by server and failure."""
-    return {}
+def results(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], dict[str, Answer]]]:
+    """The answers by call, by server and failure. Those of earlier runs are in pytest's cache."""
+    rows = request.config.cache.get("member_failures", [])
+    results = {(server, failure): {title: tuple(cell) for title, *cell in cells} for server, failure, cells in rows}
+    yield results
+    rows = [[*key, [[title, *cell] for title, cell in answers.items()]] for key, answers in results.items()]
+    request.config.cache.set("member_failures", rows)
 
 
 def calls(cluster: Cluster, there: Objects, here: Objects) -> Iterator[tuple[str, tuple[Any, ...]]]:
