@@ -239,6 +239,26 @@ def test_calls_fail_with_a_hint_without_quorum(cluster):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("name", ["vm-", "vol-e-", "vol-c-"])
+def test_create_vm_is_repeated_elsewhere_if_its_member_dies(cluster, name):
+    """The member dies after the VM, the ephemeral disk or the config drive exists."""
+    before = cluster.server.names()
+    started = time.monotonic()
+    process = cluster.cpi.start(*cluster.vm_call(40, FAILED))
+    assert wait_until(lambda: [new for new in cluster.server.names() - before if new.startswith(name)], seconds=120)
+    with clusters.unavailable(cluster.name, FAILED, "killed"):
+        with pytest.raises(CallError) as raised:
+            cluster.cpi.finish(process, "create_vm", started)
+        assert raised.value.ok_to_retry, raised.value
+        vm, _ = cluster.cpi.call(*cluster.vm_call(40))
+        assert cluster.location(vm) != FAILED
+    cluster.wait_for_return(FAILED)
+    assert cluster.cpi.run_program("cleanup", "--min-age", "0").returncode == 0
+    cluster.cpi.call("delete_vm", vm)
+    assert cluster.server.names() == before
+
+
+@pytest.mark.long
 def test_next_call_attaches_a_disk_whose_member_died(cluster):
     """The member dies while its disk is copied to the member of the VM."""
     call = cluster.cpi.call

@@ -150,6 +150,13 @@ TEXTS = [
     ("Missing event connection with target cluster member", errors.MemberUnavailable, "member_offline"),
     ("Target cluster member is unavailable", errors.MemberUnavailable, "member_offline"),
     ('Cluster member "m2" is offline', errors.MemberUnavailable, "member_offline"),
+    (
+        'Put "https://10.0.0.2:8443/1.0/instances/vm-1/state?project=bosh": read tcp 10.0.0.1:5->10.0.0.2:8443: read:'
+        " connection reset by peer",
+        errors.NoResponse,
+        "",
+    ),
+    ('Get "https://10.0.0.2:8443/1.0/instances/vm-1?project=bosh": EOF', errors.NoResponse, ""),
     ("peer node 10.0.0.2:8443 is down", errors.MemberUnavailable, "member_offline"),
     ("Peer cluster member m2 at 10.0.0.2:8443 is down", errors.MemberUnavailable, "member_offline"),
     (

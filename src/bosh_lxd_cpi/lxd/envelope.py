@@ -169,6 +169,11 @@ ERROR_PATTERNS = (
         r"UNIQUE constraint failed|already exists|already in use|same fingerprint",
         errors.AlreadyExists,
     ),
+    # The cluster member that the request was forwarded to ended during the request.
+    ErrorPattern(
+        r"(Get|Post|Put|Patch|Delete) \"https://[^\"]+/1\.0/[^\"]+\": .*(EOF|connection reset by peer|broken pipe)",
+        errors.NoResponse,
+    ),
 )
 """The first pattern that matches decides."""
 
