@@ -70,6 +70,11 @@ HINTS = {
     "no_quorum": "The server's database does not respond. In a cluster, more than half of the database members have to"
     " run: start the others, or recover the cluster as docs/how-to/clusters.md shows. On a single server, check the"
     " load of its disk",
+    "small_cluster": "Add members: `{client} cluster add NAME` prints a token for each; a cluster of three survives the"
+    " loss of one",
+    "few_database_members": "`{client} cluster list` shows the members with the role database; start those that are"
+    " offline, or remove one that never returns: `{client} cluster remove --force MEMBER`",
+    "several_versions": "Update all members to one version: until then, the servers can refuse requests",
     "no_target": "`{client} cluster list` shows the members; correct server.target or cloud_properties.target",
     "no_cluster_group": "`{client} cluster group list` shows the groups; correct server.target or"
     " cloud_properties.target",
@@ -110,7 +115,8 @@ HINTS = {
     "no_pool": "`{client} storage list` shows the pools; set server.storage_pool_name or cloud_properties.storage_pool",
     "create_pool": "Create the pool with `{client} storage create {pool} {driver}`, or set server.storage_pool_name to"
     " one of: {pools}",
-    "pool_pending": "`{client} storage show {pool}` shows the cluster member that lacks the pool",
+    "pool_pending": "Create it on each member that lacks it, `{client} storage create {pool} {driver} --target"
+    " {member}`, then on the cluster, `{client} storage create {pool} {driver}`",
     "pool_unavailable": "`{client} storage show {pool}` and the server's log show why the server cannot use the pool;"
     " it tries again every minute",
     "no_root_volume": "The server was killed while it created or deleted this instance, and lost its root volume:"

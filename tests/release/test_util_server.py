@@ -58,12 +58,42 @@ def test_initialises_an_empty_server(server_type: str, client: str, add: str, ru
     assert f"config trust {add} {certificate} --name=bosh --restricted --projects=boshdev" in calls
 
 
+MEMBERS = json.dumps([{"server_name": "node1"}, {"server_name": "node2"}])
+
+
+def test_initialises_a_cluster(runner: UtilRunner) -> None:
+    (runner.work / "bosh-client.crt").write_text("PEM")
+    runner.outputs = {"lxc cluster list": MEMBERS}
+    environ = {"SERVER_STORAGE": "zfs source=/dev/sdb volume.zfs.use_refquota=true"}
+    calls = [" ".join(call[1:]) for call in runner.util("init_lxd", fail="show", **environ)]
+    settings = "ipv4.address=10.245.0.1/24 ipv4.dhcp.ranges=10.245.0.180-10.245.0.199"
+    assert [call for call in calls if " create " in call][:6] == [
+        "storage create default zfs source=/dev/sdb --target=node1",
+        "storage create default zfs source=/dev/sdb --target=node2",
+        "storage create default zfs volume.zfs.use_refquota=true",
+        "network create boshdevbr0 --type=bridge --target=node1",
+        "network create boshdevbr0 --type=bridge --target=node2",
+        f"network create boshdevbr0 --type=bridge {settings} ipv4.nat=true ipv6.address=none dns.mode=none",
+    ]
+
+
+def test_completes_a_pending_pool(runner: UtilRunner) -> None:
+    (runner.work / "bosh-client.crt").write_text("PEM")
+    pending = json.dumps({"status": "Pending", "locations": ["node1"]})
+    runner.outputs = {"lxc cluster list": MEMBERS, "lxc query /1.0/storage-pools/default": pending}
+    calls = [" ".join(call[1:]) for call in runner.util("init_lxd", fail="show")]
+    assert [call for call in calls if call.startswith("storage create")] == [
+        "storage create default dir --target=node2",
+        "storage create default dir",
+    ]
+
+
 def test_changes_nothing_on_an_initialised_server(runner: UtilRunner) -> None:
     (runner.work / "bosh-client.crt").write_text("-----BEGIN-----\nA\nB\n")
     runner.outputs = {
         "lxc config get": ":8443\n",
-        "lxc storage show": "x",
-        "lxc network show": "x",
+        "lxc query /1.0/storage-pools/default": '{"status": "Created"}',
+        "lxc query /1.0/networks/boshdevbr0": '{"status": "Created"}',
         "lxc project show": "x",
         f"{LXC} profile show": "x",
         f"{LXC} profile device get": "default\n",

@@ -11,7 +11,7 @@ from email.utils import formatdate
 import pytest
 
 from bosh_lxd_cpi import errors
-from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
+from bosh_lxd_cpi.admin.doctor.checks import cluster, connection, local, network, project, server, storage
 from bosh_lxd_cpi.admin.doctor.checks.network import Manifest
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.config.schema import Agent, Config, Server
@@ -177,34 +177,133 @@ def test_skips_cpus_that_the_server_hides(context, wire, responses):
     assert rows(server.cpu(context(), None)) == []
 
 
-MEMBERS = [{"server_name": "a", "status": "Online"}, {"server_name": "b", "status": "Offline"}]
+# -- the cluster -------------------------------------------------------------------------------------------------------
+
+
+def members(**statuses):
+    """Return documents of members, which vote and are in a group with their own name."""
+    return [
+        {"server_name": name, "status": status, "roles": ["database"], "groups": ["default", f"rack-{name}"]}
+        for name, status in statuses.items()
+    ]
+
+
+ONLINE = dict.fromkeys("abc", "Online")
+OK_MESSAGE = "3 members online: a, b, c; groups: default, rack-a, rack-b, rack-c"
+
+
+@pytest.fixture
+def clustered(context, wire, responses):
+    """Return a function that returns the results for members, all of which have the same version."""
+
+    def make(documents, *, versions=None, **properties):
+        online = [document["server_name"] for document in documents if document["status"] == "Online"]
+        wire.script(
+            ("GET /1.0/cluster/members", responses.sync(documents)),
+            *(("GET /1.0", responses.sync(versions[name] if versions else INCUS)) for name in online),
+        )
+        made = context(CLUSTER, **properties)
+        results = rows(cluster.cluster(made, made.features))
+        assert made.online_members == online
+        return [(status, message) for _, status, message in results]
+
+    return make
+
+
+@pytest.mark.parametrize("target", ["", "c", "@rack-b"])
+def test_accepts_a_cluster_with_all_members_online(clustered, wire, target):
+    assert clustered(members(**ONLINE), target=target) == [("ok", OK_MESSAGE)]
+    assert [request.query["target"] for request in wire.recorded[1:]] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
-    ("target", "members", "expected"),
+    ("target", "message"),
     [
-        ("", MEMBERS[:1], ("ok", "1 members online: a")),
-        ("", MEMBERS, ("warn", "not online: b")),
-        ("", [MEMBERS[0], {"server_name": "c", "status": "Evacuated"}], ("warn", "evacuated: c")),
-        ("c", MEMBERS, ("fail", "server.target c is none of a, b")),
-        ("@fast", MEMBERS[:1], ("ok", "1 members online: a")),
+        ("d", "server.target d is none of a, b, c"),
+        ("@fast", "server.target @fast is no group with members; groups: default, rack-a, rack-b, rack-c"),
     ],
 )
-def test_checks_the_members_of_a_cluster(context, wire, responses, *, target, members, expected):
-    wire.script(("GET /1.0/cluster/members", responses.sync(members)))
-    context = context(CLUSTER, target=target)
-    assert rows(server.cluster(context, context.features)) == [("cluster", *expected)]
+def test_rejects_a_target_that_does_not_exist(clustered, target, message):
+    assert clustered(members(**ONLINE), target=target) == [("fail", message)]
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        (members(**ONLINE, d="Offline")[:3] + [{"server_name": "d", "status": "Offline"}], ["not online: d"]),
+        (members(**{**ONLINE, "c": "Evacuated"}), ["evacuated: c"]),
+        (
+            members(**{**ONLINE, "c": "Offline"}),
+            [
+                "not online: c",
+                "2 of 3 database members are online: the cluster stops if another one fails",
+            ],
+        ),
+        (members(a="Online", b="Online"), ["2 members: the cluster can stop if one of them fails"]),
+    ],
+    ids=["no voter", "evacuated", "voter", "two"],
+)
+def test_warns_of_members_that_are_missing(clustered, documents, expected):
+    assert clustered(documents) == [("warn", message) for message in expected]
+
+
+def test_warns_of_different_versions(clustered):
+    newer = {**INCUS, "environment": {**INCUS["environment"], "server_version": "7.0.1"}}
+    versions = {"a": INCUS, "b": newer, "c": INCUS}
+    assert clustered(members(**ONLINE), versions=versions) == [
+        ("warn", "the members have several versions: 7.0 on a, c; 7.0.1 on b")
+    ]
 
 
 def test_skips_cluster_members_of_a_single_server(context):
     context = context()
-    assert rows(server.cluster(context, context.features)) == []
+    assert rows(cluster.cluster(context, context.features)) == []
 
 
 def test_skips_cluster_members_if_forbidden(context, wire, responses):
     wire.script(("GET /1.0/cluster/members", responses.error("not authorized", 403)))
     context = context(CLUSTER)
-    assert [row[:2] for row in rows(server.cluster(context, context.features))] == [("cluster", "skip")]
+    assert [row[:2] for row in rows(cluster.cluster(context, context.features))] == [("cluster", "skip")]
+
+
+@pytest.fixture
+def cluster_pool(context, wire, responses):
+    """Return a function that returns the results for a pool of two members."""
+
+    def make(*, locations=("a", "b"), statuses=("Created", "Created"), free=(100, 100), driver="zfs"):
+        made = context(CLUSTER, predeploy_stemcell=True)
+        made.members = made.online_members = ["a", "b"]
+        path, script = "GET /1.0/storage-pools/default", []
+        document, _ = pool(driver, locations=list(locations))
+        if len(locations) == len(made.members):
+            script += [(path, responses.sync({**document, "status": status})) for status in statuses]
+            if set(statuses) == {"Created"}:
+                script += [(f"{path}/resources", responses.sync(pool(driver, free=number)[1])) for number in free]
+        wire.script((path, responses.sync(document)), *script)
+        return [(status, message) for _, status, message in rows(storage.pool(made, made.features))]
+
+    return make
+
+
+def test_shows_the_member_with_the_least_space(cluster_pool, wire):
+    assert cluster_pool(free=(90, 80)) == [("ok", "default, zfs, 80.0 of 200.0 GiB free on b")]
+    assert [request.query.get("target") for request in wire.recorded] == [None, "a", "b", "a", "b"]
+
+
+def test_warns_of_each_member_without_space(cluster_pool):
+    assert cluster_pool(free=(9, 1)) == [
+        ("warn", "default has 9.0 of 200.0 GiB free on a"),
+        ("fail", "default has 1.0 of 200.0 GiB free on b"),
+    ]
+
+
+def test_reads_the_space_of_a_shared_pool_once(cluster_pool):
+    assert cluster_pool(driver="ceph", free=(50,)) == [("ok", "default, ceph, 50.0 of 200.0 GiB free")]
+
+
+def test_rejects_a_pool_that_a_member_lacks(cluster_pool):
+    assert cluster_pool(locations=("a",)) == [("fail", "default is missing on b")]
+    assert cluster_pool(statuses=("Created", "Unavailable")) == [("fail", "default is unavailable on b")]
 
 
 # -- project, pool, network --------------------------------------------------------------------------------------------

@@ -408,7 +408,23 @@ def test_lists_vms_on_an_offline_member():
         ("image", "no alias", ""),
     ]
     assert [(str(failure), failure.code) for failure in stock.failures] == [
-        (f"these VMs cannot be read at the moment: {cid}", "member_offline")
+        ("1 VM on cluster member m2 cannot be read", "member_offline")
+    ]
+    assert stock.unavailable == {"m2"}
+
+
+def test_reports_each_unavailable_member_once():
+    away = [
+        {**instance(f"vm-{own(number)}"), "config": None, "location": member}
+        for number, member in enumerate(("m2", "m3", "m2"))
+    ]
+    disks = [volume(f"vol-p-{own(1)}", location="m2"), volume(f"vol-p-{own(2)}", location="m3")]
+    server = Server(instances=away, default=disks)
+    stock = inventory.read(server, "default")
+    assert inventory.snapshots(server, stock) == [], "no request for the snapshots there"
+    assert [str(failure) for failure in stock.failures] == [
+        "2 VMs on cluster member m2 cannot be read",
+        "1 VM on cluster member m3 cannot be read",
     ]
 
 

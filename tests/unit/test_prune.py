@@ -217,6 +217,20 @@ def test_prints_a_failure_and_continues(pruner, wire, responses, capsys):
     assert line.startswith("cleanup: deleting ") and "disk on fire" in line
 
 
+def test_sends_nothing_to_an_unavailable_member(pruner, wire, responses):
+    away, other = (dataclasses.replace(DRIVE, location=member) for member in ("m2", "m3"))
+    wire.script((f"DELETE {VOLUME}", responses.sync()))
+    pruner.run(Inventory(resources=[away, other], unavailable={"m2"}), policy())
+    assert pruner.summary(0) == "removed 1, kept 1 (1 on an unavailable cluster member), failed 0"
+
+
+def test_fails_once_for_an_unavailable_member(pruner, wire, capsys):
+    away = [dataclasses.replace(DRIVE, location="m2", created=float(number)) for number in (1, 2, 3)]
+    wire.script((f"DELETE {VOLUME}", errors.ServerError("cluster member m2 is offline", code="member_offline")))
+    assert run(pruner, *away) == "removed 0, kept 2 (2 on an unavailable cluster member), failed 1"
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("cleanup: ")]) == 1
+
+
 def test_counts_an_unreadable_lock_as_failure(pruner, tmp_path):
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / f"creating-{NAME}").symlink_to("/dev/null")

@@ -11,6 +11,15 @@ from typing import Any
 from shell import Shell, UtilError
 
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+MEMBER_OPTIONS = (
+    "source",
+    "source.wipe",
+    "size",
+    "lvm.thinpool_name",
+    "lvm.vg_name",
+    "zfs.pool_name",
+)
+"""The options of a storage pool that each member of a cluster has for itself."""
 LOCAL_FILES = ("creds", "state.json", "cpi", "cpi.fingerprint")
 IDENTITIES = "access_management_tls"
 """The API extension for TLS identities with groups."""
@@ -48,6 +57,7 @@ class Server(Shell):
         """Create pool, network, project and profile on the server, and trust the client certificate.
 
         The server is the one that lxc or incus on this machine is connected to. Existing objects are not changed.
+        In a cluster, pool and network are created on all members.
         The certificate is restricted to the project. With --identity, it becomes an identity of LXD (5.21.3, 6.2 or
         later) in the group bosh, which may also list and delete snapshots of disks.
         """
@@ -64,13 +74,12 @@ class Server(Shell):
         )
         if not self.query(client, "config", "get", "core.https_address").strip():
             self.run(client, "config", "set", "core.https_address=:8443")
-        if not self.query(client, "storage", "show", pool):
-            self.run(client, "storage", "create", pool, *self.setting("SERVER_STORAGE", "dir").split())
-        if not self.query(client, "network", "show", network):
-            gateway, cidr, dhcp_range = self.required_variables("internal_gw", "internal_cidr", "dhcp_range")
-            settings = (f"ipv4.address={gateway}/{cidr.partition('/')[2]}", f"ipv4.dhcp.ranges={dhcp_range}")
-            fixed = ("ipv4.nat=true", "ipv6.address=none", "dns.mode=none")
-            self.run(client, "network", "create", network, "--type=bridge", *settings, *fixed)
+        driver, *options = self.setting("SERVER_STORAGE", "dir").split()
+        self._create("storage", pool, [driver], options)
+        gateway, cidr, dhcp_range = self.required_variables("internal_gw", "internal_cidr", "dhcp_range")
+        address = [f"ipv4.address={gateway}/{cidr.partition('/')[2]}", f"ipv4.dhcp.ranges={dhcp_range}"]
+        fixed = ["ipv4.nat=true", "ipv6.address=none", "dns.mode=none"]
+        self._create("network", network, ["--type=bridge"], address + fixed)
         if not self.query(client, "project", "show", project):
             features = {"images": "true", "profiles": "true", "storage.volumes": "true", "networks": "false"}
             options = [word for name, value in features.items() for word in ("-c", f"features.{name}={value}")]
@@ -106,6 +115,24 @@ class Server(Shell):
         if _pem(certificate) not in (_joined(row.get("tls_certificate")) for row in identities):
             identity = ("tls/bosh", certificate.resolve(), f"--group={GROUP}")
             self.run(self.client, "auth", "identity", "create", *identity)
+
+    def _create(self, kind: str, name: str, arguments: list[str], options: list[str]) -> None:
+        """Create a pool or a network unless it exists. In a cluster, define it on each member first.
+
+        An object that is pending, because it was defined on some members only, is completed.
+        """
+        path = {"storage": "storage-pools", "network": "networks"}[kind]
+        current = json.loads(self.query(self.client, "query", f"/1.0/{path}/{name}") or "{}")
+        if current and current.get("status") != "Pending":
+            return
+        members = json.loads(self.query(self.client, "cluster", "list", "--format=json") or "[]")
+        defined = current.get("locations") or []
+        on_member = [option for option in options if option.partition("=")[0] in MEMBER_OPTIONS]
+        command = (self.client, kind, "create", name, *arguments)
+        for member in (member["server_name"] for member in members):
+            if member not in defined:
+                self.run(*command, *on_member, f"--target={member}")
+        self.run(*command, *(option for option in options if not (members and option in on_member)))
 
     def _trust(self, certificate: Path, project: str) -> None:
         """Add the client certificate to the server's trust store, restricted to the project, if it is not there."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import images
+from bosh_lxd_cpi.admin.output import count
 from bosh_lxd_cpi.admin.stemcells import Stemcell
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.client import Client
@@ -71,11 +73,13 @@ class Inventory:
     """All resources, and the errors of those that could not be read.
 
     `directors` maps the digest of each director to its UUID, or to the digest itself if no label has the UUID.
+    `unavailable` are the cluster members that do not respond. `failures` has one error for each of them.
     """
 
     resources: list[Resource] = field(default_factory=list)
     directors: dict[str, str] = field(default_factory=dict)
     failures: list[errors.CpiError] = field(default_factory=list)
+    unavailable: set[str] = field(default_factory=set)
 
     def own_volumes(self, vm: Resource) -> list[Resource]:
         """Return the volumes that were created with a VM and that no other instance uses."""
@@ -108,9 +112,11 @@ def read(client: Client, pool: str) -> Inventory:
 def _read_instances(client: Client, inventory: Inventory) -> list[Instance]:
     """Return all instances. Those on a cluster member that does not respond have no more than a name."""
     instances = client.instances()
-    if unreadable := [instance.name for instance in instances if not instance.is_readable]:
-        message = f"these VMs cannot be read at the moment: {', '.join(unreadable)}"
-        inventory.failures.append(errors.MemberUnavailable(message, code="member_offline"))
+    unreadable = Counter(instance.location for instance in instances if not instance.is_readable)
+    for member, number in sorted(unreadable.items()):
+        message = f"{count(number, 'VM')} on cluster member {member} cannot be read"
+        inventory.failures.append(errors.MemberUnavailable(message, code="member_offline", member=member))
+        inventory.unavailable.add(member)
     return instances
 
 
@@ -151,7 +157,7 @@ def _vms(instances: Iterable[Instance]) -> Iterator[Resource]:
         root: dict[str, str] = next(
             (device for device in instance.expanded_devices.values() if device.get("path") == "/"), {}
         )
-        deployment, instance_name = _metadata_names(labels.metadata_of(instance.config))
+        deployment, instance_name = labels.instance_of(labels.metadata_of(instance.config))
         yield Resource(
             kind=VM,
             cid=instance.name,
@@ -174,7 +180,7 @@ def _volumes(volumes: Iterable[tuple[str, Volume]], vms: Mapping[str, Resource])
         users = tuple(_last_segment(str(url)) for url in volume.used_by)
         vm = vms.get(volume.name[-UUID_LENGTH:]) if kind != DISK else None
         deployment, instance_name = (
-            (vm.deployment, vm.instance) if vm else _metadata_names(labels.metadata_of(volume.config))
+            (vm.deployment, vm.instance) if vm else labels.instance_of(labels.metadata_of(volume.config))
         )
         yield Resource(
             kind=kind,
@@ -194,14 +200,15 @@ def _volumes(volumes: Iterable[tuple[str, Volume]], vms: Mapping[str, Resource])
 def snapshots(client: Client, inventory: Inventory) -> list[Resource]:
     """Return the snapshots of all persistent disks. This takes a request per disk: Incus 7 does not list them."""
     resources: list[Resource] = []
-    unavailable: set[str] = set()
     for disk in inventory.resources:
-        if disk.kind == DISK and disk.location not in unavailable:
+        if disk.kind == DISK and disk.location not in inventory.unavailable:
             try:
                 resources += _snapshots_of(client, disk)
-            except errors.Busy as failure:  # its cluster member is offline, also for the next disk
+            except errors.ServerError as failure:
+                if not failure.transient:
+                    raise
                 inventory.failures.append(failure)
-                unavailable.add(disk.location)
+                inventory.unavailable.add(disk.location)  # also for the next disk
     return resources
 
 
@@ -214,7 +221,7 @@ def _snapshots_of(client: Client, disk: Resource) -> Iterator[Resource]:
     for snapshot in snapshots:
         name = _last_segment(snapshot.name)  # some servers put the name of the volume before it
         if director := owner(name):
-            deployment, instance_name = _metadata_names(_snapshot_metadata(snapshot))
+            deployment, instance_name = labels.instance_of(_snapshot_metadata(snapshot))
             yield Resource(
                 kind=SNAPSHOT,
                 cid=naming.snapshot_cid(disk.cid, name),
@@ -278,14 +285,6 @@ def _snapshot_metadata(snapshot: Snapshot) -> dict[str, str]:
     except ValueError:
         return {}
     return {key: str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
-
-
-def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, str]:
-    """Return deployment and instance. BOSH's metadata has other keys for VMs, for disks and for snapshots."""
-    group = metadata.get("instance_group") or metadata.get("job") or metadata.get("compiling", "")
-    index = next((metadata[key] for key in ("instance_index", "index", "instance_id", "id") if metadata.get(key)), "")
-    instance = "/".join(filter(None, [group, index])) if group else ""
-    return metadata.get("deployment", ""), instance
 
 
 def _director_uuids(

@@ -75,6 +75,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
+def names(items: Sequence[str], noun: str) -> str:
+    """Return a single name, or the number of names: vm-1, 12 VMs."""
+    return items[0] if len(items) == 1 else count(len(items), noun)
+
+
+def count(number: int, noun: str) -> str:
     """Return a number with its noun: 1 VM, 2 VMs."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -63,8 +63,8 @@ class Client(Session):
 
     # Server and operations
 
-    def server(self) -> Server:
-        return self._get(Server, "/1.0", "reading the server's properties")
+    def server(self, *, target: str = "") -> Server:
+        return self._get(Server, "/1.0", "reading the server's properties", query=paths.target(target))
 
     def operation(self, path: str) -> Operation:
         return self._get(Operation, path, "reading an operation")
@@ -119,13 +119,13 @@ class Client(Session):
     def pools(self) -> list[StoragePool]:
         return self._list(StoragePool, "/1.0/storage-pools", "listing storage pools")
 
-    def pool(self, name: str) -> StoragePool:
-        return self._get(StoragePool, f"/1.0/storage-pools/{paths.segment(name)}", f"reading storage pool {name}")
+    def pool(self, name: str, *, target: str = "") -> StoragePool:
+        return self._get(StoragePool, paths.pool(name), f"reading storage pool {name}", query=paths.target(target))
 
-    def pool_space(self, name: str) -> dict[str, Any]:
+    def pool_space(self, name: str, *, target: str = "") -> dict[str, Any]:
         """Return the space of a pool: `{"space": {"used": BYTES, "total": BYTES}, ...}`."""
-        path = f"/1.0/storage-pools/{paths.segment(name)}/resources"
-        return dict(self.send("GET", path, what=f"reading the space of pool {name}").metadata or {})
+        what, path = f"reading the space of pool {name}", f"{paths.pool(name)}/resources"
+        return dict(self.send("GET", path, what=what, query=paths.target(target)).metadata or {})
 
     def volume(self, pool: str, name: str, *, target: str = "") -> Volume:
         what = f"reading volume {name} in pool {pool}"

@@ -36,6 +36,11 @@ def snapshot(pool: str, volume_name: str, name: str) -> str:
     return f"{volume(pool, volume_name)}/snapshots/{segment(name)}"
 
 
+def pool(name: str) -> str:
+    """Return the path of a storage pool."""
+    return f"/1.0/storage-pools/{segment(name)}"
+
+
 def target(member: str) -> dict[str, str]:
     """Return the query that selects a cluster member, empty without one."""
     return {"target": member} if member else {}

@@ -182,6 +182,7 @@ class StoragePool(Resource):
     driver = Field(str, "")
     status = Field(str, "")
     config = Field(dict, {}, of=(str,))
+    locations = Field(list, [], of=(str,))
 
     @property
     def is_readable(self) -> bool:
@@ -205,6 +206,7 @@ class ClusterMember(Resource):
     url = Field(str, "")
     status = Field(str, "")
     message = Field(str, "")
+    roles = Field(list, [], of=(str,))
     groups = Field(list, [], of=(str,))
 
 

@@ -92,3 +92,11 @@ def _string(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value, sort_keys=True)
     return value.partition("\0")[0].encode("utf-8", "replace").decode()
+
+
+def instance_of(metadata: Mapping[str, str]) -> tuple[str, str]:
+    """Return deployment and instance. BOSH's metadata has other keys for VMs, for disks and for snapshots."""
+    group = metadata.get("instance_group") or metadata.get("job") or metadata.get("compiling", "")
+    index = next((metadata[key] for key in ("instance_index", "index", "instance_id", "id") if metadata.get(key)), "")
+    instance = "/".join(filter(None, [group, index])) if group else ""
+    return metadata.get("deployment", ""), instance

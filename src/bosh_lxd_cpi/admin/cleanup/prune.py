@@ -45,6 +45,9 @@ REMOVED, WOULD_REMOVE, KEPT, FAILED = "removed", "would remove", "kept", "failed
 COLORS = {REMOVED: OK, WOULD_REMOVE: SKIP}
 """The status whose color an action has."""
 IN_USE, ALREADY_GONE, BEING_CREATED = "in use", "already gone", "being created"
+UNAVAILABLE = "on an unavailable cluster member"
+MEMBER_OFFLINE = "member_offline"
+"""The code of the error of a cluster member that does not respond."""
 STATES_TO_KEEP = {inventory.FAILED: "kept for inspection", inventory.SUPERSEDED: "superseded", "": IN_USE}
 """States of resources that are not removed, with the reason. Superseded stemcells are removed by name only, because
 another CPI of the same director can have them."""
@@ -100,6 +103,7 @@ class Pruner:
         self._verb = WOULD_REMOVE if dry_run else REMOVED
         self._terminal = Terminal()
         self._lock_directory = context.config.lock_directory()
+        self._unavailable: set[str] = set()
         self.outcomes: list[Outcome] = []
 
     def summary(self, unreadable: int) -> str:
@@ -126,11 +130,14 @@ class Pruner:
     def run(self, stock: Inventory, policy: Policy) -> None:
         """Remove everything that the policy allows. The own volumes of an incomplete VM follow the VM."""
         handled: set[Resource] = set()
+        self._unavailable |= stock.unavailable
         for resource in stock.resources:  # VMs come first
             if resource in handled:
                 continue
             if reason := policy.skip_reason(resource):
                 self._add(resource, KEPT, reason)
+            elif resource.location in self._unavailable:
+                self._add(resource, KEPT, UNAVAILABLE)
             elif self._remove(resource) and resource.kind == inventory.VM:
                 for volume in stock.own_volumes(resource):
                     self._remove(volume)
@@ -170,6 +177,8 @@ class Pruner:
         except (errors.CpiError, OSError) as failure:
             self._program.print_error(failure)
             self._add(resource, FAILED, self._program.log.redact(str(failure)))
+            if getattr(failure, "code", "") == MEMBER_OFFLINE:  # the same for its other resources
+                self._unavailable.add(resource.location)
             return False
         if skip_reason:
             self._add(resource, KEPT, skip_reason)

@@ -6,6 +6,7 @@ from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin import inventory
 from bosh_lxd_cpi.admin.cleanup.prune import ALL
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
+from bosh_lxd_cpi.admin.output import names
 
 
 def unattached_disk(stock: Inventory, cid: str, director: str) -> Resource:
@@ -33,7 +34,7 @@ def superseded_stemcell(stock: Inventory, cid: str, director: str) -> Resource:
         raise errors.StemcellNotFound(f"there is no stemcell {cid}", code="no_such_stemcell")
     [stemcell] = stemcells
     if stemcell.used_by:
-        users = ", ".join(stemcell.used_by)
+        users = names(stemcell.used_by, "VM")
         raise errors.CloudError(f"stemcell {cid} is used by {users}, so it is not deleted", code="stemcell_in_use")
     if stemcell.state != inventory.SUPERSEDED:
         raise errors.CloudError(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from bosh_lxd_cpi.admin import inventory as kinds
 from bosh_lxd_cpi.admin.inventory import Inventory, Resource
-from bosh_lxd_cpi.admin.output import FAIL, WARN, Terminal, count, printable
+from bosh_lxd_cpi.admin.output import FAIL, WARN, Terminal, count, names, printable
 from bosh_lxd_cpi.model import naming
 
 COLUMNS = ("KIND", "AGE", "SIZE", "POOL", "DEPLOYMENT", "INSTANCE", "DIRECTOR", "STATE", "USED BY", "CID")
@@ -82,20 +82,15 @@ def _row(resource: Resource, inventory: Inventory, now: float, *, is_short: bool
         resource.instance or "-",
         director[:SHORT_UUID],
         resource.state or "-",
-        _users(resource.used_by),
+        names(resource.used_by, "VM") if resource.used_by else "-",
         _short_cid(resource) if is_short or resource.cid.isalnum() else resource.cid,
     )
     return tuple(map(printable, cells))
 
 
-def _users(names: Sequence[str]) -> str:
-    """Return a single name, or the number of VMs."""
-    return names[0] if len(names) == 1 else f"{len(names)} VMs" if names else "-"
-
-
 def _short_cid(resource: Resource) -> str:
-    if resource.kind == kinds.SNAPSHOT and (names := naming.split_snapshot_cid(resource.cid)):
-        return f"..._{names[1]}"
+    if resource.kind == kinds.SNAPSHOT and (parts := naming.split_snapshot_cid(resource.cid)):
+        return f"..._{parts[1]}"
     return resource.cid[:SHORT_FINGERPRINT] if resource.cid.isalnum() else resource.cid
 
 

@@ -50,6 +50,9 @@ class CheckContext:
         """The projects of a restricted certificate, None for an unrestricted one."""
         self.projects: dict[str, Project] = {}
         """The projects that the server shows to this client, by name."""
+        self.members: list[str] = []
+        """The names of the cluster's members. Empty without a cluster, or if the server hides them."""
+        self.online_members: list[str] = []
         self.has_pool = False
         self.hides_addresses = False
         """Whether the server hides the addresses of some projects from this client."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin import cli, targets
-from bosh_lxd_cpi.admin.doctor.checks import connection, local, network, project, server, storage
+from bosh_lxd_cpi.admin.doctor.checks import cluster, connection, local, network, project, server, storage
 from bosh_lxd_cpi.admin.doctor.checks.network import Manifest
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult, summary
@@ -148,7 +148,7 @@ def _checks(context: CheckContext, manifest: Manifest, *, cpu: int | None) -> It
     yield from _guarded(context, "server", lambda: server.server(context, features))
     yield from _guarded(context, "virtual machines", lambda: server.virtual_machines(context, features))
     yield from _guarded(context, "cpu", lambda: server.cpu(context, cpu))
-    yield from _guarded(context, "cluster", lambda: server.cluster(context, features))
+    yield from _guarded(context, "cluster", lambda: cluster.cluster(context, features))
     yield from _guarded(context, "firmware", lambda: server.boot(context, features))
     yield from _guarded(context, "project", lambda: project.project(context, features))
     yield from _guarded(context, "pool", lambda: storage.pool(context, features))

@@ -1,4 +1,4 @@
-"""Checks the server: kind, version, virtual machines, cluster members and firmware."""
+"""Checks the server: kind, version, virtual machines, CPUs and firmware."""
 
 from __future__ import annotations
 
@@ -69,31 +69,6 @@ def cpu(context: CheckContext, number: int | None) -> Iterator[CheckResult]:
         yield context.fail("cpu", f"{number} CPUs are more than the server's {total}", "too_many_cpus")
     else:
         yield context.ok("cpu", f"the server has {total} CPUs")
-
-
-def cluster(context: CheckContext, features: Features) -> Iterator[CheckResult]:
-    """Check the members of a cluster, and that server.target is one of them."""
-    if not features.is_clustered:
-        return
-    try:
-        members = context.client().cluster_members()
-    except errors.Forbidden:
-        yield context.skip("cluster", "the server hides its members from this client", "hidden", command="cluster list")
-        return
-    names = [member.server_name for member in members]
-    target = context.server.target
-    is_group = target.startswith("@")
-    if target and not is_group and target not in names:
-        yield context.fail("cluster", f"server.target {target} is none of {', '.join(names)}", "no_target")
-        return
-    evacuated = [member.server_name for member in members if member.status == "Evacuated"]
-    offline = [member.server_name for member in members if member.status not in ("Online", "Evacuated")]
-    if evacuated:
-        yield context.warn("cluster", f"evacuated: {', '.join(evacuated)}", "member_evacuated")
-    if offline:
-        yield context.warn("cluster", f"not online: {', '.join(offline)}", "member_offline")
-    if not evacuated and not offline:
-        yield context.ok("cluster", f"{len(names)} members online: {', '.join(names)}")
 
 
 def boot(context: CheckContext, features: Features) -> Iterator[CheckResult]:

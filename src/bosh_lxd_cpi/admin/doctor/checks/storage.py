@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
@@ -40,44 +40,76 @@ def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
         )
         return
     context.has_pool = True
-    if storage_pool.status not in ("", "Created"):
-        code = "pool_unavailable" if storage_pool.status == "Unavailable" else "pool_pending"
-        yield context.fail("pool", f"{name} is {storage_pool.status.lower()}", code)
+    if unusable := list(_unusable(context, storage_pool)):
+        yield from unusable
         return
-    free, total = _space(client.pool_space(name))
-    space = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
+    spaces = {member: _space(client.pool_space(name, target=member)) for member in _places(context, storage_pool)}
     problems = [
-        *_low_space(context, storage_pool, free=free, total=total, space=space),
+        *_low_space(context, storage_pool, spaces),
         *_root_disks(context, storage_pool),
         *_driver(context, storage_pool, features),
     ]
     about, minimum = f"{name}, {storage_pool.driver}", pools.image_volume_size(storage_pool)
     roots = f", root disks of at least {minimum} MiB" if minimum and storage_pool.is_readable else ""
-    yield from problems or [context.ok("pool", f"{about}, {space}{roots}" if total else f"{about}{roots}")]
-    if not total:
-        yield context.skip(
-            "pool space", f"the server hides the space of {name}", "hidden", command=f"storage info {name}"
-        )
+    place, space = min(spaces.items(), key=lambda item: item[1].free)
+    free = f", {space}{_on(place)}" if space.total else ""
+    yield from problems or [context.ok("pool", f"{about}{free}{roots}")]
+    if not space.total:
+        message = f"the server hides the space of {name}"
+        yield context.skip("pool space", message, "hidden", command=f"storage info {name}")
     if not storage_pool.is_readable:
         message = f"the server hides the settings of {name}, such as volume.size"
         yield context.skip("pool settings", message, "hidden", command=f"storage show {name}")
 
 
-def _space(resources: dict[str, Any]) -> tuple[int, int]:
-    """Return free and total bytes; zeros if the driver does not know."""
+def _unusable(context: CheckContext, storage_pool: StoragePool) -> Iterator[CheckResult]:
+    """Yield a failure if the pool cannot be used, or cannot be used on some members."""
+    name, missing = storage_pool.name, [member for member in context.members if member not in storage_pool.locations]
+    if missing:
+        message = f"{name} is missing on {', '.join(missing)}"
+        yield context.fail("pool", message, "pool_pending", driver=storage_pool.driver, member=missing[0])
+        return
+    members = context.online_members or [""]
+    statuses = {member: context.client().pool(name, target=member).status for member in members if member}
+    for member, status in (statuses or {"": storage_pool.status}).items():
+        if status not in ("", "Created"):
+            code = "pool_unavailable" if status == "Unavailable" else "pool_pending"
+            yield context.fail("pool", f"{name} is {status.lower()}{_on(member)}", code, driver=storage_pool.driver)
+
+
+def _places(context: CheckContext, storage_pool: StoragePool) -> list[str]:
+    """Return the online members if each has a part of the pool of its own, otherwise one empty name."""
+    is_shared = storage_pool.driver in _remote_drivers(context)
+    return [""] if is_shared else context.online_members or [""]
+
+
+def _on(member: str) -> str:
+    return f" on {member}" if member else ""
+
+
+class Space(NamedTuple):
+    """Free and total bytes; zeros if the server does not tell."""
+
+    free: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.free / GIB:.1f} of {self.total / GIB:.1f} GiB free"
+
+
+def _space(resources: dict[str, Any]) -> Space:
     space = resources.get("space") or {}
     total = int(space.get("total") or 0)
-    return max(0, total - int(space.get("used") or 0)), total
+    return Space(max(0, total - int(space.get("used") or 0)), total)
 
 
-def _low_space(
-    context: CheckContext, storage_pool: StoragePool, *, free: int, total: int, space: str
-) -> Iterator[CheckResult]:
-    if total and free < WARN_BELOW:
-        problem = context.fail if free < FAIL_BELOW else context.warn
-        size = f"{-(-total // GIB) + GROWTH_GIB}GiB"
-        code, driver = _growth_hint(context, storage_pool), storage_pool.driver
-        yield problem("pool", f"{storage_pool.name} has {space}", code, driver=driver, size=size)
+def _low_space(context: CheckContext, storage_pool: StoragePool, spaces: Mapping[str, Space]) -> Iterator[CheckResult]:
+    for member, space in spaces.items():
+        if space.total and space.free < WARN_BELOW:
+            problem = context.fail if space.free < FAIL_BELOW else context.warn
+            message = f"{storage_pool.name} has {space}{_on(member)}"
+            size = f"{-(-space.total // GIB) + GROWTH_GIB}GiB"
+            yield problem("pool", message, _growth_hint(context, storage_pool), driver=storage_pool.driver, size=size)
 
 
 def _growth_hint(context: CheckContext, storage_pool: StoragePool) -> str:
