@@ -96,14 +96,15 @@ def test_doctor_checks_members_and_groups(cluster: Cluster, tmp_path: Path) -> N
     lines = cpi.run_program("doctor").stdout
     assert "3 members online: node1, node2, node3; groups: default" in lines
     assert re.search(r"pool +default, btrfs, .* GiB free on node\d", lines)
-    cluster.client("cluster", "group", "create", "rack1")
+    cluster.server.query("POST", "/1.0/cluster/groups", {"name": "rack1"})
     assert problems(cluster.cpi(tmp_path, target="@rack1")) == [
         ("cluster", "fail", "server.target @rack1 is no group with members; groups: default")
     ]
-    cluster.client("cluster", "group", "assign", THIRD, "default,rack1")
+    member = cluster.server.query("GET", f"/1.0/cluster/members/{THIRD}")
+    cluster.server.query("PUT", f"/1.0/cluster/members/{THIRD}", {**member, "groups": ["default", "rack1"]})
     assert problems(cluster.cpi(tmp_path, target="@rack1")) == []
-    cluster.client("cluster", "group", "assign", THIRD, "default")
-    cluster.client("cluster", "group", "delete", "rack1")
+    cluster.server.query("PUT", f"/1.0/cluster/members/{THIRD}", {**member, "groups": ["default"]})
+    cluster.server.query("DELETE", "/1.0/cluster/groups/rack1")
 
 
 def test_hint_completes_a_pending_pool(cluster: Cluster, tmp_path: Path) -> None:

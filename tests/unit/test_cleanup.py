@@ -52,7 +52,9 @@ def test_exits_with_2_if_the_configuration_is_unreadable(tmp_path, capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     [line] = shown.err.splitlines()
-    assert line.startswith("cleanup: the configuration file ") and "No such file" in line
+    assert line.startswith("cleanup: the configuration file ") and line.endswith(
+        "cannot be read: No such file or directory"
+    )
 
 
 def test_redacts_secrets_in_configuration_errors(tmp_path, capsys):

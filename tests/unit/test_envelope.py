@@ -160,6 +160,11 @@ TEXTS = [
     ("peer node 10.0.0.2:8443 is down", errors.MemberUnavailable, "member_offline"),
     ("Peer cluster member m2 at 10.0.0.2:8443 is down", errors.MemberUnavailable, "member_offline"),
     (
+        "Failed syncing image between nodes: Failed to request https://10.0.0.3:8443/1.0/images: EOF",
+        errors.CloudError,
+        "image_sync",
+    ),
+    (
         'Post "https://10.0.0.2:8443/1.0/instances": Unable to connect to: 10.0.0.2:8443'
         " ([dial tcp: connection refused])",
         errors.MemberUnavailable,

@@ -56,7 +56,8 @@ def read(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as failure:
-        raise ConfigError(f"the configuration file {path} cannot be read: {failure}") from failure
+        reason = getattr(failure, "strerror", None) or failure
+        raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from failure
     if len(content) > MAX_BYTES:
         raise ConfigError(f"the configuration file {path} is larger than {MAX_BYTES >> 20} MiB")
     try:

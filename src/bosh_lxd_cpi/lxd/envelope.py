@@ -117,6 +117,7 @@ ERROR_PATTERNS = (
         errors.Busy,
         "no_quorum",
     ),
+    ErrorPattern(r"Failed syncing image between nodes.*EOF", errors.CloudError, "image_sync"),
     ErrorPattern(r"Cluster member (\".*\" )?not found", errors.CloudError, "no_target"),
     ErrorPattern(r"Cluster group .*(not found|not exist|doesn't exist)", errors.CloudError, "no_cluster_group"),
     ErrorPattern(r"Couldn't find a cluster member|No suitable cluster member", errors.CloudError, "no_member"),

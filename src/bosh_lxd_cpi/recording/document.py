@@ -36,7 +36,7 @@ def load(path: Path) -> dict[str, Any]:
             values = json.loads(path.with_name(name).read_text(encoding="utf-8"))
             document = resolve(document, values)
     except (OSError, ValueError) as error:
-        raise errors.ConfigError(f"{path} cannot be read: {error}") from None
+        raise errors.ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except KeyError as error:
         raise errors.ConfigError(f"{path} refers to a value that is missing in {name}: {error}") from None
     return dict(document)
