@@ -17,7 +17,10 @@ from bosh_lxd_cpi.lxd.resources import Network, Project, Server
 from bosh_lxd_cpi.lxd.transport import HttpTransport, Transport
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
+from bosh_lxd_cpi.runtime.retry import RetryPolicy
 
+RETRY = RetryPolicy(total_seconds=3.0)
+"""A problem of the server is a result, so no check waits for its end."""
 SECONDS = 60.0
 """Time for each check. A server that responds needs two seconds for all of them."""
 
@@ -53,6 +56,8 @@ class CheckContext:
         self.members: list[str] = []
         """The names of the cluster's members. Empty without a cluster, or if the server hides them."""
         self.online_members: list[str] = []
+        self.is_unresponsive = False
+        """Whether a check failed because the server does not respond, or its database does not."""
         self.has_pool = False
         self.hides_addresses = False
         """Whether the server hides the addresses of some projects from this client."""
@@ -84,14 +89,14 @@ class CheckContext:
             return self.transport
         return self._exit_stack.enter_context(HttpTransport(connection_settings(self.server, url)))
 
-    def client(self) -> Client:
+    def client(self, *, retry: RetryPolicy = RETRY) -> Client:
         """Return a client for the configured project, or for any other project while the configured one is missing."""
         assert self.transport
         project = self.server.project_name
         if project not in self.projects:
             project = next(iter(self.projects), project)
         deadline = Deadline(self.clock, SECONDS, what="the check of the server")
-        return Client(self.transport, project=project, log=self.log, deadline=deadline)
+        return Client(self.transport, project=project, log=self.log, deadline=deadline, retry=retry)
 
     def hint(self, code: str, **fields: str) -> str:
         """Return the hint for a code. `fields` override the fields of the configuration."""

@@ -145,18 +145,23 @@ def _checks(context: CheckContext, manifest: Manifest, *, cpu: int | None) -> It
     features = context.features
     if not features:
         return
-    yield from _guarded(context, "server", lambda: server.server(context, features))
-    yield from _guarded(context, "virtual machines", lambda: server.virtual_machines(context, features))
-    yield from _guarded(context, "cpu", lambda: server.cpu(context, cpu))
-    yield from _guarded(context, "cluster", lambda: cluster.cluster(context, features))
-    yield from _guarded(context, "firmware", lambda: server.boot(context, features))
-    yield from _guarded(context, "project", lambda: project.project(context, features))
-    yield from _guarded(context, "pool", lambda: storage.pool(context, features))
-    yield from _guarded(context, "network", lambda: network.network(context, manifest))
-    if context.server.project_name in context.projects:
-        yield from _guarded(context, "profile", lambda: project.profile(context))
-        if context.has_pool:
-            yield from _guarded(context, "leftovers", lambda: project.leftovers(context))
+    checks: dict[str, Callable[[], Iterator[CheckResult]]] = {
+        "server": lambda: server.server(context, features),
+        "virtual machines": lambda: server.virtual_machines(context, features),
+        "cpu": lambda: server.cpu(context, cpu),
+        "cluster": lambda: cluster.cluster(context, features),
+        "firmware": lambda: server.boot(context, features),
+        "project": lambda: project.project(context, features),
+        "pool": lambda: storage.pool(context, features),
+        "network": lambda: network.network(context, manifest),
+        "profile": lambda: project.profile(context),
+        "leftovers": lambda: project.leftovers(context),
+    }
+    for name, check in checks.items():
+        if context.is_unresponsive:
+            yield context.skip("further checks", "not made, because the server does not respond", "fix_failures_first")
+            return
+        yield from _guarded(context, name, check)
 
 
 def _guarded(context: CheckContext, name: str, check: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
@@ -168,4 +173,5 @@ def _guarded(context: CheckContext, name: str, check: Callable[[], Iterator[Chec
                 results.append(result)
     except errors.CpiError as failure:
         results.append(context.error(name, failure))
+        context.is_unresponsive = failure.transient and not isinstance(failure, errors.MemberUnavailable)
     yield from results

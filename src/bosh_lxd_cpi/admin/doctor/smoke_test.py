@@ -28,6 +28,7 @@ from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd import operations
 from bosh_lxd_cpi.lxd.envelope import Response
+from bosh_lxd_cpi.lxd.session import DEFAULT_RETRY
 from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.runtime import signals
 from bosh_lxd_cpi.runtime.clock import Deadline
@@ -58,7 +59,7 @@ def run(context: CheckContext, *, ip: IPv4Address | None, report: Report) -> Non
     """
     actions = Context(
         config=context.config._replace(keep_failed_vms=False),
-        client=context.client(),
+        client=context.client(retry=DEFAULT_RETRY),
         clock=context.clock,
         log=context.log,
         director=str(uuid.uuid4()),

@@ -206,7 +206,9 @@ def _restrictions(context: CheckContext) -> Iterator[CheckResult]:
     fingerprint = certificate_fingerprint(pem(context.server.tls_client_cert))
     try:
         entry = context.client().certificate(fingerprint)
-    except errors.ServerError:  # trusted by a CA, or the certificate may not read its entry
+    except errors.ServerError as failure:  # trusted by a CA, or the certificate may not read its entry
+        if failure.transient:
+            raise
         message = "trusted; the server hides its restrictions"
         yield context.skip("trust", message, "hidden", command="config trust list")
         return

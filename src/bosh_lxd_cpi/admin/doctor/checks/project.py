@@ -107,8 +107,10 @@ def _limits(context: CheckContext, config: dict[str, str]) -> Iterator[CheckResu
 
 
 def profile(context: CheckContext) -> Iterator[CheckResult]:
-    """Check that the profile exists, and that its devices and options suit VMs of BOSH."""
+    """Check that the profile exists, and that its devices and options suit VMs of BOSH, if the project exists."""
     name, project_name = context.server.profile_name, context.server.project_name
+    if project_name not in context.projects:
+        return
     profiles = {profile.name: profile for profile in context.client().profiles()}
     if name not in profiles:
         yield context.fail("profile", f"there is no profile {name} in project {project_name}", "create_profile")
@@ -136,7 +138,12 @@ def _profile_options(context: CheckContext, config: dict[str, str]) -> Iterator[
 
 
 def leftovers(context: CheckContext) -> Iterator[CheckResult]:
-    """Count what bin/cleanup would remove, and the persistent disks without a VM, which it keeps."""
+    """Count what bin/cleanup would remove, and the persistent disks without a VM, which it keeps.
+
+    Yields nothing without project or pool.
+    """
+    if not context.has_pool or context.server.project_name not in context.projects:
+        return
     stock = inventory.read(context.client(), context.server.storage_pool_name)
     policy = prune.Policy(director=prune.ALL, min_age=MIN_AGE_SECONDS, remove_legacy=False, now=context.clock.time())
     unused = [resource for resource in stock.resources if not policy.skip_reason(resource)]
