@@ -11,6 +11,7 @@ from email.utils import formatdate
 import pytest
 
 from bosh_lxd_cpi import errors
+from bosh_lxd_cpi.admin.doctor import main
 from bosh_lxd_cpi.admin.doctor.checks import cluster, connection, local, network, project, server, storage
 from bosh_lxd_cpi.admin.doctor.checks.network import Manifest
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
@@ -264,6 +265,23 @@ def test_skips_cluster_members_if_forbidden(context, wire, responses):
     wire.script(("GET /1.0/cluster/members", responses.error("not authorized", 403)))
     context = context(CLUSTER)
     assert [row[:2] for row in rows(cluster.cluster(context, context.features))] == [("cluster", "skip")]
+
+
+def test_names_the_quorum_if_the_database_does_not_respond(context, wire, responses):
+    wire.script(("GET /1.0/cluster/members", responses.error("context deadline exceeded")))
+    context = context(CLUSTER)
+    with pytest.raises(errors.Busy) as raised:
+        list(cluster.cluster(context, context.features))
+    assert raised.value.code == "no_quorum"
+
+
+def test_ends_if_the_database_does_not_respond(listening, wire, responses, clock):
+    context, begin = listening(responses.sync(CLUSTER)), clock.monotonic()
+    wire.script(*[("GET /1.0/cluster/members", responses.error("no available cowsql leader server found"))] * 5)
+    results = rows(main._checks(context, Manifest(), cpu=None))
+    assert results[-2] == ("cluster", "fail", "listing the cluster's members: no available cowsql leader server found")
+    assert results[-1] == ("further checks", "skip", "not made, because the server does not respond")
+    assert clock.monotonic() - begin < 5
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from bosh_lxd_cpi.lxd.resources import ClusterMember
 
 CHECK = "cluster"
 ONLINE, EVACUATED = "Online", "Evacuated"
+NO_DATABASE = "context deadline exceeded"
+"""The error of a member that does not find the others, on Incus 7.0 and LXD 5.0 (measured)."""
 DATABASE = "database"
 """The role of the members that vote. The cluster stops unless more than half of them are online."""
 SMALLEST = 3
@@ -28,6 +30,10 @@ def cluster(context: CheckContext, server_features: Features) -> Iterator[CheckR
     except errors.Forbidden:
         yield context.skip(CHECK, "the server hides its members from this client", "hidden", command="cluster list")
         return
+    except errors.CloudError as failure:
+        if NO_DATABASE not in failure.brief:
+            raise
+        raise errors.Busy(failure.brief, code="no_quorum") from failure
     names = [member.server_name for member in members]
     context.members = names
     context.online_members = [member.server_name for member in members if member.status == ONLINE]
