@@ -72,10 +72,10 @@ HINTS = {
     " load of its disk",
     "small_cluster": "Add members: `{client} cluster add NAME` prints a token for each; a cluster of three survives the"
     " loss of one",
-    "image_sync": "LXD 6.6 to 6.9 has a defect: a member that joined after the project was created accepts no images"
-    " until its daemon restarts. Run `systemctl reload snap.lxd.daemon` on that member, which keeps its VMs running",
-    "few_database_members": "`{client} cluster list` shows the members with the role database; start those that are"
-    " offline, or remove one that never returns: `{client} cluster remove --force MEMBER`",
+    "image_sync": "Run `systemctl reload snap.lxd.daemon` on the member that joined after the project was created: LXD"
+    " 6.6 to 6.9 accepts images there only after a restart of the daemon; VMs continue to run",
+    "few_database_members": "Start the members with the role database that are offline, or remove one that never"
+    " returns with `{client} cluster remove --force MEMBER`: `{client} cluster list` shows them",
     "several_versions": "Update all members to one version: until then, the servers can refuse requests",
     "no_target": "`{client} cluster list` shows the members; correct server.target or cloud_properties.target",
     "no_cluster_group": "`{client} cluster group list` shows the groups; correct server.target or"

@@ -11,7 +11,6 @@ from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd.features import Features, features
 from bosh_lxd_cpi.lxd.resources import ClusterMember
 
-CHECK = "cluster"
 ONLINE, EVACUATED = "Online", "Evacuated"
 NO_DATABASE = "context deadline exceeded"
 """The error of a member that does not find the others, on Incus 7.0 and LXD 5.0 (measured)."""
@@ -28,7 +27,7 @@ def cluster(context: CheckContext, server_features: Features) -> Iterator[CheckR
     try:
         members = context.client().cluster_members()
     except errors.Forbidden:
-        yield context.skip(CHECK, "the server hides its members from this client", "hidden", command="cluster list")
+        yield context.skip("cluster", "the server hides its members from this client", "hidden", command="cluster list")
         return
     except errors.CloudError as failure:
         if NO_DATABASE not in failure.brief:
@@ -45,25 +44,25 @@ def cluster(context: CheckContext, server_features: Features) -> Iterator[CheckR
         *_versions(context),
     ]
     about = f"{len(names)} members online: {', '.join(names)}; groups: {', '.join(groups) or 'none'}"
-    yield from problems or [context.ok(CHECK, about)]
+    yield from problems or [context.ok("cluster", about)]
 
 
 def _target(context: CheckContext, names: Iterable[str], groups: Iterable[str]) -> Iterator[CheckResult]:
     target = context.server.target
     if target.startswith("@") and target[1:] not in groups:
         message = f"server.target {target} is no group with members; groups: {', '.join(groups) or 'none'}"
-        yield context.fail(CHECK, message, "no_cluster_group")
+        yield context.fail("cluster", message, "no_cluster_group")
     elif target and not target.startswith("@") and target not in names:
-        yield context.fail(CHECK, f"server.target {target} is none of {', '.join(names)}", "no_target")
+        yield context.fail("cluster", f"server.target {target} is none of {', '.join(names)}", "no_target")
 
 
 def _states(context: CheckContext, members: Iterable[ClusterMember]) -> Iterator[CheckResult]:
     evacuated = [member.server_name for member in members if member.status == EVACUATED]
     offline = [member.server_name for member in members if member.status not in (ONLINE, EVACUATED)]
     if evacuated:
-        yield context.warn(CHECK, f"evacuated: {', '.join(evacuated)}", "member_evacuated")
+        yield context.warn("cluster", f"evacuated: {', '.join(evacuated)}", "member_evacuated")
     if offline:
-        yield context.warn(CHECK, f"not online: {', '.join(offline)}", "member_offline")
+        yield context.warn("cluster", f"not online: {', '.join(offline)}", "member_offline")
 
 
 def _quorum(context: CheckContext, members: list[ClusterMember]) -> Iterator[CheckResult]:
@@ -71,10 +70,10 @@ def _quorum(context: CheckContext, members: list[ClusterMember]) -> Iterator[Che
     online = [member for member in voters if member.status in (ONLINE, EVACUATED)]
     if len(members) < SMALLEST:
         message = f"{len(members)} members: the cluster can stop if one of them fails"
-        yield context.warn(CHECK, message, "small_cluster")
+        yield context.warn("cluster", message, "small_cluster")
     elif len(online) - 1 <= len(voters) / 2:
         message = f"{len(online)} of {len(voters)} database members are online: the cluster stops if another one fails"
-        yield context.warn(CHECK, message, "few_database_members")
+        yield context.warn("cluster", message, "few_database_members")
 
 
 def _versions(context: CheckContext) -> Iterator[CheckResult]:
@@ -83,7 +82,7 @@ def _versions(context: CheckContext) -> Iterator[CheckResult]:
     for name in context.online_members:
         members_of[features(context.client().server(target=name)).version].append(name)
     if len(members_of) > 1:
-        yield context.warn(CHECK, f"the members have several versions: {_text(members_of)}", "several_versions")
+        yield context.warn("cluster", f"the members have several versions: {_text(members_of)}", "several_versions")
 
 
 def _text(members_of: Mapping[str, list[str]]) -> str:

@@ -10,7 +10,7 @@ from bosh_lxd_cpi.admin.cleanup import owner, prune
 from bosh_lxd_cpi.admin.doctor.checks.server import STEMCELL_LINES, boot_options
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
-from bosh_lxd_cpi.admin.output import WARN
+from bosh_lxd_cpi.admin.output import WARN, count
 from bosh_lxd_cpi.lxd.features import Features
 from bosh_lxd_cpi.model import naming
 
@@ -157,7 +157,7 @@ def leftovers(context: CheckContext) -> Iterator[CheckResult]:
         message = f"{others} of {total} resources are unused and may belong to other directors"
         yield context.warn("leftovers", message, "leftovers_of_others")
     if orphans:
-        yield context.warn("orphans", f"{orphans} persistent disks have no VM", "orphans")
+        yield context.warn("orphans", f"{count(orphans, 'persistent disk')} without a VM", "orphans")
     for failure in stock.failures:
         yield context.error("leftovers", failure)._replace(status=WARN)
     if not unused and not orphans and not stock.failures:
