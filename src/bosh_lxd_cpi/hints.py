@@ -31,8 +31,8 @@ HINTS = {
     "certificate_not_checked": "Set `server.insecure_skip_verify: false` and `server.tls_server_cert: {fingerprint}`",
     "certificate_expired": "Create a new certificate, `openssl req -x509 -newkey ec -pkeyopt"
     " ec_paramgen_curve:secp384r1 -nodes -days 3650 -subj /CN=bosh -keyout bosh.key -out bosh.crt`, add it on the"
-    " server, `{client} config trust {add} bosh.crt`, and set `server.tls_client_cert: bosh.crt` and"
-    " `server.tls_client_key: bosh.key` (file content or path)",
+    " server, `{client} config trust {add} bosh.crt --name bosh-$(date +%F)`, and set"
+    " `server.tls_client_cert: bosh.crt` and `server.tls_client_key: bosh.key` (file content or path)",
     "wrong_clock": "Correct the clock that is wrong: `timedatectl set-ntp true` on that machine",
     "certificate_not_trusted": "Add the client certificate (server.tls_client_cert) on the server: `{client} config"
     " trust {add} bosh.crt`, with --restricted --projects {project} for the least privilege; also check that the"

@@ -58,6 +58,13 @@ def test_initialises_an_empty_server(server_type: str, client: str, add: str, ru
     assert f"config trust {add} {certificate} --name=bosh --restricted --projects=boshdev" in calls
 
 
+def test_gives_a_renewed_certificate_another_name(runner: UtilRunner) -> None:
+    (runner.work / "bosh-client.crt").write_text("NEW")
+    runner.outputs = {"lxc config trust list": json.dumps([{"name": "bosh", "certificate": "OLD"}])}
+    [trust] = [call for call in runner.util("init_lxd", fail="show") if call[3:4] == ["add"]]
+    assert trust[5] == "--name=bosh-a253ff09"
+
+
 MEMBERS = json.dumps([{"server_name": "node1"}, {"server_name": "node2"}])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -139,7 +140,9 @@ class Server(Shell):
         entries = json.loads(self.query(self.client, "config", "trust", "list", "--format=json") or "[]")
         if _pem(certificate) not in (_joined(entry.get("certificate")) for entry in entries):
             add = "add-certificate" if self.client == "incus" else "add"
-            options = ("--name=bosh", "--restricted", f"--projects={project}")
+            is_taken = "bosh" in (entry.get("name") for entry in entries)  # LXD 5.21 and later has unique names
+            name = f"bosh-{hashlib.sha256(_pem(certificate).encode()).hexdigest()[:8]}" if is_taken else "bosh"
+            options = (f"--name={name}", "--restricted", f"--projects={project}")
             self.run(self.client, "config", "trust", add, certificate.resolve(), *options)
 
     def do_destroy(self) -> None:
