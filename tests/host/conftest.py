@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from bosh_lxd_cpi.lxd.transport import fingerprint
 from tests.host import server
 from tests.host.director import Director, configuration
 from tests.host.fault_environment import FaultEnvironment
 from tests.host.guest import build, report
 from tests.host.proxy import Proxy
+from tests.support.certificates import create_certificate
 
 KINDS = ("incus", "lxd", "incus7")
 
@@ -107,6 +109,17 @@ def env(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def cpi(host: server.Facts, tmp_path: Path) -> Director:
     """A director with a configuration for the server."""
     return Director(configuration(host), tmp_path, prefix=server.netns_command(host.name))
+
+
+@pytest.fixture
+def restricted_certificate(host: server.Facts, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The properties, with paths, of a certificate that is restricted to the project."""
+    certificate, key = tmp_path / "restricted.crt", tmp_path / "restricted.key"
+    create_certificate(certificate, key, name="restricted")
+    word = "add-certificate" if host.type == "incus" else "add"
+    server.client(host.name, "config", "trust", word, str(certificate), "--restricted", "--projects", host.project)
+    yield {"tls_client_cert": str(certificate), "tls_client_key": str(key)}
+    server.client(host.name, "config", "trust", "remove", fingerprint(certificate.read_text(encoding="utf-8")))
 
 
 def inventory(facts: server.Facts) -> dict[str, list[str]]:

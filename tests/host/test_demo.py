@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import ssl
 import subprocess
 import sys
 
@@ -13,7 +11,6 @@ import pytest
 
 from tests.host import server
 from tests.host.director import ROOT, Director
-from tests.support.certificates import create_certificate
 
 TARGET = """
 import json, os, sys
@@ -47,17 +44,6 @@ def own_server(host: server.Facts, **variables: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.fixture
-def restricted(host, tmp_path):
-    """The paths of a certificate that is restricted to the project, and of its key."""
-    create_certificate(tmp_path / "crt", tmp_path / "key", name="demo")
-    word = "add-certificate" if host.type == "incus" else "add"
-    server.client(host.name, "config", "trust", word, str(tmp_path / "crt"), "--restricted", "--projects", host.project)
-    yield {"SERVER_CLIENT_CERT": str(tmp_path / "crt"), "SERVER_CLIENT_KEY": str(tmp_path / "key")}
-    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert((tmp_path / "crt").read_text())).hexdigest()
-    server.client(host.name, "config", "trust", "remove", fingerprint)
-
-
 @pytest.mark.every_server
 def test_finds_the_network_of_the_server(host, tmp_path):
     config, ip, netmask, gateway = json.loads(own_server(host).stdout)
@@ -68,7 +54,9 @@ def test_finds_the_network_of_the_server(host, tmp_path):
 
 
 @pytest.mark.every_server
-def test_accepts_a_restricted_certificate(host, restricted, tmp_path):
+def test_accepts_a_restricted_certificate(host, restricted_certificate, tmp_path):
+    certificate, key = restricted_certificate["tls_client_cert"], restricted_certificate["tls_client_key"]
+    restricted = {"SERVER_CLIENT_CERT": certificate, "SERVER_CLIENT_KEY": key}
     refused = own_server(host, **restricted)
     assert "set SERVER_NETWORK_NAME, and SERVER_SUBNET to its gateway" in refused.stderr
     subnet = {"SERVER_NETWORK_NAME": host.network, "SERVER_SUBNET": f"{host.gateway}/24"}

@@ -53,6 +53,42 @@ def tarball(tmp_path: Path) -> Callable[..., str]:
     return tarball
 
 
+SPACE = "GET /1.0/storage-pools/default/resources"
+FULL = {"space": {"used": 900 << 20, "total": 1000 << 20}}
+
+
+def server(responses, *, clustered: bool):
+    return responses.sync({"auth": "trusted", "environment": {"server": "incus", "server_clustered": clustered}})
+
+
+def test_refuses_an_image_that_is_larger_than_the_pools_space(context, wire, responses):
+    wire.script((SPACE, responses.sync(FULL)), ("GET /1.0", server(responses, clustered=False)))
+    with pytest.raises(errors.NoDiskSpace, match="has 101 MiB, and storage pool default has 100 MiB free") as refused:
+        stemcells.check_space(context(), 101 << 20)
+    assert (refused.value.code, refused.value.fields) == ("no_space", {"pool": "default"})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"space": {"used": 899 << 20, "total": 1000 << 20}}, {"space": {"used": 0, "total": 0}}, {}],
+    ids=["enough", "unknown", "missing"],
+)
+def test_accepts_an_image_that_may_fit(context, wire, responses, document):
+    wire.script((SPACE, responses.sync(document)))
+    stemcells.check_space(context(), 101 << 20)
+
+
+@pytest.mark.parametrize("status, text", [(403, "not authorized"), (404, "Storage pool not found")])
+def test_accepts_an_image_if_the_space_cannot_be_read(context, wire, responses, status, text):
+    wire.script((SPACE, responses.error(text, status)))
+    stemcells.check_space(context(), 101 << 20)
+
+
+def test_accepts_every_image_on_a_cluster(context, wire, responses):
+    wire.script((SPACE, responses.sync(FULL)), ("GET /1.0", server(responses, clustered=True)))
+    stemcells.check_space(context(), 101 << 20)
+
+
 def upload_requests(responses, outcome=None):
     """The requests until the image exists, which does not exist before."""
     return [(IMAGES, responses.sync([])), (UPLOAD, responses.asynchronous()), (WAIT, outcome or responses.done())]

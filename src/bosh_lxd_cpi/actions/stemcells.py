@@ -21,6 +21,8 @@ from bosh_lxd_cpi.stemcell.upload import Upload, metadata
 
 IMPORT_RETRY = RetryPolicy(total_seconds=math.inf, first_pause=0.5, max_attempts=5)
 """For an import whose image another machine deletes at the same time."""
+CHECK_SPACE_FROM = 256 << 20
+"""Bytes. A smaller image is uploaded without a look at the pool."""
 LIGHT = "light: "
 """Prefix of the description of an alias for a light stemcell, whose image belongs to the operator."""
 
@@ -30,8 +32,9 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
     one image.
 
     A director gets the same CID for the same name, version and content: `bosh upload-stemcell --fix` overwrites the CID
-    in its database, so the director would not delete the old one. Requests: images of this name and version, upload,
-    wait, alias, image; without upload and wait if the image exists, only the first if the CID exists.
+    in its database, so the director would not delete the old one. Requests: images of this name and version, space of
+    the pool if the image is large, upload, wait, alias, image; without upload and wait if the image exists; only the
+    first if the CID exists.
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
@@ -196,6 +199,8 @@ def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs, 
         boundary=context.new_id(),
         progress=lambda percent: context.log.info(f"uploading the stemcell: {percent} %"),
     )
+    if image.size > CHECK_SPACE_FROM:
+        check_space(context, image.size)
     context.log.info(f"uploading the stemcell: {image.size >> 20} MiB")
     try:
         response = context.client.upload_image(upload, length=upload.length, content_type=upload.content_type)
@@ -207,6 +212,26 @@ def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs, 
             raise
         context.log.info(f"the server has the image: {failure}")
     return upload.fingerprint
+
+
+def check_space(context: Context, size: int) -> None:
+    """Raise NoDiskSpace if the pool has less free space than an image of `size` bytes: no VM would fit.
+
+    One request, and a second one before the error. Nothing is checked if the certificate may not read the space, if the
+    driver does not know it, or on a cluster, where each member can have another pool of this name.
+    """
+    pool = context.config.server.storage_pool_name
+    try:
+        space = context.client.pool_space(pool)
+    except errors.CloudError as failure:
+        context.log.debug(f"the space of pool {pool} is not known: {failure}")
+        return
+    if space.total and space.free < size and not context.features().is_clustered:
+        raise errors.NoDiskSpace(
+            f"the stemcell's image has {-(-size >> 20)} MiB, and storage pool {pool} has {space.free >> 20} MiB free",
+            code="no_space",
+            pool=pool,
+        )
 
 
 def _predeploy_if_configured(context: Context, fingerprint: str, description: str) -> None:

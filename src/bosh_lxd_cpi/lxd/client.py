@@ -21,6 +21,7 @@ from bosh_lxd_cpi.lxd.resources import (
     Kind,
     Network,
     Operation,
+    PoolSpace,
     Profile,
     Project,
     Server,
@@ -122,10 +123,10 @@ class Client(Session):
     def pool(self, name: str, *, target: str = "") -> StoragePool:
         return self._get(StoragePool, paths.pool(name), f"reading storage pool {name}", query=paths.target(target))
 
-    def pool_space(self, name: str, *, target: str = "") -> dict[str, Any]:
-        """Return the space of a pool: `{"space": {"used": BYTES, "total": BYTES}, ...}`."""
+    def pool_space(self, name: str, *, target: str = "") -> PoolSpace:
+        """Return the space of a pool, on a cluster that of the member that responds."""
         what, path = f"reading the space of pool {name}", f"{paths.pool(name)}/resources"
-        return dict(self.send("GET", path, what=what, query=paths.target(target)).metadata or {})
+        return self._get(PoolSpace, path, what, query=paths.target(target))
 
     def volume(self, pool: str, name: str, *, target: str = "") -> Volume:
         what = f"reading volume {name} in pool {pool}"
@@ -186,7 +187,7 @@ class Client(Session):
     def create_snapshot(self, pool: str, volume: str, name: str) -> Response:
         """Create a snapshot of a volume. Its description needs another request: see `describe_snapshot`."""
         what, fields = f"creating snapshot {name} of volume {volume} in pool {pool}", {"pool": pool}
-        path, body = f"{paths.volume(pool, volume)}/snapshots", {"name": name}
+        path, body = paths.snapshots(pool, volume), {"name": name}
         return self.send("POST", path, what=what, document=body, fields=fields, timeout=STORAGE_SECONDS)
 
     def snapshot(self, pool: str, volume: str, name: str) -> Snapshot:
@@ -195,7 +196,7 @@ class Client(Session):
 
     def snapshots(self, pool: str, volume: str) -> list[Snapshot]:
         what = f"listing the snapshots of volume {volume} in pool {pool}"
-        return self._list(Snapshot, f"{paths.volume(pool, volume)}/snapshots", what)
+        return self._list(Snapshot, paths.snapshots(pool, volume), what)
 
     def describe_snapshot(self, pool: str, volume: str, name: str, *, description: str) -> Response:
         """Set the description of a snapshot, its only property besides the expiry date."""

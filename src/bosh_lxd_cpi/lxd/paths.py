@@ -31,9 +31,14 @@ def volume(pool: str, name: str) -> str:
     return f"{volumes(pool)}/{segment(name)}"
 
 
+def snapshots(pool: str, volume_name: str) -> str:
+    """Return the path of the snapshots of a custom volume."""
+    return f"{volume(pool, volume_name)}/snapshots"
+
+
 def snapshot(pool: str, volume_name: str, name: str) -> str:
     """Return the path of a snapshot of a custom volume."""
-    return f"{volume(pool, volume_name)}/snapshots/{segment(name)}"
+    return f"{snapshots(pool, volume_name)}/{segment(name)}"
 
 
 def pool(name: str) -> str:

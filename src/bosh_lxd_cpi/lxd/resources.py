@@ -190,6 +190,20 @@ class StoragePool(Resource):
         return self.document.get("config") is not None
 
 
+class PoolSpace(Resource):
+    space = Field(dict, {}, of=(int,))
+
+    @property
+    def total(self) -> int:
+        """Bytes, or 0 if the driver does not know."""
+        return int(self.space.get("total", 0))
+
+    @property
+    def free(self) -> int:
+        """Bytes."""
+        return max(0, self.total - int(self.space.get("used", 0)))
+
+
 class Project(Resource):
     name = Field(str)
     config = Field(dict, {}, of=(str,))

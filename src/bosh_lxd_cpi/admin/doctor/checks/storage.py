@@ -43,7 +43,10 @@ def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
     if unusable := list(_unusable(context, storage_pool)):
         yield from unusable
         return
-    spaces = {member: _space(client.pool_space(name, target=member)) for member in _places(context, storage_pool)}
+    spaces = {}
+    for member in _places(context, storage_pool):
+        pool_space = client.pool_space(name, target=member)
+        spaces[member] = Space(pool_space.free, pool_space.total)
     problems = [
         *_low_space(context, storage_pool, spaces),
         *_root_disks(context, storage_pool),
@@ -95,12 +98,6 @@ class Space(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.free / GIB:.1f} of {self.total / GIB:.1f} GiB free"
-
-
-def _space(resources: dict[str, Any]) -> Space:
-    space = resources.get("space") or {}
-    total = int(space.get("total") or 0)
-    return Space(max(0, total - int(space.get("used") or 0)), total)
 
 
 def _low_space(context: CheckContext, storage_pool: StoragePool, spaces: Mapping[str, Space]) -> Iterator[CheckResult]:
