@@ -143,38 +143,40 @@ def test_does_nothing_when_disabled(tmp_path: Path) -> None:
         assert not (tmp_path / "t").exists()
 
 
-def test_four_of_forty_processes_hold_a_slot_in_order(tmp_path: Path, events: Events, start) -> None:
+def visits(config: throttle.Settings, events: Events, start, *, processes: int) -> list[list[str]]:
+    """Hold all slots until the processes wait, let each of them hold a slot three times, and return their events."""
+
     def visit(name: int) -> None:
         for turn in range(3):
             work(config, events, f"{name}.{turn}", 0.02)
 
-    config = settings(tmp_path / "t", limit=4, wait=120)
     with contextlib.ExitStack() as slots:
-        for number in range(4):
+        for number in range(config.limit):
             slots.enter_context(call(config, f"first {number}"))
-        processes = [start(visit, name) for name in range(40)]
-        events.wait_for(*(f"waits {name}.0" for name in range(40)))
-    for process in processes:
+        started = [start(visit, name) for name in range(processes)]
+        events.wait_for(*(f"waits {name}.0" for name in range(processes)))
+    for process in started:
         process.join()
         assert process.exitcode == 0
+    return [line.split() for line in events.all()]
 
-    lines = [line.split() for line in events.all()]
+
+def test_at_most_four_of_forty_processes_hold_a_slot(tmp_path: Path, events: Events, start) -> None:
+    lines = visits(settings(tmp_path / "t", limit=4, wait=120), events, start, processes=40)
     inside = list(itertools.accumulate({"in": 1, "out": -1}.get(event, 0) for event, _ in lines))
-    assert max(inside) == 4 and inside[-1] == 0
-    place = {(event, name): position for position, (event, name) in enumerate(lines)}
-    overtaken = [
-        sum(
-            1
-            for event, other in lines[since : place["in", name]]
-            if event == "comes" and place["in", other] < place["in", name]
-        )
-        for (event, name), since in place.items()
-        if event == "waits"
-    ]
-    assert len(overtaken) >= 40
-    # None is overtaken in taking slots; a process may be slow to write its line, while those in the other slots do.
-    assert max(overtaken) <= 4
+    assert max(inside) <= 4 and inside[-1] == 0
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["slot-00", "slot-01", "slot-02", "slot-03"]
+
+
+def test_no_process_overtakes_a_waiting_one(tmp_path: Path, events: Events, start) -> None:
+    """With one slot, the lines "in" are in the order in which the processes got it."""
+    lines = visits(settings(tmp_path / "t", limit=1, wait=120), events, start, processes=12)
+    place = {(event, name): position for position, (event, name) in enumerate(lines)}
+    waits = {name: position for (event, name), position in place.items() if event == "waits"}
+    assert len(waits) >= 12
+    for name, position in waits.items():
+        later = [other for event, other in lines[position:] if event == "comes"]
+        assert all(place["in", other] > place["in", name] for other in later)
 
 
 def test_a_free_slot_goes_to_the_oldest_ticket(tmp_path: Path) -> None:
