@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def test_more_cpus_than_the_server_has(cpi, stemcell):
 def test_missing_network_acl(host, cpi, stemcell):
     refused = refusal(cpi, "create_vm", *vm(stemcell, network={"security_groups": ["nope"]}))
     assert refused.type == CLOUD
-    hint = "remove security_groups" if host.type == "lxd" else "incus network acl list"
+    hint = "Remove security_groups" if host.type == "lxd" else "incus network acl list"
     assert hint in refused.message
 
 
@@ -173,6 +174,37 @@ def test_unavailable_pool_fails_at_once(host, cpi, stemcell, unavailable_pool):
     cpi.config["server"]["storage_pool_name"] = unavailable_pool
     [problem] = [check for check in json.loads(cpi.run_program("doctor", "--json").stdout) if check["status"] == "fail"]
     assert problem["message"] == "unavailable is unavailable" and "tries again" in problem["hint"]
+
+
+@pytest.fixture
+def small_pool(host: server.Facts) -> Iterator[str]:
+    """A pool of 64 MiB."""
+
+    def run(*command: str) -> None:
+        subprocess.run(enter_command(host.name, *command), check=True)
+
+    run("mkdir", "/srv/small")
+    run("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/srv/small")
+    server.client(host.name, "storage", "create", "small", "dir", "source=/srv/small")
+    yield "small"
+    server.client(host.name, "storage", "delete", "small")
+    run("umount", "/srv/small")
+    run("rmdir", "/srv/small")
+
+
+def test_image_that_is_larger_than_the_space_of_the_pool(host, cpi, small_pool, tmp_path, restricted_certificate):
+    disk, image = tmp_path / "root.img", tmp_path / "large-image"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=full", disk, "300M"], check=True)
+    with tarfile.open(image, "w:gz", compresslevel=1) as tar:
+        tar.add(disk, "root.img")
+    arguments = str(image), {**STEMCELL, "disk": 300}
+    cpi.config["server"]["storage_pool_name"] = small_pool
+    for certificate in {}, restricted_certificate:
+        cpi.config["server"].update(certificate)
+        refused = refusal(cpi, "create_stemcell", *arguments)
+        assert refused.type == NO_SPACE
+        assert re.search(r"image has 30\d MiB, and storage pool small has 6\d MiB free\. Free space", refused.message)
+        assert cpi.last.requests == 3, "no upload"
 
 
 def test_full_image_directory_is_no_disk_space(host, cpi, tmp_path):

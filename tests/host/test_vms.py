@@ -237,7 +237,7 @@ def test_rejects_second_vm_with_same_address(host, cpi, stemcell_cids):
     with pytest.raises(CallError) as exc_info:
         create(cpi, stemcell_cids["jammy"])
     cpi.call("delete_vm", cid)
-    assert IP in exc_info.value.message and "shows the instance with this address" in exc_info.value.message
+    assert IP in exc_info.value.message and "Look for the instance with this address" in exc_info.value.message
 
 
 def test_missing_stemcell(cpi):

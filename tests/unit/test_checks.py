@@ -344,7 +344,7 @@ def test_rejects_a_target_in_a_restricted_project(context, wire, responses):
     [result] = project.project(context, context.features)
     assert "does not allow server.target" in result.message
     command = "project set prod restricted.cluster.target=allow"
-    assert result.hint == f"`lxc {command}` or `incus {command}`"
+    assert result.hint == f"Run `lxc {command}` or `incus {command}`"
 
 
 def pool(driver, *, free=100.0, total=200.0, **fields):

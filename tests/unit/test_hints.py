@@ -17,6 +17,13 @@ def test_every_hint_renders_with_and_without_fields(code):
     assert all(f"<{name}>" in with_fields for name in names)
 
 
+@pytest.mark.parametrize("code", hints.HINTS)
+def test_every_hint_begins_with_an_instruction(code):
+    """A word such as Run or Set, and no command line that a reader has to interpret first."""
+    assert re.match(r"[A-Z][a-z]+ ", hints.HINTS[code])
+    assert not re.match(r"(The|A|An|If|It|To|In|This) ", hints.HINTS[code])
+
+
 @pytest.mark.parametrize(
     "server, commands",
     [
