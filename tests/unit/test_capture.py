@@ -117,6 +117,18 @@ def test_contains_the_error_of_a_failed_call(tmp_path, wire, clock, log):
     assert call["stdout"]["error"]["type"] == "Bosh::Clouds::VMNotFound"
 
 
+def test_redacts_a_long_error_before_it_is_cut(tmp_path, wire, clock, log):
+    def fail(clock, transport):
+        raise errors.CloudError("x" * 996 + "sesame" + "y" * 2000)
+
+    arguments = {"config": CONFIG, "directory": str(tmp_path / "captures"), "clock": clock, "transport": wire}
+    with pytest.raises(errors.CloudError):
+        capture.call(fail, REQUEST, **arguments, log=log)
+    [path] = (tmp_path / "captures").iterdir()
+    message = load(path)["calls"][0]["stdout"]["error"]["message"]
+    assert "x**** ... y" in message
+
+
 @pytest.mark.parametrize("directory", ["/dev/null/captures", "\0"], ids=["not-a-directory", "invalid"])
 def test_warns_when_the_capture_cannot_be_written(directory, wire, clock, log, responses):
     wire.script(("GET /1.0/instances/vm-1", responses.sync("here")), ("GET /1.0", responses.sync(SERVER)))

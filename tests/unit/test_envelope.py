@@ -13,12 +13,20 @@ from bosh_lxd_cpi.lxd.envelope import Response, WaitEnded, error_for, parse
 from bosh_lxd_cpi.lxd.transport import HttpResponse
 
 
-def read(response: HttpResponse) -> Response:
-    return parse(response, what="reading x", endpoint="GET /1.0/x", fields={"pool": "fast"})
+def read(response: HttpResponse, redact=str) -> Response:
+    return parse(response, what="reading x", endpoint="GET /1.0/x", fields={"pool": "fast"}, redact=redact)
 
 
 def refusal(text: str, status: int = 500) -> errors.CloudError:
     return error_for(text, status=status, what="making x", fields={"pool": "fast"})
+
+
+def test_redacts_a_foreign_body_before_its_start_is_quoted():
+    secret = "s3cret-password"
+    body = b"x" * 190 + secret.encode()
+    with pytest.raises(errors.UnexpectedResponse) as raised:
+        read(HttpResponse(200, {}, body), lambda text: text.replace(secret, "***"))
+    assert raised.value.brief.endswith("xxx***")
 
 
 def test_returns_metadata_and_etag(responses):

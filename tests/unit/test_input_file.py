@@ -40,7 +40,7 @@ def test_rejects_directories_and_fifos(tmp_path):
         (tmp_path, "cannot be read: Is a directory"),
         (tmp_path / "fifo", "fifo cannot be read: it is not a regular file"),
         (Path("/dev/zero"), "/dev/zero cannot be read: it is not a regular file"),
-        (tmp_path / ("x" * 300), r"x\.\.\. cannot be read: File name too long"),
+        (tmp_path / ("x" * 300), "path is too long for a message, cannot be read: File name too long"),
         (tmp_path / "\0", "cannot be read: embedded null byte"),
         (tmp_path / "\ud800", "cannot be read: .*surrogates not allowed"),
     ):

@@ -90,6 +90,18 @@ def test_hides_every_line_of_a_secret(log):
     assert log.redact("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
 
 
+def test_cuts_an_excerpt_after_the_redaction(log):
+    log.hide(["s3cret-password"])
+    assert log.excerpt("a s3cret-password", 8) == "a <redac"
+
+
+def test_hides_secrets_in_the_name_of_the_call():
+    log = Log("x" * 110 + " s3cret-password", stream=io.StringIO())
+    log.hide(["s3cret-password"])
+    log.warn("first")
+    assert "x <redacted: first" in said(log)[0]
+
+
 def test_ignores_short_secrets(log):
     log.hide(["", "*", "abc", "     ", "a\n    \nb"])
     assert log.redact("a * b abc      d") == "a * b abc      d"

@@ -193,17 +193,20 @@ class WaitEnded(errors.ServerError):
     """An error under status 200: the wait for an operation ended after its headers had been sent."""
 
 
-def parse(response: HttpResponse, *, what: str, endpoint: str, fields: Mapping[str, str]) -> Response:
+def parse(
+    response: HttpResponse, *, what: str, endpoint: str, fields: Mapping[str, str], redact: Callable[[str], str]
+) -> Response:
     """Return the content of an envelope.
 
-    `what` and `endpoint` name the request in errors, `fields` fill their hints. Raises the ServerError or CloudError
-    that fits the refusal, UnexpectedResponse for a body without envelope or with fields of other types.
+    `what` and `endpoint` name the request in errors, `fields` fill their hints. `redact` removes secrets from a body
+    without envelope, before its start is quoted. Raises the ServerError or CloudError that fits the refusal,
+    UnexpectedResponse for a body without envelope or with fields of other types.
     """
     try:
         body = json.loads(response.body)
         kind = body["type"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        text = response.body[:200].decode("utf-8", "replace").strip() or "an empty body"
+        text = redact(response.body.decode("utf-8", "replace"))[:200].strip() or "an empty body"
         error = BY_PROXY_STATUS.get(response.status, errors.UnexpectedResponse)
         source = f"the response to {endpoint} (HTTP {response.status}) is not from LXD or Incus"
         raise error(f"{what}: {source}: {text}") from None

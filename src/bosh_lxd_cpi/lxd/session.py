@@ -88,7 +88,13 @@ class Session:
                 )
                 seconds = self.deadline.clock.monotonic() - started
                 self.log.debug(f"{method} {path}: status {response.status} after {seconds:.3f} s")
-                content = envelope.parse(response, what=what, endpoint=f"{method} {path}", fields=fields or {})
+                content = envelope.parse(
+                    response,
+                    what=what,
+                    endpoint=f"{method} {path}",
+                    fields=fields or {},
+                    redact=self.log.redact,
+                )
                 self.project_is_visible = (
                     self.project_is_visible or method != "GET" or PROJECT_PATHS.match(path) is not None
                 )

@@ -49,18 +49,19 @@ def call(
     continues. Raises what `act` raises.
     """
     start, recording_clock, recorder = clock.time(), RecordingClock(clock), Recorder(transport, clock)
-    response = b"null"
+    result: Any = None
+    failure: BaseException | None = None
     try:
         result = act(recording_clock, recorder)
-        response = rpc.success(result)
         return result
     except BaseException as error:
-        response = rpc.failure(error)
+        failure = error
         raise
     finally:
         with _warning_on_error(log):
             secrets = (*config.secrets(), *(getattr(config.server, name) for name in CERTIFICATES))
             redactor = Redactor((request.arguments, request.context), secrets)
+            response = rpc.failure(failure, redact=redactor.redact_string) if failure else rpc.success(result)
             interactions = recorder.interactions(redactor)
             stdin = {"method": request.method, "arguments": request.arguments, "context": request.context}
             record = {
@@ -75,7 +76,7 @@ def call(
             server = _server_description(interactions, transport, project=config.server.project_name)
             recorded = {"at": _utc(start), "cpi": __version__, "server": server}
             document = {"format": FORMAT, "recorded": recorded, "synthetic": None, "calls": [record]}
-            path = os.path.join(directory, _file_name(request, start))
+            path = os.path.join(directory, _file_name(log.redact(f"{request.method}-{request.id}"), start))
             os.makedirs(directory, mode=0o700, exist_ok=True)
             write_file(path, format_document(document), mode=0o600)
             log.debug(f"wrote a capture of this call to {path}")
@@ -133,9 +134,9 @@ def describe(server: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _file_name(request: Request, start: float) -> str:
+def _file_name(call: str, start: float) -> str:
     """Return a name such as 20260131T100000Z-create_vm-cpi-123456-1a2b3c4d.json."""
-    label = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.method}-{request.id}")[:100]
+    label = re.sub(r"[^A-Za-z0-9_-]", "-", call)[:100]
     timestamp = _utc(start).replace(":", "").replace("-", "")
     return f"{timestamp}-{label}-{os.urandom(4).hex()}.json"
 

@@ -79,7 +79,7 @@ def _serve(request: rpc.Request, argv: list[str], environ: Mapping[str, str]) ->
     from bosh_lxd_cpi.runtime import signals
     from bosh_lxd_cpi.runtime.log import Log
 
-    log = Log(f"{request.method[:60]} {request.id[:60]}")
+    log = Log(f"{request.method} {request.id}")
     try:
         with signals.interruptible():
             return rpc.success(dispatch.call(request, config_path=config_path(argv), environ=environ, log=log))

@@ -41,6 +41,7 @@ def call(
     """
     if request.method == "info":
         return methods.info()
+    _hide_secrets(request, log)
     if request.method == "ping":
         return "pong"
     if request.method == "calculate_vm_cloud_properties":
@@ -48,7 +49,7 @@ def call(
         return methods.calculate_vm_cloud_properties(request.arguments[0])
     method = METHODS.get(request.method)
     if method is None:
-        raise errors.MethodNotImplemented(f"this CPI has no method {request.method[:60]}")
+        raise errors.MethodNotImplemented(f"this CPI has no method {log.excerpt(request.method, 60)}")
     _check_arguments(request, method.min_arguments, method.max_arguments)
     config = _load_config(request, config_path, log)
     with contextlib.ExitStack() as stack:
@@ -70,18 +71,22 @@ def _check_arguments(request: Request, minimum: int, maximum: int) -> None:
         raise errors.BadRequest(f"{request.method} takes {number} arguments, not {len(request.arguments)}")
 
 
-def _load_config(request: Request, path: str, log: Log) -> Config:
-    from bosh_lxd_cpi.config import schema
+def _hide_secrets(request: Request, log: Log) -> None:
     from bosh_lxd_cpi.runtime.log import secrets_in
 
     log.hide(secrets_in(request.arguments))
     log.hide(secrets_in(request.context))
+
+
+def _load_config(request: Request, path: str, log: Log) -> Config:
+    from bosh_lxd_cpi.config import schema
+
     ignored: list[str] = []
     config = schema.load(path, request.context, warn=log.warn, ignore=ignored.append)
     log.hide(config.secrets())
     log.set_level(config.log_level)
     for key in ignored:
-        log.debug(f"the key {key[:60]} of the request's context is ignored, because it is not a property")
+        log.debug(f"the key {log.excerpt(key, 60)} of the request's context is ignored, because it is not a property")
     return config
 
 

@@ -45,7 +45,7 @@ def parse(raw: bytes) -> Request:
     try:
         document = json.loads(raw.decode())
     except (ValueError, RecursionError) as failure:
-        raise errors.BadRequest(f"the request on stdin is not JSON: {str(failure)[:200]}") from None
+        raise errors.BadRequest(f"the request on stdin is not JSON: {failure}") from None
     if not isinstance(document, dict):
         raise errors.BadRequest(f"the request on stdin must be a JSON object, not {type(document).__name__}")
     method, arguments, context = document.get("method"), document.get("arguments"), document.get("context")

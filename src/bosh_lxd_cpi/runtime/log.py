@@ -22,6 +22,7 @@ SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 """Matches the keys of secrets. The short words count at the end only: limits.cpu.pin_strategy is no secret."""
+NAME_LENGTH = 120
 SHORTEST_SECRET = 4
 """Characters. Shorter values such as "*" are no secrets, and to replace them would garble every line."""
 
@@ -72,7 +73,7 @@ def forms_of(text: str) -> set[str]:
 
 
 class Log:
-    """The log of one call. `name` is its method and request id."""
+    """The log of one call. `name` is its method and request id; a line has at most NAME_LENGTH characters of it."""
 
     def __init__(self, name: str, *, level: str = "info", stream: TextIO | None = None) -> None:
         self._name, self._stream = name, stream or sys.stderr
@@ -95,6 +96,10 @@ class Log:
             text = text.replace(secret, REDACTED)
         return text
 
+    def excerpt(self, text: str, length: int) -> str:
+        """Return the start of a text of others. `redact` finds only whole secrets, so it comes first."""
+        return self.redact(text)[:length]
+
     def debug(self, text: str) -> None:
         self._write("debug", text)
 
@@ -111,6 +116,7 @@ class Log:
         if LEVELS.index(level) < self._threshold:
             return
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        name = self.excerpt(self._name, NAME_LENGTH)
         with contextlib.suppress(OSError, ValueError):  # a closed or full stderr must not end the call
             for line in self.redact(text).splitlines():
-                print(f"{now} {level:5} {self._name}: {line}", file=self._stream, flush=True)
+                print(f"{now} {level:5} {name}: {line}", file=self._stream, flush=True)

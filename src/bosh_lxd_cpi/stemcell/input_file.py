@@ -46,7 +46,7 @@ class InputFile:
         return block
 
     def _read_error(self, reason: str) -> InvalidStemcell:
-        path = self.path if len(self.path) < 200 else f"{self.path[:200]}..."
+        path = self.path if len(self.path) < 200 else "the image, whose path is too long for a message,"
         return InvalidStemcell(f"{path} cannot be read: {reason}")
 
 

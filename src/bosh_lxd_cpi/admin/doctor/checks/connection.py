@@ -172,7 +172,8 @@ def _server_info(context: CheckContext, response: HttpResponse) -> Server | Chec
     """Return the server's properties, or a failure if the response is not one of LXD or Incus."""
     try:
         what = "reading the server's properties"
-        document = envelope.parse(response, what=what, endpoint="GET /1.0", fields={}).metadata
+        redact = context.log.redact
+        document = envelope.parse(response, what=what, endpoint="GET /1.0", fields={}, redact=redact).metadata
     except errors.CloudError as failure:
         return context.fail("server", failure.brief, "unreachable" if failure.transient else "tls")
     if not isinstance(document, dict) or "api_extensions" not in document:
