@@ -172,6 +172,13 @@ HINTS = {
     "no_acl_support": "Remove security_groups from the network's cloud_properties, or filter the whole bridge with"
     " `{client} network set NETWORK security.acls=ACL`: LXD supports network ACLs for single VMs only on OVN networks",
     # instances and disks
+    "unknown_option": "Remove {key} from {setting}, or upgrade the server, which does not know this option: LXD 6.7 and"
+    " later know boot.mode; LXD 5.15 to 6.6 and Incus know security.csm; in server.instance_config, the CPI translates"
+    " one into the other",
+    "unknown_device_option": "Remove {key} of {device} from cloud_properties.devices or from the network's"
+    " cloud_properties, or upgrade the server, which does not know this option",
+    "unknown_volume_option": "Remove {key} from config in the disk's cloud_properties, or use a pool with a driver that"
+    " knows this option",
     "protected": "Run `{client} config set {vm} security.protection.delete=false --project {project}` (on LXD 5.0 only"
     " after `{client} stop --force {vm} --project {project}`), and remove the option from the profile if it is set"
     " there",

@@ -119,6 +119,21 @@ def test_more_cpus_than_the_server_has(cpi, stemcell):
     assert "cpu or instance_type" in refused.message
 
 
+def test_unknown_option_names_its_setting(cpi, stemcell):
+    unknown = {"security.no_such_option": "1"}
+    for properties, setting in ({"config": unknown}, "cloud_properties.config"), ({}, "server.instance_config"):
+        cpi.config["server"]["instance_config"] = {"default": unknown}
+        refused = refusal(cpi, "create_vm", *vm(stemcell, **properties))
+        assert (refused.type, refused.ok_to_retry) == (CLOUD, False)
+        assert f"Remove security.no_such_option from {setting}, or upgrade the server" in refused.message
+    del cpi.config["server"]["instance_config"]
+    for arguments, option in (
+        (("create_vm", *vm(stemcell, devices={"extra0": {"type": "none", "nope": "1"}})), "nope of extra0"),
+        (("create_disk", 16, {"config": {"nope": "1"}}, ""), "nope from config in the disk's cloud_properties"),
+    ):
+        assert f"Remove {option}" in refusal(cpi, *arguments).message
+
+
 def test_missing_network_acl(host, cpi, stemcell):
     refused = refusal(cpi, "create_vm", *vm(stemcell, network={"security_groups": ["nope"]}))
     assert refused.type == CLOUD

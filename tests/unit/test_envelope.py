@@ -255,6 +255,14 @@ TEXTS = [
         "no_acl_support",
     ),
     (
+        'Invalid devices: Device validation failed for "eth0": Invalid device option "queue.disc"',
+        errors.CloudError,
+        "unknown_device_option",
+    ),
+    ('Unknown configuration key: "x"', errors.CloudError, "unknown_option"),
+    ("Invalid config: Unknown configuration key: boot.mode", errors.CloudError, "unknown_option"),
+    ('Invalid option for volume "vol-p-1" option "zfs.blocksize"', errors.ServerError, "unknown_volume_option"),
+    (
         "Operation exited uncleanly or was unable to report its status",
         errors.OperationNotFound,
         "",
@@ -428,7 +436,6 @@ def test_maps_a_missing_object_to_not_found(text):
     "text",
     [
         "Block volumes cannot be shrunk",
-        'Unknown configuration key: "x"',
         "Invalid devices: x",
         "Source image size (1) exceeds specified volume size (2)",
         "Target only allowed when clustered",

@@ -98,6 +98,9 @@ def create_vm(  # noqa: PLR0917  BOSH passes arguments by position
             raise errors.VMCreationFailed(str(failure), ok_to_retry=True) from failure
         if failure.code == "dns_name_taken":
             failure.fields["network"] = " ".join(networks.shared_parents)
+        if failure.code == "unknown_option":
+            in_properties = failure.fields["key"] in properties.config
+            failure.fields["setting"] = "cloud_properties.config" if in_properties else "server.instance_config"
         raise _as_creation_failure(failure) from failure
     return [cid, answer]
 

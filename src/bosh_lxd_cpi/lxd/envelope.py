@@ -101,6 +101,15 @@ ERROR_PATTERNS = (
     ErrorPattern(r"Network ACL .*(not found|not exist|doesn't exist)", errors.CloudError, "no_acl"),
     ErrorPattern(r"Invalid device option \"security\.acls\"", errors.CloudError, "no_acl_support"),
     ErrorPattern(
+        r"validation failed for \"(?P<device>[^\"]+)\": Invalid device option \"(?P<key>[^\"]+)\"",
+        errors.CloudError,
+        "unknown_device_option",
+    ),
+    ErrorPattern(r"Unknown configuration key: \"?(?P<key>[^\" ]+)", errors.CloudError, "unknown_option"),
+    ErrorPattern(
+        r"Invalid option for volume .* option \"(?P<key>[^\"]+)\"", errors.ServerError, "unknown_volume_option"
+    ),
+    ErrorPattern(
         r"Failed loading (managed )?network|Failed to load network|network .* not found"
         r"|Parent device .* (doesn't|does not) exist",
         errors.CloudError,
