@@ -94,6 +94,12 @@ def test_sends_no_request_when_the_drive_lacks_the_disk(context, settings_file):
     legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
 
 
+def test_ignores_a_vm_whose_drive_was_removed(context, wire, responses, settings_file):
+    vm = {**instance("vol-c-old"), "devices": {}}
+    wire.script(("GET /1.0", responses.sync(INCUS)), (f"GET {VM}", responses.sync(vm)))
+    legacy_config_drive.remove_disk(context(), "vm-1", "vol-p-1")
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", "null", '{"disks": null}', '{"disks": {"persistent": null}}', "\xff"]
 )

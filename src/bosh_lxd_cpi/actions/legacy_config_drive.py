@@ -50,6 +50,9 @@ def remove_disk(context: Context, vm: str, disk: str) -> None:
     except (OSError, ValueError, LookupError, TypeError):
         return
     features, instance = context.features(), context.client.instance(vm)
+    if naming.CONFIG_DEVICE not in instance.devices:
+        context.log.warn(f"{vm} has no device {naming.CONFIG_DEVICE}, so its config drive is not replaced")
+        return
     for name, (path, device) in DISK_PATHS.items():
         if settings["disks"].get(name) == path:
             settings["disks"][name] = disks.path(device, kind=features.kind)
