@@ -3,7 +3,10 @@ from __future__ import annotations
 import fcntl
 import importlib
 import inspect
+import io
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from bosh_lxd_cpi.model import naming
 from bosh_lxd_cpi.protocol import dispatch, methods, rpc
 from bosh_lxd_cpi.protocol.methods import METHODS
 from bosh_lxd_cpi.protocol.rpc import Request
-from bosh_lxd_cpi.runtime import throttle
+from bosh_lxd_cpi.runtime import signals, throttle
 
 OFFLINE = {"info", "ping", "calculate_vm_cloud_properties"}
 DIRECTORS = {
@@ -54,6 +57,7 @@ def call(tmp_path: Path, clock, wire, log) -> Callable[..., Any]:
         tree = {
             "server": {"url": "unix:///run/lxd", "project_name": "prod"},
             "agent": {"mbus": "nats://u:sesame@h"},
+            "throttle_config": {"path": str(tmp_path / "locks")},
             **(changed or {}),
         }
         (tmp_path / "cpi.json").write_text(json.dumps(tree), encoding="utf-8")
@@ -93,6 +97,22 @@ def test_unknown_method_is_not_implemented(call, name):
     with pytest.raises(errors.MethodNotImplemented, match=r"^this CPI has no method ") as raised:
         call(name)
     assert len(raised.value.brief) < 100
+
+
+class InterruptedStream(io.StringIO):
+    """Sends a signal when the last line of a call is written."""
+
+    def write(self, text: str) -> int:
+        if "requests in" in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().write(text)
+
+
+def test_signal_after_the_result_does_not_hide_it(call, wire, responses, log):
+    wire.script(("POST /1.0/storage-pools/default/volumes/custom", responses.sync()))
+    log._stream = InterruptedStream()
+    with signals.interruptible():
+        assert call("create_disk", 16, {}).startswith("vol-p-")
 
 
 def test_ping_needs_no_server(call):

@@ -33,6 +33,18 @@ def test_ignores_signals_afterwards():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_ignores_signals_after_the_result():
+    with signals.interruptible():
+        signals.ignore()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_leaves_the_handlers_of_others():
+    before = signal.signal(signal.SIGTERM, handler := lambda *_: None)
+    signals.ignore()
+    assert signal.signal(signal.SIGTERM, before) is handler
+
+
 def uninterruptible() -> str:
     os.kill(os.getpid(), signal.SIGTERM)
     return "done"

@@ -145,6 +145,7 @@ def _act(call: Call, *, clock: Clock, transport: Transport) -> Any:
     """Run the action. Errors get the fields for their hints that only the call knows."""
     from bosh_lxd_cpi.actions.context import Context
     from bosh_lxd_cpi.lxd.client import Client
+    from bosh_lxd_cpi.runtime import signals
     from bosh_lxd_cpi.runtime.clock import Deadline
 
     request, log = call.request, call.log
@@ -155,7 +156,9 @@ def _act(call: Call, *, clock: Clock, transport: Transport) -> Any:
     action = getattr(importlib.import_module(f"bosh_lxd_cpi.actions.{module}"), function)
     started = clock.monotonic()
     try:
-        return action(context, *request.arguments)
+        result = action(context, *request.arguments)
+        signals.ignore()  # an error instead of the result would hide a new object from BOSH
+        return result
     except errors.CpiError as failure:
         failure.fields = {**context.hint_fields(), **failure.fields}
         raise

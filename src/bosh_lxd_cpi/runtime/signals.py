@@ -30,6 +30,12 @@ def interruptible(*, keep_ignored: bool = False) -> Iterator[None]:
         _ignore()
 
 
+def ignore() -> None:
+    """Ignore signals for the rest of the context `interruptible`: the result exists and has to reach BOSH."""
+    if signal.getsignal(signal.SIGTERM) is _interrupt:
+        _ignore()
+
+
 def uninterruptible(function: CodeType) -> None:
     """Ignore signals while this function, or a function that it calls, runs.
 
