@@ -230,7 +230,7 @@ def test_calls_fail_with_a_hint_without_quorum(cluster):
     with (
         clusters.unavailable(cluster.name, FAILED, "killed"),
         clusters.unavailable(cluster.name, OTHER, "killed"),
-        pytest.raises(CallError, match=r"In a cluster, more than half of the database members have to run"),
+        pytest.raises(CallError, match=r"Start the other database members, because more than half of them have to run"),
     ):
         cluster.cpi.call("has_vm", vm)
     for member in (FAILED, OTHER):
