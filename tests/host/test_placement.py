@@ -112,7 +112,7 @@ def test_explains_target_that_no_member_has(cluster, target, network, message):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("node9", "cluster list.*target"),
+        ("node9", "target: .*cluster list"),
         ("@nobody", "there is no cluster member in @nobody. .*cluster group list"),
         ("@empty", "there is no cluster member in @empty. .*cluster group list"),
     ],
