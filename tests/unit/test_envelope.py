@@ -260,6 +260,7 @@ TEXTS = [
         "unknown_device_option",
     ),
     ('Unknown configuration key: "x"', errors.CloudError, "unknown_option"),
+    ('"no.such.key" isn\'t supported for "virtual-machine"', errors.CloudError, "unknown_option"),
     ("Invalid config: Unknown configuration key: boot.mode", errors.CloudError, "unknown_option"),
     ('Invalid option for volume "vol-p-1" option "zfs.blocksize"', errors.ServerError, "unknown_volume_option"),
     (

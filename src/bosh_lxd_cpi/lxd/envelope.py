@@ -106,6 +106,10 @@ ERROR_PATTERNS = (
         "unknown_device_option",
     ),
     ErrorPattern(r"Unknown configuration key: \"?(?P<key>[^\" ]+)", errors.CloudError, "unknown_option"),
+    # LXD 6.8 and later
+    ErrorPattern(
+        r"\"(?P<key>[^\"]+)\" (isn't|is not) supported for \"virtual-machine\"", errors.CloudError, "unknown_option"
+    ),
     ErrorPattern(
         r"Invalid option for volume .* option \"(?P<key>[^\"]+)\"", errors.ServerError, "unknown_volume_option"
     ),
