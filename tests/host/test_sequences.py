@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.host import server
@@ -112,3 +114,25 @@ def test_failed_create_can_be_repeated_with_same_address(cpi, create, stemcell_c
     vm = create()
     assert guests.wait(IP)["user_data"]["vm"]["id"] == vm
     cpi.call("delete_vm", vm)
+
+
+@pytest.mark.every_server
+def test_all_methods_work_for_a_paused_vm(host, cpi, create):
+    def pause(vm: str) -> None:
+        server.client(host.name, "pause", vm, "--project", host.project)
+
+    vm = create()
+    disk = cpi.call("create_disk", 16, {}, vm)
+    cpi.call("attach_disk", vm, disk)
+    pause(vm)
+    assert cpi.call("has_vm", vm) is True and cpi.call("get_disks", vm) == [disk]
+    cpi.call("set_vm_metadata", vm, {"name": "db/0"})
+    cpi.call("delete_snapshot", cpi.call("snapshot_disk", disk, {}))
+    cpi.call("detach_disk", vm, disk)
+    cpi.call("attach_disk", vm, disk)
+    cpi.call("reboot_vm", vm)
+    document = server.client(host.name, "query", f"/1.0/instances/{vm}?project={host.project}").stdout
+    assert json.loads(document)["status"] == "Running"
+    pause(vm)
+    cpi.call("delete_vm", vm)
+    cpi.call("delete_disk", disk)
