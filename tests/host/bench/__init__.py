@@ -1,0 +1,1 @@
+"""bin/bench: measurements of the CPI on a real server that it starts and deletes."""
