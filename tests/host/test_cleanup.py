@@ -289,7 +289,8 @@ def test_detects_director_of_create_env(host, cpi, image, factory):
 @pytest.mark.every_server
 def test_lists_all_resources_and_orphan_disks(host, cpi, image, factory):
     before = names(host)
-    vm, _ = cpi.call("create_vm", "a", image, VM, {"n": manual_network("10.245.0.61")}, [], environment())
+    properties = {**VM, "root_disk": 10240}
+    vm, _ = cpi.call("create_vm", "a", image, properties, {"n": manual_network("10.245.0.61")}, [], environment())
     try:
         cpi.call(
             "set_vm_metadata", vm, {"director": "my-bosh", "deployment": "db", "job": "pg", "index": "0", "id": "x"}
@@ -328,7 +329,7 @@ def test_lists_all_resources_and_orphan_disks(host, cpi, image, factory):
     volume_names = (f"vol-c-{vm[3:]}", f"vol-e-{vm[3:]}")
     assert resources.keys() - before == {vm, *volume_names, attached, orphan, snapshot, legacy}
     owner = ("kind", "director", "deployment", "instance")
-    assert fields(vm, *owner, "size", "state", "pool") == ("vm", UUID, "db", "pg/0", 32, "", "default")
+    assert fields(vm, *owner, "size", "state", "pool") == ("vm", UUID, "db", "pg/0", 10240, "", "default")
     assert [fields(cid, *owner, "used_by") for cid in volume_names] == [
         (kind, UUID, "db", "pg/0", [vm]) for kind in ("config", "ephemeral")
     ]
@@ -448,7 +449,7 @@ def test_continuous_cleanup_does_not_break_create_vm(host, cpi, image, factory, 
     for cid in vms:
         cpi.call("delete_vm", cid)
     assert created == {prefix + cid[3:] for cid in vms for prefix in ("vm-", "vol-c-", "vol-e-")}
-    assert len(runs) >= 20 and {run.returncode for run in runs} == {0}
+    assert {run.returncode for run in runs} == {0}
     assert all(": removed 0, " in run.stdout for run in runs)
     assert any(" being created" in run.stdout for run in runs), "no run coincided with create_vm"
 
