@@ -75,7 +75,7 @@ class ResourceFactory:
                     **config,
                 },
                 "devices": {
-                    "root": {"type": "disk", "path": "/", "pool": "default", "size": "32MiB"},
+                    "root": {"type": "disk", "path": "/", "pool": "default"},
                     **{
                         device: {"type": "disk", "pool": "default", "source": volume}
                         for device, volume in volume_names.items()
