@@ -48,7 +48,7 @@ NOT_RUN = {
     r"sgdisk |lsblk |mkfs|zpool |mkdir -p /srv|echo .UUID": DISK,
     r"(lxc|incus) storage create default (zfs|btrfs) source": DISK,
     r"scp |ssh |incus remote ": OTHER_MACHINE,
-    r"(lxc|lxd|incus) cluster ": "it needs a cluster",
+    r"(lxc|lxd|incus) (cluster |.* --target )": "it needs a cluster",
     r"genesis |safe ": "it needs Genesis",
     r"lxc auth |util generate_certs && util init_lxd --identity": "it needs LXD 5.21.3, 6.2 or later",
     r"address=": "a line of the configuration of dnsmasq",
