@@ -291,7 +291,7 @@ def test_missing_vm_raises_vm_not_found(cpi):
 def test_keeps_failed_vm_if_configured(host, cpi, stemcell_cids):
     vm, _ = create(cpi, stemcell_cids["jammy"])
     cpi.config["keep_failed_vms"] = True
-    with pytest.raises(CallError, match="Look at vm-[0-9a-f-]+, which still exists") as exc_info:
+    with pytest.raises(CallError, match=r"Look at vm-[0-9a-f-]+, which still exists") as exc_info:
         create(cpi, stemcell_cids["jammy"])
     failed = exc_info.value.message.partition("Look at ")[2].partition(",")[0]
     assert instance_on_server(host, failed)["config"]["user.bosh.state"] == "failed"
