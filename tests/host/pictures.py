@@ -61,7 +61,7 @@ def deploy_bosh() -> tuple[str, str]:
 
 
 def lines(picture: str) -> list[str]:
-    """Return the lines of a picture without what differs between runs: numbers, names, letters of disks, dots of progress."""
+    """Return the lines of a picture without numbers, names, letters of disks and dots of progress, which differ."""
     return [
         re.sub(r"(?<=/dev/sd)[a-z]|[0-9a-f]{6,}|[-0-9a-f]{36}|\d+(\.\d+)*|fe80::\S+| ?\.\.\.+", "#", line)
         for line in terminal.text(picture)
