@@ -60,10 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("name")
     add.add_argument("--wipe", action="store_true", help="also delete its data")
     action(_list)
-    for function in (_kill, _start, _cut, _reconnect, _evacuate, _restore):
+    for function in (cluster.kill, cluster.start, cluster.cut, cluster.reconnect, cluster.evacuate, cluster.restore):
         add = action(function)
         add.add_argument("name", help="name of the cluster")
         add.add_argument("member", help="node1, node2 and so on")
+        add.set_defaults(action=lambda options, change=function: change(options.name, options.member))
     return parser
 
 
@@ -107,36 +108,6 @@ def _list(_: argparse.Namespace) -> None:
     """list all servers on this machine"""
     for facts in map(server.facts, server.names()):
         print(f"{facts.name}\t{facts.kind}\t{facts.version}\t{'running' if server.running(facts.name) else 'down'}")
-
-
-def _kill(options: argparse.Namespace) -> None:
-    """kill the daemon and the VMs of a cluster member"""
-    cluster.kill(options.name, options.member)
-
-
-def _start(options: argparse.Namespace) -> None:
-    """start the daemon of a cluster member after kill"""
-    cluster.start(options.name, options.member)
-
-
-def _cut(options: argparse.Namespace) -> None:
-    """cut a cluster member off from the network of the cluster"""
-    cluster.cut(options.name, options.member)
-
-
-def _reconnect(options: argparse.Namespace) -> None:
-    """connect a cluster member to the network of the cluster after cut"""
-    cluster.reconnect(options.name, options.member)
-
-
-def _evacuate(options: argparse.Namespace) -> None:
-    """evacuate a cluster member"""
-    cluster.evacuate(options.name, options.member)
-
-
-def _restore(options: argparse.Namespace) -> None:
-    """restore a cluster member after evacuate"""
-    cluster.restore(options.name, options.member)
 
 
 def _print(facts: server.Facts) -> None:

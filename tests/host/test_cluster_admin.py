@@ -21,18 +21,9 @@ from tests.host.processes import enter_command
 from tests.host.tiny_stemcell import Connection
 from tests.support.certificates import create_certificate
 from tests.support.clock import PastClock
+from tests.support.lab import VARIABLES
 
 FIRST, SECOND, THIRD = clusters.names(3)
-VARIABLES = """\
-lxd_project_name: boshdev
-lxd_profile_name: bosh
-lxd_network_name: boshdevbr0
-lxd_storage_pool_name: devpool
-internal_cidr: 10.250.0.0/24
-internal_gw: 10.250.0.1
-internal_ip: 10.250.0.11
-dhcp_range: 10.250.0.180-10.250.0.199
-"""
 
 
 class Cluster:

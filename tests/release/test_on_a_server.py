@@ -15,19 +15,10 @@ import pytest
 from tests.host import dhcp, machine, server, tiny_stemcell
 from tests.release import bosh_job, bosh_release
 from tests.support.certificates import create_certificate
+from tests.support.lab import VARIABLES
 
 pytestmark = pytest.mark.skipif(machine.unsupported_reason() is not None, reason=str(machine.unsupported_reason()))
 
-VARIABLES = """\
-lxd_project_name: boshdev
-lxd_profile_name: bosh
-lxd_network_name: boshdevbr0
-lxd_storage_pool_name: devpool
-internal_cidr: 10.250.0.0/24
-internal_gw: 10.250.0.1
-internal_ip: 10.250.0.11
-dhcp_range: 10.250.0.180-10.250.0.199
-"""
 STEMCELL = {
     "name": "bosh-openstack-kvm-ubuntu-noble",
     "version": "1",
