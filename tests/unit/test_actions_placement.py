@@ -4,7 +4,7 @@ import pytest
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.actions import disks, placement
-from bosh_lxd_cpi.runtime import cluster_registry
+from bosh_lxd_cpi.runtime import server_facts
 
 VOLUMES = "/1.0/storage-pools/default/volumes/custom"
 MEMBERS = "GET /1.0/cluster/members"
@@ -63,7 +63,7 @@ def test_disk_goes_to_the_member_of_its_vm_on_a_cluster(context, wire, responses
 
 def test_disk_goes_to_the_member_of_its_vm_on_a_known_cluster(context, wire, responses):
     context = context()
-    cluster_registry.remember(context.config.lock_directory(), context.config.server.url)
+    server_facts.record(context.config.lock_directory(), server_facts.CLUSTER, context.config.server.url)
     wire.script(("GET /1.0/instances/vm-1", responses.sync({"name": "vm-1", "location": "m2"})))
     assert placement.disk_target(context, "m1", "vm-1") == "m2"
 

@@ -224,9 +224,11 @@ def test_sends_nothing_to_an_unavailable_member(pruner, wire, responses):
     assert pruner.summary(0) == "removed 1, kept 1 (1 on an unavailable cluster member), failed 0"
 
 
-def test_fails_once_for_an_unavailable_member(pruner, wire, capsys):
+def test_fails_once_for_an_unavailable_member(pruner, wire, responses, capsys):
     away = [dataclasses.replace(DRIVE, location="m2", created=float(number)) for number in (1, 2, 3)]
-    wire.script((f"DELETE {VOLUME}", errors.ServerError("cluster member m2 is offline", code="member_offline")))
+    members = responses.sync([{"server_name": "m2", "status": "Offline"}])
+    failure = errors.MemberUnavailable("cluster member m2 is offline", code="member_offline")
+    wire.script((f"DELETE {VOLUME}", failure), ("GET /1.0/cluster/members", members))
     assert run(pruner, *away) == "removed 0, kept 2 (2 on an unavailable cluster member), failed 1"
     assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("cleanup: ")]) == 1
 

@@ -13,7 +13,7 @@ from bosh_lxd_cpi.lxd.client import Client
 from bosh_lxd_cpi.lxd.envelope import Response
 from bosh_lxd_cpi.lxd.features import Features, features
 from bosh_lxd_cpi.model import labels, naming
-from bosh_lxd_cpi.runtime import cluster_registry, locks
+from bosh_lxd_cpi.runtime import locks, server_facts
 from bosh_lxd_cpi.runtime.clock import Clock, Deadline
 from bosh_lxd_cpi.runtime.log import Log
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
@@ -55,7 +55,7 @@ class Context:
                 code="certificate_not_trusted",
             )
         if server_features.is_clustered:
-            cluster_registry.remember(self.config.lock_directory(), self.config.server.url)
+            server_facts.record(self.config.lock_directory(), server_facts.CLUSTER, self.config.server.url)
         return server_features
 
     def hint_fields(self) -> dict[str, str]:

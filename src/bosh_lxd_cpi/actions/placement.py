@@ -13,9 +13,8 @@ from bosh_lxd_cpi.actions.context import Context, parse_cid
 from bosh_lxd_cpi.actions.disk_lookup import locate
 from bosh_lxd_cpi.lxd import sizes
 from bosh_lxd_cpi.lxd.resources import ClusterMember
-from bosh_lxd_cpi.runtime import cluster_registry
+from bosh_lxd_cpi.runtime import server_facts
 
-ONLINE = "Online"
 NO_MEMBER = ("", "none")
 """The location of an object that is on no member: the server is no cluster, or the pool is remote."""
 
@@ -23,11 +22,10 @@ NO_MEMBER = ("", "none")
 def disk_target(context: Context, target: str, vm_cid: Any) -> str:
     """Return the member for a new disk, or "" if the server may choose: the member of the VM, or one of its target.
 
-    One request for the VM if the server can be a cluster, one for a group.
+    One request for the VM if the server can be a cluster, one for a group. A single server gets no request for the VM,
+    because every call that reads the server's properties records whether it is a cluster.
     """
-    server = context.config.server
-    is_cluster = target or server.target or len(server.urls) > 1
-    if vm_cid and (is_cluster or cluster_registry.is_known(context.config.lock_directory(), server.url)):
+    if vm_cid and _can_be_cluster(context, target):
         target = _member_of_vm(context, parse_cid(vm_cid, "vm_cid")) or target
     if not target.startswith("@"):
         return target
@@ -57,6 +55,13 @@ def vm_target(context: Context, targets: set[str], disk_cids: Any) -> str:
             code="different_targets",
         )
     return name
+
+
+def _can_be_cluster(context: Context, target: str) -> bool:
+    server, directory = context.config.server, context.config.lock_directory()
+    if target or server.target or len(server.urls) > 1:
+        return True
+    return server_facts.recorded_at(directory, server_facts.CLUSTER, server.url) is not None
 
 
 def _member_of_vm(context: Context, vm_cid: str) -> str:
@@ -91,7 +96,7 @@ def _online(members: list[ClusterMember], groups: str) -> list[ClusterMember]:
     """Return the members that are online. Raises CloudError if there is none."""
     if not members:
         raise errors.CloudError(f"there is no cluster member in {groups}", code="no_cluster_group")
-    online = [member for member in members if member.status == ONLINE]
+    online = [member for member in members if member.is_online]
     if not online:
         names = ", ".join(member.server_name for member in members)
         raise errors.CloudError(f"no cluster member in {groups} is online: {names}", code="no_member")
@@ -106,7 +111,7 @@ def _is_possible(context: Context, member: str, groups: set[str]) -> bool:
     """Return whether a VM may go to a member: it is online and in the groups, and the project allows to select it."""
     try:
         members = _in_groups(context.client.cluster_members(), groups)
-        if member not in (each.server_name for each in members if each.status == ONLINE):
+        if member not in (each.server_name for each in members if each.is_online):
             return False
         config = context.client.own_project().config
     except errors.CloudError as failure:

@@ -6,16 +6,13 @@ end of the list. A file in the lock directory has its name and the time, so that
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.lxd.transport import READ_SECONDS, ConnectionSettings, HttpResponse, HttpTransport
-from bosh_lxd_cpi.runtime import lock_files
+from bosh_lxd_cpi.runtime import server_facts
 from bosh_lxd_cpi.runtime.clock import Clock
 from bosh_lxd_cpi.runtime.log import Log
 
@@ -91,20 +88,15 @@ class FailoverTransport:
         self._transports.remove(transport)
         self._transports.append(transport)
         self._log.warn(f"{reason}; the next address is {self._transports[0].url}")
-        with contextlib.suppress(OSError):
-            lock_files.make_directory(self._directory)
-            lock_files.touch(self._path(transport.url))
+        server_facts.record(self._directory, server_facts.FAILED, transport.url)
 
     def _has_failed(self, url: str) -> bool:
         """Return whether a call failed at this address within the last minute."""
-        try:
-            seconds = self._clock.time() - lock_files.modified(self._path(url))
-        except OSError:
+        failed_at = server_facts.recorded_at(self._directory, server_facts.FAILED, url)
+        if failed_at is None:
             return False
+        seconds = self._clock.time() - failed_at
         has_failed = 0 <= seconds < MEMORY_SECONDS
         if has_failed:
             self._log.info(f"{url} failed {seconds:.0f} s ago, so the other addresses come first")
         return has_failed
-
-    def _path(self, url: str) -> str:
-        return os.path.join(self._directory, f"failed-{hashlib.sha256(url.encode()).hexdigest()[:12]}")

@@ -223,6 +223,14 @@ class ClusterMember(Resource):
     roles = Field(list, [], of=(str,))
     groups = Field(list, [], of=(str,))
 
+    @property
+    def is_online(self) -> bool:
+        return bool(self.status == "Online")
+
+    @property
+    def is_evacuated(self) -> bool:
+        return bool(self.status == "Evacuated")
+
 
 class Operation(Resource):
     """An operation in the background."""

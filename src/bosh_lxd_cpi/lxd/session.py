@@ -116,10 +116,11 @@ class Session:
         )  # the last attempt raises, so this line is for the type checker
 
     def name_members(self, failure: errors.MemberUnavailable) -> errors.MemberUnavailable | None:
-        """Return the error with the names of the members that are not online, or None if all are, or it has them.
+        """Return the error with the names of the members that are not online.
 
-        If all are online, the member may have restarted. A member is online until it has sent no heartbeat for
-        `cluster.offline_threshold` seconds. After a healing, an offline member is listed as evacuated.
+        Return None if the error has them already, if the server hides them, or if all are online. Then the member may
+        have restarted. A member is online until it has sent no heartbeat for `cluster.offline_threshold` seconds. After
+        a healing, an offline member is listed as evacuated.
         """
         if "member" in failure.fields:
             return None
@@ -129,7 +130,7 @@ class Session:
         except errors.Forbidden:
             return None
         members = several(ClusterMember, response, f"GET {path}")
-        names = ", ".join(member.server_name for member in members if member.status != "Online")
+        names = ", ".join(member.server_name for member in members if not member.is_online)
         if not names:
             return None
         brief, fields = f"{failure.brief}; not online: {names}", {**failure.fields, "member": names}

@@ -46,8 +46,6 @@ COLORS = {REMOVED: OK, WOULD_REMOVE: SKIP}
 """The status whose color an action has."""
 IN_USE, ALREADY_GONE, BEING_CREATED = "in use", "already gone", "being created"
 UNAVAILABLE = "on an unavailable cluster member"
-MEMBER_OFFLINE = "member_offline"
-"""The code of the error of a cluster member that does not respond."""
 STATES_TO_KEEP = {inventory.FAILED: "kept for inspection", inventory.SUPERSEDED: "superseded", "": IN_USE}
 """States of resources that are not removed, with the reason. Superseded stemcells are removed by name only, because
 another CPI of the same director can have them."""
@@ -177,7 +175,7 @@ class Pruner:
         except (errors.CpiError, OSError) as failure:
             self._program.print_error(failure)
             self._add(resource, FAILED, self._program.log.redact(str(failure)))
-            if getattr(failure, "code", "") == MEMBER_OFFLINE:  # the same for its other resources
+            if isinstance(failure, errors.MemberUnavailable):  # the same for its other resources
                 self._unavailable.add(resource.location)
             return False
         if skip_reason:

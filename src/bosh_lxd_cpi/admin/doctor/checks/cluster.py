@@ -11,7 +11,6 @@ from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd.features import Features, features
 from bosh_lxd_cpi.lxd.resources import ClusterMember
 
-ONLINE, EVACUATED = "Online", "Evacuated"
 NO_DATABASE = "context deadline exceeded"
 """The error of a member that does not find the others, on Incus 7.0 and LXD 5.0 (measured)."""
 DATABASE = "database"
@@ -35,7 +34,7 @@ def cluster(context: CheckContext, server_features: Features) -> Iterator[CheckR
         raise errors.Busy(failure.brief, code="no_quorum") from failure
     names = [member.server_name for member in members]
     context.members = names
-    context.online_members = [member.server_name for member in members if member.status == ONLINE]
+    context.online_members = [member.server_name for member in members if member.is_online]
     groups = sorted({group for member in members for group in member.groups})
     problems = [
         *_target(context, names, groups),
@@ -57,8 +56,8 @@ def _target(context: CheckContext, names: Iterable[str], groups: Iterable[str]) 
 
 
 def _states(context: CheckContext, members: Iterable[ClusterMember]) -> Iterator[CheckResult]:
-    evacuated = [member.server_name for member in members if member.status == EVACUATED]
-    offline = [member.server_name for member in members if member.status not in (ONLINE, EVACUATED)]
+    evacuated = [member.server_name for member in members if member.is_evacuated]
+    offline = [member.server_name for member in members if not (member.is_online or member.is_evacuated)]
     if evacuated:
         yield context.warn("cluster", f"evacuated: {', '.join(evacuated)}", "member_evacuated")
     if offline:
@@ -67,7 +66,7 @@ def _states(context: CheckContext, members: Iterable[ClusterMember]) -> Iterator
 
 def _quorum(context: CheckContext, members: list[ClusterMember]) -> Iterator[CheckResult]:
     voters = [member for member in members if DATABASE in member.roles]
-    online = [member for member in voters if member.status in (ONLINE, EVACUATED)]
+    online = [member for member in voters if member.is_online or member.is_evacuated]
     if len(members) < SMALLEST:
         message = f"{len(members)} members: the cluster can stop if one of them fails"
         yield context.warn("cluster", message, "small_cluster")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bosh_lxd_cpi import errors
 from bosh_lxd_cpi.admin.doctor.context import CheckContext
 from bosh_lxd_cpi.admin.doctor.result import CheckResult
 from bosh_lxd_cpi.lxd import pools, sizes
 from bosh_lxd_cpi.lxd.features import Features
-from bosh_lxd_cpi.lxd.resources import StoragePool
+from bosh_lxd_cpi.lxd.resources import PoolSpace, StoragePool
 
 GIB = 1 << 30
 FAIL_BELOW, WARN_BELOW = 2 * GIB, 10 * GIB
@@ -43,10 +43,7 @@ def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
     if unusable := list(_unusable(context, storage_pool)):
         yield from unusable
         return
-    spaces = {}
-    for member in _places(context, storage_pool):
-        pool_space = client.pool_space(name, target=member)
-        spaces[member] = Space(pool_space.free, pool_space.total)
+    spaces = {member: client.pool_space(name, target=member) for member in _places(context, storage_pool)}
     problems = [
         *_low_space(context, storage_pool, spaces),
         *_root_disks(context, storage_pool),
@@ -55,7 +52,7 @@ def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
     about, minimum = f"{name}, {storage_pool.driver}", pools.image_volume_size(storage_pool)
     roots = f", root disks of at least {minimum} MiB" if minimum and storage_pool.is_readable else ""
     place, space = min(spaces.items(), key=lambda item: item[1].free)
-    free = f", {space}{_on(place)}" if space.total else ""
+    free = f", {_text(space)}{_on(place)}" if space.total else ""
     yield from problems or [context.ok("pool", f"{about}{free}{roots}")]
     if not space.total:
         message = f"the server hides the space of {name}"
@@ -90,21 +87,17 @@ def _on(member: str) -> str:
     return f" on {member}" if member else ""
 
 
-class Space(NamedTuple):
-    """Free and total bytes; zeros if the server does not tell."""
-
-    free: int
-    total: int
-
-    def __str__(self) -> str:
-        return f"{self.free / GIB:.1f} of {self.total / GIB:.1f} GiB free"
+def _text(space: PoolSpace) -> str:
+    return f"{space.free / GIB:.1f} of {space.total / GIB:.1f} GiB free"
 
 
-def _low_space(context: CheckContext, storage_pool: StoragePool, spaces: Mapping[str, Space]) -> Iterator[CheckResult]:
+def _low_space(
+    context: CheckContext, storage_pool: StoragePool, spaces: Mapping[str, PoolSpace]
+) -> Iterator[CheckResult]:
     for member, space in spaces.items():
         if space.total and space.free < WARN_BELOW:
             problem = context.fail if space.free < FAIL_BELOW else context.warn
-            message = f"{storage_pool.name} has {space}{_on(member)}"
+            message = f"{storage_pool.name} has {_text(space)}{_on(member)}"
             size = f"{-(-space.total // GIB) + GROWTH_GIB}GiB"
             yield problem("pool", message, _growth_hint(context, storage_pool), driver=storage_pool.driver, size=size)
 
