@@ -73,7 +73,7 @@ def stop_create_vm(env: FaultEnvironment, number: int) -> None:
         assert outcome.error.message == "the call was stopped by SIGTERM"
     else:
         env.director.call("delete_vm", outcome.result[0])
-    assert env.server.names() == before, "the call rolls back without bin/cleanup"
+    assert env.server.names() == before, f"not rolled back: {env.faulty_director.last.stderr}"
 
 
 @pytest.mark.parametrize("number", [4, 7])

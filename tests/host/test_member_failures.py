@@ -301,5 +301,6 @@ def test_vms_of_a_lost_member_are_created_elsewhere(cluster):
         assert cluster.location(vms[-1]) in {ONLINE, OTHER}
     assert call("has_disk", disk) is False
     call("delete_disk", disk)
+    assert "2 members: the cluster can stop if one of them fails" in cluster.cpi.run_program("doctor").stdout
     for vm in vms:
         call("delete_vm", vm)
