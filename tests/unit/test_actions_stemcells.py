@@ -89,9 +89,21 @@ def test_accepts_every_image_on_a_cluster(context, wire, responses):
     stemcells.check_space(context(), 101 << 20)
 
 
-def upload_requests(responses, outcome=None):
+def upload_requests(responses, outcome):
     """The requests until the image exists, which does not exist before."""
-    return [(IMAGES, responses.sync([])), (UPLOAD, responses.asynchronous()), (WAIT, outcome or responses.done())]
+    return [(IMAGES, responses.sync([])), (UPLOAD, responses.asynchronous()), (WAIT, outcome)]
+
+
+@pytest.fixture
+def imported(wire, responses):
+    """The response to the wait for the import. It lets the script continue with setting the digest."""
+
+    def respond():
+        sent = hashlib.sha256(b"".join(parts(wire.last_request_to(UPLOAD)))).hexdigest()
+        wire.remaining.insert(0, (f"PATCH /1.0/images/{sent}", responses.sync()))
+        return responses.done(fingerprint=sent)
+
+    return respond
 
 
 @pytest.fixture
@@ -112,8 +124,8 @@ def parts(upload) -> list[bytes]:
     return [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in upload.body.split(b"--" + boundary)[1:-1]]
 
 
-def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, responses, tarball, named):
-    wire.script(*upload_requests(responses), (ALIASES, named))
+def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, responses, tarball, named, imported):
+    wire.script(*upload_requests(responses, imported), (ALIASES, named))
     cid = stemcells.create_stemcell(context(), tarball(), PROPERTIES)
     upload, alias = wire.request_to(UPLOAD), wire.request_to(ALIASES)
     head, rootfs = parts(upload)
@@ -124,6 +136,9 @@ def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, r
         "description": "bosh-noble 1.2",
     }
     assert cid.startswith("img-") and naming.origin(cid)
+    assert wire.request_to(f"PATCH /1.0/images/{fingerprint()}").body == {
+        "properties": {"bosh.sha256": hashlib.sha256(Path(tarball()).read_bytes()).hexdigest()}
+    }
 
 
 def test_create_stemcell_uses_an_existing_image(context, wire, responses, tarball, named):
@@ -183,12 +198,21 @@ def test_callers_without_uuid_do_not_share_a_cid(context, wire, responses, tarba
     assert stemcells.create_stemcell(anonymous, tarball(), PROPERTIES) != alias
 
 
-def test_uploads_when_the_content_is_another_one(context, wire, responses, tarball, named):
+def test_uploads_when_the_content_is_another_one(context, wire, responses, tarball, named, imported):
     damaged = image_of((alias_created(1), "bosh-noble 1.2"), **{"bosh.sha256": "0" * 64})
-    wire.script((IMAGES, responses.sync([damaged])), (UPLOAD, responses.asynchronous()), (WAIT, responses.done()))
+    wire.script((IMAGES, responses.sync([damaged])), (UPLOAD, responses.asynchronous()), (WAIT, imported))
     wire.script((ALIASES, named))
     assert stemcells.create_stemcell(context(), tarball(), PROPERTIES) != alias_created(1)
-    assert wire.request_to(ALIASES).body["target"] == fingerprint(tarball())
+    assert wire.request_to(ALIASES).body["target"] == fingerprint()
+
+
+def test_uploads_when_an_image_has_no_digest_yet(context, wire, responses, tarball, named, imported):
+    """Another call uploads it, or was killed before it set the digest."""
+    incomplete = image_of(**{"bosh.stemcell": "bosh-noble 1.2"})
+    wire.script((IMAGES, responses.sync([incomplete])), (UPLOAD, responses.asynchronous()), (WAIT, imported))
+    wire.script((ALIASES, named))
+    stemcells.create_stemcell(context(), tarball(), PROPERTIES)
+    assert wire.request_to(ALIASES).body["target"] == fingerprint()
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -204,7 +228,7 @@ def test_prefers_an_image_with_the_same_content(context, wire, responses, tarbal
     assert wire.request_to(ALIASES).body["target"] == "equal"
 
 
-def test_imports_again_when_the_image_is_deleted(context, wire, responses, tarball, named, clock):
+def test_imports_again_when_the_image_is_deleted(context, wire, responses, tarball, named, clock, imported):
     cid = naming.stemcell_cid(naming.new_id(type(clock)(), "d1r"))
     deletion = naming.deletion_alias(naming.new_id(type(clock)(), "another-director"))
     deleted = image_of((alias_created(1), "bosh-noble 1.2"), (deletion, ""))
@@ -214,33 +238,35 @@ def test_imports_again_when_the_image_is_deleted(context, wire, responses, tarba
         ("GET /1.0/images/f1ng3r", responses.sync(deleted)),
         ("GET /1.0/images/f1ng3r", responses.error("Image not found", 404)),
         (f"DELETE /1.0/images/aliases/{cid}", responses.error("Image alias not found", 404)),
-        *upload_requests(responses),
+        *upload_requests(responses, imported),
         (ALIASES, named),
     )
     assert stemcells.create_stemcell(context(), tarball(), PROPERTIES) not in (cid, alias_created(1))
 
 
-def test_imports_again_when_the_image_is_gone_before_its_alias(context, wire, responses, tarball, named, clock):
+def test_imports_again_when_the_image_is_gone_before_its_alias(
+    context, wire, responses, tarball, named, clock, imported
+):
     cid = naming.stemcell_cid(naming.new_id(type(clock)(), "d1r"))
     gone = responses.error("Image not found", 404)
     wire.script(
         (IMAGES, responses.sync([VM_IMAGE])),
         (ALIASES, gone),
         (f"DELETE /1.0/images/aliases/{cid}", gone),
-        *upload_requests(responses),
+        *upload_requests(responses, imported),
         (ALIASES, named),
     )
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
-def test_holds_the_lock_of_the_stemcell_during_the_upload(context, wire, responses, tarball, named):
+def test_holds_the_lock_of_the_stemcell_during_the_upload(context, wire, responses, tarball, named, imported):
     call, held = context(), []
 
     def uploaded():
         held.append(locks.is_held(call.config.lock_directory(), naming.stemcell_lock("bosh-noble 1.2")))
         return responses.asynchronous()
 
-    wire.script((IMAGES, responses.sync([])), (UPLOAD, uploaded), (WAIT, responses.done()), (ALIASES, named))
+    wire.script((IMAGES, responses.sync([])), (UPLOAD, uploaded), (WAIT, imported), (ALIASES, named))
     stemcells.create_stemcell(call, tarball(), PROPERTIES)
     assert held == [True]
 
@@ -262,8 +288,8 @@ def test_delete_stemcell_holds_the_lock_of_the_stemcell(context, wire, responses
     assert held == [True]
 
 
-def test_create_stemcell_uploads_without_name_and_version(context, wire, responses, tarball, named):
-    wire.script(*upload_requests(responses)[1:], (ALIASES, named))
+def test_create_stemcell_uploads_without_name_and_version(context, wire, responses, tarball, named, imported):
+    wire.script(*upload_requests(responses, imported)[1:], (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), {"name": "bosh-noble"})
 
 
@@ -288,8 +314,8 @@ def test_create_stemcell_rejects_invalid_path(context, path):
         stemcells.create_stemcell(context(), path, PROPERTIES)
 
 
-def test_uploads_a_raw_image_as_qcow2(context, wire, responses, tarball, named):
-    wire.script(*upload_requests(responses), (ALIASES, named))
+def test_uploads_a_raw_image_as_qcow2(context, wire, responses, tarball, named, imported):
+    wire.script(*upload_requests(responses, imported), (ALIASES, named))
     stemcells.create_stemcell(
         context(), tarball(bytes(200_000) + b"data" + bytes(100_000)), {**PROPERTIES, "disk_format": "raw"}
     )
@@ -299,8 +325,8 @@ def test_uploads_a_raw_image_as_qcow2(context, wire, responses, tarball, named):
     assert upload.headers["Content-Length"] == str(len(upload.body))
 
 
-def test_uploads_a_qcow2_image_declared_as_raw_unchanged(context, wire, responses, tarball, named):
-    wire.script(*upload_requests(responses), (ALIASES, named))
+def test_uploads_a_qcow2_image_declared_as_raw_unchanged(context, wire, responses, tarball, named, imported):
+    wire.script(*upload_requests(responses, imported), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), {**PROPERTIES, "disk_format": "raw"})
     assert parts(wire.request_to(UPLOAD))[1] == QCOW2
 
@@ -316,12 +342,13 @@ def test_uses_the_image_that_the_server_has_after_an_error(context, wire, respon
     wire.script(*upload_requests(responses, responses.failed(text)))
     if "Unable to connect" in text:
         wire.script(("GET /1.0/cluster/members", responses.sync([{"server_name": "m2", "status": "Online"}])))
-    wire.script((f"GET /1.0/images/{fingerprint(tarball())}", responses.sync(VM_IMAGE)), (ALIASES, named))
+    image = f"/1.0/images/{fingerprint()}"
+    wire.script((f"GET {image}", responses.sync(VM_IMAGE)), (f"PATCH {image}", responses.sync()), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
-def fingerprint(path: str) -> str:
-    """Return the fingerprint of the image that a tarball becomes."""
+def fingerprint() -> str:
+    """Return the fingerprint of the image that the tarball becomes."""
     properties = {
         "description": "bosh-noble-1.2",
         "os": "Ubuntu",
@@ -329,7 +356,6 @@ def fingerprint(path: str) -> str:
         "root_device_name": "/",
         "bosh.stemcell": "bosh-noble 1.2",
         "bosh.director": "d1r",
-        "bosh.sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         "root_disk_size": "5120MiB",
     }
     head = metadata(architecture="x86_64", created=1769853600, properties=properties)
@@ -340,7 +366,8 @@ def fingerprint(path: str) -> str:
 def test_looks_for_the_image_when_the_result_is_lost(context, wire, responses, tarball, lost, named):
     steps = upload_requests(responses, responses.error("Operation not found", 404))
     wire.script(*(steps if lost == "operation" else [steps[0], (UPLOAD, errors.NoResponse("reset"))]))
-    wire.script((f"GET /1.0/images/{fingerprint(tarball())}", responses.sync(VM_IMAGE)), (ALIASES, named))
+    image = f"/1.0/images/{fingerprint()}"
+    wire.script((f"GET {image}", responses.sync(VM_IMAGE)), (f"PATCH {image}", responses.sync()), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
@@ -348,7 +375,7 @@ def test_raises_no_response_when_the_image_is_missing(context, wire, responses, 
     wire.script(
         (IMAGES, responses.sync([])),
         (UPLOAD, errors.NoResponse("reset")),
-        (f"GET /1.0/images/{fingerprint(tarball())}", responses.error("Image not found", 404)),
+        (f"GET /1.0/images/{fingerprint()}", responses.error("Image not found", 404)),
     )
     with pytest.raises(errors.NoResponse):
         stemcells.create_stemcell(context(), tarball(), PROPERTIES)

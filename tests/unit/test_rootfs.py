@@ -36,8 +36,8 @@ def read(
 ) -> tuple[int, int, bytes]:
     """Return size, time and content of the image that is uploaded."""
     deadline = Deadline(clock or ManualClock(), seconds)
-    inspection = rootfs.inspect(str(path), disk_mib=disk_mib, is_raw=is_raw, deadline=deadline)
-    with rootfs.open_rootfs(str(path), inspection, disk_mib=disk_mib, deadline=deadline) as image:
+    used = rootfs.used_clusters(str(path), disk_mib=disk_mib, deadline=deadline) if is_raw else None
+    with rootfs.open_rootfs(str(path), used, disk_mib=disk_mib, deadline=deadline) as image:
         return image.size, image.created, b"".join(image.chunks)
 
 
@@ -47,15 +47,15 @@ def test_qcow2_image_is_unchanged(tmp_path, is_raw):
     assert read(tmp_path / "image", is_raw=is_raw) == (len(IMAGE), CREATED, IMAGE)
 
 
-@pytest.mark.parametrize("is_raw", [False, True])
-def test_reads_the_file_twice(tmp_path, is_raw):
+@pytest.mark.parametrize("is_raw, reads", [(False, 1), (True, 2)])
+def test_reads_a_qcow2_image_once_and_a_raw_image_twice(tmp_path, is_raw, reads):
     path = write_gzip(tmp_path / "image", tar(member(content=RAW if is_raw else IMAGE + RAW)))
     clock = SlowClock()
     with contextlib.closing(InputFile(path, Deadline(clock, 60))) as file:
         list(tarball.find_image(file).chunks())
     seconds_of_one_read, clock.now_is = clock.now_is - ManualClock().now_is, ManualClock().now_is
     read(path, is_raw=is_raw, clock=clock, seconds=1000)
-    assert clock.now_is - ManualClock().now_is <= 2 * seconds_of_one_read
+    assert clock.now_is - ManualClock().now_is <= reads * seconds_of_one_read
 
 
 def test_converts_raw_image(tmp_path):
@@ -65,12 +65,20 @@ def test_converts_raw_image(tmp_path):
     assert (size, created) == (len(content), CREATED)
 
 
-@pytest.mark.parametrize("content, is_raw", [(IMAGE, False), (IMAGE, True), (RAW, True)])
-def test_inspection_has_sha256_of_the_file(tmp_path, content, is_raw):
-    path = write_gzip(tmp_path / "image", tar(member(content=content)), 3 * MIB)
-    inspection = rootfs.inspect(path, disk_mib=64, is_raw=is_raw, deadline=Deadline(ManualClock(), 60))
-    assert inspection.sha256 == hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    assert (inspection.used is None) == (content is IMAGE)
+def test_digest_is_that_of_the_whole_file(tmp_path):
+    deadline = Deadline(ManualClock(), 60)
+    path = write_gzip(tmp_path / "image", tar(member(content=IMAGE)), 3 * MIB)
+    sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with rootfs.open_rootfs(path, None, disk_mib=64, deadline=deadline) as image:
+        list(image.chunks)
+    assert image.sha256() == rootfs.sha256(path, deadline) == sha256
+
+
+@pytest.mark.parametrize("content", [IMAGE, RAW])
+def test_used_clusters_are_those_of_a_raw_image(tmp_path, content):
+    path = write_gzip(tmp_path / "image", tar(member(content=content)))
+    used = rootfs.used_clusters(path, disk_mib=64, deadline=Deadline(ManualClock(), 60))
+    assert used == (None if content is IMAGE else qcow2.used_clusters([RAW]))
 
 
 def test_rejects_raw_image_that_is_declared_as_qcow2(tmp_path):
@@ -82,11 +90,11 @@ def test_rejects_raw_image_that_is_declared_as_qcow2(tmp_path):
 def test_rejects_raw_image_that_changes_between_reads(tmp_path):
     deadline = Deadline(ManualClock(), 60)
     path = write_gzip(tmp_path / "image", tar(member(content=RAW)))
-    inspection = rootfs.inspect(path, disk_mib=64, is_raw=True, deadline=deadline)
+    used = rootfs.used_clusters(path, disk_mib=64, deadline=deadline)
     write_gzip(tmp_path / "image", tar(member(content=RAW[::-1])))
     with (
         pytest.raises(InvalidStemcell, match="changed while it was read"),
-        rootfs.open_rootfs(path, inspection, disk_mib=64, deadline=deadline) as image,
+        rootfs.open_rootfs(path, used, disk_mib=64, deadline=deadline) as image,
     ):
         list(image.chunks)
 

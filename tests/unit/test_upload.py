@@ -70,12 +70,15 @@ def test_length_is_available_before_body_is_read():
     assert upload_body.content_type == "multipart/form-data; boundary=bound"
 
 
-def test_fingerprint_covers_both_parts():
+def test_is_finished_after_the_last_chunk():
     upload_body = body_of()
     assert not upload_body.finished
     list(upload_body)
     assert upload_body.finished
-    assert upload_body.fingerprint == hashlib.sha256(METADATA + b"abc").hexdigest()
+
+
+def test_fingerprint_covers_both_parts():
+    assert upload.image_fingerprint(METADATA, [b"a", b"bc"]) == hashlib.sha256(METADATA + b"abc").hexdigest()
 
 
 def test_is_not_finished_after_an_error():

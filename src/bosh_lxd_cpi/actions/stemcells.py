@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from typing import Any
 
@@ -17,7 +18,7 @@ from bosh_lxd_cpi.lxd.resources import Image
 from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
 from bosh_lxd_cpi.stemcell import rootfs
-from bosh_lxd_cpi.stemcell.upload import Upload, metadata
+from bosh_lxd_cpi.stemcell.upload import Upload, image_fingerprint, metadata
 
 IMPORT_RETRY = RetryPolicy(total_seconds=math.inf, first_pause=0.5, max_attempts=5)
 """For an import whose image another machine deletes at the same time."""
@@ -33,27 +34,25 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
 
     A director gets the same CID for the same name, version and content: `bosh upload-stemcell --fix` overwrites the CID
     in its database, so the director would not delete the old one. Requests: images of this name and version, space of
-    the pool if the image is large, upload, wait, alias, image; without upload and wait if the image exists; only the
-    first if the CID exists.
+    the pool if the image is large, upload, wait, digest, alias, image; without upload, wait and digest if the image
+    exists; only the first if the CID exists.
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
     stemcell = parse_stemcell_properties(cloud_properties)
     if stemcell.image_alias or stemcell.image_fingerprint:
         return _cid_of(context, _light_image(context, stemcell), f"{LIGHT}{_alias_description(stemcell)}")
-    is_raw, deadline = stemcell.disk_format == "raw", context.client.deadline
-    inspection = rootfs.inspect(image_path, disk_mib=stemcell.disk, is_raw=is_raw, deadline=deadline)
     # The lock prevents that cleanup deletes the image before it has an alias, and that two calls upload one stemcell.
     with context.exclusive(naming.stemcell_lock(_description(stemcell))):
-        return _import(context, image_path, stemcell, inspection)
+        return _import(context, image_path, stemcell)
 
 
-def _import(context: Context, path: str, stemcell: StemcellProperties, inspection: rootfs.Inspection) -> str:
+def _import(context: Context, path: str, stemcell: StemcellProperties) -> str:
     for attempt in IMPORT_RETRY.attempts(context.client.deadline):
         try:
-            image = _existing_image(context, stemcell, inspection.sha256)
+            image = _existing_image(context, stemcell, path)
             if image is None:
-                fingerprint = _upload(context, path, stemcell, inspection)
+                fingerprint = _upload(context, path, stemcell)
                 return _create(context, fingerprint, _alias_description(stemcell))
             context.log.info(f"the server already has stemcell {_description(stemcell)}")
             return _cid_of(context, image, _alias_description(stemcell))
@@ -128,27 +127,28 @@ def _light_image(context: Context, stemcell: StemcellProperties) -> Image:
     return image
 
 
-def _existing_image(context: Context, stemcell: StemcellProperties, sha256: str) -> Image | None:
-    """Return an image with the same name, version and content, or None.
+def _existing_image(context: Context, stemcell: StemcellProperties, path: str) -> Image | None:
+    """Return an image with the same name, version and content, or None. Read the file only if it has to be compared.
 
     This CPI and the Go CPI write name and version to the image's property `description`. If no image has this digest,
-    an image without a digest is used, for example one of the Go CPI.
+    an image of the Go CPI is used, which has none. An image of this CPI has none until its import is complete.
     """
     if not (stemcell.name and stemcell.version):
         return None
     candidates = [
         image
         for image in context.client.images(description=_description(stemcell))
-        if image.type == "virtual-machine"
-        and image.properties.get("description") == _description(stemcell)
-        and image.properties.get(labels.IMAGE_SHA256, sha256) == sha256
+        if image.type == "virtual-machine" and image.properties.get("description") == _description(stemcell)
     ]
+    if not candidates:
+        return None
+    sha256 = rootfs.sha256(path, context.client.deadline)
+    with_digest = [image for image in candidates if image.properties.get(labels.IMAGE_SHA256) == sha256]
+    own_labels = {labels.IMAGE_STEMCELL, labels.IMAGE_SHA256}
+    of_go_cpi = [image for image in candidates if own_labels.isdisjoint(image.properties)]
     return max(
-        candidates,
-        key=lambda image: (
-            labels.IMAGE_SHA256 in image.properties,
-            _own_cid(context, image, _alias_description(stemcell)),
-        ),
+        with_digest or of_go_cpi,
+        key=lambda image: _own_cid(context, image, _alias_description(stemcell)),
         default=None,
     )
 
@@ -174,14 +174,48 @@ def _alias_description(stemcell: StemcellProperties) -> str:
     return f"{stemcell.name} {stemcell.version}"
 
 
-def _upload(context: Context, path: str, stemcell: StemcellProperties, inspection: rootfs.Inspection) -> str:
-    """Upload the image and return its fingerprint. The header of the image is checked before the upload."""
-    deadline = context.client.deadline
-    with rootfs.open_rootfs(path, inspection, disk_mib=stemcell.disk, deadline=deadline) as image:
-        return _send(context, stemcell, image, inspection.sha256)
+def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
+    """Upload the image, set its digest and return its fingerprint.
+
+    The header of the image is checked before the upload. The digest is computed during the upload, because it takes
+    seconds to read a large file once more.
+    """
+    open_rootfs = functools.partial(rootfs.open_rootfs, path, disk_mib=stemcell.disk, deadline=context.client.deadline)
+    used = None
+    if stemcell.disk_format == "raw":
+        used = rootfs.used_clusters(path, disk_mib=stemcell.disk, deadline=context.client.deadline)
+    with open_rootfs(used) as image:
+        if image.size > CHECK_SPACE_FROM:
+            check_space(context, image.size)
+        document = _metadata(context, stemcell, image.created)
+        upload = Upload(
+            document,
+            image.chunks,
+            image.size,
+            boundary=context.new_id(),
+            progress=lambda percent: context.log.info(f"uploading the stemcell: {percent} %"),
+        )
+        context.log.info(f"uploading the stemcell: {image.size >> 20} MiB")
+        try:
+            response = context.client.upload_image(upload, length=upload.length, content_type=upload.content_type)
+            result = operations.wait(context.client, response, what=f"importing stemcell {_description(stemcell)}")
+            imported = Image(result, endpoint="the operation of POST /1.0/images").fingerprint
+        except (errors.AlreadyExists, errors.NoResponse, errors.OperationNotFound, errors.MemberUnavailable) as failure:
+            # Another call uploaded the same image, or the server has it although its response was lost, or although it
+            # cannot copy it to a cluster member.
+            if not upload.finished:
+                raise
+            with open_rootfs(used) as again:
+                imported = image_fingerprint(document, again.chunks)
+            if not exists(lambda: context.client.image(imported)):
+                raise
+            context.log.info(f"the server has the image: {failure}")
+    context.client.set_image_properties(imported, {labels.IMAGE_SHA256: image.sha256()})
+    return imported
 
 
-def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs, sha256: str) -> str:
+def _metadata(context: Context, stemcell: StemcellProperties, created: int) -> bytes:
+    """Return the metadata of the image. `created` is in Unix seconds."""
     properties = {
         "description": _description(stemcell),
         "os": (stemcell.os_distro or "linux").title(),
@@ -189,29 +223,9 @@ def _send(context: Context, stemcell: StemcellProperties, image: rootfs.Rootfs, 
         "root_device_name": stemcell.root_device_name or "/",
         labels.IMAGE_STEMCELL: _alias_description(stemcell),
         labels.IMAGE_DIRECTOR: context.director,
-        labels.IMAGE_SHA256: sha256,
         **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {}),
     }
-    upload = Upload(
-        metadata(architecture=stemcell.architecture, created=image.created, properties=properties),
-        image.chunks,
-        image.size,
-        boundary=context.new_id(),
-        progress=lambda percent: context.log.info(f"uploading the stemcell: {percent} %"),
-    )
-    if image.size > CHECK_SPACE_FROM:
-        check_space(context, image.size)
-    context.log.info(f"uploading the stemcell: {image.size >> 20} MiB")
-    try:
-        response = context.client.upload_image(upload, length=upload.length, content_type=upload.content_type)
-        operations.wait(context.client, response, what=f"importing stemcell {_description(stemcell)}")
-    except (errors.AlreadyExists, errors.NoResponse, errors.OperationNotFound, errors.MemberUnavailable) as failure:
-        # Another call uploaded the same image, or the server has it although its response was lost, or although it
-        # cannot copy it to a cluster member.
-        if not upload.finished or not exists(lambda: context.client.image(upload.fingerprint)):
-            raise
-        context.log.info(f"the server has the image: {failure}")
-    return upload.fingerprint
+    return metadata(architecture=stemcell.architecture, created=created, properties=properties)
 
 
 def check_space(context: Context, size: int) -> None:

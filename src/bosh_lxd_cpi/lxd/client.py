@@ -220,19 +220,18 @@ class Client(Session):
     def upload_image(self, body: Iterable[bytes], *, length: int, content_type: str) -> Response:
         """Upload a body of `length` bytes. Raises DeadlineExceeded between two chunks, too."""
         headers = {"Content-Type": content_type, "Content-Length": str(length)}
-        return self.send(
-            "POST",
-            "/1.0/images",
-            what="uploading the image",
-            headers=headers,
-            body=self._before_deadline(body),
-            timeout=UPLOAD_SECONDS,
-        )
+        chunks, what = self._before_deadline(body), "uploading the image"
+        return self.send("POST", "/1.0/images", what=what, headers=headers, body=chunks, timeout=UPLOAD_SECONDS)
 
     def _before_deadline(self, body: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in body:
             self.deadline.remaining()
             yield chunk
+
+    def set_image_properties(self, fingerprint: str, properties: dict[str, str]) -> Response:
+        """Set these properties of an image. Its other properties stay."""
+        path, what = f"/1.0/images/{paths.segment(fingerprint)}", f"setting properties of image {fingerprint}"
+        return self.send("PATCH", path, what=what, document={"properties": properties})
 
     def delete_image(self, fingerprint: str) -> Response:
         return self.send("DELETE", f"/1.0/images/{paths.segment(fingerprint)}", what=f"deleting image {fingerprint}")

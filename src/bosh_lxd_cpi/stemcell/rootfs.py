@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from bosh_lxd_cpi.errors import InvalidStemcell
@@ -20,53 +20,51 @@ MAX_DISK_MIB = 64 << 10
 """The limit for stemcells that do not have the property `disk`."""
 
 
-class Inspection(NamedTuple):
-    """The result of the first read of a stemcell's `image`.
-
-    `sha256` identifies the content of the file. It is computed before the upload. If the server has an equal image,
-    there is no upload; otherwise, the request sends the properties before the content. `used` is the result of
-    `qcow2.used_clusters` for a raw disk, and None for a qcow2 image.
-    """
-
-    sha256: str
-    used: list[bool] | None
-
-
 class Rootfs(NamedTuple):
-    """A qcow2 file: size in bytes, modification time in Unix seconds or 0, and the content, which can be read once."""
+    """A qcow2 file: size in bytes, modification time in Unix seconds or 0, and the content, which can be read once.
+
+    `sha256` returns the digest of the stemcell's `image`. Call it after the last chunk.
+    """
 
     size: int
     created: int
     chunks: Iterator[bytes]
+    sha256: Callable[[], str]
 
 
-def inspect(path: str, *, disk_mib: int, is_raw: bool, deadline: Deadline) -> Inspection:
-    """Read a stemcell's `image`. `disk_mib` and `is_raw` are its cloud_properties.
-
-    Raises InvalidStemcell and DeadlineExceeded.
-    """
-    digest, used = hashlib.sha256(), None
+def sha256(path: str, deadline: Deadline) -> str:
+    """Return the digest of a stemcell's `image`. Raises InvalidStemcell and DeadlineExceeded."""
+    digest = hashlib.sha256()
     with contextlib.closing(InputFile(path, deadline, on_block=digest.update)) as file:
-        if is_raw:
-            image = find_image(file)
-            if not image.start.startswith(qcow2.MAGIC):
-                _check_size(image, disk_mib)
-                with read_ahead(image.chunks()) as chunks:
-                    used = qcow2.used_clusters(chunks)
         while file.read():
             pass
-    return Inspection(digest.hexdigest(), used)
+    return digest.hexdigest()
+
+
+def used_clusters(path: str, *, disk_mib: int, deadline: Deadline) -> list[bool] | None:
+    """Read the raw disk image in a stemcell's `image`, and return which of its clusters are not empty.
+
+    `disk_mib` is the property `disk` of the stemcell. Return None if the image is not raw but qcow2. Raises
+    InvalidStemcell and DeadlineExceeded.
+    """
+    with contextlib.closing(InputFile(path, deadline)) as file:
+        image = find_image(file)
+        if image.start.startswith(qcow2.MAGIC):
+            return None
+        _check_size(image, disk_mib)
+        with read_ahead(image.chunks()) as chunks:
+            return qcow2.used_clusters(chunks)
 
 
 @contextlib.contextmanager
-def open_rootfs(path: str, inspection: Inspection, *, disk_mib: int, deadline: Deadline) -> Iterator[Rootfs]:
-    """Open the disk image in a stemcell's `image`, and convert it if it is raw.
+def open_rootfs(path: str, used: list[bool] | None, *, disk_mib: int, deadline: Deadline) -> Iterator[Rootfs]:
+    """Open the disk image in a stemcell's `image`. Convert it if it is raw: then, `used` is from `used_clusters`.
 
-    Raises InvalidStemcell and DeadlineExceeded, also while the chunks are read. After the last chunk, the checksum of
-    the tarball has been verified.
+    Raises InvalidStemcell and DeadlineExceeded, also while the chunks are read. After the last chunk, the file has been
+    read to its end, and the checksum of the tarball has been verified.
     """
-    used = inspection.used
-    with contextlib.closing(InputFile(path, deadline)) as file:
+    digest = hashlib.sha256()
+    with contextlib.closing(InputFile(path, deadline, on_block=digest.update)) as file:
         image = find_image(file)
         _check_size(image, disk_mib)
         if used is None:
@@ -75,7 +73,7 @@ def open_rootfs(path: str, inspection: Inspection, *, disk_mib: int, deadline: D
         else:
             content, size = qcow2.convert(image.chunks(), used, image.size), qcow2.converted_size(used, image.size)
         with read_ahead(content) as chunks:
-            yield Rootfs(size, image.created, chunks)
+            yield Rootfs(size, image.created, chunks, digest.hexdigest)
 
 
 def _check_size(image: DiskImage, disk_mib: int) -> None:

@@ -25,6 +25,14 @@ def metadata(*, architecture: str, created: int, properties: Mapping[str, str]) 
     return packed.getvalue()
 
 
+def image_fingerprint(metadata: bytes, rootfs: Iterable[bytes]) -> str:
+    """Return the fingerprint that a server computes for an image of these two files."""
+    digest = hashlib.sha256(metadata)
+    for chunk in rootfs:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 class Upload:
     """The body of POST /1.0/images: metadata, then a disk image.
 
@@ -36,7 +44,6 @@ class Upload:
         self, metadata: bytes, rootfs: Iterable[bytes], size: int, *, boundary: str, progress: Callable[[int], object]
     ) -> None:
         self._metadata, self._rootfs, self._size, self._progress = metadata, rootfs, size, progress
-        self._hash = hashlib.sha256()
         self.finished = False
         """Whether the body has been read to its end."""
         self._heads = [
@@ -48,17 +55,10 @@ class Upload:
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self.length = sum(map(len, self._heads)) + len(metadata) + len(b"\r\n") + size + len(self._tail)
 
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint of the image, if the body has been read to its end."""
-        return self._hash.hexdigest()
-
     def __iter__(self) -> Iterator[bytes]:
-        self._hash.update(self._metadata)
         yield self._heads[0] + self._metadata + b"\r\n" + self._heads[1]
         sent = tenths = 0
         for chunk in self._rootfs:
-            self._hash.update(chunk)
             yield chunk
             sent += len(chunk)
             if sent * 10 // self._size > tenths:
