@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from tests.host.fault_environment import FaultEnvironment
+from tests.host.fault_environment import FaultEnvironment, Outcome
 from tests.host.proxy import Fault
+from tests.host.tiny_stemcell import STEMCELL
 
 KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
 STOPPED = Fault("stopped", delivered=True, response="complete", signal=signal.SIGTERM)
@@ -43,6 +44,21 @@ def test_repeated_call_completes_interrupted_attach_or_detach(env, method, fault
         env.director.call("delete_disk", disk)
         number += 1
     assert number > 4
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5], ids=["upload", "import", "digest", "alias"])
+def test_repeated_call_completes_killed_create_stemcell(env, number):
+    call = "create_stemcell", env.other_image, {**STEMCELL, "version": "killed"}
+    before = env.server.query("GET", "/1.0/images")
+    env.next_fault = KILLED, number
+    assert env.call_with_fault(*call) == Outcome() and len(env.requests) == number
+    env.server.wait_until_idle()
+    cid = env.director.call(*call)
+    assert env.director.call(*call) == cid
+    [image] = set(env.server.query("GET", "/1.0/images")) - set(before)
+    assert len(env.server.query("GET", image)["properties"]["bosh.sha256"]) == 64
+    env.director.call("delete_stemcell", cid)
+    assert env.server.query("GET", "/1.0/images") == before
 
 
 @pytest.mark.long
