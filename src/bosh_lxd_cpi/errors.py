@@ -245,3 +245,4 @@ class Interrupted(BaseException):
 
     def __init__(self, signal: str) -> None:
         super().__init__(f"the call was stopped by {signal}")
+        self.signal = signal

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
+import weakref
 
 import pytest
 
@@ -54,3 +57,37 @@ def test_ignores_signals_in_an_uninterruptible_function():
     signals.uninterruptible(uninterruptible.__code__)
     with signals.interruptible():
         assert uninterruptible() == "done"
+
+
+class Referent:
+    """An object that can have weak references."""
+
+
+def signal_in_a_callback() -> None:
+    """Receive a signal where Python drops the exception of its handler."""
+    referent = Referent()
+    _reference = weakref.ref(referent, lambda _: signal.raise_signal(signal.SIGTERM))
+    del referent
+
+
+def test_raises_again_what_python_drops(real_time):
+    hook = sys.unraisablehook
+    with pytest.raises(Interrupted, match="SIGTERM"), signals.interruptible():
+        signal_in_a_callback()
+        time.sleep(60)
+    assert sys.unraisablehook is hook
+
+
+def test_raises_nothing_again_after_the_result(real_time):
+    with signals.interruptible():
+        signal_in_a_callback()
+        signals.ignore()
+        time.sleep(5 * signals.PAUSE_SECONDS)
+
+
+def test_reports_other_dropped_exceptions(capsys):
+    with signals.interruptible():
+        referent = Referent()
+        _reference = weakref.ref(referent, lambda _: 1 / 0)
+        del referent
+    assert "ZeroDivisionError" in capsys.readouterr().err

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
 
 from bosh_lxd_cpi.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PAUSE_SECONDS = 0.01
+"""Time until a signal is raised again whose exception Python dropped."""
 
 _uninterruptible: set[CodeType] = set()
 """Functions during which a signal is ignored: a rollback has to run to its end."""
@@ -21,6 +24,7 @@ def interruptible(*, keep_ignored: bool = False) -> Iterator[None]:
 
     With `keep_ignored`, signals that are ignored already stay so, such as SIGHUP under nohup.
     """
+    hook, sys.unraisablehook = sys.unraisablehook, _raise_again
     try:
         for number in SIGNALS:
             if not keep_ignored or signal.getsignal(number) is not signal.SIG_IGN:
@@ -28,10 +32,12 @@ def interruptible(*, keep_ignored: bool = False) -> Iterator[None]:
         yield
     finally:
         _ignore()
+        sys.unraisablehook = hook
 
 
 def ignore() -> None:
     """Ignore signals for the rest of the context `interruptible`: the result exists and has to reach BOSH."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
     if signal.getsignal(signal.SIGTERM) is _interrupt:
         _ignore()
 
@@ -54,6 +60,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(signal.Signals(number).name)
 
 
+def _raise_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Raise Interrupted again if Python dropped it.
+
+    Python drops the exceptions of weakref callbacks and of `__del__`, and a signal can arrive in one: every import runs
+    such a callback.
+    """
+    failure = unraisable.exc_value
+    if not isinstance(failure, Interrupted):
+        sys.__unraisablehook__(unraisable)
+        return
+    number = signal.Signals[failure.signal]
+    signal.signal(signal.SIGALRM, lambda _, frame: _interrupt(number, frame))
+    signal.setitimer(signal.ITIMER_REAL, PAUSE_SECONDS)
+
+
 def _ignore() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
