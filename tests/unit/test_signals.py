@@ -91,3 +91,12 @@ def test_reports_other_dropped_exceptions(capsys):
         _reference = weakref.ref(referent, lambda _: 1 / 0)
         del referent
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_leaves_the_timers_of_others():
+    signal.setitimer(signal.ITIMER_REAL, 60)
+    try:
+        signals.ignore()
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from typing import Any
 
@@ -180,11 +179,9 @@ def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
     The header of the image is checked before the upload. The digest is computed during the upload, because it takes
     seconds to read a large file once more.
     """
-    open_rootfs = functools.partial(rootfs.open_rootfs, path, disk_mib=stemcell.disk, deadline=context.client.deadline)
-    used = None
-    if stemcell.disk_format == "raw":
-        used = rootfs.used_clusters(path, disk_mib=stemcell.disk, deadline=context.client.deadline)
-    with open_rootfs(used) as image:
+    disk, deadline, is_raw = stemcell.disk, context.client.deadline, stemcell.disk_format == "raw"
+    used = rootfs.used_clusters(path, disk_mib=disk, deadline=deadline) if is_raw else None
+    with rootfs.open_rootfs(path, used, disk_mib=disk, deadline=deadline) as image:
         if image.size > CHECK_SPACE_FROM:
             check_space(context, image.size)
         document = _metadata(context, stemcell, image.created)
@@ -205,7 +202,7 @@ def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
             # cannot copy it to a cluster member.
             if not upload.finished:
                 raise
-            with open_rootfs(used) as again:
+            with rootfs.open_rootfs(path, used, disk_mib=disk, deadline=deadline) as again:
                 imported = image_fingerprint(document, again.chunks)
             if not exists(lambda: context.client.image(imported)):
                 raise

@@ -225,11 +225,11 @@ class ClusterMember(Resource):
 
     @property
     def is_online(self) -> bool:
-        return bool(self.status == "Online")
+        return self.status == "Online"
 
     @property
     def is_evacuated(self) -> bool:
-        return bool(self.status == "Evacuated")
+        return self.status == "Evacuated"
 
 
 class Operation(Resource):

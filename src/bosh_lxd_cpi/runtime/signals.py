@@ -12,7 +12,7 @@ from bosh_lxd_cpi.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PAUSE_SECONDS = 0.01
-"""Time until a signal is raised again whose exception Python dropped."""
+"""Time until `Interrupted` is raised again if Python dropped it."""
 
 _uninterruptible: set[CodeType] = set()
 """Functions during which a signal is ignored: a rollback has to run to its end."""
@@ -37,8 +37,7 @@ def interruptible(*, keep_ignored: bool = False) -> Iterator[None]:
 
 def ignore() -> None:
     """Ignore signals for the rest of the context `interruptible`: the result exists and has to reach BOSH."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    if signal.getsignal(signal.SIGTERM) is _interrupt:
+    if sys.unraisablehook is _raise_again:
         _ignore()
 
 
