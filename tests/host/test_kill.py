@@ -46,7 +46,7 @@ def test_repeated_call_completes_interrupted_attach_or_detach(env, method, fault
     assert number > 4
 
 
-@pytest.mark.parametrize("number", [2, 3, 4, 5], ids=["upload", "import", "digest", "alias"])
+@pytest.mark.parametrize("number", [2, 3, 4], ids=["upload", "import", "alias"])
 def test_repeated_call_completes_killed_create_stemcell(env, number):
     call = "create_stemcell", env.other_image, {**STEMCELL, "version": "killed"}
     before = set(env.server.query("GET", "/1.0/images"))
@@ -55,8 +55,7 @@ def test_repeated_call_completes_killed_create_stemcell(env, number):
     env.server.wait_until_idle()
     cid = env.director.call(*call)
     assert env.director.call(*call) == cid
-    [image] = set(env.server.query("GET", "/1.0/images")) - before
-    assert len(env.server.query("GET", image)["properties"]["bosh.sha256"]) == 64
+    assert len(set(env.server.query("GET", "/1.0/images")) - before) == 1
     env.director.call("delete_stemcell", cid)
     assert set(env.server.query("GET", "/1.0/images")) == before
 

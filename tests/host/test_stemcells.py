@@ -119,8 +119,8 @@ def test_uses_image_of_a_version_with_special_characters(cpi, qcow2):
 
 
 @pytest.mark.every_server
-def test_uses_image_without_digest(host, cpi, qcow2, another_director):
-    """The Go CPI writes no digest."""
+def test_uses_image_of_the_go_cpi(host, cpi, qcow2, another_director):
+    """It has only the property `description`."""
     first = cpi.call("create_stemcell", qcow2, PROPERTIES)
     [image] = images(host)
     body = json.dumps({"properties": {"description": image["properties"]["description"]}})

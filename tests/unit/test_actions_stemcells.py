@@ -96,12 +96,10 @@ def upload_requests(responses, outcome):
 
 @pytest.fixture
 def imported(wire, responses):
-    """The response to the wait for the import. It lets the script continue with setting the digest."""
+    """The response to the wait for the import."""
 
     def respond():
-        sent = hashlib.sha256(b"".join(parts(wire.last_request_to(UPLOAD)))).hexdigest()
-        wire.remaining.insert(0, (f"PATCH /1.0/images/{sent}", responses.sync()))
-        return responses.done(fingerprint=sent)
+        return responses.done(fingerprint=hashlib.sha256(b"".join(parts(wire.last_request_to(UPLOAD)))).hexdigest())
 
     return respond
 
@@ -136,9 +134,6 @@ def test_create_stemcell_uploads_the_image_and_creates_an_alias(context, wire, r
         "description": "bosh-noble 1.2",
     }
     assert cid.startswith("img-") and naming.origin(cid)
-    assert wire.request_to(f"PATCH /1.0/images/{fingerprint()}").body == {
-        "properties": {"bosh.sha256": hashlib.sha256(Path(tarball()).read_bytes()).hexdigest()}
-    }
 
 
 def test_create_stemcell_uses_an_existing_image(context, wire, responses, tarball, named):
@@ -199,33 +194,34 @@ def test_callers_without_uuid_do_not_share_a_cid(context, wire, responses, tarba
 
 
 def test_uploads_when_the_content_is_another_one(context, wire, responses, tarball, named, imported):
-    damaged = image_of((alias_created(1), "bosh-noble 1.2"), **{"bosh.sha256": "0" * 64})
+    damaged = image_of((alias_created(1), "bosh-noble 1.2"), **{"bosh.stemcell": "bosh-noble 1.2"})
     wire.script((IMAGES, responses.sync([damaged])), (UPLOAD, responses.asynchronous()), (WAIT, imported))
     wire.script((ALIASES, named))
     assert stemcells.create_stemcell(context(), tarball(), PROPERTIES) != alias_created(1)
     assert wire.request_to(ALIASES).body["target"] == fingerprint()
 
 
-def test_uploads_when_an_image_has_no_digest_yet(context, wire, responses, tarball, named, imported):
-    """Another call uploads it, or was killed before it set the digest."""
-    incomplete = image_of(**{"bosh.stemcell": "bosh-noble 1.2"})
-    wire.script((IMAGES, responses.sync([incomplete])), (UPLOAD, responses.asynchronous()), (WAIT, imported))
-    wire.script((ALIASES, named))
-    stemcells.create_stemcell(context(), tarball(), PROPERTIES)
-    assert wire.request_to(ALIASES).body["target"] == fingerprint()
-
-
+@pytest.mark.parametrize("director", ["d1r", "another-director"])
 @pytest.mark.parametrize("order", [1, -1])
-def test_prefers_an_image_with_the_same_content(context, wire, responses, tarball, named, order):
-    sha256 = hashlib.sha256(Path(tarball()).read_bytes()).hexdigest()
+def test_prefers_an_image_with_the_same_content(context, wire, responses, tarball, named, order, director):
     listed = [
-        image_of((alias_created(1), "bosh-noble 1.2"), fingerprint="without"),
-        image_of(fingerprint="equal", **{"bosh.sha256": sha256}),
-        image_of(fingerprint="other", **{"bosh.sha256": "0" * 64}),
+        image_of((alias_created(1), "bosh-noble 1.2"), fingerprint="of the Go CPI"),
+        image_of(fingerprint=fingerprint(director), **properties(director)),
+        image_of(fingerprint="0" * 64, **properties(director)),
     ]
     wire.script((IMAGES, responses.sync(listed[::order])), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
-    assert wire.request_to(ALIASES).body["target"] == "equal"
+    assert wire.request_to(ALIASES).body["target"] == fingerprint(director)
+
+
+def test_compares_the_content_of_a_raw_image(context, wire, responses, tarball, named, imported):
+    path, raw = tarball(bytes(200_000) + b"data"), {**PROPERTIES, "disk_format": "raw"}
+    wire.script(*upload_requests(responses, imported), (ALIASES, named))
+    stemcells.create_stemcell(context(), path, raw)
+    uploaded = wire.request_to(ALIASES).body["target"]
+    wire.script((IMAGES, responses.sync([image_of(fingerprint=uploaded, **properties())])), (ALIASES, named))
+    stemcells.create_stemcell(context(), path, raw)
+    assert wire.last_request_to(ALIASES).body["target"] == uploaded
 
 
 def test_imports_again_when_the_image_is_deleted(context, wire, responses, tarball, named, clock, imported):
@@ -343,22 +339,26 @@ def test_uses_the_image_that_the_server_has_after_an_error(context, wire, respon
     if "Unable to connect" in text:
         wire.script(("GET /1.0/cluster/members", responses.sync([{"server_name": "m2", "status": "Online"}])))
     image = f"/1.0/images/{fingerprint()}"
-    wire.script((f"GET {image}", responses.sync(VM_IMAGE)), (f"PATCH {image}", responses.sync()), (ALIASES, named))
+    wire.script((f"GET {image}", responses.sync(VM_IMAGE)), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 
-def fingerprint() -> str:
-    """Return the fingerprint of the image that the tarball becomes."""
-    properties = {
+def properties(director: str = "d1r") -> dict[str, str]:
+    """Return the properties of the image that the tarball becomes."""
+    return {
         "description": "bosh-noble-1.2",
         "os": "Ubuntu",
         "architecture": "x86_64",
         "root_device_name": "/",
         "bosh.stemcell": "bosh-noble 1.2",
-        "bosh.director": "d1r",
+        "bosh.director": director,
         "root_disk_size": "5120MiB",
     }
-    head = metadata(architecture="x86_64", created=1769853600, properties=properties)
+
+
+def fingerprint(director: str = "d1r") -> str:
+    """Return the fingerprint of the image that the tarball becomes."""
+    head = metadata(architecture="x86_64", created=1769853600, properties=properties(director))
     return hashlib.sha256(head + QCOW2).hexdigest()
 
 
@@ -367,7 +367,7 @@ def test_looks_for_the_image_when_the_result_is_lost(context, wire, responses, t
     steps = upload_requests(responses, responses.error("Operation not found", 404))
     wire.script(*(steps if lost == "operation" else [steps[0], (UPLOAD, errors.NoResponse("reset"))]))
     image = f"/1.0/images/{fingerprint()}"
-    wire.script((f"GET {image}", responses.sync(VM_IMAGE)), (f"PATCH {image}", responses.sync()), (ALIASES, named))
+    wire.script((f"GET {image}", responses.sync(VM_IMAGE)), (ALIASES, named))
     stemcells.create_stemcell(context(), tarball(), PROPERTIES)
 
 

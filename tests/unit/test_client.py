@@ -70,12 +70,6 @@ ENDPOINTS = [
         None,
     ),
     (lambda c: c.image("abc"), "GET /1.0/images/abc", {}, None),
-    (
-        lambda c: c.set_image_properties("abc", {"a": "1"}),
-        "PATCH /1.0/images/abc",
-        {},
-        {"properties": {"a": "1"}},
-    ),
     (lambda c: c.delete_image("abc"), "DELETE /1.0/images/abc", {}, None),
     (lambda c: c.alias("img-1"), "GET /1.0/images/aliases/img-1", {}, None),
     (

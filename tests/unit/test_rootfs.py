@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import random
 import tarfile
 import tracemalloc
@@ -63,15 +62,6 @@ def test_converts_raw_image(tmp_path):
     size, created, content = read(tmp_path / "image", is_raw=True)
     assert content == b"".join(qcow2.convert([RAW], qcow2.used_clusters([RAW]), len(RAW)))
     assert (size, created) == (len(content), CREATED)
-
-
-def test_digest_is_that_of_the_whole_file(tmp_path):
-    deadline = Deadline(ManualClock(), 60)
-    path = write_gzip(tmp_path / "image", tar(member(content=IMAGE)), 3 * MIB)
-    sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    with rootfs.open_rootfs(path, None, disk_mib=64, deadline=deadline) as image:
-        list(image.chunks)
-    assert image.sha256() == rootfs.sha256(path, deadline) == sha256
 
 
 @pytest.mark.parametrize("content", [IMAGE, RAW])

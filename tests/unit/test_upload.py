@@ -77,8 +77,9 @@ def test_is_finished_after_the_last_chunk():
     assert upload_body.finished
 
 
-def test_fingerprint_covers_both_parts():
-    assert upload.image_fingerprint(METADATA, [b"a", b"bc"]) == hashlib.sha256(METADATA + b"abc").hexdigest()
+def test_fingerprints_cover_both_parts():
+    fingerprints = upload.image_fingerprints([METADATA, b"other"], iter([b"a", b"bc"]))
+    assert fingerprints == [hashlib.sha256(head + b"abc").hexdigest() for head in (METADATA, b"other")]
 
 
 def test_is_not_finished_after_an_error():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 from bosh_lxd_cpi import errors
@@ -17,7 +18,7 @@ from bosh_lxd_cpi.lxd.resources import Image
 from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime.retry import RetryPolicy
 from bosh_lxd_cpi.stemcell import rootfs
-from bosh_lxd_cpi.stemcell.upload import Upload, image_fingerprint, metadata
+from bosh_lxd_cpi.stemcell.upload import Upload, image_fingerprints, metadata
 
 IMPORT_RETRY = RetryPolicy(total_seconds=math.inf, first_pause=0.5, max_attempts=5)
 """For an import whose image another machine deletes at the same time."""
@@ -33,8 +34,8 @@ def create_stemcell(context: Context, image_path: str, cloud_properties: Any, ta
 
     A director gets the same CID for the same name, version and content: `bosh upload-stemcell --fix` overwrites the CID
     in its database, so the director would not delete the old one. Requests: images of this name and version, space of
-    the pool if the image is large, upload, wait, digest, alias, image; without upload, wait and digest if the image
-    exists; only the first if the CID exists.
+    the pool if the image is large, upload, wait, alias, image; without upload and wait if the image exists; only the
+    first if the CID exists.
     """
     if not isinstance(image_path, str) or not image_path.isprintable():
         raise errors.BadRequest("image_path must be the path of a file")
@@ -129,8 +130,9 @@ def _light_image(context: Context, stemcell: StemcellProperties) -> Image:
 def _existing_image(context: Context, stemcell: StemcellProperties, path: str) -> Image | None:
     """Return an image with the same name, version and content, or None. Read the file only if it has to be compared.
 
-    This CPI and the Go CPI write name and version to the image's property `description`. If no image has this digest,
-    an image of the Go CPI is used, which has none. An image of this CPI has none until its import is complete.
+    This CPI and the Go CPI write name and version to the image's property `description`. The content is the same if an
+    image of it with the properties of the existing one would have the same fingerprint. The metadata of the Go CPI is
+    not known, so an image of it is used if no other one has this content.
     """
     if not (stemcell.name and stemcell.version):
         return None
@@ -141,15 +143,26 @@ def _existing_image(context: Context, stemcell: StemcellProperties, path: str) -
     ]
     if not candidates:
         return None
-    sha256 = rootfs.sha256(path, context.client.deadline)
-    with_digest = [image for image in candidates if image.properties.get(labels.IMAGE_SHA256) == sha256]
-    own_labels = {labels.IMAGE_STEMCELL, labels.IMAGE_SHA256}
-    of_go_cpi = [image for image in candidates if own_labels.isdisjoint(image.properties)]
+    of_go_cpi = [image for image in candidates if labels.IMAGE_STEMCELL not in image.properties]
+    of_this_cpi = [image for image in candidates if labels.IMAGE_STEMCELL in image.properties]
     return max(
-        with_digest or of_go_cpi,
+        _with_content(context, of_this_cpi, stemcell, path) or of_go_cpi,
         key=lambda image: _own_cid(context, image, _alias_description(stemcell)),
         default=None,
     )
+
+
+def _with_content(context: Context, images: list[Image], stemcell: StemcellProperties, path: str) -> list[Image]:
+    """Return the images with the same content as the stemcell."""
+    if not images:
+        return []
+    with _open_rootfs(context, path, stemcell) as file:
+        documents = [
+            metadata(architecture=stemcell.architecture, created=file.created, properties=image.properties)
+            for image in images
+        ]
+        fingerprints = image_fingerprints(documents, file.chunks)
+    return [image for image, fingerprint in zip(images, fingerprints, strict=True) if image.fingerprint == fingerprint]
 
 
 def _own_cid(context: Context, image: Image, description: str) -> str:
@@ -174,17 +187,12 @@ def _alias_description(stemcell: StemcellProperties) -> str:
 
 
 def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
-    """Upload the image, set its digest and return its fingerprint.
-
-    The header of the image is checked before the upload. The digest is computed during the upload, because it takes
-    seconds to read a large file once more.
-    """
-    disk, deadline, is_raw = stemcell.disk, context.client.deadline, stemcell.disk_format == "raw"
-    used = rootfs.used_clusters(path, disk_mib=disk, deadline=deadline) if is_raw else None
-    with rootfs.open_rootfs(path, used, disk_mib=disk, deadline=deadline) as image:
+    """Upload the image and return its fingerprint. The header of the image is checked before the upload."""
+    with _open_rootfs(context, path, stemcell) as image:
         if image.size > CHECK_SPACE_FROM:
             check_space(context, image.size)
-        document = _metadata(context, stemcell, image.created)
+        properties = _properties(context, stemcell)
+        document = metadata(architecture=stemcell.architecture, created=image.created, properties=properties)
         upload = Upload(
             document,
             image.chunks,
@@ -196,24 +204,29 @@ def _upload(context: Context, path: str, stemcell: StemcellProperties) -> str:
         try:
             response = context.client.upload_image(upload, length=upload.length, content_type=upload.content_type)
             result = operations.wait(context.client, response, what=f"importing stemcell {_description(stemcell)}")
-            imported = Image(result, endpoint="the operation of POST /1.0/images").fingerprint
+            return Image(result, endpoint="the operation of POST /1.0/images").fingerprint
         except (errors.AlreadyExists, errors.NoResponse, errors.OperationNotFound, errors.MemberUnavailable) as failure:
             # Another call uploaded the same image, or the server has it although its response was lost, or although it
             # cannot copy it to a cluster member.
             if not upload.finished:
                 raise
-            with rootfs.open_rootfs(path, used, disk_mib=disk, deadline=deadline) as again:
-                imported = image_fingerprint(document, again.chunks)
+            with _open_rootfs(context, path, stemcell) as again:
+                [imported] = image_fingerprints([document], again.chunks)
             if not exists(lambda: context.client.image(imported)):
                 raise
             context.log.info(f"the server has the image: {failure}")
-    context.client.set_image_properties(imported, {labels.IMAGE_SHA256: image.sha256()})
-    return imported
+            return imported
 
 
-def _metadata(context: Context, stemcell: StemcellProperties, created: int) -> bytes:
-    """Return the metadata of the image. `created` is in Unix seconds."""
-    properties = {
+def _open_rootfs(context: Context, path: str, stemcell: StemcellProperties) -> AbstractContextManager[rootfs.Rootfs]:
+    disk, deadline, is_raw = stemcell.disk, context.client.deadline, stemcell.disk_format == "raw"
+    used = rootfs.used_clusters(path, disk_mib=disk, deadline=deadline) if is_raw else None
+    return rootfs.open_rootfs(path, used, disk_mib=disk, deadline=deadline)
+
+
+def _properties(context: Context, stemcell: StemcellProperties) -> dict[str, str]:
+    """Return the properties of the image."""
+    return {
         "description": _description(stemcell),
         "os": (stemcell.os_distro or "linux").title(),
         "architecture": stemcell.architecture,
@@ -222,7 +235,6 @@ def _metadata(context: Context, stemcell: StemcellProperties, created: int) -> b
         labels.IMAGE_DIRECTOR: context.director,
         **({"root_disk_size": f"{stemcell.disk}MiB"} if stemcell.disk else {}),
     }
-    return metadata(architecture=stemcell.architecture, created=created, properties=properties)
 
 
 def check_space(context: Context, size: int) -> None:

@@ -228,11 +228,6 @@ class Client(Session):
             self.deadline.remaining()
             yield chunk
 
-    def set_image_properties(self, fingerprint: str, properties: dict[str, str]) -> Response:
-        """Set these properties of an image. Its other properties stay."""
-        path, what = f"/1.0/images/{paths.segment(fingerprint)}", f"setting properties of image {fingerprint}"
-        return self.send("PATCH", path, what=what, document={"properties": properties})
-
     def delete_image(self, fingerprint: str) -> Response:
         return self.send("DELETE", f"/1.0/images/{paths.segment(fingerprint)}", what=f"deleting image {fingerprint}")
 

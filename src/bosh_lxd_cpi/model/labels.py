@@ -25,9 +25,9 @@ DISK_OPTIONS = "user.bosh.disk_options"
 COPY, COPIED = "user.bosh_copy", "user.bosh_copied"
 """Number of this copy of a volume, and number of the copy that was made from it. Metadata cannot have such a key."""
 
-IMAGE_STEMCELL, IMAGE_DIRECTOR, IMAGE_SHA256 = "bosh.stemcell", "bosh.director", "bosh.sha256"
-"""Properties of images: name and version of the stemcell, the UUID of the director that uploaded it, and the SHA-256 of
-the stemcell's `image` file. Images of the Go CPI have none of them."""
+IMAGE_STEMCELL, IMAGE_DIRECTOR = "bosh.stemcell", "bosh.director"
+"""Properties of images: name and version of the stemcell, and the UUID of the director that uploaded it. Images of the
+Go CPI have none of them."""
 
 RESERVED = (DIRECTOR, STATE, DISK_OPTIONS)
 """Keys that cleanup and update_disk rely on. Metadata of such a name is written as `user.bosh.tag.<key>`."""

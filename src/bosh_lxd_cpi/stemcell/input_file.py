@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 
 from bosh_lxd_cpi.errors import InvalidStemcell
 from bosh_lxd_cpi.runtime.clock import Deadline
@@ -15,15 +14,13 @@ fault for every 4 KiB."""
 
 
 class InputFile:
-    """A regular file that is open for reading. `on_block` is called with every block.
+    """A regular file that is open for reading.
 
     Every method raises InvalidStemcell if the file cannot be read.
     """
 
-    def __init__(
-        self, path: str, deadline: Deadline, *, on_block: Callable[[bytes], object] = lambda block: None
-    ) -> None:
-        self.path, self._deadline, self._on_block = path, deadline, on_block
+    def __init__(self, path: str, deadline: Deadline) -> None:
+        self.path, self._deadline = path, deadline
         try:
             self._file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115  closed by `close`
         except (OSError, ValueError) as failure:  # ValueError: the path cannot be encoded
@@ -39,11 +36,9 @@ class InputFile:
         """Return the next block, or nothing at the end of the file. Raises DeadlineExceeded, too."""
         self._deadline.remaining()
         try:
-            block = self._file.read(BLOCK)
+            return self._file.read(BLOCK)
         except OSError as failure:
             raise self._read_error(failure.strerror or str(failure)) from failure
-        self._on_block(block)
-        return block
 
     def _read_error(self, reason: str) -> InvalidStemcell:
         path = self.path if len(self.path) < 200 else "the image, whose path is too long for a message,"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from bosh_lxd_cpi.errors import InvalidStemcell
@@ -21,24 +20,11 @@ MAX_DISK_MIB = 64 << 10
 
 
 class Rootfs(NamedTuple):
-    """A qcow2 file: size in bytes, modification time in Unix seconds or 0, and the content, which can be read once.
-
-    `sha256` returns the digest of the stemcell's `image`. Call it after the last chunk.
-    """
+    """A qcow2 file: size in bytes, modification time in Unix seconds or 0, and the content, which can be read once."""
 
     size: int
     created: int
     chunks: Iterator[bytes]
-    sha256: Callable[[], str]
-
-
-def sha256(path: str, deadline: Deadline) -> str:
-    """Return the digest of a stemcell's `image`. Raises InvalidStemcell and DeadlineExceeded."""
-    digest = hashlib.sha256()
-    with contextlib.closing(InputFile(path, deadline, on_block=digest.update)) as file:
-        while file.read():
-            pass
-    return digest.hexdigest()
 
 
 def used_clusters(path: str, *, disk_mib: int, deadline: Deadline) -> list[bool] | None:
@@ -63,8 +49,7 @@ def open_rootfs(path: str, used: list[bool] | None, *, disk_mib: int, deadline: 
     Raises InvalidStemcell and DeadlineExceeded, also while the chunks are read. After the last chunk, the file has been
     read to its end, and the checksum of the tarball has been verified.
     """
-    digest = hashlib.sha256()
-    with contextlib.closing(InputFile(path, deadline, on_block=digest.update)) as file:
+    with contextlib.closing(InputFile(path, deadline)) as file:
         image = find_image(file)
         _check_size(image, disk_mib)
         if used is None:
@@ -73,7 +58,7 @@ def open_rootfs(path: str, used: list[bool] | None, *, disk_mib: int, deadline: 
         else:
             content, size = qcow2.convert(image.chunks(), used, image.size), qcow2.converted_size(used, image.size)
         with read_ahead(content) as chunks:
-            yield Rootfs(size, image.created, chunks, digest.hexdigest)
+            yield Rootfs(size, image.created, chunks)
 
 
 def _check_size(image: DiskImage, disk_mib: int) -> None:

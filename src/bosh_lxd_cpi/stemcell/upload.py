@@ -25,12 +25,13 @@ def metadata(*, architecture: str, created: int, properties: Mapping[str, str]) 
     return packed.getvalue()
 
 
-def image_fingerprint(metadata: bytes, rootfs: Iterable[bytes]) -> str:
-    """Return the fingerprint that a server computes for an image of these two files."""
-    digest = hashlib.sha256(metadata)
+def image_fingerprints(metadata: Iterable[bytes], rootfs: Iterable[bytes]) -> list[str]:
+    """Return for each metadata the fingerprint that a server computes for the image of it and this disk image."""
+    digests = [hashlib.sha256(document) for document in metadata]
     for chunk in rootfs:
-        digest.update(chunk)
-    return digest.hexdigest()
+        for digest in digests:
+            digest.update(chunk)
+    return [digest.hexdigest() for digest in digests]
 
 
 class Upload:
