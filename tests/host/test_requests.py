@@ -20,7 +20,7 @@ from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 DOCUMENT = ROOT / "docs/reference/requests.md"
 SERVERS = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
 BUDGET = {
-    "create_stemcell": 6,
+    "create_stemcell": 5,
     "create_stemcell, repeated": 1,
     "create_stemcell, image of another director": 3,
     "delete_stemcell": 5,

@@ -87,12 +87,12 @@ def test_other_names_have_no_origin(name):
     ],
 )
 def test_pattern_matches_names_of_both_cpis(name):
-    assert naming.NAME.fullmatch(name)
+    assert naming.is_generated(name)
 
 
 @pytest.mark.parametrize("name", ["vm-web", "vol-x-01a2030b-da83-881f-9150-733ab989ac49", "img-", "disk"])
 def test_pattern_does_not_match_other_names(name):
-    assert not naming.NAME.fullmatch(name)
+    assert not naming.is_generated(name)
 
 
 def test_volumes_of_a_vm_contain_its_uuid():
@@ -123,7 +123,7 @@ def test_serial_number_is_short_enough_for_every_server(name):
     """LXD before 6.4 cuts serial numbers off at 20 characters (docs/development/lxd-api.md §4)."""
     assert len(f"incus_{name}") <= 20
     assert re.fullmatch("[a-z0-9]+", name)
-    assert naming.RESERVED_DEVICES.fullmatch(name)
+    assert naming.is_reserved_device(name)
 
 
 def test_locks_have_different_names():

@@ -130,7 +130,7 @@ def _read_volumes(client: Client, pool: str, inventory: Inventory) -> list[Volum
 
 def owner(name: str) -> str:
     """Return the digest of the director that a name belongs to, `UNKNOWN_OWNER`, or "" for a name not of BOSH."""
-    if not naming.NAME.fullmatch(name):
+    if not naming.is_generated(name):
         return ""
     origin = naming.origin(name)
     return origin.director if origin else UNKNOWN_OWNER

@@ -151,7 +151,7 @@ def parse_vm_properties(document: Any) -> VmProperties:
                 key=key,
             )
     for name, device in properties.devices.items():
-        if naming.RESERVED_DEVICES.fullmatch(name) and device.get("type") != MASK["type"]:
+        if naming.is_reserved_device(name) and device.get("type") != MASK["type"]:
             raise InvalidProperties(
                 f"VM cloud_properties: the device name {name} is reserved for the CPI", code="owned_device", device=name
             )

@@ -9,7 +9,6 @@ the project.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,10 +24,13 @@ from bosh_lxd_cpi.runtime.retry import RetryPolicy
 DEFAULT_RETRY = RetryPolicy()
 MAY_CONTINUE = "the server did not respond, and may still be working on it"
 PROJECTS = "/1.0/projects/"
-UNCHECKED_PATHS = re.compile(rf"{PROJECTS}|/1\.0/operations/")
-"""Paths whose 404 is not checked: the project itself, and operations, whose 404 does not refer to an object."""
-PROJECT_PATHS = re.compile(rf"{PROJECTS}|/1\.0/instances/|/1\.0/storage-pools/[^/]+/volumes/custom/")
-"""Paths that a server shows only to a certificate that may see the project."""
+UNCHECKED_PATHS = (PROJECTS, "/1.0/operations/")
+"""Starts of paths whose 404 is not checked: projects, and operations, whose 404 does not refer to an object."""
+
+
+def _needs_project(path: str) -> bool:
+    """Return whether a server shows this path only to a certificate that may see the project."""
+    return path.startswith((PROJECTS, "/1.0/instances/")) or "/volumes/custom/" in path
 
 
 def is_repeatable(method: str, failure: errors.ServerError) -> bool:
@@ -95,12 +97,10 @@ class Session:
                     fields=fields or {},
                     redact=self.log.redact,
                 )
-                self.project_is_visible = (
-                    self.project_is_visible or method != "GET" or PROJECT_PATHS.match(path) is not None
-                )
+                self.project_is_visible = self.project_is_visible or method != "GET" or _needs_project(path)
                 return content
             except errors.NotFound:
-                if not self.project_is_visible and not UNCHECKED_PATHS.match(path):
+                if not self.project_is_visible and not path.startswith(UNCHECKED_PATHS):
                     self._read_project()
                 raise
             except errors.ServerError as failure:

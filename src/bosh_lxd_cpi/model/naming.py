@@ -25,16 +25,14 @@ SNAPSHOT_SEPARATOR = f"_{SNAPSHOT}"
 
 ROOT_DEVICE, EPHEMERAL_DEVICE, CONFIG_DEVICE = "root", "ephemeral", "config"
 """Device names of the disks that every VM has."""
-RESERVED_DEVICES = re.compile(
-    rf"{ROOT_DEVICE}|{CONFIG_DEVICE}|{EPHEMERAL_DEVICE}|eth\d+|p[0-9a-f]{{12}}|persistent-\d+"
-)
-"""Device names that the CPI uses itself; `persistent-N` is the Go CPI's."""
+RESERVED_DEVICES = rf"{ROOT_DEVICE}|{CONFIG_DEVICE}|{EPHEMERAL_DEVICE}|eth\d+|p[0-9a-f]{{12}}|persistent-\d+"
 
-UUID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-([0-9a-f]{12})$")
-NAME = re.compile(
-    rf"({VM}|{STEMCELL}|{SNAPSHOT}|vol-[ecp]-)[0-9a-f]{{8}}-[0-9a-f]{{4}}-[48][0-9a-f]{{3}}-[4-9ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
+UUID = r"([0-9a-f]{8})-([0-9a-f]{4})-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-([0-9a-f]{12})$"
+GENERATED_NAME = (
+    rf"({VM}|{STEMCELL}|{SNAPSHOT}|vol-[ecp]-)"
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[48][0-9a-f]{3}-[4-9ab][0-9a-f]{3}-[0-9a-f]{12}"
 )
-"""A name that this CPI or the Go CPI created. The Go CPI's UUID library sets the variant wrongly, to 4 up to 7."""
+"""The patterns here are strings, because every call imports this module, and few use the patterns."""
 
 
 class Origin(NamedTuple):
@@ -58,8 +56,18 @@ def new_id(clock: Clock, director_uuid: str) -> str:
 
 def origin(name: str) -> Origin | None:
     """Return what the UUID at the end of a name encodes, or None if this CPI did not create the UUID."""
-    match = UUID.search(name)
+    match = re.search(UUID, name)
     return Origin(int(match[1] + match[2], 16) / 1000, match[3]) if match else None
+
+
+def is_generated(name: str) -> bool:
+    """Return whether this CPI or the Go CPI generated a name. The Go CPI's library sets the variant to 4 up to 7."""
+    return re.fullmatch(GENERATED_NAME, name) is not None
+
+
+def is_reserved_device(name: str) -> bool:
+    """Return whether the CPI uses a device name itself. `persistent-N` is the Go CPI's."""
+    return re.fullmatch(RESERVED_DEVICES, name) is not None
 
 
 def vm_cid(uuid: str) -> str:
