@@ -336,6 +336,11 @@ TEXTS = [
         "two_root_disks",
     ),
     (
+        "Invalid devices: Failed detecting root disk device: More than one root disk device found",
+        errors.CloudError,
+        "two_root_disks",
+    ),
+    (
         "Only additional disks coming from a shared storage pool are supported with migration.stateful=true",
         errors.CloudError,
         "stateful_vm",

@@ -155,7 +155,7 @@ ERROR_PATTERNS = (
     ErrorPattern(r"is assigned to parent managed network", errors.CloudError, "address_of_bridge"),
     ErrorPattern(r"Instance DNS name .* (conflict|already used)", errors.CloudError, "dns_name_taken"),
     ErrorPattern(r"already defined on another NIC", errors.AddressTaken, "address_taken"),
-    ErrorPattern(r"More than one root device found", errors.CloudError, "two_root_disks"),
+    ErrorPattern(r"More than one root (disk )?device found", errors.CloudError, "two_root_disks"),
     ErrorPattern(r"migration\.stateful=true|Stateful start requires", errors.CloudError, "stateful_vm"),
     ErrorPattern(r"Instance is protected|has delete protection enabled", errors.CloudError, "protected"),
     ErrorPattern(
