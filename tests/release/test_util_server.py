@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -139,10 +140,48 @@ def test_init_completes_a_group_and_keeps_an_identity(runner: UtilRunner) -> Non
     runner.outputs = {
         "lxc query /1.0": '{"api_extensions": ["access_management_tls"]}',
         "lxc auth group list": json.dumps([{"name": "bosh", "permissions": permissions}]),
-        "lxc auth identity list": json.dumps([{"name": "x", "tls_certificate": "-----BEGIN-----\nA\nB"}]),
+        "lxc auth identity list": identities("Client certificate", groups=["bosh"]),
     }
     calls = [" ".join(call[1:]) for call in runner.util("init_lxd", "--identity") if call[1] == "auth"]
     assert [call for call in calls if "list" not in call] == [GROUP_COMMANDS[2]]
+
+
+def identities(kind: str, **fields: Any) -> str:
+    """Return a list with one identity, whose certificate is that of the tests."""
+    certificate = "-----BEGIN-----\nA\nB"
+    return json.dumps([{"name": "x", "id": "0123456789abcdef", "type": kind, "tls_certificate": certificate, **fields}])
+
+
+@pytest.mark.parametrize("groups", [None, [], ["other"]])
+def test_init_adds_an_identity_to_the_group(runner: UtilRunner, groups: list[str] | None) -> None:
+    (runner.work / "bosh-client.crt").write_text("-----BEGIN-----\nA\nB\n")
+    runner.outputs = {
+        "lxc query /1.0": '{"api_extensions": ["access_management_tls"]}',
+        "lxc auth identity list": identities("Client certificate", groups=groups),
+    }
+    calls = [" ".join(call[1:]) for call in runner.util("init_lxd", "--identity") if call[1] == "auth"]
+    assert [call for call in calls if "list" not in call] == [*GROUP_COMMANDS, "auth identity group add tls/x bosh"]
+
+
+def test_init_gives_an_identity_another_name_if_it_is_taken(runner: UtilRunner) -> None:
+    (runner.work / "bosh-client.crt").write_text("-----BEGIN-----\nC\n")
+    runner.outputs = {
+        "lxc query /1.0": '{"api_extensions": ["access_management_tls"]}',
+        "lxc auth identity list": identities("Client certificate (restricted)", name="bosh"),
+    }
+    calls = [" ".join(call[1:]) for call in runner.util("init_lxd", "--identity") if call[1] == "auth"]
+    assert re.match("auth identity create tls/bosh-[0-9a-f]{8} ", calls[-1])
+
+
+def test_init_rejects_an_identity_for_a_trusted_certificate(runner: UtilRunner) -> None:
+    (runner.work / "bosh-client.crt").write_text("-----BEGIN-----\nA\nB\n")
+    runner.outputs = {
+        "lxc query /1.0": '{"api_extensions": ["access_management_tls"]}',
+        "lxc auth identity list": identities("Client certificate (restricted)"),
+    }
+    changes = [call for call in runner.util("init_lxd", "--identity", status=1) if call[1] not in ("query", "auth")]
+    assert changes == []
+    assert "`lxc config trust remove 0123456789ab`, then repeat util init_lxd --identity" in runner.stderr
 
 
 @pytest.mark.parametrize(

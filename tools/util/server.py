@@ -24,6 +24,8 @@ MEMBER_OPTIONS = (
 LOCAL_FILES = ("creds", "state.json", "cpi", "cpi.fingerprint")
 IDENTITIES = "access_management_tls"
 """The API extension for TLS identities with groups."""
+IDENTITY_TYPE = "Client certificate"
+"""The type of such an identity. That of a certificate in the trust store has `(restricted)` or `(unrestricted)`."""
 GROUP = "bosh"
 
 
@@ -34,6 +36,12 @@ def _joined(text: str | None) -> str:
 
 def _pem(certificate: Path) -> str:
     return _joined(certificate.read_text("utf-8") if certificate.is_file() else "")
+
+
+def _free_name(certificate: Path, rows: list[dict[str, Any]]) -> str:
+    """Return a name for a certificate. LXD 5.21 and later has unique names of certificates and identities."""
+    is_taken = "bosh" in (row.get("name") for row in rows)
+    return f"bosh-{hashlib.sha256(_pem(certificate).encode()).hexdigest()[:8]}" if is_taken else "bosh"
 
 
 class Server(Shell):
@@ -60,7 +68,8 @@ class Server(Shell):
         The server is the one that lxc or incus on this machine is connected to. Existing objects are not changed.
         In a cluster, pool and network are created on all members.
         The certificate is restricted to the project. With --identity, it becomes an identity of LXD (5.21.3, 6.2 or
-        later) in the group bosh, which may also list and delete snapshots of disks.
+        later) in the group bosh, which may also list and delete snapshots of disks. If the server trusts the
+        certificate already, remove it first: `lxc config trust remove FINGERPRINT`.
         """
         if option not in ("", "--identity"):
             raise UtilError(f"there is no option {option}; see util init_lxd --help")
@@ -73,6 +82,12 @@ class Server(Shell):
             Path(self.setting("SERVER_CLIENT_CERT", "bosh-client.crt")),
             "run util generate_certs, or set SERVER_CLIENT_CERT",
         )
+        identity = self._identity(certificate) if option else None
+        if identity and identity.get("type") != IDENTITY_TYPE:
+            raise UtilError(
+                f"the server trusts {certificate} already, without a group: run"
+                f" `{client} config trust remove {identity['id'][:12]}`, then repeat util init_lxd --identity"
+            )
         if not self.query(client, "config", "get", "core.https_address").strip():
             self.run(client, "config", "set", "core.https_address=:8443")
         driver, *options = self.setting("SERVER_STORAGE", "dir").split()
@@ -112,10 +127,26 @@ class Server(Shell):
         ):
             if (url, entitlement) not in held:
                 self.run(self.client, "auth", "group", "permission", "add", GROUP, *words)
-        identities = json.loads(self.query(self.client, "auth", "identity", "list", "--format=json") or "[]")
-        if _pem(certificate) not in (_joined(row.get("tls_certificate")) for row in identities):
-            identity = ("tls/bosh", certificate.resolve(), f"--group={GROUP}")
-            self.run(self.client, "auth", "identity", "create", *identity)
+        identity = self._identity(certificate)
+        if not identity:
+            name = _free_name(certificate, self._identities())
+            self.run(
+                self.client, "auth", "identity", "create", f"tls/{name}", certificate.resolve(), f"--group={GROUP}"
+            )
+        elif GROUP not in (identity.get("groups") or ()):
+            self.run(self.client, "auth", "identity", "group", "add", f"tls/{identity['name']}", GROUP)
+
+    def _identities(self) -> list[dict[str, Any]]:
+        """Return identities and certificates of the trust store."""
+        rows: list[dict[str, Any]] = json.loads(
+            self.query(self.client, "auth", "identity", "list", "--format=json") or "[]"
+        )
+        return rows
+
+    def _identity(self, certificate: Path) -> dict[str, Any] | None:
+        """Return the identity or the entry of the trust store with this certificate, or None."""
+        pem = _pem(certificate)
+        return next((row for row in self._identities() if _joined(row.get("tls_certificate")) == pem), None)
 
     def _create(self, kind: str, name: str, arguments: list[str], options: list[str]) -> None:
         """Create a pool or a network unless it exists. In a cluster, define it on each member first.
@@ -140,9 +171,7 @@ class Server(Shell):
         entries = json.loads(self.query(self.client, "config", "trust", "list", "--format=json") or "[]")
         if _pem(certificate) not in (_joined(entry.get("certificate")) for entry in entries):
             add = "add-certificate" if self.client == "incus" else "add"
-            is_taken = "bosh" in (entry.get("name") for entry in entries)  # LXD 5.21 and later has unique names
-            name = f"bosh-{hashlib.sha256(_pem(certificate).encode()).hexdigest()[:8]}" if is_taken else "bosh"
-            options = (f"--name={name}", "--restricted", f"--projects={project}")
+            options = (f"--name={_free_name(certificate, entries)}", "--restricted", f"--projects={project}")
             self.run(self.client, "config", "trust", add, certificate.resolve(), *options)
 
     def do_destroy(self) -> None:
