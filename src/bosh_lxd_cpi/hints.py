@@ -49,8 +49,9 @@ HINTS = {
     "no_identity_group": "Give the identity a group: `lxc auth group create bosh`, `lxc auth group permission add bosh"
     " project {project} operator` and `lxc auth identity group add tls/{identity} bosh`",
     "missing_entitlement": "Add the entitlement to the group: `lxc auth group permission add {group} {permission}`",
-    "hidden_settings": "Set `server.managed_network_assignment: static`, or use a certificate that may view the"
-    " network: an identity on LXD (`util init_lxd --identity`), an unrestricted certificate on Incus and LXD 5.0",
+    "hidden_settings": "Set `server.managed_network_assignment: static`, or use a certificate that may edit the"
+    " network: on LXD 5.21 and 6 an identity, after `lxc auth group permission add GROUP network {network} can_edit"
+    " project=default`; on Incus and LXD 5.0 an unrestricted certificate",
     "no_entitlement": "Allow the group of the identity to view the object, which LXD hides: `lxc auth group permission"
     " add GROUP project {project} operator`; for networks of the project default, also run `lxc auth group permission"
     " add GROUP project default can_view` and `lxc auth group permission add GROUP project default can_view_networks`",
@@ -90,7 +91,8 @@ HINTS = {
     "see_server_log": "Look at `{client} info --show-log NAME --project {project}` for a VM, or at the server's log;"
     " see docs/how-to/troubleshoot.md",
     # project and profile
-    "no_project": "Create the project with `{client} project create {project}`, or set server.project_name",
+    "no_project": "Create the project with `{client} project create {project}`, or set server.project_name; if an"
+    " identity of LXD may not view the project, `bin/doctor` names the missing permission",
     "shared_with_default": "Run `{client} project set {project} {key}=true` while the project is still empty",
     "project_setting": "Run `{client} project set {project} {key}={value}`",
     "project_limit": "Run `{client} project unset {project} {key}`, or set a higher limit",

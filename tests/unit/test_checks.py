@@ -390,6 +390,16 @@ def test_skips_what_the_server_hides_of_a_pool(context, wire, responses, storage
     assert (skipped.check, skipped.status) == (check, "skip") and "`lxc storage " in skipped.hint
 
 
+def test_skips_a_space_that_an_identity_may_not_read(context, wire, responses):
+    context, (pool_document, _) = context(), pool("zfs")
+    wire.script(
+        ("GET /1.0/storage-pools/default", responses.sync(pool_document)),
+        ("GET /1.0/storage-pools/default/resources", responses.error("Forbidden", 403)),
+    )
+    results = list(storage.pool(context, context.features))
+    assert [(result.check, result.status) for result in results] == [("pool", "ok"), ("pool space", "skip")]
+
+
 def test_skips_the_space_of_a_pending_pool(context, wire, responses):
     wire.script(("GET /1.0/storage-pools/default", responses.sync(pool("zfs", status="Pending")[0])))
     context = context()

@@ -43,7 +43,7 @@ def pool(context: CheckContext, features: Features) -> Iterator[CheckResult]:
     if unusable := list(_unusable(context, storage_pool)):
         yield from unusable
         return
-    spaces = {member: client.pool_space(name, target=member) for member in _places(context, storage_pool)}
+    spaces = {member: _space(context, name, member) for member in _places(context, storage_pool)}
     problems = [
         *_low_space(context, storage_pool, spaces),
         *_root_disks(context, storage_pool),
@@ -81,6 +81,14 @@ def _places(context: CheckContext, storage_pool: StoragePool) -> list[str]:
     """Return the online members if each has a part of the pool of its own, otherwise one empty name."""
     is_shared = storage_pool.driver in _remote_drivers(context)
     return [""] if is_shared else context.online_members or [""]
+
+
+def _space(context: CheckContext, name: str, member: str) -> PoolSpace:
+    """Return the space of a pool on a member. It is empty if the certificate may not read it, as an identity of LXD."""
+    try:
+        return context.client().pool_space(name, target=member)
+    except errors.Forbidden as failure:
+        return PoolSpace({}, endpoint=failure.brief)
 
 
 def _on(member: str) -> str:
