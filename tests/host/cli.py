@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         return subparser
 
     add = action(_up)
-    add.add_argument("kind", choices=KINDS, help="incus: Incus 6.0, incus7: Incus 7, lxd: LXD 5.0")
+    add.add_argument("kind", choices=KINDS, help="incus: Incus 6.0, incus7: Incus 7, lxd: LXD 5.0; see README.md")
     add.add_argument("--name", help="name of the host (default: its kind)")
     add.add_argument("--pool", choices=("btrfs", "dir"), default="btrfs", help="storage driver (default: btrfs)")
     add.add_argument("--members", type=int, metavar="N", help="start a new cluster of N members instead of one server")

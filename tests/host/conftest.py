@@ -15,13 +15,16 @@ from tests.host import server
 from tests.host.director import Director, configuration
 from tests.host.fault_environment import FaultEnvironment
 from tests.host.guest import build, report
+from tests.host.kinds import IDENTITIES, KINDS, LXD6, PACKAGED
 from tests.host.proxy import Proxy
 from tests.support.certificates import create_certificate
 
-KINDS = ("incus", "lxd", "incus7")
+KINDS_OF = {"test_identities.py": IDENTITIES, "test_image_sync.py": ("lxd6",)}
+"""Tests for some kinds of servers only."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--server", action="append", choices=KINDS, help="run every host test on this kind of server only")
     parser.addoption("--all-servers", action="store_true", help="run every host test on every kind of server")
     parser.addoption(
         "--hosts", default="test", help="prefix of the names of the test hosts; concurrent runs need different prefixes"
@@ -34,15 +37,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that use `host` run on Incus 6.0; those marked `every_server`, or all with --all-servers, on each kind.
 
-    The marker `only(kind, ...)` limits a test to these kinds.
+    The marker `only(kind, ...)` limits a test to these kinds, and to kinds without package of the same type. --server
+    selects the kinds instead, also those of clusters.
     """
+    selected = metafunc.config.getoption("--server")
     if "host" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("only")
-        every_kind = metafunc.config.getoption("--all-servers") or metafunc.definition.get_closest_marker(
-            "every_server"
+        every_kind = (
+            selected
+            or metafunc.config.getoption("--all-servers")
+            or metafunc.definition.get_closest_marker("every_server")
         )
-        kinds = [kind for kind in KINDS if not only or kind in only.args]
+        kinds = [
+            kind
+            for kind in selected or PACKAGED
+            if not only or kind in only.args or (kind not in PACKAGED and KINDS[kind].type in only.args)
+        ]
         metafunc.parametrize("host", kinds if every_kind else kinds[:1], indirect=True, scope="session")
+    if "cluster" in metafunc.fixturenames:
+        kinds = selected or metafunc.module.SERVERS_OF_CLUSTERS
+        metafunc.parametrize("cluster", kinds, indirect=True, scope="module")
+    if "default_host" in metafunc.fixturenames:
+        metafunc.parametrize("default_host", selected or ("incus", "lxd"), indirect=True)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Ignore the tests of servers that are not selected."""
+    kinds = KINDS_OF.get(collection_path.name, KINDS)
+    return None if set(kinds) & set(config.getoption("--server") or PACKAGED) else True
 
 
 def pytest_configure() -> None:
@@ -109,6 +131,12 @@ def env(host: server.Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def cpi(host: server.Facts, tmp_path: Path) -> Director:
     """A director with a configuration for the server."""
     return Director(configuration(host), tmp_path, prefix=server.netns_command(host.name))
+
+
+@pytest.fixture
+def volume_change(host: server.Facts) -> int:
+    """The number of requests that change a volume."""
+    return 2 if host.kind in LXD6 else 1
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""The kinds of servers: Debian release, packages and commands."""
+"""The kinds of servers: Debian release, packages and commands.
+
+Debian has no packages of LXD 5.21 and 6, and none of the feature releases of Incus. A host of these kinds needs a
+directory with the files of the server (see README.md).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """One server release as Debian packages it."""
+    """One server release."""
 
     type: str
     suite: str
@@ -15,6 +19,8 @@ class Kind(NamedTuple):
     client: str
     init: tuple[str, ...]
     env: dict[str, str]
+    has_package: bool = True
+    """Whether Debian has a package of this server."""
 
     @property
     def var(self) -> str:
@@ -60,16 +66,40 @@ def _incus(suite: str) -> Kind:
     )
 
 
-KINDS = {
-    "incus": _incus("trixie"),
-    "incus7": _incus("forky"),
-    "lxd": Kind(
+def _lxd(suite: str, *packages: str, has_package: bool = True) -> Kind:
+    return Kind(
         type="lxd",
-        suite="bookworm",
-        packages=(*_VM_PACKAGES, "lxd", "lxd-client"),
+        suite=suite,
+        packages=(*_VM_PACKAGES, *packages),
         daemon=("/usr/bin/lxd", "--group", "root"),
         client="lxc",
         init=("lxd", "init"),
         env={"LXD_SECURITY_APPARMOR": "false"},
-    ),
+        has_package=has_package,
+    )
+
+
+_LXD_LIBRARIES = (
+    "acl",
+    "liblxc1t64",
+    "liblz4-1",
+    "libsqlite3-0",
+    "libuv1t64",
+    "qemu-system-modules-spice",
+    "virtiofsd",
+)
+KINDS = {
+    "incus": _incus("trixie"),
+    "incus7": _incus("forky"),
+    "lxd": _lxd("bookworm", "lxd", "lxd-client"),
+    "lxd521": _lxd("trixie", *_LXD_LIBRARIES, has_package=False),
+    "lxd6": _lxd("trixie", *_LXD_LIBRARIES, has_package=False),
+    "lxdmain": _lxd("trixie", *_LXD_LIBRARIES, has_package=False),
+    "incus75": _incus("forky")._replace(has_package=False),
 }
+PACKAGED = tuple(name for name, kind in KINDS.items() if kind.has_package)
+"""The kinds that every machine can build."""
+LXD6 = ("lxd6", "lxdmain")
+"""Kinds that have the option boot.mode, and whose changes of volumes are operations, which the CPI waits for."""
+IDENTITIES = ("lxd521", *LXD6)
+"""Kinds with fine-grained identities. Their restricted certificates may not list and delete snapshots."""

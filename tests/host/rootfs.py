@@ -12,7 +12,8 @@ import time
 from tests.host.kinds import KINDS, Kind
 from tests.host.machine import HostError, exclusive_directory, install_packages, print_progress, run, tail
 
-TREES = pathlib.Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi")) / "trees"
+CACHE = pathlib.Path(os.environ.get("BOSH_LXD_CPI_CACHE", "/var/cache/bosh-lxd-cpi"))
+TREES, SERVERS = CACHE / "trees", CACHE / "servers"
 DEBIAN = "http://deb.debian.org/debian"
 # These files are half of a root file system. They are libraries of QEMU's display modules, agents and documentation.
 UNUSED = (
@@ -49,18 +50,24 @@ rm -rf var/cache/apt var/lib/apt/lists usr/share/doc usr/share/man usr/share/loc
 """
 
 
-def recipe_hash(kind: Kind) -> str:
-    """Return 12 hexadecimal digits that identify the recipe of a kind."""
-    return hashlib.sha256("\0".join([kind.suite, *kind.packages, *UNUSED, RECIPE]).encode()).hexdigest()[:12]
+def recipe_hash(kind: Kind, server_files: pathlib.Path) -> str:
+    """Return 12 hexadecimal digits that identify the recipe of a kind, with the files of a server without package."""
+    words = [kind.suite, *kind.packages, *UNUSED, RECIPE]
+    if not kind.has_package:
+        files = sorted(file for file in server_files.rglob("*") if file.is_file())
+        words += [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
 
 
 def path(name: str) -> pathlib.Path:
     """Return the path of the root file system of a kind. It may not exist yet."""
-    return TREES / f"{name}-{recipe_hash(KINDS[name])}"
+    return TREES / f"{name}-{recipe_hash(KINDS[name], SERVERS / name)}"
 
 
 def build(name: str) -> pathlib.Path:
     """Return the path of the root file system of a kind; build it if it does not exist. Raises HostError."""
+    if not KINDS[name].has_package and not (SERVERS / name).is_dir():
+        raise HostError(f"{name}: Debian has no package; put the files of the server into {SERVERS / name}/usr")
     tree = path(name)
     if tree.exists():
         return tree
@@ -102,6 +109,9 @@ def _build(name: str, tree: pathlib.Path) -> None:
         )
     if result.returncode:
         raise HostError(f"building the {name} tree failed; the end of {log}:\n{tail(log)}")
+    if not kind.has_package:
+        run("cp", "--archive", f"{SERVERS / name}/.", incomplete)
+        run("chroot", incomplete, "ldconfig")
     incomplete.rename(tree)
     size = run("du", "-sm", tree).stdout.split()[0]
     print_progress(f"built {tree}: {size} MB in {time.monotonic() - start:.0f} s")

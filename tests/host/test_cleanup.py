@@ -15,6 +15,7 @@ import pytest
 from bosh_lxd_cpi.model import naming
 from tests.host import server
 from tests.host.director import OTHER_UUID, UUID, Director, environment, manual_network
+from tests.host.kinds import LXD6
 from tests.host.relay import Relay
 from tests.host.tiny_stemcell import STEMCELL, VM, Connection, stemcell_image
 from tests.support import schema
@@ -71,7 +72,7 @@ class ResourceFactory:
                 "config": {
                     "user.bosh.state": state,
                     "limits.memory": "64MiB",
-                    "security.secureboot": "false",
+                    **({"boot.mode": "bios"} if self.host.kind in LXD6 else {"security.secureboot": "false"}),
                     **config,
                 },
                 "devices": {

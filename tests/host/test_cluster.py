@@ -60,9 +60,10 @@ class Cluster:
         return (cpi or self.cpi).call("create_vm", "agent", stemcell, properties, networks, [], environment())[0]
 
 
-@pytest.fixture(
-    scope="module", params=["incus", *[pytest.param(kind, marks=pytest.mark.long) for kind in ("lxd", "incus7")]]
-)
+SERVERS_OF_CLUSTERS = ("incus", *[pytest.param(kind, marks=pytest.mark.long) for kind in ("lxd", "incus7")])
+
+
+@pytest.fixture(scope="module")
 def cluster(request, tmp_path_factory):
     name = f"{request.config.getoption('--hosts')}-{request.param}"
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -15,10 +14,11 @@ import pytest
 from bosh_lxd_cpi.model import naming
 from tests.host import cluster as clusters
 from tests.host import server
-from tests.host.director import ROOT, UUID, Director, configuration
+from tests.host.director import UUID, Director, configuration
 from tests.host.machine import wait_until
 from tests.host.processes import enter_command
 from tests.host.tiny_stemcell import Connection
+from tests.host.util_program import run_util
 from tests.support.certificates import create_certificate
 from tests.support.clock import PastClock
 from tests.support.lab import VARIABLES
@@ -63,7 +63,10 @@ class Cluster:
             self.server.run_operation("DELETE", path)
 
 
-@pytest.fixture(scope="module", params=["incus7", pytest.param("lxd", marks=pytest.mark.long)])
+SERVERS_OF_CLUSTERS = ("incus7", pytest.param("lxd", marks=pytest.mark.long))
+
+
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     name = f"{request.config.getoption('--hosts')}-admin-{request.param}"
     try:
@@ -116,24 +119,11 @@ def test_hint_completes_a_pending_pool(cluster: Cluster, tmp_path: Path) -> None
 def test_init_lxd_prepares_all_members(cluster: Cluster, tmp_path: Path) -> None:
     create_certificate(tmp_path / "client.crt", tmp_path / "client.key", name="init", curve="prime256v1")
     (tmp_path / "bosh-vars.yml").write_text(VARIABLES, encoding="utf-8")
-    program = tmp_path / ("incus" if cluster.first.type == "incus" else "lxc")
-    command = shlex.join(map(str, server.client_command(cluster.first.name)))
-    program.write_text(f'#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin exec {command} "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
-    environ = {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "SERVER_TYPE": cluster.first.type,
-        "CPI_CONFIG_DIR": str(tmp_path),
-        "SERVER_CLIENT_CERT": str(tmp_path / "client.crt"),
-        "SERVER_STORAGE": "btrfs size=1GiB",
-    }
+    settings = {"SERVER_CLIENT_CERT": str(tmp_path / "client.crt"), "SERVER_STORAGE": "btrfs size=1GiB"}
     cluster.client("storage", "create", "devpool", "btrfs", "size=1GiB", f"--target={SECOND}")  # an earlier attempt
     try:
         for number in (1, 2):
-            done = subprocess.run(
-                [ROOT / "bin/util", "init_lxd"], env=environ, cwd=tmp_path, capture_output=True, text=True, check=False
-            )
+            done = run_util(cluster.first, tmp_path, "init_lxd", **settings)
             assert done.returncode == 0, done.stdout + done.stderr
             assert ("+ " in done.stdout) == (number == 1), "the second run changes nothing"
         for path in ("storage-pools/devpool", "networks/boshdevbr0"):

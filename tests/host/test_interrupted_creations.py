@@ -15,16 +15,20 @@ from tests.host.proxy import Fault
 
 pytestmark = pytest.mark.every_server
 KILLED = Fault("killed", delivered=True, signal=signal.SIGKILL)
-INSTANCE_REQUEST = 7
-"""The number of the request that creates the instance."""
 
 
-def interrupt(env: FaultEnvironment, *, number: int = INSTANCE_REQUEST) -> tuple[tuple, set[str]]:
+@pytest.fixture
+def instance_request(volume_change) -> int:
+    """The number of the request that creates the instance. The one for the ephemeral disk is before it."""
+    return 6 + volume_change
+
+
+def interrupt(env: FaultEnvironment, number: int) -> tuple[tuple, set[str]]:
     """Kill a create_vm at a request. Return its arguments, and the names of all resources before the call."""
     before, call = env.server.names(), env.vm_call()
     env.next_fault = KILLED, number
     assert env.call_with_fault(*call) == Outcome()
-    assert env.requests[INSTANCE_REQUEST - 1] == "POST /instances"
+    assert "POST /instances" in env.requests[-2:]
     return call, before
 
 
@@ -32,9 +36,9 @@ def lock_files(env: FaultEnvironment) -> list[Path]:
     return list(Path(env.lock_directory).glob("creating-*"))
 
 
-@pytest.mark.parametrize("number", [INSTANCE_REQUEST, INSTANCE_REQUEST + 1])
-def test_create_vm_replaces_vm_of_killed_creation(env, number):
-    call, before = interrupt(env, number=number)
+@pytest.mark.parametrize("waits", [False, True])
+def test_create_vm_replaces_vm_of_killed_creation(env, instance_request, waits):
+    call, before = interrupt(env, instance_request + waits)
     vm, _ = env.director.call(*call)
     assert {name[-36:] for name in env.server.names() - before} == {vm[-36:]}
     assert len(env.server.names() - before) == 3
@@ -42,8 +46,8 @@ def test_create_vm_replaces_vm_of_killed_creation(env, number):
     assert (env.server.names(), lock_files(env)) == (before, [])
 
 
-def test_create_vm_names_vm_of_creation_elsewhere(env):
-    call, before = interrupt(env)
+def test_create_vm_names_vm_of_creation_elsewhere(env, instance_request):
+    call, before = interrupt(env, instance_request)
     env.server.wait_until_idle()
     [file] = lock_files(env)
     vm = file.name.removeprefix(locks.PREFIX)
@@ -65,10 +69,10 @@ def test_create_vm_names_vm_of_creation_elsewhere(env):
     assert env.server.names() == before
 
 
-@pytest.mark.parametrize("number", [4, 5, INSTANCE_REQUEST])
-def test_cleanup_removes_young_resources_of_killed_creation(env, number):
+@pytest.mark.parametrize("offset", [-3, -2, 0])
+def test_cleanup_removes_young_resources_of_killed_creation(env, instance_request, offset):
     before, call = env.server.names(), env.vm_call()
-    env.next_fault = KILLED, number
+    env.next_fault = KILLED, instance_request + offset
     assert env.call_with_fault(*call) == Outcome()
     assert len(lock_files(env)) == 1
     env.cleanup("--min-age", "1h", "--dry-run")

@@ -81,7 +81,10 @@ class Objects(NamedTuple):
         return cls(vm, attached, detached, call("snapshot_disk", attached, {}))
 
 
-@pytest.fixture(scope="module", params=["incus7", pytest.param("lxd", marks=pytest.mark.long)])
+SERVERS_OF_CLUSTERS = ("incus7", pytest.param("lxd", marks=pytest.mark.long))
+
+
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     name = f"{request.config.getoption('--hosts')}-three-{request.param}"
     try:

@@ -67,7 +67,10 @@ class Cluster:
         return self.server.query("GET", f"/1.0/cluster/members/{node}")["status"]
 
 
-@pytest.fixture(scope="module", params=["incus7", pytest.param("lxd", marks=pytest.mark.long)])
+SERVERS_OF_CLUSTERS = ("incus7", pytest.param("lxd", marks=pytest.mark.long))
+
+
+@pytest.fixture(scope="module")
 def cluster(request, tmp_path_factory):
     name = f"{request.config.getoption('--hosts')}-place-{request.param}"
     try:

@@ -14,11 +14,20 @@ import pytest
 
 from tests.host import server
 from tests.host.director import OTHER_UUID, ROOT, UUID, Director, configuration, environment, manual_network
+from tests.host.kinds import LXD6
 from tests.host.proxy import Exchange, Proxy
 from tests.host.tiny_stemcell import STEMCELL, VM, stemcell_image
 
 DOCUMENT = ROOT / "docs/reference/requests.md"
-SERVERS = {"incus": "Incus 6.0", "incus7": "Incus 7.0", "lxd": "LXD 5.0"}
+SERVERS = {
+    "incus": "Incus 6.0",
+    "incus7": "Incus 7.0",
+    "incus75": "Incus 7.5",
+    "lxd": "LXD 5.0",
+    "lxd521": "LXD 5.21",
+    "lxd6": "LXD 6.9",
+    "lxdmain": "LXD after 6.9 (August 2026)",
+}
 BUDGET = {
     "create_stemcell": 5,
     "create_stemcell, repeated": 1,
@@ -53,6 +62,7 @@ BUDGET = {
     "info": 0,
     "calculate_vm_cloud_properties": 0,
 }
+WAITS = ("create_disk", "delete_disk", "resize_disk", "set_disk_metadata", "update_disk", "snapshot_disk")
 ADDITIONAL = {
     "lxd": {
         "create_vm": 4,
@@ -60,9 +70,11 @@ ADDITIONAL = {
         "create_vm with a root disk": 4,
         "detach_disk": 1,
         "set_vm_metadata": 1,
-    }
+    },
+    **{kind: dict.fromkeys(WAITS, 1) for kind in LXD6},
 }
-"""LXD 5.0 does not start new instances. It notifies the guest of changes, so the CPI reads the instance again."""
+"""LXD 5.0 does not start new instances. It notifies the guest of changes, so the CPI reads the instance again.
+In LXD 6, changes of volumes are operations."""
 
 HEAD = """\
 # Every request

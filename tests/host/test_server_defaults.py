@@ -33,7 +33,7 @@ def initialise(name: str, kind: str, _: str) -> None:
     Path(f"/tmp/{name}.crt").unlink()
 
 
-@pytest.fixture(params=["incus", "lxd"])
+@pytest.fixture
 def default_host(request: pytest.FixtureRequest) -> Iterator[server.Facts]:
     name = f"{request.config.getoption('--hosts')}-default-{request.param}"
     server.down(name, wipe=True)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.host import server
-from tests.host.kinds import KINDS
+from tests.host.kinds import PACKAGED
 from tests.replay import fixtures, synthetic
 from tests.replay.recording import ROOT, directors, record, record_demo
 from tests.replay.scenarios import RACES, SCENARIOS
@@ -21,7 +21,9 @@ from tests.replay.synthetic import TABLE, Mismatch
 def main(argv: list[str]) -> int:
     """Return 0 if everything is recorded or matches, 1 if something differs, 2 if a test server cannot be started."""
     parser = argparse.ArgumentParser(prog="bin/record", description=__doc__)
-    parser.add_argument("--kind", action="append", choices=KINDS, help="only on this kind of server (can be repeated)")
+    parser.add_argument(
+        "--kind", action="append", choices=PACKAGED, help="only on this kind of server (can be repeated)"
+    )
     for option, text in (
         ("--check", "write nothing; report recordings whose shape differs from that of the current responses"),
         ("--demo", "record the session that bin/demo --replay plays, with a guest that boots"),
@@ -41,7 +43,7 @@ def main(argv: list[str]) -> int:
         return 0
     names = options.scenarios or list(SCENARIOS)
     try:
-        differences = [run(kind, names, check=options.check) for kind in options.kind or KINDS]
+        differences = [run(kind, names, check=options.check) for kind in options.kind or PACKAGED]
     except server.HostError as error:
         print(f"record: {error}", file=sys.stderr)
         return 2

@@ -72,8 +72,22 @@ def test_sets_pool_size_for_btrfs_only():
     assert sizes == {"btrfs": {"size": "20GiB"}, "dir": {}}
 
 
-def test_recipes_differ_by_kind():
-    assert len({rootfs.recipe_hash(kind) for kind in kinds.KINDS.values()}) == len(kinds.KINDS) == 3
+def test_recipes_differ_by_kind(tmp_path):
+    assert len({rootfs.recipe_hash(kinds.KINDS[name], tmp_path) for name in kinds.PACKAGED}) == len(kinds.PACKAGED) == 3
+
+
+@pytest.mark.parametrize(("name", "differs"), [("lxd6", True), ("lxd", False)])
+def test_recipe_of_a_server_without_package_depends_on_its_files(tmp_path, name, differs):
+    before = rootfs.recipe_hash(kinds.KINDS[name], tmp_path)
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/lxd").write_text("program", encoding="utf-8")
+    assert (rootfs.recipe_hash(kinds.KINDS[name], tmp_path) != before) == differs
+
+
+def test_server_without_package_needs_its_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(rootfs, "SERVERS", tmp_path)
+    with pytest.raises(machine.HostError, match="lxd6: Debian has no package; put the files of the server into"):
+        rootfs.build("lxd6")
 
 
 def test_requires_root(monkeypatch):
