@@ -21,6 +21,7 @@ DOCUMENT, HEADING = ROOT / "docs/reliability.md", "\n## Members of a cluster\n"
 ONLINE, FAILED, OTHER = clusters.names(3)
 """The CPI connects to ONLINE. FAILED is the member out of service."""
 SERVERS = {"incus7": "Incus 7.0", "lxd": "LXD 5.0"}
+"""The servers whose answers are in the document."""
 Answer = tuple[str, float]
 """The answer of a method and the seconds that it took."""
 
@@ -171,7 +172,8 @@ def test_each_method_while_member_is_out_of_service(cluster, results, failure):
         cluster.cpi.call("delete_vm", vm)
     for disk in (there.attached, there.detached, here.attached, here.detached):
         cluster.cpi.call("delete_disk", disk)
-    results[SERVERS[cluster.kind], failure] = answers
+    if cluster.kind in SERVERS:
+        results[SERVERS[cluster.kind], failure] = answers
     assert {title: text for title, (text, _) in answers.items()} == {
         title: expected(title, failure) for title in answers
     }
