@@ -211,6 +211,17 @@ def clustered(context, wire, responses):
     return make
 
 
+def test_knows_the_roles_of_lxd_6(clustered):
+    roles = {"a": "database-leader", "b": "database-voter", "c": "database-voter", "d": "database-standby"}
+    online, offline = dict.fromkeys("abcd", "Online"), {"a": "Online", "b": "Online", "c": "Offline", "d": "Online"}
+    documents = [
+        [{**member, "roles": [roles[member["server_name"]]]} for member in members(**statuses)]
+        for statuses in (online, offline)
+    ]
+    assert [status for status, _ in clustered(documents[0])] == ["ok"]
+    assert clustered(documents[1])[1][1].startswith("2 of 3 database members are online")
+
+
 @pytest.mark.parametrize("target", ["", "c", "@rack-b"])
 def test_accepts_a_cluster_with_all_members_online(clustered, wire, target):
     assert clustered(members(**ONLINE), target=target) == [("ok", OK_MESSAGE)]

@@ -178,6 +178,12 @@ TEXTS = [
         errors.MemberUnavailable,
         "member_offline",
     ),
+    (
+        'Post "https://10.0.0.2:8443/1.0/instances": Cannot connect to: 10.0.0.2:8443'
+        " (dial tcp 10.0.0.2:8443: connect: connection refused)",
+        errors.MemberUnavailable,
+        "member_offline",
+    ),
     ('More than one cluster member has a volume named "v". Please target a specific member', errors.Ambiguous, ""),
     ("not authorized", errors.Forbidden, "forbidden"),
     ("Forbidden", errors.Forbidden, "forbidden"),

@@ -121,7 +121,7 @@ ERROR_PATTERNS = (
     ),
     ErrorPattern(
         r"Missing event connection with target cluster member|cluster member (\".*\" )?is (offline|unavailable)"
-        r"|Unable to connect to: |peer (node|cluster member) .* is down",
+        r"|(Unable to|Cannot) connect to: |peer (node|cluster member) .* is down",
         errors.MemberUnavailable,
         "member_offline",
     ),

@@ -13,8 +13,9 @@ from bosh_lxd_cpi.lxd.resources import ClusterMember
 
 NO_DATABASE = "context deadline exceeded"
 """The error of a member that does not find the others, on Incus 7.0 and LXD 5.0 (measured)."""
-DATABASE = "database"
-"""The role of the members that vote. The cluster stops unless more than half of them are online."""
+VOTERS = {"database", "database-voter", "database-leader"}
+"""Roles of the members that vote. The cluster stops unless more than half of them are online. LXD 6.9 has the last two,
+other servers the first one, and the last one in addition."""
 SMALLEST = 3
 """Members that a cluster needs to survive the loss of one."""
 
@@ -65,7 +66,7 @@ def _states(context: CheckContext, members: Iterable[ClusterMember]) -> Iterator
 
 
 def _quorum(context: CheckContext, members: list[ClusterMember]) -> Iterator[CheckResult]:
-    voters = [member for member in members if DATABASE in member.roles]
+    voters = [member for member in members if VOTERS.intersection(member.roles)]
     online = [member for member in voters if member.is_online or member.is_evacuated]
     if len(members) < SMALLEST:
         message = f"{len(members)} members: the cluster can stop if one of them fails"
