@@ -106,7 +106,7 @@ def reconnect(name: str, member: str) -> None:
 
 def evacuate(name: str, member: str) -> None:
     """Evacuate a member: stop its VMs, and move those that can move."""
-    server.client(f"{name}-{FIRST}", "cluster", "evacuate", member, "--force")
+    server.client(f"{name}-{FIRST}", "cluster", "evacuate", member, stdin="yes\n")
 
 
 def restore(name: str, member: str) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from bosh_lxd_cpi.lxd.transport import fingerprint
-from tests.host import server
+from tests.host import kinds, server
 from tests.host.director import Director, configuration
 from tests.host.fault_environment import FaultEnvironment
 from tests.host.guest import build, report
-from tests.host.kinds import IDENTITIES, KINDS, LXD6, PACKAGED
+from tests.host.kinds import IDENTITIES, KINDS, PACKAGED
 from tests.host.proxy import Proxy
 from tests.support.certificates import create_certificate
 
@@ -136,7 +136,7 @@ def cpi(host: server.Facts, tmp_path: Path) -> Director:
 @pytest.fixture
 def volume_change(host: server.Facts) -> int:
     """The number of requests that change a volume."""
-    return 2 if host.kind in LXD6 else 1
+    return kinds.volume_change(host.kind)
 
 
 @pytest.fixture

@@ -103,3 +103,8 @@ LXD6 = ("lxd6", "lxdmain")
 """Kinds that have the option boot.mode, and whose changes of volumes are operations, which the CPI waits for."""
 IDENTITIES = ("lxd521", *LXD6)
 """Kinds with fine-grained identities. Their restricted certificates may not list and delete snapshots."""
+
+
+def volume_change(kind: str) -> int:
+    """Return the number of requests that change a volume."""
+    return 2 if kind in LXD6 else 1
