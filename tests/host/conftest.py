@@ -19,7 +19,11 @@ from tests.host.kinds import IDENTITIES, KINDS, PACKAGED
 from tests.host.proxy import Proxy
 from tests.support.certificates import create_certificate
 
-KINDS_OF = {"test_identities.py": IDENTITIES, "test_image_sync.py": ("lxd6",)}
+KINDS_OF = {
+    "test_identities.py": IDENTITIES,
+    "test_image_sync.py": ("lxd6",),
+    "test_recordings.py": PACKAGED,
+}
 """Tests for some kinds of servers only."""
 
 

@@ -149,10 +149,11 @@ def test_reports_a_dead_member_once(cluster: Cluster, tmp_path: Path) -> None:
     try:
         assert wait_until(lambda: cluster.status(THIRD) == "Offline", seconds=120)
         messages = [message for _, _, message in problems(cpi)]
-        assert messages[:2] == [
-            "not online: node3",
-            "2 of 3 database members are online: the cluster stops if another one fails",
-        ]
+        assert messages[0] == "not online: node3"
+        # LXD 6 withdraws the role of the member that is offline.
+        assert re.fullmatch(
+            "2 of [23] database members are online: the cluster stops if another one fails", messages[1]
+        )
         assert "3 VMs on cluster member node3 cannot be read" in messages
 
         listing = cpi.run_program("cleanup", "--list")

@@ -482,7 +482,9 @@ def test_smoke_test_with_restricted_certificate(doctor, untrusted_certificate):
     deep = [result for result in doctor.results("--deep") if result["check"].startswith("deep")]
     failures = [result["message"] for result in deep if result["status"] != "ok"]
     if doctor.host.kind in IDENTITIES:
-        assert len(failures) == 2 and all(message.startswith("snapshot") for message in failures), failures
+        assert len(failures) == 2 and all(message.startswith("create a snapshot failed") for message in failures), (
+            failures
+        )
     else:
         assert len(deep) == 2 * STEPS + 1 and not failures
 

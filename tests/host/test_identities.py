@@ -175,9 +175,9 @@ def test_missing_permission_is_an_error_with_advice(host, restricted_cpi):
     assert restricted_cpi().call("has_vm", vm) is False
 
 
-def test_restricted_certificate_cannot_use_snapshots(host, cpi, restricted_certificate, tmp_path):
+def test_restricted_certificate_cannot_use_snapshots(cpi, restricted_certificate):
     """As docs/how-to/authentication.md says. The hint names the identity."""
-    cpi.config["server"] |= {name: Path(path).read_text("utf-8") for name, path in restricted_certificate.items()}
+    cpi.config["server"] |= restricted_certificate
     disk = cpi.call("create_disk", 16, {}, None)
     try:
         with pytest.raises(CallError, match="init_lxd --identity"):

@@ -62,7 +62,16 @@ BUDGET = {
     "info": 0,
     "calculate_vm_cloud_properties": 0,
 }
-WAITS = ("create_disk", "delete_disk", "resize_disk", "set_disk_metadata", "update_disk", "snapshot_disk")
+WAITS = (
+    "create_vm",
+    "create_vm with a root disk",
+    "create_disk",
+    "delete_disk",
+    "resize_disk",
+    "set_disk_metadata",
+    "update_disk",
+    "snapshot_disk",
+)
 ADDITIONAL = {
     "lxd": {
         "create_vm": 4,
@@ -214,10 +223,10 @@ def lines(exchanges: list[Exchange]) -> list[str]:
     """Return the requests with names replaced. A repeated wait counts once.
 
     A request that the CPI repeats because its operation failed counts once as well. This occurs with LXD 5.0 on a busy
-    machine.
+    machine. The creations of two volumes look the same, and count twice.
     """
     text = re.sub(r"(?m)^(.*/wait\n)\1+", r"\1", "".join(f"{exchange.line}\n" for exchange in exchanges))
-    return re.sub(r"(?m)^(.*\n.*/wait\n)\1+", r"\1", text).splitlines()
+    return re.sub(r"(?m)^((?!POST .*/volumes/custom$).*\n.*/wait\n)\1+", r"\1", text).splitlines()
 
 
 def test_counts_repeated_requests_once():
@@ -231,6 +240,7 @@ def test_counts_repeated_requests_once():
         "GET /o/wait",
         "POST /i",
         "GET /o/wait",
+        *("POST /p/volumes/custom", "GET /o/wait") * 2,
     ]
     assert lines([Exchange(*line.split(), 200, 0, 0) for line in requests]) == [
         "GET /",
@@ -239,4 +249,5 @@ def test_counts_repeated_requests_once():
         "GET /o/wait",
         "POST /i",
         "GET /o/wait",
+        *("POST /p/volumes/custom", "GET /o/wait") * 2,
     ]
