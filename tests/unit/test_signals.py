@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -70,12 +72,48 @@ def signal_in_a_callback() -> None:
     del referent
 
 
-def test_raises_again_what_python_drops(real_time):
+class Response(io.BufferedIOBase):
+    """Like http.client.HTTPResponse, it is closed when it is no longer used."""
+
+    def close(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("receive", [signal_in_a_callback, Response], ids=["weakref callback", "finalizer of a file"])
+def test_raises_again_what_python_drops(real_time, receive):
     hook = sys.unraisablehook
     with pytest.raises(Interrupted, match="SIGTERM"), signals.interruptible():
-        signal_in_a_callback()
+        receive()
         time.sleep(60)
     assert sys.unraisablehook is hook
+
+
+def test_raises_nothing_again_while_it_is_handled(real_time):
+    steps = []
+    with pytest.raises(Interrupted), signals.interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            try:
+                raise ValueError
+            except ValueError:
+                time.sleep(5 * signals.PAUSE_SECONDS)
+            with contextlib.suppress(ValueError):
+                time.sleep(5 * signals.PAUSE_SECONDS)
+            steps.append("done")
+    assert steps == ["done"]
+
+
+def test_raises_nothing_again_in_a_conversion(real_time):
+    """create_vm converts it."""
+    with pytest.raises(ValueError, match="converted"), signals.interruptible():
+        try:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except Interrupted as failure:
+                raise ValueError("converted") from failure
+        finally:
+            time.sleep(5 * signals.PAUSE_SECONDS)
 
 
 def test_raises_nothing_again_after_the_result(real_time):

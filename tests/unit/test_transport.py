@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
+import socketserver
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -550,3 +554,58 @@ def test_a_unix_socket_timeout_is_no_response(local):
 def test_a_missing_unix_socket_is_unreachable(tmp_path, path, reason):
     with pytest.raises(errors.Unreachable, match=f"cannot connect to unix://.*{reason}"):
         HttpTransport(ConnectionSettings(url=f"unix://{tmp_path}/{path}")).request("GET", "/1.0")
+
+
+class Responder(socketserver.StreamRequestHandler):
+    """Responds to every request of a connection."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            while self.rfile.readline():
+                while self.rfile.readline().strip():
+                    pass
+                self.wfile.write(OK)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that nobody closes
+def test_a_signal_at_any_point_of_a_request_leaves_the_transport_usable(tmp_path):
+    """As a signal handler does, a trace function raises an exception in a function of urllib3 or of its queue."""
+    files = ("connectionpool.py", "queue.py", "threading.py", "connection_slot.py")
+
+    def requests(point: int) -> None:
+        """Make a request that is interrupted at this point, and another one."""
+        carrier, events = HttpTransport(ConnectionSettings(url=f"unix://{tmp_path}/socket")), 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal events
+            if frame.f_code.co_filename.endswith(files):
+                events += 1
+                if events == point:
+                    raise errors.Interrupted("SIGTERM")
+            return trace
+
+        sys.settrace(trace)
+        try:
+            carrier.request("GET", "/1.0")
+            last.append(point)
+        except errors.Interrupted:
+            pass
+        finally:
+            sys.settrace(None)
+        assert carrier.request("GET", "/1.0").status == 200
+        finished.append(point)
+
+    last: list[int] = []
+    finished: list[int] = []
+    with socketserver.ThreadingUnixStreamServer(str(tmp_path / "socket"), Responder) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for point in itertools.count(1):
+            thread = threading.Thread(target=requests, args=[point], daemon=True)
+            thread.start()
+            thread.join(10)
+            assert finished[-1:] == [point], "the second request did not finish"
+            if last:
+                break
+        server.shutdown()
+    assert len(finished) > 50

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from bosh_lxd_cpi import __version__, errors
 from bosh_lxd_cpi.lxd import bounded_sockets, keepalive
+from bosh_lxd_cpi.lxd.connection_slot import ConnectionSlot
 from bosh_lxd_cpi.lxd.library import urllib3
 
 CONNECT_SECONDS = 10.0
@@ -152,7 +153,7 @@ def _https_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
     if settings.skip_verify:  # an explicit setting; a warning at every call would flood the log
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     host, port = _address(settings.url)
-    pool = urllib3.HTTPSConnectionPool(
+    return _HttpsPool(
         host,
         port,
         maxsize=1,
@@ -162,8 +163,6 @@ def _https_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
         assert_hostname=None if verify else False,
         socket_options=list(keepalive.socket_options()),
     )
-    pool.ConnectionCls = _HttpsConnection
-    return pool
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -244,6 +243,11 @@ class _HttpsConnection(urllib3.connection.HTTPSConnection):
             raise BrokenPipeError from failure
 
 
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+    QueueCls = ConnectionSlot  # type: ignore[assignment]  # urllib3 calls only get and put
+
+
 class _UnixConnection(urllib3.connection.HTTPConnection):
     path = ""
 
@@ -257,8 +261,12 @@ class _UnixConnection(urllib3.connection.HTTPConnection):
             raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
 
 
+class _UnixPool(urllib3.HTTPConnectionPool):
+    QueueCls = ConnectionSlot  # type: ignore[assignment]  # urllib3 calls only get and put
+
+
 def _unix_pool(settings: ConnectionSettings) -> urllib3.HTTPConnectionPool:
-    pool = urllib3.HTTPConnectionPool("localhost", maxsize=1)
+    pool = _UnixPool("localhost", maxsize=1)
     pool.ConnectionCls = type("UnixConnection", (_UnixConnection,), {"path": settings.url.removeprefix("unix://")})
     return pool
 
