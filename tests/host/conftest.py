@@ -15,7 +15,7 @@ from tests.host import kinds, server
 from tests.host.director import Director, configuration
 from tests.host.fault_environment import FaultEnvironment
 from tests.host.guest import build, report
-from tests.host.kinds import IDENTITIES, KINDS, PACKAGED
+from tests.host.kinds import IDENTITIES, KINDS, LIKE, PACKAGED
 from tests.host.proxy import Proxy
 from tests.support.certificates import create_certificate
 
@@ -41,8 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that use `host` run on Incus 6.0; those marked `every_server`, or all with --all-servers, on each kind.
 
-    The marker `only(kind, ...)` limits a test to these kinds, and to kinds without package of the same type. --server
-    selects the kinds instead, also those of clusters.
+    The marker `only(kind, ...)` limits a test to these kinds, and to those that are like them. --server selects the
+    kinds instead, also those of clusters.
     """
     selected = metafunc.config.getoption("--server")
     if "host" in metafunc.fixturenames:
@@ -52,11 +52,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             or metafunc.config.getoption("--all-servers")
             or metafunc.definition.get_closest_marker("every_server")
         )
-        kinds = [
-            kind
-            for kind in selected or PACKAGED
-            if not only or kind in only.args or (kind not in PACKAGED and KINDS[kind].type in only.args)
-        ]
+        kinds = [kind for kind in selected or PACKAGED if not only or kind in only.args or LIKE.get(kind) in only.args]
         metafunc.parametrize("host", kinds if every_kind else kinds[:1], indirect=True, scope="session")
     if "cluster" in metafunc.fixturenames:
         kinds = selected or metafunc.module.SERVERS_OF_CLUSTERS

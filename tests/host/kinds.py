@@ -99,6 +99,8 @@ KINDS = {
 }
 PACKAGED = tuple(name for name, kind in KINDS.items() if kind.has_package)
 """The kinds that every machine can build."""
+LIKE = {"lxd521": "lxd", "lxd6": "lxd", "lxdmain": "lxd", "incus75": "incus7"}
+"""For kinds without package, the kind with the same behaviour in most tests."""
 LXD6 = ("lxd6", "lxdmain")
 """Kinds that have the option boot.mode, and whose changes of volumes are operations, which the CPI waits for."""
 IDENTITIES = ("lxd521", *LXD6)

@@ -568,7 +568,7 @@ class Responder(socketserver.StreamRequestHandler):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that nobody closes
-def test_a_signal_at_any_point_of_a_request_leaves_the_transport_usable(tmp_path):
+def test_a_signal_at_any_point_leaves_it_usable(tmp_path):
     """As a signal handler does, a trace function raises an exception in a function of urllib3 or of its queue."""
     files = ("connectionpool.py", "queue.py", "threading.py", "connection_slot.py")
 
