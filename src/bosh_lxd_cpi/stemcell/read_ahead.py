@@ -39,7 +39,7 @@ def _produce(
     chunks: Iterable[bytes], permits: SimpleQueue[bool], results: SimpleQueue[bytes | BaseException | None]
 ) -> None:
     """Put one chunk for each permit, then None or the error that ended the iteration."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the main thread has to wake up
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGALRM, *SIGNALS))  # the main thread has to wake up
     end: BaseException | None = None
     try:
         for chunk in chunks:
