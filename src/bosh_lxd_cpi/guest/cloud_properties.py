@@ -14,8 +14,9 @@ from bosh_lxd_cpi.errors import InvalidProperties
 from bosh_lxd_cpi.model import labels, naming
 from bosh_lxd_cpi.runtime.suggest import did_you_mean, quote, type_of
 
-INSTANCE_TYPE = re.compile(r"(?:c(?P<cpu>[0-9]{1,20}(?:\.[0-9]+)?))?-?(?:m(?P<ram>[0-9]{1,20}(?:\.[0-9]+)?))?")
-"""`c2-m4`: number of CPUs and GiB of memory. The length limit keeps the numbers finite."""
+INSTANCE_TYPE = r"(?:c(?P<cpu>[0-9]{1,20}(?:\.[0-9]+)?))?-?(?:m(?P<ram>[0-9]{1,20}(?:\.[0-9]+)?))?"
+"""`c2-m4`: number of CPUs and GiB of memory. The length limit keeps the numbers finite. The patterns here are strings,
+because few calls use them."""
 MAX_MIB = 1 << 40
 """One EiB. A larger size is an error in the manifest."""
 MAX_CPUS = 4096
@@ -24,9 +25,7 @@ MAX_MTU, MAX_VLAN = 65535, 4094
 MASK = {"type": "none"}
 """A device that masks the profile's device of the same name."""
 
-OWNED_CONFIG = re.compile(
-    r"limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*|security\.protection\.delete", re.DOTALL
-)
+OWNED_CONFIG = r"(?s)limits\.(cpu|memory)|(volatile|user\.bosh|image)\..*|security\.protection\.delete"
 """Instance options that the CPI or the server sets, and one that prevents BOSH from deleting the VM."""
 
 
@@ -66,7 +65,7 @@ class VmProperties(NamedTuple):
         `cpu` and `ram` take precedence over the numbers in `instance_type`. The CPI interprets `c2-m4` itself, because
         the result of the server depends on its version: LXD 5.0 makes 4096 MB of m4.
         """
-        match = INSTANCE_TYPE.fullmatch(self.instance_type)
+        match = re.fullmatch(INSTANCE_TYPE, self.instance_type)
         cpu, ram = self.cpu, self.ram
         if match:
             cpu = cpu or math.ceil(float(match["cpu"] or 0))
@@ -75,7 +74,7 @@ class VmProperties(NamedTuple):
 
     def named_type(self) -> str:
         """Return an instance type such as `aws:t2.micro`, which only the server knows, or an empty string."""
-        return "" if INSTANCE_TYPE.fullmatch(self.instance_type) else self.instance_type
+        return "" if re.fullmatch(INSTANCE_TYPE, self.instance_type) else self.instance_type
 
 
 class DiskProperties(NamedTuple):
@@ -144,7 +143,7 @@ def parse_vm_properties(document: Any) -> VmProperties:
     """Return the cloud_properties of a VM. Raises InvalidProperties."""
     properties = _parse(VmProperties, document, "VM")
     for key in properties.config:
-        if OWNED_CONFIG.fullmatch(key):
+        if re.fullmatch(OWNED_CONFIG, key):
             raise InvalidProperties(
                 f"VM cloud_properties: config.{key} cannot be set, because the CPI or the server sets it",
                 code="owned_option",
