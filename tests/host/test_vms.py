@@ -10,7 +10,7 @@ import pytest
 
 from tests.host import server
 from tests.host.director import MBUS, CallError, environment, manual_network
-from tests.host.kinds import KINDS
+from tests.host.kinds import IDENTITIES, KINDS
 from tests.host.processes import enter_command
 
 IP = "10.245.0.21"
@@ -119,7 +119,7 @@ def test_size_of_a_small_root_disk_depends_on_the_pool(host, cpi, stemcell_cids,
 
 
 @pytest.mark.every_server
-@pytest.mark.only("incus", "incus7")
+@pytest.mark.only("incus", "incus7", *IDENTITIES)
 def test_noble_stemcell_boots_by_uefi_without_secure_boot(cpi, stemcell_cids, guests):
     cid, _ = create(cpi, stemcell_cids["noble"], {"cpu": 1, "ram": 512})
     report = guests.wait(IP)
