@@ -23,12 +23,15 @@ def instance_request(volume_change) -> int:
     return 6 + volume_change
 
 
-def interrupt(env: FaultEnvironment, number: int) -> tuple[tuple, set[str]]:
-    """Kill a create_vm at a request. Return its arguments, and the names of all resources before the call."""
+def interrupt(env: FaultEnvironment, instance_request: int, *, waits: bool = False) -> tuple[tuple, set[str]]:
+    """Kill a create_vm at the request for the instance, or at the next one, which waits.
+
+    Return its arguments, and the names of all resources before the call.
+    """
     before, call = env.server.names(), env.vm_call()
-    env.next_fault = KILLED, number
+    env.next_fault = KILLED, instance_request + waits
     assert env.call_with_fault(*call) == Outcome()
-    assert "POST /instances" in env.requests[-2:]
+    assert env.requests[instance_request - 1] == "POST /instances"
     return call, before
 
 
@@ -38,7 +41,7 @@ def lock_files(env: FaultEnvironment) -> list[Path]:
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_create_vm_replaces_vm_of_killed_creation(env, instance_request, waits):
-    call, before = interrupt(env, instance_request + waits)
+    call, before = interrupt(env, instance_request, waits=waits)
     vm, _ = env.director.call(*call)
     assert {name[-36:] for name in env.server.names() - before} == {vm[-36:]}
     assert len(env.server.names() - before) == 3

@@ -26,7 +26,7 @@ SERVERS = {
     "lxd": "LXD 5.0",
     "lxd521": "LXD 5.21",
     "lxd6": "LXD 6.9",
-    "lxdmain": "LXD after 6.9 (August 2026)",
+    "lxdmain": "LXD 6.9",
 }
 BUDGET = {
     "create_stemcell": 5,
@@ -202,7 +202,16 @@ def test_requests_match_documentation(host, calls, request):
     if request.config.getoption("--write-docs"):
         sections[title] = section
         DOCUMENT.write_text(
-            "\n".join([HEAD, *(f"## {title}\n{sections[title]}" for title in SERVERS.values() if title in sections)]),
+            "\n".join(
+                [
+                    HEAD,
+                    *(
+                        f"## {title}\n{sections[title]}"
+                        for title in dict.fromkeys(SERVERS.values())
+                        if title in sections
+                    ),
+                ]
+            ),
             "utf-8",
         )
     assert sections.get(title, "").strip() == section.strip(), "see the head of docs/reference/requests.md"
